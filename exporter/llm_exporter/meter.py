@@ -1,0 +1,233 @@
+"""`Meter` follows one call from its request to the last byte of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Final
+
+import msgspec
+
+from . import exporter as exporters
+from .call import Call, ErrorKind
+from .labels import current_labels
+from .wire import Framing, Nothing, Reader, Reading, framing_for
+
+current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", default=None)
+"""The meter of the SDK call that the code running here belongs to."""
+
+
+class Meter:
+    """One SDK call: any number of HTTP attempts, of which the last one is answered or fails.
+
+    No method raises: what goes wrong in here is for the log and `llm_exporter_errors_total`.
+    """
+
+    def __init__(self, *, provider: str, model: str, reader: type[Reader]) -> None:
+        self._exporter = exporters.default
+        self._reader = reader()
+        self._content_type = ""
+        self._framing: Framing | None = None
+        self._failures: list[ErrorKind] = []
+        self._answered = False
+        self._streaming = False
+        self._finished = False
+        self._call = Call(
+            provider=provider,
+            model=model,
+            requested_model=model,
+            operation=reader.operation,
+            labels=dict(current_labels()),
+        )
+        self._began = self._last_byte = perf_counter()
+        self._exporter.started(self._call)
+
+    def failed(self, kind: ErrorKind) -> None:
+        """Note that an attempt failed; if another one follows, it was retried."""
+        self._last_byte = perf_counter()
+        self._failures.append(kind)
+
+    def answering(self, content_type: str) -> None:
+        """Note that an attempt is being answered with a success: `feed` will bring the body."""
+        self._answered = True
+        self._content_type = content_type
+
+    def streaming(self) -> None:
+        """Note that the body is still to be read when the SDK's method returns."""
+        self._streaming = True
+        self._call.stream = True
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the next decoded bytes of the body."""
+        self._last_byte = perf_counter()
+        try:
+            if self._framing is None:
+                self._framing = framing_for(self._content_type, chunk, self._reader)
+            self._framing.feed(chunk)
+        except Exception as error:
+            self._broken(error)
+
+    def finish(self, error: ErrorKind | None = None) -> None:
+        """Record the call, the first time this is called.
+
+        Args:
+            error: why the answer broke off, or None when it was read as far as its reader wanted.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            self._end_framing()
+            self._exporter.finished(self._call, self._conclude(error))
+        except Exception as mistake:
+            self._exporter.error("meter", mistake)
+
+    def returned(self) -> None:
+        """Finish the call of an SDK method that has returned, unless its answer is still to be read."""
+        if not self._streaming:
+            self.finish()
+
+    def raised(self, error: BaseException) -> None:
+        """Finish the call of an SDK method that has raised."""
+        kind = kind_of_exception(error)
+        if self._answered and kind != "cancelled":
+            self.finish()  # the provider did its work; it is the SDK or the caller who cannot use the answer
+        else:
+            self.finish(kind)
+
+    def guard(self, look: Callable[..., None], *args: object) -> None:
+        """Run code of ours inside the user's call: an exception in it goes to the log, not to the caller."""
+        try:
+            look(*args)
+        except Exception as error:
+            self._exporter.error("tap", error)
+
+    def _end_framing(self) -> None:
+        if self._framing is not None:
+            try:
+                self._framing.end()
+            except Exception as error:
+                self._broken(error)
+
+    def _conclude(self, error: ErrorKind | None) -> list[Call]:
+        """Write what was seen into the call, and return the calls that the provider made on its way."""
+        call = self._call
+        call.duration = self._last_byte - self._began
+        if not self._answered and self._failures and error != "cancelled":
+            error = self._failures.pop()
+        call.retries = self._failures
+        call.error = error
+        reading = self._reader.reading
+        call.usage_reported = reading.tokens is not None
+        if reading.error is not None and error is None:
+            call.error = kind_of_code(reading.error)
+        if reading.first_token_at is not None:
+            call.time_to_first_token = reading.first_token_at - self._began
+        _write(reading, call)
+        return [self._sub_call(sub) for sub in reading.sub_calls]
+
+    def _sub_call(self, reading: Reading) -> Call:
+        call = self._call
+        sub_call = Call(
+            provider=call.provider,
+            model=call.model,
+            requested_model=call.requested_model,
+            operation=call.operation,
+            labels=call.labels,
+            started=call.started,
+            service_tier=call.service_tier,
+        )
+        _write(reading, sub_call)
+        return sub_call
+
+    def _broken(self, error: Exception) -> None:
+        """Stop reading this answer: it is not what its format says, or our reader is wrong."""
+        self._framing = Nothing(self._reader)
+        if not isinstance(error, msgspec.DecodeError):
+            self._exporter.error("wire", error)
+
+
+def begin(make: Callable[..., Meter | None], *args: object) -> Meter | None:
+    """Return the meter that `make` returns, or None when it raises: then the call goes on unmetered."""
+    try:
+        return make(*args)
+    except Exception as error:
+        exporters.default.error("tap", error)
+        return None
+
+
+def _write(reading: Reading, call: Call) -> None:
+    call.model = reading.model or call.model
+    call.tokens = reading.tokens or {}
+    call.tool_uses = reading.tool_uses
+    call.service_tier = reading.service_tier or call.service_tier
+
+
+_KINDS_BY_STATUS: Final[dict[int, ErrorKind]] = {
+    401: "auth",
+    403: "auth",
+    404: "not_found",
+    407: "auth",
+    408: "timeout",
+    429: "rate_limited",
+    503: "overloaded",
+    504: "timeout",
+    529: "overloaded",
+}
+
+
+def kind_of_status(status: int) -> ErrorKind:
+    """Return the kind of an HTTP error status.
+
+    The providers' own tables: https://platform.openai.com/docs/guides/error-codes,
+    https://docs.claude.com/en/api/errors, https://ai.google.dev/gemini-api/docs/troubleshooting.
+    """
+    if kind := _KINDS_BY_STATUS.get(status):
+        return kind
+    return "server_error" if status >= 500 else "invalid_request"
+
+
+_KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
+    ("rate_limit", "rate_limited"),
+    ("resource_exhausted", "rate_limited"),
+    ("quota", "rate_limited"),
+    ("overloaded", "overloaded"),
+    ("unavailable", "overloaded"),
+    ("timeout", "timeout"),
+    ("deadline", "timeout"),
+    ("auth", "auth"),
+    ("permission", "auth"),
+    ("not_found", "not_found"),
+    ("invalid", "invalid_request"),
+    ("server_error", "server_error"),
+    ("api_error", "server_error"),
+    ("internal", "server_error"),
+)
+
+
+def kind_of_code(code: str) -> ErrorKind:
+    """Return the kind of an error that stands inside an answer, by its type or code."""
+    if code.isdecimal():
+        return kind_of_status(int(code))
+    lowered = code.lower()
+    return next((kind for word, kind in _KINDS_BY_WORD if word in lowered), "unknown")
+
+
+_KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {
+    "CancelledError": "cancelled",
+    "KeyboardInterrupt": "cancelled",
+    "SystemExit": "cancelled",
+    "TimeoutException": "timeout",  # httpx
+    "TimeoutError": "timeout",
+    "Timeout": "timeout",  # requests
+    "TransportError": "connection",  # httpx
+    "ClientError": "connection",  # aiohttp
+    "OSError": "connection",  # requests' exceptions are OSErrors too
+}
+
+
+def kind_of_exception(error: BaseException) -> ErrorKind:
+    """Return the kind of an exception that an HTTP client raised, whichever client it is."""
+    names = [cls.__name__ for cls in type(error).__mro__]
+    return next((kind for name in names if (kind := _KINDS_BY_EXCEPTION.get(name))), "unknown")

@@ -1,0 +1,173 @@
+"""What a call costs, by the price tables of `genai-prices`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+from genai_prices import data_snapshot
+from genai_prices.data_units import unit_data
+from genai_prices.types import ModelPrice, TieredPrices
+from genai_prices.units import UnitDef, UnitRegistry
+
+from .call import Call, TokenType
+
+log = logging.getLogger("llm_exporter")
+
+TOOLS: Final = "tools"
+"""The cost type of per-use fees."""
+
+_UNITS: Final[Mapping[TokenType, str]] = {
+    "input": "input_text_tokens",
+    "input_audio": "input_audio_tokens",
+    "input_image": "input_image_tokens",
+    "input_video": "input_video_tokens",
+    "cache_read": "cache_text_read_tokens",
+    "cache_read_audio": "cache_audio_read_tokens",
+    "cache_read_image": "cache_image_read_tokens",
+    "cache_read_video": "cache_video_read_tokens",
+    "cache_write": "cache_text_write_5m_tokens",
+    "cache_write_1h": "cache_text_write_1h_tokens",
+    "output": "output_text_tokens",
+    "reasoning": "output_text_reasoning_tokens",
+    "output_audio": "output_audio_tokens",
+    "output_image": "output_image_tokens",
+    "output_video": "output_video_tokens",
+}
+"""The genai-prices unit of each token type, as precise as can be: a price table that does not tell the
+finer units apart prices them as the coarser one they belong to."""
+
+_FEES: Final = ("web_searches", "storage_searches", "code_executions", "requests")
+"""The genai-prices units of per-use fees."""
+
+PROMPT_TYPES: Final = frozenset(kind for kind in _UNITS if kind.startswith(("input", "cache")))
+"""The token types that make up the prompt, whose length decides the context tier."""
+
+_REGISTRY: Final = UnitRegistry(unit_data)
+_COUNTED: Final = tuple(_REGISTRY.units[unit] for unit in (*_UNITS.values(), *_FEES))
+_MAX_CACHED: Final = 10_000
+"""Models remembered at most: names come from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """USD per unit, which may rise for the whole request when its prompt passes a threshold."""
+
+    base: Decimal
+    tiers: tuple[tuple[int, Decimal], ...] = ()
+    """(prompt tokens above which it holds, USD per unit), ascending."""
+
+    def at(self, prompt_tokens: int) -> Decimal:
+        """Return the rate for a request with this many prompt tokens."""
+        rate = self.base
+        for start, price in self.tiers:
+            if prompt_tokens > start:
+                rate = price
+        return rate
+
+
+Rates = Mapping[str, Rate]
+"""Rates by genai-prices unit; a unit with no price is not in it."""
+
+
+class PriceList:
+    """Prices calls, with everything that does not change from call to call looked up once."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[str, str, str, str | None], tuple[int, Rates]] = {}
+        self._warned: set[tuple[str, str]] = set()
+
+    def price(self, call: Call) -> None:
+        """Set `cost` and `unpriced_tokens` of a call, by the price in force when it was made.
+
+        The cost of each type is the exact decimal product, rounded once to the nearest float.
+        """
+        if not call.tokens and not call.tool_uses:
+            return
+        rates = self._rates_for(call)
+        prompt = sum(number for kind, number in call.tokens.items() if kind in PROMPT_TYPES)
+        call.cost = {}
+        call.unpriced_tokens = 0
+        for kind, number in call.tokens.items():
+            if rate := rates.get(_UNITS[kind]):
+                call.cost[kind] = float(rate.at(prompt) * number)
+            else:
+                call.unpriced_tokens += number
+        uses = {**call.tool_uses, "requests": 1}
+        fees = [rate.at(prompt) * number for unit, number in uses.items() if (rate := rates.get(unit))]
+        if fees:
+            call.cost[TOOLS] = float(sum(fees))
+        if call.unpriced_tokens:
+            self._warn(call)
+
+    def _rates_for(self, call: Call) -> Rates:
+        # Prices that change do so on a whole minute: a new day, or the off-peak hours of a day.
+        minute = int(call.started // 60)
+        key = call.provider, call.model, call.requested_model, call.service_tier
+        cached = self._rates.get(key)
+        if cached is not None and cached[0] == minute:
+            return cached[1]
+        if len(self._rates) >= _MAX_CACHED:
+            self._rates.clear()
+        rates = _look_up(call)
+        self._rates[key] = minute, rates
+        return rates
+
+    def _warn(self, call: Call) -> None:
+        key = call.provider, call.model
+        if key not in self._warned and len(self._warned) < _MAX_CACHED:
+            self._warned.add(key)
+            log.warning(
+                "no price is known for model %r of provider %r: "
+                "its tokens count in llm_unpriced_tokens_total and cost nothing in llm_cost_usd_total",
+                call.model,
+                call.provider,
+            )
+
+
+def _look_up(call: Call) -> Rates:
+    """Return the rates for a call; none for a model that no one knows.
+
+    The model is looked up as it answered, else as it was asked for: a deployment may hide either.
+    """
+    snapshot = data_snapshot.get_snapshot()
+    for name in filter(None, (call.model, call.requested_model)):
+        try:
+            provider, model = snapshot.find_provider_model(name, None, call.provider, None)
+        except LookupError:
+            continue
+        # Who resells a model bills it at the list price; the service tiers are its owner's.
+        own = any(candidate is model for candidate in provider.models)
+        context = {"service_tier": call.service_tier} if own and call.service_tier else None
+        return _resolve(model.get_prices(datetime.fromtimestamp(call.started, UTC), context))
+    return {}
+
+
+def _resolve(prices: ModelPrice) -> Rates:
+    """Return the rate of every unit that we count: its own, else that of the finest unit it is part of."""
+    priced = [
+        (unit, price)
+        for unit in _REGISTRY.units.values()
+        if (price := getattr(prices, unit.price_key)) is not None
+    ]
+    rates = {}
+    for wanted in _COUNTED:
+        containing = [(unit, price) for unit, price in priced if _contains(unit, wanted)]
+        if containing:
+            unit, price = max(containing, key=lambda each: len(each[0].dimensions))
+            rates[wanted.usage_key] = _rate(price, unit.per)
+    return rates
+
+
+def _contains(unit: UnitDef, part: UnitDef) -> bool:
+    return unit.dimensions.items() <= part.dimensions.items()
+
+
+def _rate(price: Decimal | TieredPrices, per: int) -> Rate:
+    if isinstance(price, TieredPrices):
+        return Rate(price.base / per, tuple((tier.start, tier.price / per) for tier in price.tiers))
+    return Rate(price / per)

@@ -1,0 +1,74 @@
+"""Calls in by hand, and out to callbacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import cast, get_args
+
+from . import exporter as exporters
+from .call import Call, ErrorKind, TokenType
+from .exporter import Subscriber
+from .labels import current_labels
+
+
+def record(
+    *,
+    provider: str,
+    model: str,
+    tokens: Mapping[TokenType, int],
+    operation: str = "chat",
+    duration: float = 0.0,
+    error: ErrorKind | None = None,
+) -> Call:
+    """Record a call that was metered elsewhere, of any provider, under the labels in force here.
+
+    Args:
+        provider: the genai-prices provider id; any other name is counted and has no price.
+        model: the model that answered.
+        tokens: tokens by disjoint type, as in `llm_exporter.call.TokenType`.
+        operation: what was asked for, in the terms of OpenTelemetry's `gen_ai.operation.name`.
+        duration: seconds from the request to the last byte.
+        error: why the call failed, if it did.
+
+    Returns:
+        The call; its cost is set by the time it reaches the sinks.
+
+    Raises:
+        ValueError: for a token type, count or duration that cannot be.
+    """
+    for kind, number in tokens.items():
+        if kind not in get_args(TokenType):
+            raise ValueError(f"tokens: {kind!r} is not one of {', '.join(get_args(TokenType))}")
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise ValueError(f"tokens: {kind} is {number!r}, not a count")
+    if not math.isfinite(duration) or duration < 0:
+        raise ValueError(f"duration is {duration!r}, not a number of seconds")
+    if error is not None and error not in get_args(ErrorKind):
+        raise ValueError(f"error: {error!r} is not one of {', '.join(get_args(ErrorKind))}")
+    call = Call(
+        provider=provider,
+        model=model,
+        requested_model=model,
+        operation=operation,
+        labels=dict(current_labels()),
+        tokens=cast("dict[TokenType, int]", {kind: number for kind, number in tokens.items() if number}),
+        duration=duration,
+        error=error,
+    )
+    exporters.default.record(call)
+    return call
+
+
+def subscribe(callback: Subscriber) -> None:
+    """Call back with every finished `Call`.
+
+    Callbacks run one at a time on a thread of the exporter's, so a slow one delays no LLM call; what
+    one raises is logged and counted in `llm_exporter_errors_total`.
+    """
+    exporters.default.subscribe(callback)
+
+
+def unsubscribe(callback: Subscriber) -> None:
+    """Stop calling back; a callback that never subscribed is no error."""
+    exporters.default.unsubscribe(callback)

@@ -1,0 +1,98 @@
+"""Taps: how the calls of each SDK are seen."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final, Protocol, TypeVar, overload
+
+from .google import GoogleTap
+from .stainless import StainlessTap
+from .switch import Switch
+
+Client = TypeVar("Client")
+
+
+class Tap(Protocol):
+    """The tap on one SDK."""
+
+    switch: Switch
+
+    def install(self, module: Any, /) -> None:
+        """Hang the tap on the SDK's classes; a second time changes nothing."""
+
+    def owner(self, client: Any) -> object:
+        """Return the object that says whether a client is metered."""
+
+
+_TAPS: Final[dict[str, tuple[Tap, str]]] = {
+    "openai": (StainlessTap("openai"), "openai._base_client"),
+    "anthropic": (StainlessTap("anthropic"), "anthropic._base_client"),
+    "google.genai": (GoogleTap(), "google.genai._api_client"),
+}
+"""The tap of each SDK, and the module it hangs on."""
+
+
+@overload
+def instrument(client: Client) -> Client: ...
+@overload
+def instrument(client: None = None) -> None: ...
+def instrument(client: Client | None = None) -> Client | None:
+    """Meter a client, or every client of the installed SDKs in this process, made before or after.
+
+    Copies of a client (`with_options` …) are metered with it. A second time changes nothing, and a client
+    that is metered by itself and with all others is metered once.
+
+    Args:
+        client: an `OpenAI`, `Anthropic` or `genai.Client`, of any variant, sync or async; None for all.
+
+    Returns:
+        The same client.
+
+    Raises:
+        TypeError: for an object that is no client of theirs.
+    """
+    if client is None:
+        for tap, module in _TAPS.values():
+            tap.switch.everything = True
+            try:
+                tap.install(import_module(module))
+            except ImportError:
+                continue  # not installed
+        return None
+    tap, module = _tap_of(client)
+    tap.install(import_module(module))
+    tap.switch.turn(tap.owner(client), on=True)
+    return client
+
+
+@overload
+def uninstrument(client: Client) -> Client: ...
+@overload
+def uninstrument(client: None = None) -> None: ...
+def uninstrument(client: Client | None = None) -> Client | None:
+    """Stop metering a client, or all those that were metered only by `instrument()`.
+
+    Args:
+        client: a client, whether it was metered or not; None for all.
+
+    Returns:
+        The same client.
+
+    Raises:
+        TypeError: for an object that is no client of the three SDKs.
+    """
+    if client is None:
+        for tap, _ in _TAPS.values():
+            tap.switch.everything = False
+        return None
+    tap, _ = _tap_of(client)
+    tap.switch.turn(tap.owner(client), on=False)
+    return client
+
+
+def _tap_of(client: object) -> tuple[Tap, str]:
+    modules = {cls.__module__ for cls in type(client).__mro__}
+    for sdk, found in _TAPS.items():
+        if any(module == sdk or module.startswith(f"{sdk}.") for module in modules):
+            return found
+    raise TypeError(f"not a client of openai, anthropic or google-genai: {type(client).__name__}")

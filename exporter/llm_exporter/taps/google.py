@@ -1,0 +1,99 @@
+"""The tap on the google-genai SDK.
+
+Every call goes through `_request` of its API client, which makes one or more attempts through `_request_once`
+(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests.
+"""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+from typing import Any, Final
+
+from ..meter import Meter, current, kind_of_exception, kind_of_status
+from ..wire import reader_for
+from .boundary import Method, ametered, hang, metered
+from .response import tap
+from .switch import Switch
+
+_MODEL: Final = re.compile(r"/models/([^/:?]+)")
+
+
+class GoogleTap:
+    """The tap on google-genai."""
+
+    def __init__(self) -> None:
+        self.switch = Switch()
+
+    def install(self, api_client: ModuleType) -> None:
+        """Hang the tap on the API client of the module `google.genai._api_client`."""
+        cls = api_client.BaseApiClient
+        hang(cls, "_request", lambda send: metered(send, self._meter))
+        hang(cls, "_async_request", lambda send: ametered(send, self._meter))
+        hang(cls, "_request_once", _attempt)
+        hang(cls, "_async_request_once", _aattempt)
+
+    def owner(self, client: Any) -> object:
+        """Return what a client shares with its `aio` side: its API client."""
+        return client._api_client  # noqa: SLF001
+
+    def _meter(self, api_client: Any, http_request: Any, *_: Any, **__: Any) -> Meter | None:
+        if not self.switch.is_on(api_client):
+            return None
+        url = str(http_request.url)
+        reader = reader_for(http_request.method, url)
+        if reader is None:
+            return None
+        model = _MODEL.search(url)
+        return Meter(provider="google", model=model[1] if model else "", reader=reader)
+
+
+def _attempt(send: Method) -> Method:
+    def attempt(*args: Any, **kwargs: Any) -> Any:
+        meter = current.get()
+        if meter is None:
+            return send(*args, **kwargs)
+        try:
+            answer = send(*args, **kwargs)
+        except BaseException as error:
+            meter.guard(_fail, meter, error)
+            raise
+        meter.guard(_look_at, answer, meter)
+        return answer
+
+    return attempt
+
+
+def _aattempt(send: Method) -> Method:
+    async def attempt(*args: Any, **kwargs: Any) -> Any:
+        meter = current.get()
+        if meter is None:
+            return await send(*args, **kwargs)
+        try:
+            answer = await send(*args, **kwargs)
+        except BaseException as error:
+            meter.guard(_fail, meter, error)
+            raise
+        meter.guard(_look_at, answer, meter)
+        return answer
+
+    return attempt
+
+
+def _fail(meter: Meter, error: BaseException) -> None:
+    """Note a failed attempt: the SDK's `APIError` has the HTTP status, others are the HTTP library's."""
+    code = getattr(error, "code", None)
+    meter.failed(kind_of_status(code) if isinstance(code, int) else kind_of_exception(error))
+
+
+def _look_at(answer: Any, meter: Meter) -> None:
+    """Read an `HttpResponse` that has come whole as `[text]`, or tap the response it holds to be read."""
+    body = answer.response_stream
+    if isinstance(body, list):
+        meter.answering("application/json")
+        meter.feed("".join(body).encode())
+    else:
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        meter.answering(headers.get("content-type", ""))
+        tap(body, meter)
+        meter.streaming()

@@ -1,0 +1,161 @@
+"""Looks at the bytes of a response while whoever asked for it reads them.
+
+The bytes pass through unchanged, one by one as they come. A stream has ended when it was read to its end,
+when reading it failed, when it was closed, or when it was dropped and collected: whichever comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..meter import Meter, kind_of_exception
+
+
+def tap(response: Any, meter: Meter) -> None:
+    """Feed a meter with what is read from a response, and finish it when the response ends.
+
+    The response becomes an instance of a subclass of its class. Replacing its methods instead would make it
+    refer to itself: then a dropped response would no longer die, and free its connection, at once.
+
+    Args:
+        response: a response of httpx, httpx2, requests or aiohttp whose body is still to be read.
+        meter: the call that it answers.
+    """
+    if hasattr(response, "iter_bytes"):
+        mixin: Any = _TappedHttpx
+    elif hasattr(response, "iter_content"):
+        mixin = _TappedRequests
+    else:
+        response.content = TappedContent(response.content, meter)
+        mixin = _TappedAiohttp
+    cls: Any = type(response)
+    response.__class__ = _tapped_class(cls, mixin)
+    vars(response).update(_llm_exporter_meter=meter, _llm_exporter_reading=False)
+
+
+@cache  # a process uses few response classes
+def _tapped_class(cls: Any, mixin: Any) -> Any:
+    return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+
+
+class _Tapped:
+    if TYPE_CHECKING:
+        _llm_exporter_meter: Meter
+        _llm_exporter_reading: bool
+        """True while the response itself runs: it may close itself before its last bytes are out."""
+
+    def _llm_exporter_iterate(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        meter = self._llm_exporter_meter
+        try:
+            self._llm_exporter_reading = True
+            for chunk in chunks:
+                self._llm_exporter_reading = False
+                meter.feed(chunk)
+                yield chunk
+                self._llm_exporter_reading = True
+        except GeneratorExit:
+            raise  # the consumer has seen enough, which is no error
+        except BaseException as error:
+            meter.finish(kind_of_exception(error))
+            raise
+        finally:
+            self._llm_exporter_closed()
+
+    async def _llm_exporter_aiterate(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        meter = self._llm_exporter_meter
+        try:
+            self._llm_exporter_reading = True
+            async for chunk in chunks:
+                self._llm_exporter_reading = False
+                meter.feed(chunk)
+                yield chunk
+                self._llm_exporter_reading = True
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            meter.finish(kind_of_exception(error))
+            raise
+        finally:
+            self._llm_exporter_closed()
+
+    def _llm_exporter_closed(self) -> None:
+        self._llm_exporter_reading = False
+        self._llm_exporter_meter.finish()
+
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().close(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            if not self._llm_exporter_reading:
+                self._llm_exporter_meter.finish()
+
+    def __del__(self) -> None:
+        self._llm_exporter_meter.finish()
+        if finalizer := getattr(super(), "__del__", None):
+            finalizer()
+
+
+class _TappedHttpx(_Tapped):
+    def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        return self._llm_exporter_iterate(super().iter_bytes(*args, **kwargs))  # type: ignore[misc]
+
+    def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+        return self._llm_exporter_aiterate(super().aiter_bytes(*args, **kwargs))  # type: ignore[misc]
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()  # type: ignore[misc]
+        finally:
+            if not self._llm_exporter_reading:
+                self._llm_exporter_meter.finish()
+
+
+class _TappedRequests(_Tapped):
+    def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        return self._llm_exporter_iterate(super().iter_content(*args, **kwargs))  # type: ignore[misc]
+
+
+class _TappedAiohttp(_Tapped):
+    def release(self) -> Any:
+        try:
+            return super().release()  # type: ignore[misc]
+        finally:
+            self._llm_exporter_meter.finish()
+
+
+class TappedContent:
+    """Stands for the `content` of an aiohttp response, the stream that its body is read from."""
+
+    def __init__(self, content: Any, meter: Meter) -> None:
+        self._content = content
+        self._meter = meter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def read(self, n: int = -1) -> bytes:
+        """Read the whole body, or at most n bytes of it."""
+        return await self._fed(self._content.read(n))
+
+    async def readany(self) -> bytes:
+        """Read what has arrived."""
+        return await self._fed(self._content.readany())
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """Yield what arrives as it arrives."""
+        while chunk := await self.readany():
+            yield chunk
+
+    async def _fed(self, read: Awaitable[bytes]) -> bytes:
+        try:
+            chunk = await read
+        except BaseException as error:
+            self._meter.finish(kind_of_exception(error))
+            raise
+        if chunk:
+            self._meter.feed(chunk)
+        else:
+            self._meter.finish()
+        return chunk

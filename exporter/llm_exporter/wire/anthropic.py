@@ -1,0 +1,117 @@
+"""Anthropic's Messages API, also as Bedrock and Vertex speak it: https://docs.claude.com/en/api/messages."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from ..call import TokenType
+from .reading import Json, Reader, Reading, count, error_code, mapping, sequence, split, text, without_zeros
+
+
+class _Message(msgspec.Struct):
+    model: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+class _Event(msgspec.Struct):
+    type: Any = None
+    message: msgspec.Raw = msgspec.Raw()
+    usage: Any = None
+    error: Any = None
+
+
+_decode_message: Final = msgspec.json.Decoder(_Message).decode
+_decode_event: Final = msgspec.json.Decoder(_Event).decode
+
+
+class MessagesReader(Reader):
+    """Messages, plain and streamed."""
+
+    operation: ClassVar[str] = "chat"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._usage: Json = {}
+
+    def telling(self, data: bytes) -> bool:
+        """See `Reader.telling`."""
+        return b'"usage"' in data or b'"error"' in data
+
+    def body(self, data: bytes) -> None:
+        """Read a message."""
+        self._take(_decode_message(data))
+
+    def event(self, data: bytes) -> None:
+        """Read one event. The usage of `message_delta` is cumulative and is laid over that of the start."""
+        event = _decode_event(data)
+        kind = event.type
+        if kind == "content_block_delta":
+            self.saw_token()
+        elif kind == "message_start":
+            self._take(_decode_message(event.message))
+        elif kind == "message_delta":
+            self._take(_Message(usage=event.usage))
+        elif kind == "error":
+            self.reading.error = error_code(event.error) or "error"
+
+    def _take(self, part: _Message) -> None:
+        reading = self.reading
+        reading.model = text(part.model) or reading.model
+        reading.error = error_code(part.error) or reading.error
+        usage = mapping(part.usage)
+        if not usage:
+            return
+        self._usage.update({name: value for name, value in usage.items() if value is not None})
+        reading.tokens = _tokens_of(self._usage)
+        reading.service_tier = text(self._usage.get("service_tier")) or reading.service_tier
+        if searches := count(mapping(self._usage.get("server_tool_use")).get("web_search_requests")):
+            reading.tool_uses = {"web_searches": searches}
+        self._take_iterations(sequence(self._usage.get("iterations")))
+
+    def _take_iterations(self, iterations: list[Any]) -> None:
+        """Make the iterations that the top-level counts leave out calls of their own.
+
+        The top level sums the `message` iterations, or, when a fallback model served the request, the
+        `fallback_message` ones; compactions, advisor calls and refused first tries are billed besides.
+        """
+        reading = self.reading
+        reading.sub_calls = []
+        steps = [mapping(step) for step in iterations]
+        fallback = next((step for step in steps if step.get("type") == "fallback_message"), None)
+        covered = "fallback_message" if fallback else "message"
+        answered = reading.model
+        if fallback:
+            reading.model = text(fallback.get("model")) or answered
+        for step in steps:
+            if step.get("type") != covered:
+                model = text(step.get("model")) or answered
+                reading.sub_calls.append(Reading(model=model, tokens=_tokens_of(step)))
+
+
+def _tokens_of(usage: Json) -> dict[TokenType, int]:
+    """Return the disjoint tokens of a `usage` object.
+
+    `input_tokens` excludes what was read from or written to the cache; `output_tokens` includes thinking
+    (https://docs.claude.com/en/docs/build-with-claude/prompt-caching, .../extended-thinking).
+    """
+    lifetimes = mapping(usage.get("cache_creation"))
+    hour = count(lifetimes.get("ephemeral_1h_input_tokens"))
+    written = count(usage.get("cache_creation_input_tokens"))
+    if "cache_creation_input_tokens" not in usage:
+        written = hour + count(lifetimes.get("ephemeral_5m_input_tokens"))
+    write = split(written, hour=hour)
+    thinking = count(mapping(usage.get("output_tokens_details")).get("thinking_tokens"))
+    out = split(count(usage.get("output_tokens")), reasoning=thinking)
+    return without_zeros(
+        {
+            "input": count(usage.get("input_tokens")),
+            "cache_read": count(usage.get("cache_read_input_tokens")),
+            "cache_write": write["rest"],
+            "cache_write_1h": write["hour"],
+            "output": out["rest"],
+            "reasoning": out["reasoning"],
+        }
+    )

@@ -1,0 +1,212 @@
+"""From the chunks of a response, as the SDK reads them, to the bodies and events that a `Reader` reads.
+
+Every framing is fed arbitrary pieces and holds no more than the one event that is not complete yet.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from abc import ABC, abstractmethod
+from typing import Any, Final
+
+import msgspec
+
+from .reading import Reader
+
+_JSON_BEGINS: Final = (b"{", b"[")
+
+MAX_HELD: Final = 64 * 1024 * 1024
+"""Bytes held of one body or event at most; what is larger is let go unread."""
+
+
+class Framing(ABC):
+    """Takes a response's decoded bytes in order; `end` when there will be no more."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    @abstractmethod
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece."""
+
+    def end(self) -> None:  # noqa: B027 - most framings have read all by then
+        """Take note that the response has ended, complete or not."""
+
+
+class Nothing(Framing):
+    """A response that carries no usage, such as audio: nothing is kept."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Let the piece go."""
+
+
+class Body(Framing):
+    """A whole JSON body."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self._held = Held()
+
+    def feed(self, chunk: bytes) -> None:
+        """Keep the piece (a reference: the SDK holds the same bytes)."""
+        self._held.add(chunk)
+
+    def end(self) -> None:
+        """Read the body."""
+        if data := self._held.take():
+            self._reader.body(data)
+
+
+class ServerSentEvents(Framing):
+    """`text/event-stream`, by https://html.spec.whatwg.org/multipage/server-sent-events.html.
+
+    Most chunks of a stream say nothing about usage. So a chunk is taken apart only when the reader finds it
+    `telling`, or while the first token has not been seen.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self._held = Held()
+        self._seam = b""
+        """The last two bytes held: a blank line may be split between two pieces."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the events that this piece completes."""
+        end = _last_blank_line(chunk)
+        if end < 0 and self._seam:
+            end = _last_blank_line(self._seam + chunk[:2]) - len(self._seam)
+        if end <= 0:
+            self._hold(chunk)
+            return
+        complete = chunk[:end]
+        if self._held:
+            self._held.add(complete)
+            complete = self._held.take()
+        self._seam = b""
+        if end < len(chunk):
+            self._hold(chunk[end:])
+        self._read(complete)
+
+    def _hold(self, piece: bytes) -> None:
+        self._held.add(piece)
+        self._seam = (self._seam + piece)[-2:]
+
+    def end(self) -> None:
+        """Read an event whose closing blank line never came."""
+        self._read(self._held.take())
+
+    def _read(self, events: bytes) -> None:
+        reader = self._reader
+        if reader.reading.first_token_at is not None and not reader.telling(events):
+            return
+        data: list[bytes] = []
+        for line in events.splitlines():
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                self._dispatch(data)
+                data = []
+        if data:
+            self._dispatch(data)
+
+    def _dispatch(self, lines: list[bytes]) -> None:
+        data = lines[0] if len(lines) == 1 else b"\n".join(lines)
+        reader = self._reader
+        if data.startswith(b"{") and (reader.reading.first_token_at is None or reader.telling(data)):
+            reader.event(data)
+
+
+class EventStream(Framing):
+    """`application/vnd.amazon.eventstream`, Bedrock's binary stream.
+
+    Frames are described at https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html:
+    total length, headers length, checksum, headers, payload, checksum. The payload of Bedrock's chunks is
+    `{"bytes": base64}` around the event that the plain API would send.
+    """
+
+    _PRELUDE: Final = struct.Struct(">III")
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the frames that this piece completes."""
+        buffer = self._buffer
+        buffer += chunk
+        while len(buffer) >= self._PRELUDE.size:
+            total, headers, _ = self._PRELUDE.unpack_from(buffer)
+            if not self._PRELUDE.size + headers + 4 <= total <= MAX_HELD:
+                raise ValueError(f"not an event stream frame: {total} bytes with {headers} of headers")
+            if len(buffer) < total:
+                return
+            payload = bytes(buffer[self._PRELUDE.size + headers : total - 4])
+            del buffer[:total]
+            self._read(payload)
+
+    def _read(self, payload: bytes) -> None:
+        inner = msgspec.json.decode(payload, type=_BedrockChunk).bytes
+        if isinstance(inner, str):
+            self._reader.event(base64.b64decode(inner))
+
+
+class _BedrockChunk(msgspec.Struct):
+    bytes: Any = None
+
+
+class Held:
+    """Pieces kept until they are whole, in linear time, and let go when they pass `MAX_HELD`."""
+
+    __slots__ = ("_overflown", "_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._overflown = False
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces) or self._overflown
+
+    def add(self, piece: bytes) -> None:
+        """Keep a piece."""
+        self._size += len(piece)
+        if self._size > MAX_HELD:
+            self._pieces.clear()
+            self._overflown = True
+        elif not self._overflown:
+            self._pieces.append(piece)
+
+    def take(self) -> bytes:
+        """Return all that was kept, or nothing if it was too much, and begin anew."""
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        self._overflown = False
+        return data
+
+
+def _last_blank_line(data: bytes) -> int:
+    """Return the index behind the last blank line, or -1."""
+    unix = data.rfind(b"\n\n")
+    dos = data.rfind(b"\n\r\n")
+    return max(unix + 2 if unix >= 0 else -1, dos + 3 if dos >= 0 else -1)
+
+
+def framing_for(content_type: str, first: bytes, reader: Reader) -> Framing:
+    """Return the framing of a response.
+
+    Args:
+        content_type: the header; it tells binary from text, and is not always right about which text.
+        first: the first bytes of the body.
+        reader: who is to read what the framing finds.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/vnd.amazon.eventstream":
+        return EventStream(reader)
+    if kind and not kind.startswith("text/") and not kind.endswith("json"):
+        return Nothing(reader)
+    begins_with = first.lstrip()[:1]
+    if begins_with in _JSON_BEGINS or (not begins_with and kind != "text/event-stream"):
+        return Body(reader)
+    return ServerSentEvents(reader)

@@ -1,0 +1,116 @@
+"""Google's generateContent and streamGenerateContent, as the Gemini API and Vertex AI speak them.
+
+https://ai.google.dev/api/generate-content, https://ai.google.dev/api/generate-content#UsageMetadata.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from ..call import TokenType
+from .reading import Json, Reader, count, error_code, mapping, sequence, split, text, without_zeros
+
+_ERROR: Final = re.compile(rb'"error"\s*:\s*\{')
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    model_version: Any = None
+    usage_metadata: Any = None
+    error: Any = None
+
+
+class _Chunk(_Answer, rename="camel"):
+    candidates: Any = None
+
+
+_decode_answer: Final = msgspec.json.Decoder(_Answer).decode
+_decode_chunk: Final = msgspec.json.Decoder(_Chunk).decode
+
+
+class GenerateContentReader(Reader):
+    """Gemini's answers; each chunk of a stream repeats the counts so far, and the last one holds."""
+
+    operation: ClassVar[str] = "generate_content"
+
+    def telling(self, data: bytes) -> bool:
+        """See `Reader.telling`."""
+        return b'"usageMetadata"' in data or (b'"error"' in data and _ERROR.search(data) is not None)
+
+    def body(self, data: bytes) -> None:
+        """Read an answer."""
+        self._take(_decode_answer(data))
+
+    def event(self, data: bytes) -> None:
+        """Read one chunk."""
+        if self.reading.first_token_at is not None:
+            self._take(_decode_answer(data))
+            return
+        chunk = _decode_chunk(data)
+        self._take(chunk)
+        for candidate in sequence(chunk.candidates):
+            if mapping(mapping(candidate).get("content")).get("parts"):
+                self.saw_token()
+
+    def _take(self, part: _Answer) -> None:
+        reading = self.reading
+        reading.model = text(part.model_version) or reading.model
+        reading.error = error_code(part.error) or reading.error
+        usage = mapping(part.usage_metadata)
+        reading.service_tier = (
+            text(usage.get("serviceTier")) or text(usage.get("trafficType")) or reading.service_tier
+        )
+        # Early chunks of Vertex have a traffic type and no counts yet.
+        if any(name.endswith("TokenCount") for name in usage):
+            reading.tokens = _tokens_of(usage)
+
+
+def _tokens_of(usage: Json) -> dict[TokenType, int]:
+    """Return the disjoint tokens of a `usageMetadata` object.
+
+    The prompt includes what was cached; thoughts stand outside the candidates, the prompts of tool use
+    outside the prompt, and the total includes them all.
+    """
+    prompt = count(usage.get("promptTokenCount"))
+    read = min(count(usage.get("cachedContentTokenCount")), prompt)
+    tool_use = count(usage.get("toolUsePromptTokenCount"))
+    thoughts = count(usage.get("thoughtsTokenCount"))
+    generated = count(usage.get("candidatesTokenCount"))
+    if "candidatesTokenCount" not in usage:
+        generated = max(count(usage.get("totalTokenCount")) - prompt - tool_use - thoughts, 0)
+
+    prompt_by = _by_modality(usage.get("promptTokensDetails"))
+    cached_by = _by_modality(usage.get("cacheTokensDetails"))
+    cached = split(read, **cached_by)
+    into = split(prompt - read, **{kind: max(prompt_by[kind] - cached_by[kind], 0) for kind in prompt_by})
+    out = split(generated, **_by_modality(usage.get("candidatesTokensDetails")))
+    return without_zeros(
+        {
+            "input": into["rest"] + tool_use,
+            "input_audio": into["audio"],
+            "input_image": into["image"],
+            "input_video": into["video"],
+            "cache_read": cached["rest"],
+            "cache_read_audio": cached["audio"],
+            "cache_read_image": cached["image"],
+            "cache_read_video": cached["video"],
+            "output": out["rest"],
+            "reasoning": thoughts,
+            "output_audio": out["audio"],
+            "output_image": out["image"],
+            "output_video": out["video"],
+        }
+    )
+
+
+def _by_modality(details: object) -> Counter[str]:
+    """Return the counts of a `ModalityTokenCount` list that are priced apart from text and documents."""
+    counts = Counter({"audio": 0, "image": 0, "video": 0})
+    for detail in sequence(details):
+        modality = text(mapping(detail).get("modality")).lower()
+        if modality in counts:
+            counts[modality] += count(mapping(detail).get("tokenCount"))
+    return counts

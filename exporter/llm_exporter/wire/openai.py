@@ -1,0 +1,229 @@
+"""OpenAI's wire formats and the dialects of the services that speak them.
+
+Chat completions: https://platform.openai.com/docs/api-reference/chat.
+Responses: https://platform.openai.com/docs/api-reference/responses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from ..call import TokenType
+from .reading import (
+    Json,
+    Reader,
+    count,
+    error_code,
+    first_count,
+    mapping,
+    sequence,
+    split,
+    text,
+    without_zeros,
+)
+
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+_ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]')
+_RESPONSES_ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]|"type"\s*:\s*"error"')
+
+
+class _Chat(msgspec.Struct):
+    model: Any = None
+    choices: Any = None
+    usage: Any = None
+    x_groq: Any = None
+    service_tier: Any = None
+    error: Any = None
+
+
+class _ChatBody(msgspec.Struct):
+    """As `_Chat`, but the answer itself is passed over undecoded."""
+
+    model: Any = None
+    usage: Any = None
+    x_groq: Any = None
+    service_tier: Any = None
+    error: Any = None
+
+
+_decode_chunk: Final = msgspec.json.Decoder(_Chat).decode
+_decode_chat: Final = msgspec.json.Decoder(_ChatBody).decode
+
+
+class ChatReader(Reader):
+    """Chat completions."""
+
+    operation: ClassVar[str] = "chat"
+
+    def telling(self, data: bytes) -> bool:
+        """See `Reader.telling`: many services send `usage: null` on every chunk."""
+        return (b'"usage"' in data and _USAGE.search(data) is not None) or (
+            b'"error"' in data and _ERROR.search(data) is not None
+        )
+
+    def body(self, data: bytes) -> None:
+        """Read a chat completion."""
+        self._take(_decode_chat(data))
+
+    def event(self, data: bytes) -> None:
+        """Read a chunk. Usage may come in several, cumulative: the last one holds."""
+        if self.reading.first_token_at is not None:
+            self._take(_decode_chat(data))
+            return
+        chunk = _decode_chunk(data)
+        self._take(chunk)
+        for choice in sequence(chunk.choices):
+            delta = mapping(mapping(choice).get("delta"))
+            if any(value for name, value in delta.items() if name != "role"):
+                self.saw_token()
+
+    def _take(self, part: _Chat | _ChatBody) -> None:
+        reading = self.reading
+        reading.model = text(part.model) or reading.model
+        reading.service_tier = text(part.service_tier) or reading.service_tier
+        reading.error = error_code(part.error) or reading.error
+        # Groq's streams may report the same usage a second time, or only, inside x_groq.
+        usage = mapping(part.usage) or mapping(mapping(part.x_groq).get("usage"))
+        if usage:
+            reading.tokens = tokens_of(usage)
+
+
+class _Item(msgspec.Struct):
+    type: Any = None
+    action: Any = None
+
+
+class _Response(msgspec.Struct):
+    model: Any = None
+    output: msgspec.Raw = msgspec.Raw()
+    usage: Any = None
+    service_tier: Any = None
+    error: Any = None
+
+
+class _ResponseEvent(msgspec.Struct):
+    type: Any = None
+    response: msgspec.Raw = msgspec.Raw()
+    error: Any = None
+    message: Any = None
+    code: Any = None
+
+
+_decode_response: Final = msgspec.json.Decoder(_Response).decode
+_decode_response_event: Final = msgspec.json.Decoder(_ResponseEvent).decode
+_decode_items: Final = msgspec.json.Decoder(list[_Item]).decode
+
+
+class ResponsesReader(Reader):
+    """The Responses API. In a stream only the closing event has usage, and with it the whole response."""
+
+    operation: ClassVar[str] = "chat"
+
+    def telling(self, data: bytes) -> bool:
+        """See `Reader.telling`."""
+        return (b'"usage"' in data and _USAGE.search(data) is not None) or (
+            b'error"' in data and _RESPONSES_ERROR.search(data) is not None
+        )
+
+    def body(self, data: bytes) -> None:
+        """Read a response object."""
+        part = _decode_response(data)
+        reading = self.reading
+        reading.model = text(part.model) or reading.model
+        reading.service_tier = text(part.service_tier) or reading.service_tier
+        reading.error = error_code(part.error) or reading.error
+        if usage := mapping(part.usage):
+            reading.tokens = tokens_of(usage)
+            reading.tool_uses = _tool_uses(bytes(part.output))
+
+    def event(self, data: bytes) -> None:
+        """Read one event."""
+        event = _decode_response_event(data)
+        kind = text(event.type)
+        if kind.endswith(".delta"):
+            self.saw_token()
+        elif kind == "error":
+            self.reading.error = error_code(event.error) or text(event.code) or text(event.message) or "error"
+        elif response := bytes(event.response):
+            self.body(response)
+
+
+def _tool_uses(output: bytes) -> dict[str, int]:
+    """Count the tool calls with a fee among the output items (https://openai.com/api/pricing)."""
+    if not output.startswith(b"["):
+        return {}
+    uses: Counter[str] = Counter()
+    for item in _decode_items(output):
+        # Opening a page found before, or searching in it, is not another search.
+        if item.type == "web_search_call" and mapping(item.action).get("type", "search") == "search":
+            uses["web_searches"] += 1
+        elif item.type == "file_search_call":
+            uses["storage_searches"] += 1
+    return dict(uses)
+
+
+def tokens_of(usage: Json) -> dict[TokenType, int]:
+    """Return the disjoint tokens of a `usage` object, whichever of OpenAI's formats it is from.
+
+    OpenAI's prompt counts include what was cached, its completion counts include reasoning
+    (https://platform.openai.com/docs/guides/prompt-caching, /docs/guides/reasoning). The services that speak
+    its format do not all agree; what they leave out shows in their totals.
+    """
+    prompt = first_count(usage, "prompt_tokens", "input_tokens")
+    completion = first_count(usage, "completion_tokens", "output_tokens")
+    total = count(usage.get("total_tokens"))
+    prompt_details = _details(usage, "prompt_tokens_details", "input_tokens_details")
+    completion_details = _details(usage, "completion_tokens_details", "output_tokens_details")
+
+    reasoning = count(completion_details.get("reasoning_tokens"))
+    if reasoning > completion or total == prompt + completion + reasoning:
+        completion += reasoning  # xAI and Gemini behind gateways report it outside
+    audio = count(prompt_details.get("audio_tokens"))
+    if audio > prompt and total == prompt + completion + audio:
+        prompt += audio  # Mistral reports it outside
+
+    read = first_count(prompt_details, "cached_tokens") or first_count(
+        usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"
+    )
+    read = min(read, prompt)
+    write = min(count(prompt_details.get("cache_write_tokens")), prompt)
+    # OpenRouter bills the same tokens both as written and as read where Gemini does; so they overlap.
+    fresh = prompt - read - write if read + write <= prompt else prompt - max(read, write)
+    into = split(
+        fresh,
+        audio=audio,
+        image=count(prompt_details.get("image_tokens")),
+        video=count(prompt_details.get("video_tokens")),
+    )
+    out = split(
+        completion,
+        reasoning=reasoning,
+        audio=count(completion_details.get("audio_tokens")),
+        image=count(completion_details.get("image_tokens")),
+    )
+    return without_zeros(
+        {
+            "input": into["rest"],
+            "input_audio": into["audio"],
+            "input_image": into["image"],
+            "input_video": into["video"],
+            "cache_read": read,
+            "cache_write": write,
+            "output": out["rest"],
+            "reasoning": out["reasoning"],
+            "output_audio": out["audio"],
+            "output_image": out["image"],
+        }
+    )
+
+
+def _details(usage: Json, *names: str) -> Json:
+    """Return a details object, which some services name in the singular."""
+    for name in names:
+        if found := mapping(usage.get(name)) or mapping(usage.get(name.replace("_tokens_", "_token_"))):
+            return found
+    return {}

@@ -1,0 +1,131 @@
+"""What a wire reader makes of an answer, and the arithmetic that all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from ..call import TokenType
+
+Json = dict[str, Any]
+
+_MAX_COUNT: Final = 10**12
+"""No request has a trillion tokens: a larger count is damage, and must not reach a counter."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one answer says about the call."""
+
+    model: str = ""
+    tokens: dict[TokenType, int] | None = None
+    """Tokens by type, zeros left out; None while the provider has reported no usage."""
+    tool_uses: dict[str, int] = field(default_factory=dict)
+    """Uses of provider-side tools, by genai-prices unit."""
+    service_tier: str | None = None
+    error: str | None = None
+    """The error type or code inside an answer that began as a success."""
+    first_token_at: float | None = None
+    """`time.perf_counter()` at the first generated token of a stream."""
+    sub_calls: list[Reading] = field(default_factory=list)
+    """Calls the provider made on the way and bills apart, such as an advisor model's."""
+
+
+class Reader(ABC):
+    """Reads the answer of one call in one wire format, whole or event by event, from bytes alone.
+
+    A reader may raise on a body that is not of its format: whoever feeds it catches.
+    """
+
+    operation: ClassVar[str]
+    """The `operation` label, in the terms of OpenTelemetry's `gen_ai.operation.name`."""
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+
+    @abstractmethod
+    def telling(self, data: bytes) -> bool:
+        """Whether stream events can carry usage or an error, by the cheapest look that never misses one.
+
+        Other events need no parsing once the first token was seen, which is what keeps a long stream cheap.
+        A quoted key cannot stand inside a JSON string, where its quotes would be escaped.
+        """
+
+    @abstractmethod
+    def body(self, data: bytes) -> None:
+        """Read a whole answer."""
+
+    @abstractmethod
+    def event(self, data: bytes) -> None:
+        """Read the JSON of one stream event."""
+
+    def saw_token(self) -> None:
+        """Note that the first token of the stream has just arrived."""
+        if self.reading.first_token_at is None:
+            self.reading.first_token_at = perf_counter()
+
+
+def count(value: object) -> int:
+    """Return a token count as it stands in a body, or 0 for anything that is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(value) if 0 < value <= _MAX_COUNT else 0  # NaN compares false
+
+
+def first_count(body: Json, *names: str) -> int:
+    """Return the first of several spellings of a count that is not zero, or 0."""
+    return next((found for name in names if (found := count(body.get(name)))), 0)
+
+
+def mapping(value: object) -> Json:
+    """Return a JSON object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: object) -> list[Any]:
+    """Return a JSON array, or an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: object) -> str:
+    """Return a JSON string, or an empty one for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def split(total: int, **parts: int) -> dict[str, int]:
+    """Split a total into named parts and a `rest`, never giving out more than there is.
+
+    The details that providers send need not add up to the count they belong to: the count holds.
+    """
+    shares = {}
+    for name, part in parts.items():
+        shares[name] = min(part, total)
+        total -= shares[name]
+    shares["rest"] = total
+    return shares
+
+
+def without_zeros(tokens: dict[TokenType, int]) -> dict[TokenType, int]:
+    """Return the types that have tokens."""
+    return {kind: number for kind, number in tokens.items() if number}
+
+
+class ErrorBody(msgspec.Struct):
+    """The few fields in which an error may stand."""
+
+    error: Any = None
+
+
+def error_code(error: object) -> str | None:
+    """Return the type, code or message of an error object as the three providers write it, or None."""
+    if not error:
+        return None
+    details = mapping(error)
+    for name in ("type", "status", "code", "message"):
+        if details.get(name):
+            return str(details[name])
+    return str(error)
