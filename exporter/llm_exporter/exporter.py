@@ -69,12 +69,7 @@ class Exporter:
 
     def error(self, where: str, error: BaseException) -> None:
         """Log and count an error of our own code. Never raises."""
-
-        def take() -> None:
-            log.error("llm-exporter failed in %s; the call itself is not affected", where, exc_info=error)
-            self.metrics.error(where)
-
-        self._put(take)
+        self._put(lambda: self._note(where, error))
 
     def subscribe(self, callback: Subscriber) -> None:
         """Call back with every finished call, on the worker thread, one call at a time."""
@@ -112,11 +107,10 @@ class Exporter:
         if self._worker is None and self._starting.acquire(blocking=False):
             try:
                 if self._worker is None:
-                    worker = threading.Thread(target=self._work, name="llm-exporter", daemon=True)
-                    worker.start()
-                    self._worker = worker
+                    self._worker = threading.Thread(target=self._work, name="llm-exporter", daemon=True)
+                    self._worker.start()
             except RuntimeError:
-                pass  # no thread can be started, as at interpreter exit
+                self._worker = None  # no thread can be started, as at interpreter exit
             finally:
                 self._starting.release()
 
@@ -137,7 +131,11 @@ class Exporter:
         try:
             sink(call)
         except Exception as error:
-            self.error(where, error)
+            self._note(where, error)
+
+    def _note(self, where: str, error: BaseException) -> None:
+        log.error("llm-exporter failed in %s; the call itself is not affected", where, exc_info=error)
+        self.metrics.error(where)
 
 
 class _Flushed(Collector):

@@ -13,6 +13,7 @@ _BY_CLIENT: Final = (
     ("Bedrock", "aws"),
     ("AWS", "aws"),
     ("Vertex", "google"),
+    ("GoogleCloud", "google"),
 )
 """What a client's class name tells when its URL tells nothing, as behind a gateway."""
 

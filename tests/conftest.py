@@ -1,0 +1,81 @@
+"""Fixtures: an exporter and a registry of its own for each test, and a provider to call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from llm_exporter import Call, taps
+from llm_exporter.exporter import Exporter
+from scripted import Server
+
+
+class Metered:
+    """What a test's calls came to."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self.exporter = exporter
+        self._calls: list[Call] = []
+        exporter.subscribe(self._calls.append)
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that have ended."""
+        assert self.exporter.flush()
+        return self._calls
+
+    @property
+    def call(self) -> Call:
+        """The one call that was made."""
+        (call,) = self.calls
+        return call
+
+    def samples(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """The scraped values of a metric by its labels' values, of the series that have these labels."""
+        text = generate_latest(self.exporter.registry).decode()
+        return {
+            tuple(
+                value for _, value in sorted(sample.labels.items()) if value not in labels.values()
+            ): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        }
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of a metric's series that have these labels."""
+        return sum(self.samples(name, **labels).values())
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exporter]:
+    """An exporter of the test's own, which the public functions and the taps use."""
+    exporter = Exporter()
+    monkeypatch.setattr("llm_exporter.exporter.default", exporter)
+    yield exporter
+    exporter.close()
+
+
+@pytest.fixture
+def metered(exporter: Exporter) -> Iterator[Metered]:
+    """What the test's calls come to; afterwards none is in flight and nothing of ours has failed."""
+    metered = Metered(exporter)
+    yield metered
+    assert metered.total("llm_calls_in_flight") == 0
+    assert metered.samples("llm_exporter_errors_total") == {}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A provider that says what the test tells it to."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_metered_by_default() -> Iterator[None]:
+    yield
+    taps.uninstrument()

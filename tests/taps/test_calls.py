@@ -1,0 +1,256 @@
+"""What a call through each SDK is metered as, and that its caller notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import Any
+
+import openai
+import pytest
+
+import llm_exporter
+from conftest import Metered
+from llm_exporter.exporter import Exporter
+from operations import CHAT, GEMINI, MESSAGES, OPERATIONS, STREAMS, Operation
+from payloads import dump
+from scripted import Answer, Server
+
+EVERY = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+EVERY_STREAM = pytest.mark.parametrize("operation", STREAMS, ids=str)
+
+
+@EVERY
+def test_every_call_is_metered_to_the_token_and_the_cent(
+    operation: Operation, server: Server, metered: Metered
+) -> None:
+    server.says(operation.path, operation.answer())
+    client = llm_exporter.instrument(operation.client(server.url))
+    with llm_exporter.labels(agent="counter", phase="execute", session="s-1"):
+        operation.run(client)
+    call, wire = metered.call, operation.wire
+    assert (call.provider, call.model, call.requested_model) == (wire.provider, wire.model, wire.asked)
+    assert (call.operation, call.stream) == (wire.operation, operation.stream)
+    assert call.labels == {"agent": "counter", "phase": "execute", "session": "s-1"}
+    assert call.tokens == wire.tokens
+    assert call.cost == wire.cost
+    assert (call.error, call.retries, call.usage_reported) == (None, [], True)
+    if operation.stream:
+        assert call.time_to_first_token is not None
+        assert 0 < call.time_to_first_token <= call.duration
+    else:
+        assert call.time_to_first_token is None
+        assert call.duration > 0
+
+
+@EVERY
+def test_the_caller_gets_the_same_objects_as_without_a_meter(
+    operation: Operation, server: Server, metered: Metered
+) -> None:
+    server.says(operation.path, operation.answer())
+    plain = operation.run(operation.client(server.url))
+    client = operation.client(server.url)
+    assert llm_exporter.instrument(client) is client
+    metered_objects = operation.run(client)
+    assert [type(each) for each in metered_objects] == [type(each) for each in plain]
+    assert [_contents(each) for each in metered_objects] == [_contents(each) for each in plain]
+    assert len(metered.calls) == 1
+
+
+def _contents(answer: Any) -> Any:
+    return answer.model_dump(exclude={"sdk_http_response"})
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, "invalid_request"), (401, "auth"), (404, "not_found"), (413, "invalid_request")],
+)
+def test_the_caller_gets_the_same_exception_as_without_a_meter(
+    operation: Operation, status: int, kind: str, server: Server, metered: Metered
+) -> None:
+    body = dump({"error": {"message": "no", "type": "t", "code": status, "status": "S"}})
+    server.says(operation.path, Answer(body, status=status))
+    with pytest.raises(Exception) as plain:  # noqa: PT011 - which one is the SDK's business
+        operation.run(operation.client(server.url))
+    with pytest.raises(Exception) as with_meter:  # noqa: PT011
+        operation.run(llm_exporter.instrument(operation.client(server.url)))
+    assert type(with_meter.value) is type(plain.value)
+    assert str(with_meter.value) == str(plain.value)
+    call = metered.call
+    assert (call.error, call.tokens, call.model) == (kind, {}, operation.wire.asked)
+
+
+@EVERY_STREAM
+def test_a_stream_is_never_held_back(operation: Operation, server: Server, metered: Metered) -> None:
+    """The provider sends the second half only when the caller has received the first object."""
+    answer = operation.answer()
+    assert isinstance(answer.body, list)
+    received = threading.Event()
+    answer.before = {len(answer.body) - 1: received}
+    server.says(operation.path, answer)
+    client = llm_exporter.instrument(operation.client(server.url))
+    if operation.kind.startswith("async"):
+        objects = asyncio.run(_read_async(operation, client, received))
+    else:
+        objects = []
+        with client:
+            for each in operation.wire.call(client, True):
+                objects.append(each)
+                received.set()
+    assert len(objects) > 1
+    assert metered.call.tokens == operation.wire.tokens
+
+
+async def _read_async(operation: Operation, client: Any, received: threading.Event) -> list[Any]:
+    objects = []
+    async with client.aio if operation.wire is GEMINI else client as opened:
+        async for each in await operation.wire.call(opened, True):
+            objects.append(each)
+            received.set()
+    return objects
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("wire", [CHAT, MESSAGES], ids=lambda wire: wire.name)
+def test_a_retried_call_is_one_call_and_each_attempt_is_seen(
+    wire: Any, kind: str, server: Server, metered: Metered
+) -> None:
+    operation = Operation(wire, kind, stream=False)
+    later = {"retry-after-ms": "1"}
+    server.says(
+        operation.path,
+        Answer(b"{}", status=429, headers=later),
+        Answer(b"{}", status=529, headers=later),
+        operation.answer(),
+    )
+    operation.run(llm_exporter.instrument(operation.client(server.url)))
+    call = metered.call
+    assert (call.error, call.retries) == (None, ["rate_limited", "overloaded"])
+    assert call.tokens == wire.tokens
+    assert metered.total("llm_calls_total") == 1
+    assert metered.total("llm_retries_total", error="rate_limited") == 1
+    assert metered.total("llm_retries_total", error="overloaded") == 1
+
+
+def test_a_call_whose_last_attempt_fails_has_failed_of_that(server: Server, metered: Metered) -> None:
+    operation = Operation(CHAT, "sync", stream=False)
+    later = {"retry-after-ms": "1"}
+    server.says(
+        operation.path,
+        Answer(b"{}", status=500, headers=later),
+        Answer(b"{}", status=429, headers=later),
+    )
+    with pytest.raises(openai.RateLimitError):
+        operation.run(llm_exporter.instrument(operation.client(server.url)))
+    assert (metered.call.error, metered.call.retries) == ("rate_limited", ["server_error", "rate_limited"])
+    assert metered.total("llm_call_errors_total", error="rate_limited") == 1
+
+
+def test_google_retries_are_one_call(server: Server, metered: Metered) -> None:
+    operation = Operation(GEMINI, "sync", stream=False)
+    overloaded = dump({"error": {"code": 503, "message": "later", "status": "UNAVAILABLE"}})
+    server.says(operation.path, Answer(overloaded, status=503), operation.answer())
+    retry = {"retry_options": {"attempts": 2, "initial_delay": 0.001, "jitter": 0.001}}
+    client = llm_exporter.instrument(operation.client(server.url))
+    with client:
+        client.models.generate_content(
+            model="gemini-2.5-pro", contents="How many?", config={"http_options": retry}
+        )
+    assert (metered.call.error, metered.call.retries) == (None, ["overloaded"])
+    assert metered.call.tokens == GEMINI.tokens
+
+
+def test_no_connection_is_an_error_of_that_kind(metered: Metered) -> None:
+    with Server() as server:
+        nobody = server.url
+    client = llm_exporter.instrument(openai.OpenAI(base_url=nobody, api_key="k", max_retries=0))
+    with client, pytest.raises(openai.APIConnectionError):
+        client.chat.completions.create(model="gpt-4o", messages=[])
+    assert metered.call.error == "connection"
+
+
+def test_a_timeout_is_an_error_of_that_kind(server: Server, metered: Metered) -> None:
+    never = threading.Event()
+    answer = Answer([b"{}"], before={0: never})
+    server.says("/chat/completions", answer)
+    client = llm_exporter.instrument(
+        openai.OpenAI(base_url=server.url, api_key="k", max_retries=0, timeout=0.05)
+    )
+    with client, pytest.raises(openai.APITimeoutError):
+        client.chat.completions.create(model="gpt-4o", messages=[])
+    never.set()
+    assert metered.call.error == "timeout"
+
+
+def test_a_cancelled_call_is_counted_and_no_longer_in_flight(server: Server, metered: Metered) -> None:
+    never = threading.Event()
+    server.says("/chat/completions", Answer([b"{}"], before={0: never}))
+
+    async def run() -> None:
+        async with llm_exporter.instrument(openai.AsyncOpenAI(base_url=server.url, api_key="k")) as client:
+            call = asyncio.create_task(client.chat.completions.create(model="gpt-4o", messages=[]))
+            while not server.requests:
+                await asyncio.sleep(0)
+            assert metered.total("llm_calls_in_flight", model="gpt-4o") == 1
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+    asyncio.run(run())
+    never.set()
+    assert metered.call.error == "cancelled"
+
+
+def test_labels_reach_the_calls_of_tasks_and_of_threads_with_a_copied_context(
+    server: Server, metered: Metered
+) -> None:
+    operation = Operation(CHAT, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    llm_exporter.instrument()
+    with llm_exporter.labels(agent="parent"):
+        context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(operation.run, operation.client(server.url)))
+    thread.start()
+    thread.join()
+    assert metered.call.agent == "parent"
+
+
+def test_a_call_made_outside_any_labels_is_unattributed(server: Server, metered: Metered) -> None:
+    operation = Operation(CHAT, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    operation.run(llm_exporter.instrument(operation.client(server.url)))
+    assert metered.total("llm_calls_total", agent="unattributed", phase="unattributed") == 1
+
+
+def test_requests_that_generate_nothing_are_not_calls(server: Server, metered: Metered) -> None:
+    server.says("/models", Answer(b'{"data": [], "object": "list"}'))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        assert list(client.models.list()) == []
+    assert metered.calls == []
+
+
+def test_an_answer_without_usage_is_counted_as_such(server: Server, metered: Metered) -> None:
+    operation = Operation(CHAT, "sync", stream=True)
+    server.says(
+        operation.path,
+        Answer([b'data: {"choices": []}\n\n', b"data: [DONE]\n\n"], content_type="text/event-stream"),
+    )
+    operation.run(llm_exporter.instrument(operation.client(server.url)))
+    assert (metered.call.usage_reported, metered.call.error) == (False, None)
+    assert metered.total("llm_usage_missing_total") == 1
+
+
+def test_a_body_that_is_not_json_is_the_callers_to_see_and_no_error_of_ours(
+    server: Server, exporter: Exporter
+) -> None:
+    metered = Metered(exporter)
+    server.says("/chat/completions", Answer(b'{"choices": [', content_type="application/json"))
+    with (
+        llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client,
+        pytest.raises(ValueError, match="Expecting value"),
+    ):
+        client.chat.completions.create(model="gpt-4o", messages=[])
+    assert (metered.call.usage_reported, metered.call.error) == (False, None)
+    assert metered.samples("llm_exporter_errors_total") == {}

@@ -1,0 +1,124 @@
+"""Whatever breaks inside the exporter, the caller gets what the provider sent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import llm_exporter
+from conftest import Metered
+from llm_exporter import meter
+from llm_exporter.exporter import Exporter
+from llm_exporter.taps import boundary, google, stainless
+from operations import OPERATIONS, Operation
+from scripted import Server
+
+
+class OursError(Exception):
+    """Must never reach a caller."""
+
+
+def fails(*args: object, **kwargs: object) -> Any:
+    raise OursError
+
+
+def _readers(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+    from llm_exporter.wire.anthropic import MessagesReader
+    from llm_exporter.wire.gemini import GenerateContentReader
+    from llm_exporter.wire.openai import ChatReader, ResponsesReader
+
+    for reader in (ChatReader, ResponsesReader, MessagesReader, GenerateContentReader):
+        patch.setattr(reader, "body", fails)
+        patch.setattr(reader, "event", fails)
+
+
+def _sinks(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+    patch.setattr(exporter.prices, "price", fails)
+    patch.setattr(exporter.metrics, "record", fails)
+    exporter.subscribe(fails)
+
+
+def _framing(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+    patch.setattr(meter, "framing_for", fails)
+
+
+def _conclusion(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+    patch.setattr(meter.Meter, "_conclude", fails)
+
+
+def _begin(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+    patch.setattr(stainless, "provider_of", fails)
+    patch.setattr(google, "reader_for", fails)
+
+
+def _looking(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+    patch.setattr(stainless, "_look_at", fails)
+    patch.setattr(google, "_look_at", fails)
+
+
+BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Exporter], None], set[str]]] = {
+    "every reader": (_readers, {"wire"}),
+    "every sink": (_sinks, {"prices", "metrics", "subscriber"}),
+    "the framing": (_framing, {"wire"}),
+    "the conclusion": (_conclusion, {"meter"}),
+    "the beginning": (_begin, {"tap"}),
+    "the look at the response": (_looking, {"tap"}),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@pytest.mark.parametrize("broken", BREAKAGES)
+def test_an_exception_of_ours_reaches_the_log_and_a_metric_and_never_the_caller(
+    broken: str,
+    operation: Operation,
+    server: Server,
+    exporter: Exporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server.says(operation.path, operation.answer())
+    plain = operation.run(operation.client(server.url))
+    break_it, where = BREAKAGES[broken]
+    break_it(monkeypatch, exporter)
+    with caplog.at_level(logging.ERROR, "llm_exporter"):
+        objects = operation.run(llm_exporter.instrument(operation.client(server.url)))
+        metered = Metered(exporter)
+        errors = metered.samples("llm_exporter_errors_total")
+    assert [type(each) for each in objects] == [type(each) for each in plain]
+    assert {name for (name,) in errors} == where
+    assert all("the call itself is not affected" in record.getMessage() for record in caplog.records)
+    assert all(record.exc_info and record.exc_info[0] is OursError for record in caplog.records)
+    assert len(caplog.records) == sum(errors.values())
+
+
+def test_a_call_goes_on_when_not_even_an_error_can_be_noted(
+    server: Server, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = OPERATIONS[0]
+    server.says(operation.path, operation.answer())
+    monkeypatch.setattr(stainless, "provider_of", fails)
+    monkeypatch.setattr(exporter.metrics, "error", fails)
+    (answer,) = operation.run(llm_exporter.instrument(operation.client(server.url)))
+    assert answer.choices[0].message.content == "Seven."
+    assert exporter.flush()
+
+
+def test_the_taps_do_not_stack_up() -> None:
+    """Replacing a method twice would count twice."""
+
+    class Sdk:
+        def request(self) -> str:
+            return "answer"
+
+    calls: list[None] = []
+
+    def meter_for(sdk: Sdk) -> None:
+        calls.append(None)
+
+    for _ in range(2):
+        boundary.hang(Sdk, "request", lambda method: boundary.metered(method, meter_for))
+    assert Sdk().request() == "answer"
+    assert len(calls) == 1

@@ -1,0 +1,97 @@
+"""`/metrics` over HTTP, as a server of its own and inside other applications."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+from urllib.request import Request, urlopen
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+import llm_exporter
+from conftest import Metered
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def over_http(accept: str) -> tuple[str, str]:
+    server = llm_exporter.start_http_server(port=0)
+    try:
+        request = Request(f"http://127.0.0.1:{server.port}/metrics", headers={"accept": accept})
+        with urlopen(request) as answer:
+            return answer.headers["content-type"], answer.read().decode()
+    finally:
+        server.close()
+
+
+def over_asgi(accept: str) -> tuple[str, str]:
+    app = Starlette(routes=[Mount("/metrics", llm_exporter.make_asgi_app())])
+    with TestClient(app) as client:
+        answer = client.get("/metrics/", headers={"accept": accept})
+    return answer.headers["content-type"], answer.text
+
+
+def over_wsgi(accept: str) -> tuple[str, str]:
+    environ: dict[str, Any] = {"HTTP_ACCEPT": accept}
+    setup_testing_defaults(environ)
+    said: list[Any] = []
+    body = b"".join(
+        llm_exporter.make_wsgi_app()(environ, lambda status, headers: said.extend((status, dict(headers))))
+    )
+    assert said[0] == "200 OK"
+    return said[1]["Content-Type"], body.decode()
+
+
+@pytest.mark.parametrize("get", [over_http, over_asgi, over_wsgi])
+def test_the_scraper_chooses_the_format(get: Callable[[str], tuple[str, str]], metered: Metered) -> None:
+    with llm_exporter.labels(agent="planner"):
+        llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
+    kind, text = get("text/plain")
+    assert kind.startswith("text/plain; version=")
+    assert _cost(parse_text(text)) == 0.0025
+    kind, text = get(OPENMETRICS)
+    assert kind.startswith("application/openmetrics-text")
+    assert text.endswith("# EOF\n")
+    assert _cost(openmetrics.text_string_to_metric_families(text)) == 0.0025  # type: ignore[no-untyped-call]
+
+
+def _cost(families: Any) -> float:
+    (value,) = [
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "llm_cost_usd_total"
+    ]
+    return float(value)
+
+
+def test_one_metric_can_be_asked_for_by_name(metered: Metered) -> None:
+    llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
+    server = llm_exporter.start_http_server(port=0)
+    try:
+        with urlopen(f"http://127.0.0.1:{server.port}/metrics?name[]=llm_calls_total") as answer:
+            names = {family.name for family in parse_text(answer.read().decode())}
+    finally:
+        server.close()
+    assert names == {"llm_calls"}
+
+
+def test_the_server_listens_on_this_machine_only_and_stops_when_closed(metered: Metered) -> None:
+    server = llm_exporter.start_http_server(port=0)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        assert connection.getpeername()[0] == "127.0.0.1"
+    server.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_a_port_in_use_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        llm_exporter.start_http_server(port=taken.getsockname()[1])
