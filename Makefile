@@ -1,0 +1,47 @@
+# Everything on a fresh machine with Python and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types servers dashboards docs lock clean
+
+help:  ## Show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it by itself
+	@$(BIN)/llm-exporter demo $(ARGS)
+
+test: $(READY) lint types servers  ## Check and test everything
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+servers: $(READY)  ## Get the real servers that the tests talk to
+	$(BIN)/python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool
+
+dashboards: $(READY)  ## Write the dashboards' JSON from grafana/dashboards.py
+	$(BIN)/python grafana/dashboards.py
+
+docs: $(READY)  ## Write the generated parts of the README
+	$(BIN)/python -m tests.readme
+
+lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra all --group dev --custom-compile-command "make lock" --output-file requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+clean:  ## Remove the environment and what tools left behind
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
