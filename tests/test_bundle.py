@@ -1,0 +1,372 @@
+"""What we ship for Prometheus, Alertmanager, Grafana and Docker: real tools accept it, it keeps our rules."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import llm_exporter.bundle
+from llm_exporter.bundle import bundle
+from llm_exporter.demo import binaries, stack
+
+REPOSITORY = Path(__file__).parents[1]
+GRAFANA = REPOSITORY / "grafana"
+PROMETHEUS = REPOSITORY / "prometheus"
+
+Json = dict[str, Any]
+
+
+def run(program: str, *arguments: str | Path) -> str:
+    """Return what a real program says; where it cannot be had the test fails, it is never skipped."""
+    found = binaries.find(program)
+    command = [str(found), *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=found.parents[1], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+# ---- names
+
+
+def exported_names() -> dict[str, set[str]]:
+    """Return each series that the code exports, with the labels it has in Prometheus."""
+    from llm_exporter.metrics import METRICS
+
+    series: dict[str, set[str]] = {}
+    for spec in METRICS:
+        labels = {*spec.labels, "job", "instance"}
+        if spec.type == "histogram":
+            series |= {f"{spec.name}_sum": labels, f"{spec.name}_count": labels}
+            series[f"{spec.name}_bucket"] = {*labels, "le"}
+        else:
+            series[spec.name] = labels
+    return series
+
+
+def rules() -> list[Json]:
+    """Return the recording and alerting rules of all files."""
+    files = sorted((PROMETHEUS / "rules").glob("*.yml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def recorded_names() -> dict[str, set[str]]:
+    """Return each recorded series, with the labels that its level promises."""
+    labels = sorted({label for names in exported_names().values() for label in names}, key=len, reverse=True)
+    return {
+        rule["record"]: set(re.findall("|".join(labels), rule["record"].split(":")[0]))
+        for rule in rules()
+        if "record" in rule
+    }
+
+
+def unknown_names(expr: str, known: dict[str, set[str]]) -> set[str]:
+    """Return the metrics and labels of a query that are not in `known`."""
+    expr = re.sub(r'"[^"]*"', '""', expr)
+    selectors = re.findall(r"\b((?:\w+:)?llm_\w+(?::\w+)?)\s*(?:\{([^}]*)\})?", expr)
+    unknown = {name for name, _ in selectors if name not in known}
+    available = set().union(*(known.get(name, set()) for name, _ in selectors))
+    for name, matchers in selectors:
+        unknown |= set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) - known.get(name, set())
+    for grouping in re.findall(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)", expr):
+        unknown |= set(re.findall(r"\w+", grouping)) - available
+    return unknown
+
+
+def test_a_name_that_is_not_exported_is_found_out() -> None:
+    known = {"llm_calls_total": {"job", "model"}, "job:llm_calls:rate5m": {"job"}}
+
+    assert unknown_names('sum by (model) (rate(llm_calls_total{job=~"a=b"}[5m]))', known) == set()
+    assert unknown_names("sum by (modle) (llm_call_total)", known) == {"modle", "llm_call_total"}
+    assert unknown_names('llm_calls_total{agent="x"} / on (phase) job:llm_calls:rate5m', known) == {
+        "agent",
+        "phase",
+    }
+    assert unknown_names('job:llm_calls:rate5m{model="x"}', known) == {"model"}
+    assert unknown_names("job:llm_calls:rate1m", known) == {"job:llm_calls:rate1m"}
+
+
+# ---- Prometheus and Alertmanager
+
+
+def test_promtool_accepts_the_config_with_its_rules() -> None:
+    assert "SUCCESS" in run("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
+
+
+@pytest.mark.parametrize("file", sorted((PROMETHEUS / "rules").glob("*.yml")), ids=lambda file: file.name)
+def test_promtool_accepts_the_rules(file: Path) -> None:
+    assert "SUCCESS" in run("promtool", "check", "rules", file)
+
+
+@pytest.mark.parametrize("file", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda file: file.name)
+def test_the_rules_compute_what_their_unit_tests_say(file: Path) -> None:
+    assert "SUCCESS" in run("promtool", "test", "rules", file)
+
+
+def test_every_recorded_series_has_a_unit_test() -> None:
+    tests = "".join(file.read_text() for file in (PROMETHEUS / "tests").glob("*.yml"))
+
+    assert [name for name in recorded_names() if name not in tests] == []
+
+
+def test_amtool_accepts_the_alertmanager_config() -> None:
+    assert "SUCCESS" in run("amtool", "check-config", PROMETHEUS / "alertmanager.yml")
+
+
+def test_rules_ask_only_for_what_the_code_exports() -> None:
+    known = exported_names() | recorded_names()
+
+    assert {name for rule in rules() for name in unknown_names(rule["expr"], known)} == set()
+
+
+def test_a_recorded_name_has_the_level_that_the_rule_groups_by() -> None:
+    for rule in rules():
+        if "record" in rule:
+            groupings = re.findall(r"\bby \(([^)]*)\)", rule["expr"])
+            levels = {grouping.replace(", ", "_") for grouping in groupings}
+            assert levels == {rule["record"].split(":")[0]}, rule["record"]
+
+
+def test_targets_for_this_machine_and_for_compose_are_in_files_of_the_same_names() -> None:
+    for directory in ("targets", "alertmanagers"):
+        local = sorted(file.name for file in (PROMETHEUS / directory).iterdir())
+        compose = sorted(file.name for file in (PROMETHEUS / "compose" / directory).iterdir())
+        assert local == compose
+
+
+# ---- dashboards
+
+DASHBOARDS = [json.loads(file.read_text()) for file in sorted((GRAFANA / "dashboards").glob("*.json"))]
+PANELS = [
+    pytest.param(panel, id=f"{board['uid']}: {panel['title']}")
+    for board in DASHBOARDS
+    for panel in board["panels"]
+    if panel["type"] != "row"
+]
+every_dashboard = pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board["uid"])
+every_panel = pytest.mark.parametrize("panel", PANELS)
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_the_committed_dashboards_are_what_the_generator_writes() -> None:
+    command = [sys.executable, str(GRAFANA / "dashboards.py"), "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_dashboards_have_uids_and_titles_of_their_own() -> None:
+    assert "llm-overview" in {board["uid"] for board in DASHBOARDS}
+    assert len({board["uid"] for board in DASHBOARDS}) == len(DASHBOARDS)
+    assert len({board["title"] for board in DASHBOARDS}) == len(DASHBOARDS)
+
+
+@every_dashboard
+def test_a_dashboard_is_stable_linked_and_not_edited_in_place(board: Json) -> None:
+    assert re.fullmatch(r"llm-[a-z-]+", board["uid"])
+    assert board["schemaVersion"] == 38, "what Grafana 9.5 knows"
+    assert "llm-exporter" in board["tags"]
+    assert board["editable"] is False
+    assert "id" not in board, "an id belongs to one Grafana"
+    (link,) = [link for link in board["links"] if link["type"] == "dashboards"]
+    assert (link["tags"], link["keepTime"], link["includeVars"]) == (["llm-exporter"], True, True)
+
+
+@every_dashboard
+def test_a_dashboard_is_filtered_by_data_source_and_by_every_base_label(board: Json) -> None:
+    datasource, *filters = board["templating"]["list"]
+
+    assert (datasource["type"], datasource["query"]) == ("datasource", "prometheus")
+    assert [each["name"] for each in filters] == ["job", "provider", "model", "agent", "phase"]
+    for each in filters:
+        assert (each["multi"], each["includeAll"], each["allValue"]) == (True, True, ".*")
+        assert each["datasource"] == DATASOURCE
+        assert each["definition"] == each["query"]["query"]
+        query = re.fullmatch(r"label_values\((.*), (\w+)\)", each["definition"])
+        assert query is not None
+        assert query[2] == each["name"]
+        assert unknown_names(query[1], exported_names()) == set()
+
+
+@every_dashboard
+def test_panels_fill_the_grid_without_overlap_or_gap(board: Json) -> None:
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in board["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    height = max(y for _, y in cells) + 1
+
+    assert len(cells) == len(set(cells)), "panels overlap"
+    assert set(cells) == {(x, y) for x in range(24) for y in range(height)}, "there are gaps"
+
+
+@every_dashboard
+def test_panels_have_titles_and_ids_of_their_own(board: Json) -> None:
+    for key in ("title", "id"):
+        values = [panel[key] for panel in board["panels"]]
+        assert len(values) == len(set(values))
+
+
+@every_panel
+def test_a_panel_says_what_to_conclude_and_in_which_unit(panel: Json) -> None:
+    assert len(panel["description"]) > 50
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"] in {"currencyUSD", "s", "short", "percentunit"}
+    assert panel["type"] != "piechart"
+
+
+@every_panel
+def test_a_panel_queries_the_chosen_data_source_under_refids_and_legends(panel: Json) -> None:
+    assert panel["datasource"] == DATASOURCE
+    assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGH"[: len(panel["targets"])])
+    for target in panel["targets"]:
+        assert target["datasource"] == DATASOURCE
+        assert target["legendFormat"]
+        assert target["legendFormat"] != "__auto"
+        labels = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        grouped = {label for by in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in by.split(", ")}
+        assert labels <= grouped, "a legend names a label that the query sums away"
+
+
+@every_panel
+def test_a_panel_asks_only_for_what_the_code_exports_and_applies_every_filter(panel: Json) -> None:
+    known = exported_names() | recorded_names()
+    applied = 'job=~"$job", provider=~"$provider", model=~"$model", agent=~"$agent", phase=~"$phase"'
+
+    for target in panel["targets"]:
+        assert unknown_names(target["expr"], known) == set()
+        selectors = re.findall(r"\b(?:\w+:)?llm_\w+(?::\w+)?\{([^}]*)\}", target["expr"])
+        assert set(selectors) == {applied}
+
+
+@every_panel
+def test_a_window_is_the_rate_interval_over_time_and_the_range_in_a_total(panel: Json) -> None:
+    for target in panel["targets"]:
+        windows = set(re.findall(r"\[([^]]*)\]", target["expr"]))
+        assert windows <= ({"$__range"} if target["instant"] else {"$__rate_interval"})
+        assert target["range"] is not target["instant"]
+
+
+# ---- Grafana's provisioning
+
+
+def provisioning() -> dict[str, str]:
+    files = (GRAFANA / "provisioning").glob("*/*.yml")
+    return {str(file.relative_to(GRAFANA / "provisioning")): file.read_text() for file in files}
+
+
+def test_the_data_source_has_a_fixed_uid_and_the_interval_of_the_rules() -> None:
+    (source,) = yaml.safe_load(provisioning()["datasources/prometheus.yml"])["datasources"]
+    prometheus = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+
+    assert source["uid"] == "llm-exporter-prometheus"
+    assert source["jsonData"]["timeInterval"] == prometheus["global"]["evaluation_interval"] == "15s"
+
+
+def test_dashboards_are_in_the_folder_llm_and_cannot_be_changed_there() -> None:
+    (provider,) = yaml.safe_load(provisioning()["dashboards/llm-exporter.yml"])["providers"]
+
+    assert provider["folder"] == "LLM"
+    assert provider["allowUiUpdates"] is False
+    assert provider["disableDeletion"] is True
+
+
+def test_every_variable_of_the_provisioning_is_set_by_compose_and_by_the_demo(tmp_path: Path) -> None:
+    used = {name for text in provisioning().values() for name in re.findall(r"\$\{?(\w+)", text)}
+
+    assert used == {"LLM_EXPORTER_PROMETHEUS_URL", "LLM_EXPORTER_DASHBOARDS"}
+    assert used <= set(COMPOSE["services"]["grafana"]["environment"])
+    assert used <= set(stack.grafana_environment(prometheus="http://x", storage=tmp_path, port=1))
+
+
+# ---- Docker
+
+COMPOSE: Json = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+every_service = pytest.mark.parametrize("name", COMPOSE["services"])
+PINNED = re.compile(r"[a-z/-]+:v?\d+\.\d+\.\d+(-[a-z-]+)?")
+
+
+@every_service
+def test_a_service_is_pinned_checked_restarted_and_published_on_loopback_only(name: str) -> None:
+    service = COMPOSE["services"][name]
+
+    assert "build" in service or PINNED.fullmatch(service["image"])
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert service["ports"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+@every_service
+def test_what_a_service_mounts_exists_and_is_read_only(name: str) -> None:
+    for mount in COMPOSE["services"][name].get("volumes", []):
+        source, _, mode = mount.split(":") if mount.startswith("./") else (None, None, None)
+        if source is None:
+            assert mount.split(":")[0] in COMPOSE["volumes"]
+        else:
+            assert (REPOSITORY / source).exists()
+            assert mode == "ro"
+
+
+def test_a_service_waits_until_those_it_needs_are_healthy() -> None:
+    waits = {name: service.get("depends_on", {}) for name, service in COMPOSE["services"].items()}
+
+    assert waits["grafana"] == {"prometheus": {"condition": "service_healthy"}}
+    assert waits["prometheus"] == {"alertmanager": {"condition": "service_healthy"}}
+
+
+def test_no_password_is_in_the_files_and_none_is_the_default() -> None:
+    password = COMPOSE["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"]
+
+    assert password.startswith("${GF_SECURITY_ADMIN_PASSWORD:?")
+    assert "\nGF_SECURITY_ADMIN_PASSWORD=\n" in (REPOSITORY / ".env.example").read_text()
+
+
+def test_compose_runs_the_releases_that_are_downloaded_where_there_is_no_docker() -> None:
+    images = {service.get("image") for service in COMPOSE["services"].values()}
+
+    for name in ("prometheus", "alertmanager"):
+        releases = [
+            source
+            for source in binaries.PROGRAMS[name].sources
+            if isinstance(source, binaries.ReleaseArchive)
+        ]
+        assert [f"prom/{name}:v{release.version}" in images for release in releases] == [True]
+
+
+def test_the_image_is_built_on_a_pinned_python_and_does_not_run_as_root() -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+
+    assert all(PINNED.fullmatch(image) for image in re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE))
+    assert re.findall(r"^USER (\S+)", dockerfile, re.MULTILINE) == ["9847"]
+
+
+# ---- where it all is
+
+
+def test_the_bundle_of_a_source_tree_is_the_repository_s() -> None:
+    assert bundle("grafana") == GRAFANA
+    assert bundle("prometheus") == PROMETHEUS
+
+
+def test_the_bundle_of_an_installed_wheel_is_in_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages" / "llm_exporter"
+    (installed / "bundle_data" / "grafana").mkdir(parents=True)
+    monkeypatch.setattr(llm_exporter.bundle, "_PACKAGE", installed)
+
+    assert bundle("grafana") == installed / "bundle_data" / "grafana"
+    with pytest.raises(FileNotFoundError, match=r"no prometheus files at .*bundle_data"):
+        bundle("prometheus")
