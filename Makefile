@@ -30,7 +30,7 @@ dashboards: $(READY)  ## Write the dashboards' JSON from grafana/dashboards.py
 	$(BIN)/python grafana/dashboards.py
 
 docs: $(READY)  ## Write the generated parts of the README
-	$(BIN)/python -m tests.readme
+	$(BIN)/python docs/readme.py
 
 lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -1,0 +1,63 @@
+"""From an SDK call to a number in Prometheus, on the configuration that we ship."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+import llm_exporter
+from conftest import Metered
+from llm_exporter.demo.stack import Prometheus, prometheus_config
+from operations import CHAT, GEMINI, MESSAGES, Operation
+from scripted import Server
+
+DEADLINE = 60.0
+
+
+def test_what_calls_cost_is_what_prometheus_says_they_cost(
+    server: Server, metered: Metered, tmp_path: Path
+) -> None:
+    """Three calls before the first scrape and three after it, so that the increase is theirs: one of each."""
+    operations = [Operation(wire, "sync", stream=False) for wire in (CHAT, MESSAGES, GEMINI)]
+    for operation in operations:
+        server.says(operation.path, operation.answer())
+    llm_exporter.instrument()
+
+    def call_each() -> None:
+        with llm_exporter.labels(agent="accountant", phase="execute"):
+            for operation in operations:
+                operation.run(operation.client(server.url))
+
+    call_each()
+    exposition = llm_exporter.start_http_server(port=0)
+    config = prometheus_config(tmp_path / "config", targets=[f"127.0.0.1:{exposition.port}"])
+    try:
+        with Prometheus.start(config=config, storage=tmp_path) as prometheus:
+            _await(prometheus, "sum(llm_calls_total)", 3)
+            call_each()
+            _await(prometheus, "sum(llm_calls_total)", 6)
+            last = {
+                sample.labels["model"]: sample.value
+                for sample in prometheus.query("sum by (model) (llm_cost_usd_total)")
+            }
+            increase = prometheus.query("sum by (model) (increase(llm_cost_usd_total[1m]))")
+    finally:
+        exposition.close()
+    # Twice what one call costs, by the sums worked out in test_prices.py.
+    assert last == {
+        "gpt-4o-2024-08-06": pytest.approx(2 * 0.00472),
+        "claude-sonnet-4-6": pytest.approx(2 * 0.02265),
+        "gemini-2.5-pro": pytest.approx(2 * 0.01625),
+    }
+    assert {sample.labels["model"] for sample in increase} == set(last)
+    assert all(sample.value > 0 for sample in increase)
+
+
+def _await(prometheus: Prometheus, expression: str, value: float) -> None:
+    """Wait until Prometheus, which scrapes at its own pace, has scraped a value."""
+    deadline = time.monotonic() + DEADLINE
+    while [sample.value for sample in prometheus.query(expression)] != [value]:
+        assert time.monotonic() < deadline, f"{expression} is {prometheus.query(expression)}, not {value}"
+        time.sleep(0.1)
