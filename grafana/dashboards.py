@@ -62,7 +62,7 @@ def pace(seconds: int, metric: str, by: str = "") -> str:
 def quantile(q: float, buckets: str, window: str, by: str = "") -> str:
     """Return a quantile of recorded buckets, in all or by a label."""
     counts = _sum(f"sum_over_time({buckets}[{window}])", f"{by}, le" if by else "le")
-    return f"histogram_quantile({q}, {counts})"
+    return f"histogram_quantile({q}, {counts}) >= 0"  # where nothing was observed it is NaN: no point then
 
 
 def or_zero(expr: str, of: str = "") -> str:
@@ -533,7 +533,7 @@ def spenders() -> list[Json]:
                     unit="currencyUSD",
                     decimals=4,
                     color=fixed(DOLLARS),
-                    custom__cellOptions={"mode": "basic", "type": "gauge"},
+                    custom__cellOptions={"type": "color-text"},
                 ),
                 named("Tokens", decimals=0),
                 named("Calls", decimals=0),
@@ -554,7 +554,8 @@ def spenders() -> list[Json]:
                 "cellHeight": "sm",
                 "footer": {
                     "countRows": False,
-                    "fields": ["Cost", "Tokens", "Calls"],
+                    # Grafana 9.5 goes by the names before the renaming, later ones by those after it.
+                    "fields": ["Value #A", "Value #B", "Value #C", "Cost", "Tokens", "Calls"],
                     "reducer": ["sum"],
                     "show": True,
                 },
