@@ -1,0 +1,147 @@
+"""The demo as it is run: a process that serves metrics, shows what was spent and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+PATIENCE = 60.0
+AGENTS = {"planner", "researcher", "coder", "reviewer", "summarizer"}
+
+
+class Demo:
+    """A running `llm-exporter demo`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._output = cast(IO[str], process.stdout)
+
+    def url(self, of: str) -> str:
+        """Return the URL that it prints next to a name."""
+        for line in self._output:
+            if found := re.match(rf"{of}\s+(http://\S+)", line):
+                return found[1]
+        raise AssertionError(f"it printed no URL of {of}")
+
+    def rest(self) -> str:
+        """Return what it prints until it ends."""
+        return self._output.read()
+
+    def status(self) -> int:
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def demo(*arguments: str) -> Iterator[Demo]:
+    """Run the demo, and check that it leaves no process behind."""
+    command = [sys.executable, "-m", "llm_exporter.cli", "demo", "--port", "0", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield Demo(process)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def fetch(url: str) -> str:
+    """Return the text at a URL of this machine, whatever proxy is set."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=10) as response:
+        return cast(str, response.read().decode())
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def label_values(text: str, metric: str, label: str) -> set[str]:
+    return {
+        sample.labels[label]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == metric
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_it_serves_the_metrics_until_a_signal_ends_it(number: signal.Signals) -> None:
+    with demo("--no-stack", "--speed", "50") as running:
+        url = running.url("metrics")
+
+        def all_are_there() -> bool:
+            text = fetch(url)
+            metrics = (
+                "llm_tokens_total",
+                "llm_cost_usd_total",
+                "llm_calls_total",
+                "llm_latency_seconds_count",
+            )
+            return "llm_unpriced_tokens_total{" in text and all(
+                label_values(text, metric, "provider") == {"openai", "anthropic", "google"}
+                and label_values(text, metric, "agent") == AGENTS
+                and label_values(text, metric, "phase") == {"plan", "research", "execute", "review", "report"}
+                for metric in metrics
+            )
+
+        until(all_are_there)
+        running.process.send_signal(number)
+        output = running.rest()
+
+        assert running.status() == 0
+    assert "Traceback" not in output
+    rows = re.findall(r"^(?:openai|anthropic|google)/\S+ +(\w+) +[1-9]", output, re.MULTILINE)
+    assert set(rows) == AGENTS
+    assert re.search(r"^openai/acme-1-preview .* no price$", output, re.MULTILINE)
+    assert re.search(r"^No price is known for [\d,]+ of the tokens\.$", output, re.MULTILINE)
+
+
+def test_it_ends_by_itself_when_its_time_is_over() -> None:
+    with demo("--no-stack", "--speed", "200", "--duration", "1s") as running:
+        output = running.rest()
+
+        assert running.status() == 0
+    assert re.search(r"^total +\d", output, re.MULTILINE)
+
+
+def test_prometheus_computes_the_spending_and_ends_with_the_demo() -> None:
+    query = "/api/v1/query?query=sum%20by%20(model)%20(increase(llm_cost_usd_total%5B1m%5D))"
+    with demo("--speed", "20") as running:
+        prometheus = running.url("Prometheus")
+        until(lambda: '"model":"gpt-5-2025-08-07"' in fetch(f"{prometheus}{query}"))
+        running.process.send_signal(signal.SIGINT)
+
+        assert running.rest()
+        assert running.status() == 0
+    with pytest.raises(urllib.error.URLError):
+        fetch(prometheus)
+
+
+def test_a_port_that_is_taken_is_named_and_nothing_is_left_running() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with demo("--no-stack", "--port", str(port)) as running:
+            output = running.rest()
+
+            assert running.status() == 1
+    assert f"port {port} of 127.0.0.1 is taken" in output
+    assert len(output.splitlines()) == 1

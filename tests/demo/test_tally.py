@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from llm_exporter import Call
+from llm_exporter.demo.tally import Tally
+
+
+def test_the_table_adds_up_what_each_agent_spent_on_each_model() -> None:
+    tally = Tally()
+    for call in (
+        Call(
+            provider="openai",
+            model="gpt-4o",
+            operation="chat",
+            labels={"agent": "coder"},
+            tokens={"input": 1000, "cache_read": 200, "output": 30, "reasoning": 4},
+            cost={"input": 0.25, "output": 0.5},
+            retries=["rate_limited"],
+        ),
+        Call(
+            provider="openai",
+            model="gpt-4o",
+            operation="chat",
+            labels={"agent": "coder"},
+            tokens={"cache_write": 50, "cache_write_1h": 6},
+            cost={"cache_write": 0.25},
+        ),
+        Call(provider="openai", model="gpt-4o", operation="chat", error="timeout"),
+        Call(provider="acme", model="x", operation="chat", tokens={"output": 7}, unpriced_tokens=7),
+    ):
+        tally.add(call)
+
+    assert [" ".join(line.split()) for line in tally.table().splitlines() if line.strip("-")] == [
+        "provider/model agent calls retries errors input cached output reasoning USD",
+        "acme/x unattributed 1 0 0 0 0 7 0 no price",
+        "openai/gpt-4o coder 2 1 0 1,056 200 30 4 1.0000",
+        "openai/gpt-4o unattributed 1 0 1 0 0 0 0 0.0000",
+        "total 4 1 1 1,056 200 37 4 1.0000",
+    ]
+    assert tally.total.tokens == 1297
+    assert len({len(line) for line in tally.table().splitlines()}) == 1, "the columns are aligned"
