@@ -16,16 +16,14 @@ def metrics_table() -> str:
     rows = [
         "| metric | type | further labels | meaning |",
         "|---|---|---|---|",
-        *(
-            f"| `{spec.name}` | {spec.type} | {', '.join(f'`{label}`' for label in _further(spec))} | {spec.help} |"
-            for spec in METRICS
-        ),
+        *(f"| `{spec.name}` | {spec.type} | {_further_labels(spec)} | {spec.help} |" for spec in METRICS),
     ]
     return "\n".join(rows)
 
 
-def _further(spec: Spec) -> tuple[str, ...]:
-    return spec.labels[len(BASE_LABELS) :] if spec.labels[: len(BASE_LABELS)] == BASE_LABELS else spec.labels
+def _further_labels(spec: Spec) -> str:
+    base = len(BASE_LABELS) if spec.labels[: len(BASE_LABELS)] == BASE_LABELS else 0
+    return ", ".join(f"`{label}`" for label in spec.labels[base:])
 
 
 def generated(text: str) -> str:
