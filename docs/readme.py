@@ -28,12 +28,12 @@ def _further_labels(spec: Spec) -> str:
 
 def generated(text: str) -> str:
     """Return a README with its generated parts as they should be."""
-    return re.sub(
-        r"(<!-- generated: metrics -->\n).*?(\n<!-- end -->)",
-        lambda match: f"{match[1]}{metrics_table()}{match[2]}",
-        text,
-        flags=re.DOTALL,
-    )
+    pattern = r"(<!-- generated: metrics -->\n).*?(<!-- end -->)"
+    table = metrics_table()
+    text, found = re.subn(pattern, lambda match: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+    if found != 1:
+        raise ValueError(f"{README}: {found} places for the table of metrics, not 1")
+    return text
 
 
 def main() -> int:

@@ -29,6 +29,7 @@ class Meter:
         self._reader = reader()
         self._content_type = ""
         self._framing: Framing | None = None
+        self._first_token: float | None = None
         self._failures: list[ErrorKind] = []
         self._answered = False
         self._streaming = False
@@ -67,6 +68,8 @@ class Meter:
             self._framing.feed(chunk)
         except Exception as error:
             self._broken(error)
+        if self._first_token is None and self._reader.reading.token_seen:
+            self._first_token = self._last_byte
 
     def finish(self, error: ErrorKind | None = None) -> None:
         """Record the call, the first time this is called.
@@ -122,8 +125,8 @@ class Meter:
         call.usage_reported = reading.tokens is not None
         if reading.error is not None and error is None:
             call.error = kind_of_code(reading.error)
-        if reading.first_token_at is not None:
-            call.time_to_first_token = reading.first_token_at - self._began
+        if self._first_token is not None:
+            call.time_to_first_token = self._first_token - self._began
         _write(reading, call)
         return [self._sub_call(sub) for sub in reading.sub_calls]
 

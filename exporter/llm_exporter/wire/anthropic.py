@@ -49,7 +49,7 @@ class MessagesReader(Reader):
         event = _decode_event(data)
         kind = event.type
         if kind == "content_block_delta":
-            self.saw_token()
+            self.reading.token_seen = True
         elif kind == "message_start":
             self._take(_decode_message(event.message))
         elif kind == "message_delta":

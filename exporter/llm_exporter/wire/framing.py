@@ -98,7 +98,7 @@ class ServerSentEvents(Framing):
 
     def _read(self, events: bytes) -> None:
         reader = self._reader
-        if reader.reading.first_token_at is not None and not reader.telling(events):
+        if reader.reading.token_seen and not reader.telling(events):
             return
         data: list[bytes] = []
         for line in events.splitlines():
@@ -113,7 +113,7 @@ class ServerSentEvents(Framing):
     def _dispatch(self, lines: list[bytes]) -> None:
         data = lines[0] if len(lines) == 1 else b"\n".join(lines)
         reader = self._reader
-        if data.startswith(b"{") and (reader.reading.first_token_at is None or reader.telling(data)):
+        if data.startswith(b"{") and (not reader.reading.token_seen or reader.telling(data)):
             reader.event(data)
 
 

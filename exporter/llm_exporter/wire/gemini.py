@@ -46,14 +46,14 @@ class GenerateContentReader(Reader):
 
     def event(self, data: bytes) -> None:
         """Read one chunk."""
-        if self.reading.first_token_at is not None:
+        if self.reading.token_seen:
             self._take(_decode_answer(data))
             return
         chunk = _decode_chunk(data)
         self._take(chunk)
         for candidate in sequence(chunk.candidates):
             if mapping(mapping(candidate).get("content")).get("parts"):
-                self.saw_token()
+                self.reading.token_seen = True
 
     def _take(self, part: _Answer) -> None:
         reading = self.reading

@@ -71,7 +71,7 @@ class ChatReader(Reader):
 
     def event(self, data: bytes) -> None:
         """Read a chunk. Usage may come in several, cumulative: the last one holds."""
-        if self.reading.first_token_at is not None:
+        if self.reading.token_seen:
             self._take(_decode_chat(data))
             return
         chunk = _decode_chunk(data)
@@ -79,7 +79,7 @@ class ChatReader(Reader):
         for choice in sequence(chunk.choices):
             delta = mapping(mapping(choice).get("delta"))
             if any(value for name, value in delta.items() if name != "role"):
-                self.saw_token()
+                self.reading.token_seen = True
 
     def _take(self, part: _Chat | _ChatBody) -> None:
         reading = self.reading
@@ -145,7 +145,7 @@ class ResponsesReader(Reader):
         event = _decode_response_event(data)
         kind = text(event.type)
         if kind.endswith(".delta"):
-            self.saw_token()
+            self.reading.token_seen = True
         elif kind == "error":
             self.reading.error = error_code(event.error) or text(event.code) or text(event.message) or "error"
         elif response := bytes(event.response):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -29,8 +28,8 @@ class Reading:
     service_tier: str | None = None
     error: str | None = None
     """The error type or code inside an answer that began as a success."""
-    first_token_at: float | None = None
-    """`time.perf_counter()` at the first generated token of a stream."""
+    token_seen: bool = False
+    """Whether the first generated token of a stream has come."""
     sub_calls: list[Reading] = field(default_factory=list)
     """Calls the provider made on the way and bills apart, such as an advisor model's."""
 
@@ -62,11 +61,6 @@ class Reader(ABC):
     @abstractmethod
     def event(self, data: bytes) -> None:
         """Read the JSON of one stream event."""
-
-    def saw_token(self) -> None:
-        """Note that the first token of the stream has just arrived."""
-        if self.reading.first_token_at is None:
-            self.reading.first_token_at = perf_counter()
 
 
 def count(value: object) -> int:

@@ -1,0 +1,381 @@
+"""Labels: who asked, carried by a context variable."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
+from functools import partial
+
+import pytest
+
+from llm_exporter.call import UNATTRIBUTED, Call
+from llm_exporter.labels import Labels, current_labels, labels
+
+
+def now() -> dict[str, str]:
+    """Return the labels in force here."""
+    return dict(current_labels())
+
+
+def test_outside_any_block_there_are_none() -> None:
+    """No labels is an empty mapping, and a call without them is unattributed."""
+    call = Call(provider="t", model="t", operation="chat", labels=now())
+
+    assert now() == {}
+    assert (call.agent, call.phase) == (UNATTRIBUTED, UNATTRIBUTED)
+
+
+def test_empty_agent_is_unattributed() -> None:
+    """An empty label value is none to Prometheus either."""
+    call = Call(provider="t", model="t", operation="chat", labels={"agent": "", "phase": ""})
+
+    assert (call.agent, call.phase) == (UNATTRIBUTED, UNATTRIBUTED)
+
+
+def test_block_has_its_labels_and_no_longer() -> None:
+    """They are in force inside the block only."""
+    with labels(agent="planner", phase="plan", project="acme"):
+        assert now() == {"agent": "planner", "phase": "plan", "project": "acme"}
+    assert now() == {}
+
+
+def test_inner_labels_are_laid_over_outer_ones() -> None:
+    """What the inner block does not say stays as it was."""
+    with labels(agent="planner", project="acme"):
+        with labels(agent="critic", phase="review"):
+            assert now() == {"agent": "critic", "project": "acme", "phase": "review"}
+        assert now() == {"agent": "planner", "project": "acme"}
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        pytest.param(7, {"tier": "7"}, id="number"),
+        pytest.param(True, {"tier": "True"}, id="boolean"),
+        pytest.param("", {"tier": ""}, id="empty string"),
+        pytest.param(None, {"tier": "gold"}, id="None leaves the outer value"),
+    ],
+)
+def test_values_are_made_strings(value: object, label: dict[str, str]) -> None:
+    """None is no value."""
+    with labels(tier="gold"), labels(tier=value):
+        assert now() == label
+
+
+def test_labels_cannot_be_changed_in_place() -> None:
+    """What is handed out is read-only."""
+    with labels(agent="planner"):
+        mapping = current_labels()
+        with pytest.raises(TypeError, match="item assignment"):
+            mapping["agent"] = "other"  # type: ignore[index]
+
+
+def test_exception_leaves_the_block_and_is_passed_on() -> None:
+    """A failing call does not leave its labels behind."""
+    with pytest.raises(LookupError, match="mine"), labels(agent="planner"):
+        raise LookupError("mine")
+    assert now() == {}
+
+
+# ---- one object, used again
+
+
+def test_object_can_be_used_again_and_nested() -> None:
+    """It keeps no state of its own."""
+    planner = labels(agent="planner")
+    for _ in range(2):
+        with planner:
+            with labels(agent="critic"):
+                with planner:
+                    assert now() == {"agent": "planner"}
+                assert now() == {"agent": "critic"}
+            with planner, planner:
+                assert now() == {"agent": "planner"}
+            assert now() == {"agent": "planner"}
+        assert now() == {}
+
+
+def test_object_can_be_used_in_many_threads_at_once() -> None:
+    """Threads that enter and leave it in step do not see each other's labels."""
+    shared = labels(agent="shared")
+    step = threading.Barrier(8, timeout=30)
+
+    def work(number: int) -> list[dict[str, str]]:
+        seen = []
+        with labels(session=number):
+            for _ in range(20):
+                step.wait()
+                with shared:
+                    step.wait()
+                    seen.append(now())
+                    if number % 2:  # half of them leave while the others are still inside
+                        step.wait()
+                if not number % 2:
+                    step.wait()
+                seen.append(now())
+        seen.append(now())
+        return seen
+
+    with ThreadPoolExecutor(8) as pool:
+        for number, seen in enumerate(pool.map(work, range(8))):
+            inside, outside = {"session": str(number), "agent": "shared"}, {"session": str(number)}
+            assert seen == [*(20 * [inside, outside]), {}]
+
+
+def test_object_can_be_used_in_many_tasks_at_once() -> None:
+    """Tasks that interleave inside it leave it in any order."""
+    shared = labels(agent="shared")
+
+    async def work(number: int, step: asyncio.Barrier) -> list[dict[str, str]]:
+        seen = []
+        with labels(session=number):
+            for turn in range(5):
+                await step.wait()
+                with shared:
+                    await step.wait()
+                    seen.append(now())
+                    if (number + turn) % 2:
+                        await step.wait()
+                if not (number + turn) % 2:
+                    await step.wait()
+                seen.append(now())
+        return seen
+
+    async def main() -> list[list[dict[str, str]]]:
+        step = asyncio.Barrier(6)
+        return await asyncio.gather(*(work(number, step) for number in range(6)))
+
+    for number, seen in enumerate(asyncio.run(main())):
+        session = {"session": str(number)}
+        assert seen == 5 * [{**session, "agent": "shared"}, session]
+
+
+# ---- decorator
+
+
+def test_decorated_function_runs_under_its_labels() -> None:
+    """It keeps its name, arguments, result and exceptions."""
+
+    @labels(agent="planner")
+    def plan(goal: str, *, depth: int = 1) -> tuple[str, int, dict[str, str]]:
+        """Plan."""
+        if depth < 0:
+            raise ValueError("depth")
+        return goal, depth, now()
+
+    assert plan("tea", depth=2) == ("tea", 2, {"agent": "planner"})
+    assert (plan.__name__, plan.__doc__) == ("plan", "Plan.")
+    assert now() == {}
+    with pytest.raises(ValueError, match="depth"):
+        plan("tea", depth=-1)
+    assert now() == {}
+
+
+def test_decorated_coroutine_runs_under_its_labels() -> None:
+    """From its first step to its last, also in a task, and with those in force where it is awaited."""
+
+    @labels(agent="planner")
+    async def plan() -> list[dict[str, str]]:
+        seen = [now()]
+        await asyncio.sleep(0)
+        return [*seen, now()]
+
+    async def main() -> None:
+        with labels(project="acme"):
+            coroutine = plan()
+            assert now() == {"project": "acme"}
+            assert await coroutine == 2 * [{"project": "acme", "agent": "planner"}]
+            assert await asyncio.create_task(plan()) == 2 * [{"project": "acme", "agent": "planner"}]
+            assert now() == {"project": "acme"}
+
+    assert asyncio.iscoroutinefunction(plan)
+    asyncio.run(main())
+
+
+def test_decorated_method_and_recursion_run_under_their_labels() -> None:
+    """The labels of each level are laid over and taken off again."""
+
+    class Agent:
+        @labels(agent="planner")
+        def plan(self, depth: int) -> list[dict[str, str]]:
+            if depth == 0:
+                return [now()]
+            with labels(depth=depth):
+                return [now(), *self.plan(depth - 1), now()]
+
+    planner = {"agent": "planner"}
+    assert Agent().plan(1) == [
+        {**planner, "depth": "1"},
+        {**planner, "depth": "1"},
+        {**planner, "depth": "1"},
+    ]
+    assert now() == {}
+
+
+def test_decorators_of_one_object_are_independent() -> None:
+    """One object may decorate any number of functions that call each other."""
+    planner = labels(agent="planner")
+    inner = planner(now)
+
+    @planner
+    def outer() -> list[dict[str, str]]:
+        return [now(), inner(), now()]
+
+    assert outer() == 3 * [{"agent": "planner"}]
+    assert now() == {}
+
+
+def a_generator() -> Iterator[int]:
+    yield 1
+
+
+async def an_async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [a_generator, an_async_generator, partial(a_generator)])
+def test_generator_cannot_be_decorated(function: Callable[..., object]) -> None:
+    """Its body would run in the context of whoever iterates it, without the labels; better to say so."""
+    with pytest.raises(TypeError, match=r"^labels\(\.\.\.\) cannot decorate a generator: use `with labels"):
+        labels(agent="planner")(function)
+
+
+# ---- tasks and threads
+
+
+def test_task_inherits_the_labels_in_force_where_it_is_made() -> None:
+    """What the task adds stays its own, and what its maker does later does not reach it."""
+
+    async def child(begun: asyncio.Event, go_on: asyncio.Event) -> list[dict[str, str]]:
+        seen = [now()]
+        with labels(phase="execute"):
+            begun.set()
+            await go_on.wait()
+            seen.append(now())
+        return [*seen, now()]
+
+    async def main() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        with labels(agent="planner"):
+            task = asyncio.create_task(child(begun, go_on))
+        with labels(agent="other"):
+            await begun.wait()
+            assert now() == {"agent": "other"}
+            go_on.set()
+            planner = {"agent": "planner"}
+            assert await task == [planner, {**planner, "phase": "execute"}, planner]
+
+    asyncio.run(main())
+
+
+def test_sibling_tasks_have_labels_of_their_own() -> None:
+    """Gathered coroutines are tasks each."""
+
+    async def child(name: str, step: asyncio.Barrier) -> dict[str, str]:
+        with labels(agent=name):
+            await step.wait()
+            return now()
+
+    async def main() -> list[dict[str, str]]:
+        step = asyncio.Barrier(3)
+        with labels(project="acme"):
+            return await asyncio.gather(*(child(name, step) for name in "abc"))
+
+    assert asyncio.run(main()) == [{"project": "acme", "agent": name} for name in "abc"]
+
+
+def in_thread(function: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """Return what a function returns in a thread of its own."""
+    result: list[dict[str, str]] = []
+    thread = threading.Thread(target=lambda: result.append(function()))
+    thread.start()
+    thread.join()
+    return result[0]
+
+
+def test_thread_starts_with_no_labels() -> None:
+    """A thread has a context of its own."""
+    with labels(agent="planner"):
+        assert in_thread(now) == {}
+
+
+def test_thread_started_with_a_copied_context_has_the_labels() -> None:
+    """`copy_context().run` is how a thread, or a thread pool, gets them."""
+    with labels(agent="planner"):
+        assert in_thread(partial(copy_context().run, now)) == {"agent": "planner"}
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(copy_context().run, now).result() == {"agent": "planner"}
+            assert pool.submit(now).result() == {}
+
+
+def test_asyncio_to_thread_has_the_labels() -> None:
+    """It copies the context by itself."""
+
+    async def main() -> dict[str, str]:
+        with labels(agent="planner"):
+            return await asyncio.to_thread(now)
+
+    assert asyncio.run(main()) == {"agent": "planner"}
+
+
+# ---- blocks left elsewhere
+
+
+def entered_elsewhere() -> tuple[Labels, Context]:
+    """Return labels entered in a context that is not this one."""
+    planner, context = labels(agent="planner"), copy_context()
+    context.run(planner.__enter__)
+    return planner, context
+
+
+def test_block_left_in_another_context_does_not_raise_and_changes_nothing() -> None:
+    """As the one of an abandoned async generator, which the event loop closes from a task of its own."""
+    planner, context = entered_elsewhere()
+
+    with labels(agent="critic"):
+        planner.__exit__(None, None, None)
+        assert now() == {"agent": "critic"}
+    assert context.run(now) == {"agent": "planner"}
+
+
+def test_block_left_where_none_was_entered_changes_nothing() -> None:
+    """There is nothing to take off."""
+    labels(agent="planner").__exit__(None, None, None)
+
+    assert now() == {}
+
+
+def test_abandoned_async_generator_does_not_raise() -> None:
+    """Its `with` block is left while the loop shuts down, or by another task."""
+
+    async def numbers() -> AsyncIterator[int]:
+        with labels(agent="planner"):
+            yield 1
+            yield 2
+
+    async def first(stream: AsyncIterator[int]) -> int:
+        return await anext(stream)
+
+    async def main() -> dict[str, str]:
+        stream = numbers()
+        assert await asyncio.create_task(first(stream)) == 1
+        with labels(agent="critic"):
+            assert [number async for number in stream] == [2]
+            return now()
+
+    assert asyncio.run(main()) == {"agent": "critic"}
+
+
+def test_block_inside_a_generator_is_in_force_while_it_runs() -> None:
+    """That is what the TypeError of the decorator tells to write."""
+
+    def steps() -> Iterator[dict[str, str]]:
+        with labels(agent="planner"):
+            yield now()
+            yield now()
+
+    assert list(steps()) == 2 * [{"agent": "planner"}]
+    assert now() == {}

@@ -1,0 +1,559 @@
+"""From pieces of a response to bodies and events, however the network cuts it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_exporter.wire import Framing, Nothing, Reader, Reading, framing, framing_for
+from llm_exporter.wire.anthropic import MessagesReader
+from llm_exporter.wire.framing import Body, EventStream, ServerSentEvents
+from llm_exporter.wire.gemini import GenerateContentReader
+from llm_exporter.wire.openai import ChatReader, ResponsesReader
+
+Json = dict[str, Any]
+SSE = "text/event-stream"
+AWS = "application/vnd.amazon.eventstream"
+WORDS = ("Zwölf", " 漢字", " 🦩\u2028", ' "usage": {"x": 1}\n\n', "\x0b\x0c\x85.")
+"""What a model may say: of two, three and four bytes a character, and with line ends of all kinds."""
+
+
+def read(reader: type[Reader], pieces: Iterable[bytes], content_type: str = SSE) -> tuple[Reading, bool]:
+    """Return what a reader makes of a response in pieces, and whether it saw a first token."""
+    reads = reader()
+    frames: Framing | None = None
+    for piece in pieces:
+        frames = frames or framing_for(content_type, piece, reads)
+        frames.feed(piece)
+    if frames is not None:
+        frames.end()
+    return replace(reads.reading, token_seen=False), reads.reading.token_seen
+
+
+def cut(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
+    """Yield the data in pieces, cut at these places."""
+    for begin, end in pairwise([0, *sorted(places), len(data)]):
+        if begin < end:
+            yield data[begin:end]
+
+
+# ---- streams of our four formats
+
+
+def sse(events: Iterable[Json], newline: str = "\n", kinds: bool = False, done: bool = False) -> bytes:
+    """Return server-sent events with a comment and a ping between them."""
+    lines = [": a comment", ""]
+    for event in events:
+        if kinds:
+            lines.append(f"event: {event['type']}")
+        lines += [f"data: {json.dumps(event, ensure_ascii=False)}", ""]
+    if done:
+        lines += ["data: [DONE]", ""]
+    return "".join(line + newline for line in lines).encode()
+
+
+def chat_events() -> list[Json]:
+    def chunk(choices: list[Json], usage: Json | None = None) -> Json:
+        return {"id": "t", "model": "gpt-t", "choices": choices, "usage": usage}
+
+    usage = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
+    deltas: list[Json] = [{"role": "assistant", "content": ""}, *({"content": word} for word in WORDS)]
+    return [*(chunk([{"index": 0, "delta": delta}]) for delta in deltas), chunk([], usage)]
+
+
+def responses_events() -> list[Json]:
+    response: Json = {"id": "t", "model": "o-t", "error": None, "output": [], "usage": None}
+    usage = {"input_tokens": 31, "output_tokens": 7, "total_tokens": 38}
+    search = [{"type": "web_search_call", "action": {"type": "search"}}]
+    return [
+        {"type": "response.created", "response": response},
+        *({"type": "response.output_text.delta", "delta": word} for word in WORDS),
+        {"type": "response.completed", "response": {**response, "output": search, "usage": usage}},
+    ]
+
+
+def messages_events() -> list[Json]:
+    begun = {"model": "claude-t", "usage": {"input_tokens": 31, "output_tokens": 2}}
+    return [
+        {"type": "message_start", "message": begun},
+        {"type": "ping"},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}
+            for word in WORDS
+        ),
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 7}},
+        {"type": "message_stop"},
+    ]
+
+
+def gemini_events() -> list[Json]:
+    return [
+        {
+            "candidates": [{"content": {"parts": [{"text": word}], "role": "model"}}],
+            "usageMetadata": {"promptTokenCount": 31, "candidatesTokenCount": number + 3},
+            "modelVersion": "gemini-t",
+        }
+        for number, word in enumerate(WORDS)
+    ]
+
+
+def eventstream(events: Iterable[Json]) -> bytes:
+    """Return Bedrock's binary frames around events: lengths, checksum, headers, payload, checksum."""
+    frames = b""
+    for event in events:
+        inner = base64.b64encode(json.dumps(event, ensure_ascii=False).encode()).decode()
+        frames += frame(json.dumps({"bytes": inner, "p": "abcdefgh"}).encode())
+    return frames
+
+
+def frame(payload: bytes) -> bytes:
+    """Return one frame of an AWS event stream."""
+    headers = b"".join(
+        bytes([len(name)]) + name + b"\x07" + struct.pack(">H", len(value)) + value  # 7: a string
+        for name, value in (
+            (b":event-type", b"chunk"),
+            (b":content-type", b"application/json"),
+            (b":message-type", b"event"),
+        )
+    )
+    prelude = struct.pack(">II", 12 + len(headers) + len(payload) + 4, len(headers))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+    return message + struct.pack(">I", zlib.crc32(message))
+
+
+TOKENS: dict[Any, int] = {"input": 31, "output": 7}
+FORMATS: dict[str, tuple[type[Reader], bytes, str, Reading]] = {
+    "chat, LF": (ChatReader, sse(chat_events(), done=True), SSE, Reading("gpt-t", TOKENS)),
+    "chat, CRLF": (ChatReader, sse(chat_events(), "\r\n", done=True), SSE, Reading("gpt-t", TOKENS)),
+    "responses, LF": (
+        ResponsesReader,
+        sse(responses_events(), kinds=True),
+        SSE,
+        Reading("o-t", TOKENS, {"web_searches": 1}),
+    ),
+    "responses, CRLF": (
+        ResponsesReader,
+        sse(responses_events(), "\r\n", kinds=True),
+        SSE,
+        Reading("o-t", TOKENS, {"web_searches": 1}),
+    ),
+    "messages, LF": (MessagesReader, sse(messages_events(), kinds=True), SSE, Reading("claude-t", TOKENS)),
+    "messages, CRLF": (
+        MessagesReader,
+        sse(messages_events(), "\r\n", kinds=True),
+        SSE,
+        Reading("claude-t", TOKENS),
+    ),
+    "gemini, LF": (GenerateContentReader, sse(gemini_events()), SSE, Reading("gemini-t", TOKENS)),
+    "gemini, CRLF": (GenerateContentReader, sse(gemini_events(), "\r\n"), SSE, Reading("gemini-t", TOKENS)),
+    "messages, Bedrock": (MessagesReader, eventstream(messages_events()), AWS, Reading("claude-t", TOKENS)),
+}
+formats = pytest.mark.parametrize(
+    ("reader", "data", "content_type", "expected"), FORMATS.values(), ids=FORMATS.keys()
+)
+
+
+@formats
+def test_whole_stream_is_read(
+    reader: type[Reader], data: bytes, content_type: str, expected: Reading
+) -> None:
+    """All of a stream in one piece, as a small one may come."""
+    assert read(reader, [data], content_type) == (expected, True)
+
+
+@formats
+def test_stream_byte_by_byte_is_read(
+    reader: type[Reader], data: bytes, content_type: str, expected: Reading
+) -> None:
+    """No piece is too small."""
+    assert read(reader, cut(data, range(len(data))), content_type) == (expected, True)
+
+
+@formats
+def test_stream_cut_in_two_anywhere_is_read(
+    reader: type[Reader], data: bytes, content_type: str, expected: Reading
+) -> None:
+    """Also inside a character, inside `data:`, and between the bytes of a line end."""
+    for place in range(1, len(data)):
+        assert read(reader, cut(data, [place]), content_type) == (expected, True), place
+
+
+@settings(deadline=None)
+@given(data=st.data(), name=st.sampled_from(list(FORMATS)))
+def test_reading_never_depends_on_the_chunking(data: st.DataObject, name: str) -> None:
+    """Any number of cuts, anywhere."""
+    reader, stream, content_type, expected = FORMATS[name]
+    places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=40, unique=True))
+
+    assert read(reader, cut(stream, places), content_type) == (expected, True)
+
+
+@settings(deadline=None)
+@given(data=st.data(), name=st.sampled_from([name for name in FORMATS if "Bedrock" not in name]))
+def test_event_whose_blank_line_never_came_is_read(data: st.DataObject, name: str) -> None:
+    """A server may end the response right behind the last event."""
+    reader, stream, content_type, expected = FORMATS[name]
+    stream = stream.rstrip()
+    places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=10, unique=True))
+
+    assert read(reader, cut(stream, places), content_type) == (expected, True)
+
+
+@settings(deadline=None)
+@given(data=st.data(), name=st.sampled_from(list(FORMATS)))
+def test_stream_broken_off_anywhere_is_only_ever_bad_json(data: st.DataObject, name: str) -> None:
+    """Where the last event is half there, decoding it fails and nothing else does; no count is made up."""
+    reader, stream, content_type, _ = FORMATS[name]
+    reads = reader()
+    frames = framing_for(content_type, stream, reads)
+    frames.feed(stream[: data.draw(st.integers(1, len(stream)))])
+    with suppress(msgspec.DecodeError):
+        frames.end()
+
+    tokens = reads.reading.tokens or {}
+    assert tokens.get("input", 31) == 31
+    assert tokens.get("output", 0) <= 7
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), st.sampled_from(list(FORMATS)))
+def test_junk_is_only_ever_refused(junk: bytes, name: str) -> None:
+    """Whoever feeds catches; what is fed before it is not lost."""
+    reader, stream, content_type, expected = FORMATS[name]
+    reads = reader()
+    frames = framing_for(content_type, stream, reads)
+    frames.feed(stream)
+    with suppress(ValueError):  # msgspec's DecodeError is one
+        frames.feed(junk)
+        frames.end()
+
+    assert reads.reading.tokens == expected.tokens
+
+
+# ---- server-sent events
+
+
+class Recorder(Reader):
+    """Keeps what it is given; it sees a token in every event."""
+
+    operation = "test"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes] = []
+        self.events: list[bytes] = []
+
+    def telling(self, data: bytes) -> bool:
+        return b'"usage"' in data
+
+    def body(self, data: bytes) -> None:
+        self.bodies.append(data)
+
+    def event(self, data: bytes) -> None:
+        self.events.append(data)
+
+
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        pytest.param(b'data: {"a":1}\n\n', [b'{"a":1}'], id="a space after the colon"),
+        pytest.param(b'data:{"a":1}\n\n', [b'{"a":1}'], id="no space after the colon"),
+        pytest.param(
+            b'data: {"a":1}\r\n\r\ndata: {"b":2}\n\n', [b'{"a":1}', b'{"b":2}'], id="both line ends"
+        ),
+        pytest.param(b'data: {"a":\ndata: 1}\n\n', [b'{"a":\n1}'], id="data of several lines"),
+        pytest.param(b'data: {"a":\r\ndata: 1}\r\n\r\n', [b'{"a":\n1}'], id="data of several lines, CRLF"),
+        pytest.param(b'id: 7\nevent: x\nretry: 9\ndata: {"a":1}\n\n', [b'{"a":1}'], id="other fields"),
+        pytest.param(b': hello\n\n:\n\ndata: {"a":1}\n\n: bye\n\n', [b'{"a":1}'], id="comments"),
+        pytest.param(b'data: {"a":1}\n: within\n\n', [b'{"a":1}'], id="a comment inside an event"),
+        pytest.param(b"data: [DONE]\n\n", [], id="[DONE]"),
+        pytest.param(b'data: {"a":1}\n\ndata: [DONE]', [b'{"a":1}'], id="[DONE] without its end"),
+        pytest.param(b"data:\n\ndata: \n\n", [], id="empty data"),
+        pytest.param(b'database: {"a":1}\n\n', [], id="another field that begins so"),
+        pytest.param(b"event: ping\n\n", [], id="no data"),
+        pytest.param(b"\n\n\n\n", [], id="blank lines only"),
+        pytest.param(b'\n\n\ndata: {"a":1}\n\n\n\n', [b'{"a":1}'], id="blank lines in excess"),
+        pytest.param('data: {"a":"\x0b\x0c\x1c\x85\u2028"}\n\n'.encode(), None, id="no line ends of SSE's"),
+        pytest.param(b"", [], id="nothing"),
+    ],
+)
+def test_server_sent_events_by_the_standard(stream: bytes, events: list[bytes] | None) -> None:
+    """Whole and byte by byte."""
+    if events is None:
+        events = [stream[len(b"data: ") : -2]]
+    for pieces in ([stream], list(cut(stream, range(len(stream))))):
+        recorder = Recorder()
+        frames = ServerSentEvents(recorder)
+        for piece in pieces:
+            frames.feed(piece)
+        frames.end()
+
+        assert recorder.events == events
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100], ids="pieces of {} bytes".format)
+def test_event_is_read_as_soon_as_it_is_complete(newline: bytes, size: int) -> None:
+    """The reader hears of an event with its blank line, not with the next event."""
+    stream = b'data: {"a":1}' + 2 * newline + b'data: {"b":2}' + 2 * newline + b'data: {"c"'
+    recorder = Recorder()
+    frames = ServerSentEvents(recorder)
+    fed = b""
+    for piece in cut(stream, range(0, len(stream), size)):
+        frames.feed(piece)
+        fed += piece
+
+        assert recorder.events == [b'{"a":1}', b'{"b":2}'][: fed.count(2 * newline)]
+
+
+@pytest.mark.parametrize(
+    ("reader", "events", "parsed"),
+    [
+        # Parsed are those up to the first token, and behind it those that tell of usage.
+        pytest.param(ChatReader, chat_events(), [0, 1, 6], id="chat"),
+        pytest.param(ResponsesReader, responses_events(), [0, 1, 6], id="responses"),
+        pytest.param(MessagesReader, messages_events(), [0, 1, 2, 7], id="messages"),
+        pytest.param(GenerateContentReader, gemini_events(), [0, 1, 2, 3, 4], id="gemini, all of which tell"),
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True], ids=["event by event", "in one piece"])
+def test_event_is_parsed_only_for_the_first_token_or_for_what_it_tells(
+    reader: type[Reader],
+    events: list[Json],
+    parsed: list[int],
+    whole: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bulk of a long stream is passed over."""
+    reads = reader()
+    given: list[bytes] = []
+    original: Callable[[bytes], None] = reads.event
+
+    def event(data: bytes) -> None:
+        given.append(data)
+        original(data)
+
+    monkeypatch.setattr(reads, "event", event)
+    frames = ServerSentEvents(reads)
+    pieces = [sse([event]) for event in events]
+    for piece in [b"".join(pieces)] if whole else pieces:
+        frames.feed(piece)
+    frames.end()
+
+    assert [json.loads(data) for data in given] == [events[index] for index in parsed]
+
+
+# ---- memory
+
+
+def held(frames: Framing) -> int:
+    """Return how many bytes a framing keeps."""
+    if isinstance(frames, EventStream):
+        return len(frames._buffer)
+    assert isinstance(frames, Body | ServerSentEvents)
+    return sum(map(len, frames._held._pieces))
+
+
+@formats
+def test_stream_holds_nothing_after_a_complete_event(
+    reader: type[Reader], data: bytes, content_type: str, expected: Reading
+) -> None:
+    """Never more than one event is kept, however long the stream."""
+    reads = reader()
+    frames = framing_for(content_type, data, reads)
+    for _ in range(50):
+        frames.feed(data[:100])
+        assert held(frames) <= 100
+        frames.feed(data[100:])
+        assert held(frames) == 0
+    assert reads.reading.tokens == expected.tokens
+
+
+@pytest.mark.parametrize("size", [1, 7, 40], ids="pieces of {} bytes".format)
+def test_event_too_large_is_let_go_and_the_next_one_read(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passes MAX_HELD is not kept, not read, and does no harm to what follows."""
+    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    recorder = Recorder()
+    frames = ServerSentEvents(recorder)
+    big = b'data: {"a":"' + 200 * b"x" + b'"}\n\n'
+    for piece in cut(big, range(0, len(big), size)):
+        frames.feed(piece)
+        assert held(frames) <= 64
+    frames.feed(b'data: {"b":2}\n\n')
+    frames.end()
+
+    assert recorder.events == [b'{"b":2}']
+
+
+def test_event_too_large_at_the_end_of_a_stream_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to read of it."""
+    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    recorder = Recorder()
+    frames = ServerSentEvents(recorder)
+    frames.feed(b'data: {"a":"' + 40 * b"x")
+    frames.feed(40 * b"x" + b'"}')
+    frames.end()
+
+    assert recorder.events == []
+
+
+def test_body_is_held_until_it_ends_and_then_read() -> None:
+    """JSON cannot be read before its last byte."""
+    recorder = Recorder()
+    frames = Body(recorder)
+    frames.feed(b'{"a"')
+    frames.feed(b":1}")
+    assert recorder.bodies == []
+    frames.end()
+
+    assert recorder.bodies == [b'{"a":1}']
+    assert held(frames) == 0
+
+
+@pytest.mark.parametrize("pieces", [[65 * b"x"], [60 * b"x", b"y", 60 * b"z"], 65 * [b"x"]], ids=len)
+def test_body_too_large_is_let_go(pieces: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passes MAX_HELD is neither kept nor read."""
+    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    recorder = Recorder()
+    frames = Body(recorder)
+    for piece in pieces:
+        frames.feed(piece)
+    assert held(frames) == 0
+    frames.end()
+
+    assert recorder.bodies == []
+
+
+def test_body_of_just_the_largest_size_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAX_HELD itself is not too much."""
+    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    recorder = Recorder()
+    frames = Body(recorder)
+    frames.feed(32 * b"x")
+    frames.feed(32 * b"y")
+    frames.end()
+
+    assert recorder.bodies == [32 * b"x" + 32 * b"y"]
+
+
+def test_empty_body_is_not_read() -> None:
+    """There is nothing in it to decode."""
+    recorder = Recorder()
+    frames = Body(recorder)
+    frames.end()
+
+    assert recorder.bodies == []
+
+
+# ---- Bedrock's binary event stream
+
+
+def test_bedrock_stream_is_read() -> None:
+    """As the plain API's; the last event's own metrics are the same tokens again, and no model is named."""
+    events = messages_events()
+    del events[0]["message"]["model"]
+    events[-1]["amazon-bedrock-invocationMetrics"] = {
+        "inputTokenCount": 31,
+        "outputTokenCount": 7,
+        "invocationLatency": 900,
+        "firstByteLatency": 300,
+    }
+
+    assert read(MessagesReader, [eventstream(events)], AWS) == (Reading("", TOKENS), True)
+
+
+def test_frame_without_an_event_is_passed_over() -> None:
+    """Bedrock may send frames of other kinds in between."""
+    recorder = Recorder()
+    frames = EventStream(recorder)
+    frames.feed(frame(b'{"message": "something else"}') + eventstream([{"a": 1}]))
+
+    assert recorder.events == [b'{"a": 1}']
+
+
+@pytest.mark.parametrize(
+    "prelude",
+    [
+        pytest.param(struct.pack(">III", 15, 0, 0), id="shorter than a frame can be"),
+        pytest.param(struct.pack(">III", 40, 100, 0), id="headers longer than the frame"),
+        pytest.param(struct.pack(">III", 1001, 0, 0), id="longer than MAX_HELD"),
+        pytest.param(b"data: {}\n\n\n\n", id="text"),
+    ],
+)
+def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than waiting for gigabytes that a damaged length promises."""
+    monkeypatch.setattr(framing, "MAX_HELD", 1000)
+    with pytest.raises(ValueError, match="not an event stream frame"):
+        EventStream(Recorder()).feed(prelude)
+
+
+# ---- which framing
+
+
+@pytest.mark.parametrize(
+    ("content_type", "first", "expected"),
+    [
+        pytest.param("application/json", b'{"a": 1}', Body, id="JSON"),
+        pytest.param("Application/JSON; charset=UTF-8", b'\n  {"a": 1}', Body, id="JSON with a charset"),
+        pytest.param("application/problem+json", b"{", Body, id="JSON of another kind"),
+        pytest.param("application/json", b"", Body, id="JSON, still empty"),
+        pytest.param("application/json", b"[{", Body, id="a JSON array"),
+        pytest.param("text/event-stream", b"data: {", ServerSentEvents, id="SSE"),
+        pytest.param("text/event-stream;charset=utf-8", b": hi", ServerSentEvents, id="SSE with a charset"),
+        pytest.param("text/event-stream", b"", ServerSentEvents, id="SSE, still empty"),
+        pytest.param("text/event-stream", b"\n", ServerSentEvents, id="SSE that begins with a blank line"),
+        pytest.param("application/json", b"data: {", ServerSentEvents, id="SSE sent as JSON"),
+        pytest.param("application/json", b"event: x", ServerSentEvents, id="SSE with kinds sent as JSON"),
+        pytest.param("text/plain", b"data: {", ServerSentEvents, id="SSE sent as text"),
+        pytest.param("text/event-stream", b'{"error": 1}', Body, id="JSON sent as SSE"),
+        pytest.param("text/plain", b'{"a": 1}', Body, id="JSON sent as text"),
+        pytest.param("", b'{"a": 1}', Body, id="JSON without a type"),
+        pytest.param("", b"data: {", ServerSentEvents, id="SSE without a type"),
+        pytest.param(AWS, b"\x00\x00\x01\x00", EventStream, id="Bedrock"),
+        pytest.param("audio/mpeg", b"\xff\xfb", Nothing, id="audio"),
+        pytest.param("image/png", b"{", Nothing, id="image"),
+        pytest.param("application/octet-stream", b"[", Nothing, id="bytes"),
+        pytest.param("video/mp4", b"", Nothing, id="video"),
+    ],
+)
+def test_framing_is_chosen_by_type_and_first_bytes(
+    content_type: str, first: bytes, expected: type[Framing]
+) -> None:
+    """The header tells binary from text, the bytes tell JSON from SSE."""
+    assert type(framing_for(content_type, first, Recorder())) is expected
+
+
+def test_sse_sent_as_json_is_read() -> None:
+    """Some gateways do not set the type of a stream."""
+    stream = sse(chat_events(), done=True)
+
+    assert read(ChatReader, [stream], "application/json") == (Reading("gpt-t", TOKENS), True)
+
+
+def test_json_sent_as_sse_is_read() -> None:
+    """A service that cannot stream may answer in one piece under the type that was asked for."""
+    body = json.dumps(chat_events()[-1], indent=2).encode()
+
+    assert read(ChatReader, cut(body, [20, 21, 50])) == (Reading("gpt-t", TOKENS), False)
+
+
+def test_binary_body_is_let_go() -> None:
+    """Audio has no usage in it, and is not kept."""
+    recorder = Recorder()
+    frames = framing_for("audio/mpeg", b"{", recorder)
+    frames.feed(b'{"usage": {}}')
+    frames.end()
+
+    assert (recorder.bodies, recorder.events) == ([], [])

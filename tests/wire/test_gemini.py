@@ -1,0 +1,404 @@
+"""Gemini's generateContent and streamGenerateContent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_exporter.call import TokenType
+from llm_exporter.wire import Reading, framing_for
+from llm_exporter.wire.gemini import GenerateContentReader
+
+Json = dict[str, Any]
+
+
+def read(*chunks: Json) -> Reading:
+    """Return what a reader makes of a stream of these chunks."""
+    reader = GenerateContentReader()
+    framing = framing_for("text/event-stream", b"data:", reader)
+    for each in chunks:
+        framing.feed(f"data: {json.dumps(each)}\r\n\r\n".encode())
+    framing.end()
+    return reader.reading
+
+
+def read_body(body: Json) -> Reading:
+    """Return what a reader makes of a whole answer."""
+    reader = GenerateContentReader()
+    reader.body(json.dumps(body).encode())
+    return reader.reading
+
+
+def answer(usage: object = None, *parts: Json, **fields: Any) -> Json:
+    """Return an answer, or a chunk of one, with a candidate where there are parts."""
+    head: Json = {"modelVersion": "gemini-t-pro", "responseId": "t"}
+    if parts:
+        head["candidates"] = [{"content": {"parts": list(parts), "role": "model"}, "index": 0}]
+    return {**head, **({} if usage is None else {"usageMetadata": usage}), **fields}
+
+
+def modality(kind: str, number: int | None) -> Json:
+    """Return one entry of a `…TokensDetails` list."""
+    return {"modality": kind} if number is None else {"modality": kind, "tokenCount": number}
+
+
+TEN = {"text": "Ten"}
+
+# ---- usage objects
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        pytest.param(
+            {"promptTokenCount": 40, "candidatesTokenCount": 9, "totalTokenCount": 49},
+            {"input": 40, "output": 9},
+            id="plain",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 40,
+                "candidatesTokenCount": 9,
+                "thoughtsTokenCount": 120,
+                "totalTokenCount": 169,
+            },
+            {"input": 40, "output": 9, "reasoning": 120},  # 40 + 9 + 120 = 169
+            id="thoughts stand outside the candidates",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 40,
+                "toolUsePromptTokenCount": 700,
+                "candidatesTokenCount": 9,
+                "thoughtsTokenCount": 30,
+                "totalTokenCount": 779,
+            },
+            {"input": 740, "output": 9, "reasoning": 30},  # 40 + 700; 740 + 9 + 30 = 779
+            id="tool-use prompt stands outside the prompt and is input",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 5000,
+                "cachedContentTokenCount": 4096,
+                "candidatesTokenCount": 9,
+                "totalTokenCount": 5009,
+            },
+            {"input": 904, "cache_read": 4096, "output": 9},  # 5000 - 4096
+            id="prompt includes cached",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 50,
+                "cachedContentTokenCount": 60,
+                "candidatesTokenCount": 9,
+                "totalTokenCount": 59,
+            },
+            {"cache_read": 50, "output": 9},
+            id="more cached than prompt",
+        ),
+        pytest.param(
+            {"promptTokenCount": 40, "thoughtsTokenCount": 120, "totalTokenCount": 160},
+            {"input": 40, "reasoning": 120},
+            id="no candidates count, nothing left for it",
+        ),
+        pytest.param(
+            {"promptTokenCount": 40, "thoughtsTokenCount": 120, "totalTokenCount": 175},
+            {"input": 40, "output": 15, "reasoning": 120},  # 175 - 40 - 120
+            id="no candidates count, the total tells it",
+        ),
+        pytest.param(
+            {"promptTokenCount": 40, "totalTokenCount": 12},
+            {"input": 40},
+            id="no candidates count, a total below the prompt",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 1000,
+                "candidatesTokenCount": 1300,
+                "totalTokenCount": 2300,
+                "promptTokensDetails": [
+                    modality("TEXT", 100),
+                    modality("IMAGE", 258),
+                    modality("AUDIO", 320),
+                    modality("VIDEO", 222),
+                    modality("DOCUMENT", 100),
+                ],
+                "candidatesTokensDetails": [modality("TEXT", 10), modality("IMAGE", 1290)],
+            },
+            # 1000 - 258 - 320 - 222: text and documents cost the same
+            {"input": 200, "input_image": 258, "input_audio": 320, "input_video": 222}
+            | {"output": 10, "output_image": 1290},
+            id="modalities",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 1000,
+                "cachedContentTokenCount": 600,
+                "candidatesTokenCount": 5,
+                "totalTokenCount": 1005,
+                "promptTokensDetails": [modality("TEXT", 200), modality("AUDIO", 800)],
+                "cacheTokensDetails": [modality("TEXT", 100), modality("AUDIO", 500)],
+            },
+            # audio: 800 of which 500 were cached; text: 200 of which 100 were
+            {"input": 100, "input_audio": 300, "cache_read": 100, "cache_read_audio": 500, "output": 5},
+            id="modalities of the cached part",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 100,
+                "candidatesTokenCount": 50,
+                "totalTokenCount": 150,
+                "promptTokensDetails": [modality("AUDIO", 90), modality("IMAGE", 90)],
+                "candidatesTokensDetails": [modality("AUDIO", 51)],
+            },
+            {"input_audio": 90, "input_image": 10, "output_audio": 50},
+            id="details above the count",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 100,
+                "candidatesTokenCount": 50,
+                "totalTokenCount": 150,
+                "promptTokensDetails": [modality("TEXT", 1), modality("IMAGE", None), {"tokenCount": 7}],
+                "candidatesTokensDetails": None,
+            },
+            {"input": 100, "output": 50},
+            id="details below the count, or without a number or a kind",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 9,
+                "candidatesTokenCount": 900,
+                "totalTokenCount": 909,
+                "candidatesTokensDetails": [modality("VIDEO", 300), modality("VIDEO", 300)],
+            },
+            {"input": 9, "output": 300, "output_video": 600},
+            id="a modality listed twice is summed",
+        ),
+    ],
+)
+def test_tokens_are_disjoint_and_complete(usage: Json, tokens: dict[str, int]) -> None:
+    """Each token is counted in one type, plain and streamed."""
+    assert read_body(answer(usage, TEN)).tokens == tokens
+    assert read(answer(None, TEN), answer(usage, TEN)).tokens == tokens
+
+
+counts = st.integers(0, 100_000)
+NUMBERS = (
+    "promptTokenCount",
+    "cachedContentTokenCount",
+    "toolUsePromptTokenCount",
+    "thoughtsTokenCount",
+    "candidatesTokenCount",
+    "totalTokenCount",
+)
+LISTS = ("promptTokensDetails", "cacheTokensDetails", "candidatesTokensDetails")
+modalities = st.lists(
+    st.builds(modality, st.sampled_from(["TEXT", "AUDIO", "IMAGE", "VIDEO", "DOCUMENT", "SMELL"]), counts),
+    max_size=5,
+)
+hostile = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)  # JSON has neither
+    | st.sampled_from(["AUDIO", "12", ""])
+    | counts,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["modality", "tokenCount", *NUMBERS]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from((*NUMBERS, *LISTS, "trafficType")), hostile | modalities))
+def test_damaged_usage_never_raises_and_never_makes_up_tokens(usage: Json) -> None:
+    """Counts are whole, positive, and together no more than the counts that stand in the object."""
+    tokens = read_body(answer(usage, TEN)).tokens or {}
+
+    said = [usage[name] for name in NUMBERS if isinstance(usage.get(name), int | float)]
+    assert all(type(number) is int and number > 0 for number in tokens.values())
+    assert set(tokens) <= set(get_args(TokenType))
+    assert sum(tokens.values()) <= sum(int(number) for number in said if 0 < number <= 10**12)
+
+
+@settings(deadline=None)
+@given(data=st.data(), prompt=counts, tools=counts, thoughts=counts, out=counts, cached=counts)
+def test_the_sum_of_types_is_the_total_whatever_the_details_claim(
+    data: st.DataObject, prompt: int, tools: int, thoughts: int, out: int, cached: int
+) -> None:
+    """The total includes the prompt, the tools' prompts, thoughts and candidates; so do the types."""
+    usage = {
+        "promptTokenCount": prompt,
+        "toolUsePromptTokenCount": tools,
+        "thoughtsTokenCount": thoughts,
+        "candidatesTokenCount": out,
+        "cachedContentTokenCount": cached,
+        "totalTokenCount": prompt + tools + thoughts + out,
+        **{name: data.draw(modalities) for name in LISTS},
+    }
+
+    assert sum((read_body(answer(usage)).tokens or {}).values()) == prompt + tools + thoughts + out
+
+
+# ---- answers
+
+SMALL = {"promptTokenCount": 40, "candidatesTokenCount": 9, "totalTokenCount": 49}
+SMALL_TOKENS = {"input": 40, "output": 9}
+
+
+def test_body_gives_the_answering_model_and_tokens() -> None:
+    """The model is the version that answered, which need not be the one asked for."""
+    assert read_body(answer(SMALL, TEN)) == Reading(model="gemini-t-pro", tokens=SMALL_TOKENS)  # type: ignore[arg-type]
+
+
+def test_answer_without_a_model_version_leaves_the_model_open() -> None:
+    """Some answers do not say which model they are of."""
+    assert read_body({"usageMetadata": SMALL}).model == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "tier"),
+    [
+        pytest.param({"serviceTier": "flex"}, "flex", id="Gemini API"),
+        pytest.param({"trafficType": "PROVISIONED_THROUGHPUT"}, "PROVISIONED_THROUGHPUT", id="Vertex"),
+        pytest.param({}, None, id="not said"),
+    ],
+)
+def test_tier_is_what_the_answer_says(fields: Json, tier: str | None) -> None:
+    """The two platforms name it differently."""
+    assert read_body(answer({**SMALL, **fields}, TEN)).service_tier == tier
+
+
+def test_blocked_prompt_has_no_candidates_but_usage() -> None:
+    """What was read is billed, though nothing was answered."""
+    blocked = answer(
+        {"promptTokenCount": 25, "totalTokenCount": 25}, promptFeedback={"blockReason": "PROHIBITED_CONTENT"}
+    )
+
+    assert read_body(blocked).tokens == {"input": 25}
+    assert read(blocked).tokens == {"input": 25}
+
+
+@pytest.mark.parametrize("usage", [None, {}, [], "none", {"trafficType": "ON_DEMAND"}], ids=repr)
+def test_answer_without_counts_reports_no_usage(usage: object) -> None:
+    """No usage is not the same as a usage of zero."""
+    assert read_body(answer(usage, TEN)).tokens is None
+
+
+@pytest.mark.parametrize(
+    ("usages", "tokens"),
+    [
+        pytest.param(
+            [
+                {"promptTokenCount": 40, "candidatesTokenCount": 2, "totalTokenCount": 42},
+                {"promptTokenCount": 40, "candidatesTokenCount": 5, "totalTokenCount": 45},
+                SMALL,
+            ],
+            SMALL_TOKENS,
+            id="cumulative",
+        ),
+        pytest.param(
+            [{"promptTokenCount": 55, "totalTokenCount": 55}, {"promptTokenCount": 55}, SMALL],
+            SMALL_TOKENS,
+            id="the prompt drops in the last chunk",
+        ),
+        pytest.param(
+            [
+                {"promptTokenCount": 40, "candidatesTokenCount": 300, "totalTokenCount": 340},
+                {"promptTokenCount": 40, "candidatesTokenCount": 4, "totalTokenCount": 44},
+                {
+                    "promptTokenCount": 40,
+                    "toolUsePromptTokenCount": 500,
+                    "candidatesTokenCount": 310,
+                    "totalTokenCount": 850,
+                },
+            ],
+            {"input": 540, "output": 310},
+            id="code execution restarts the counts, the last chunk has totals",
+        ),
+        pytest.param(
+            [
+                {"trafficType": "ON_DEMAND"},
+                {"trafficType": "ON_DEMAND"},
+                {**SMALL, "trafficType": "ON_DEMAND"},
+            ],
+            SMALL_TOKENS,
+            id="Vertex: no counts at first",
+        ),
+        pytest.param([SMALL, {"trafficType": "ON_DEMAND"}], SMALL_TOKENS, id="no counts at last"),
+        pytest.param([SMALL, None], SMALL_TOKENS, id="no usage at last"),
+    ],
+)
+def test_stream_holds_to_the_last_counts(usages: list[Json | None], tokens: dict[str, int]) -> None:
+    """Each chunk repeats the counts so far: the last ones are the answer's, never the sum."""
+    assert read(*(answer(usage, TEN) for usage in usages)).tokens == tokens
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param({"text": "T"}, id="text"),
+        pytest.param({"text": "Let", "thought": True}, id="thought"),
+        pytest.param({"functionCall": {"name": "f", "args": {}}}, id="function call"),
+        pytest.param({"executableCode": {"language": "PYTHON", "code": "1"}}, id="code"),
+        pytest.param({"inlineData": {"mimeType": "image/png", "data": "AAAA"}}, id="image"),
+    ],
+)
+def test_first_token_is_of_any_kind(part: Json) -> None:
+    """Whatever the model generates first is its first token."""
+    assert read(answer(SMALL, part)).token_seen
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        pytest.param(answer(SMALL), id="no candidates"),
+        pytest.param(answer(candidates=[{"finishReason": "STOP", "index": 0}]), id="no content"),
+        pytest.param(answer(candidates=[{"content": {"role": "model"}}]), id="no parts"),
+        pytest.param(answer(candidates=[{"content": {"role": "model", "parts": []}}]), id="empty parts"),
+        pytest.param(answer(candidates=None), id="null"),
+    ],
+)
+def test_chunk_without_a_token_is_no_first_token(chunk: Json) -> None:
+    """A chunk may carry counts or a finish reason alone."""
+    assert read(chunk).token_seen is False
+
+
+FAILED = {"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}}
+
+
+@pytest.mark.parametrize("before", [[], [answer(SMALL, TEN)]], ids=["at once", "after the first token"])
+def test_stream_that_breaks_into_an_error_tells_it(before: list[Json]) -> None:
+    """HTTP said 200 by then; what was counted by then stays counted."""
+    reading = read(*before, FAILED)
+
+    assert (reading.error, reading.tokens) == ("UNAVAILABLE", SMALL_TOKENS if before else None)
+
+
+def test_error_body_is_read() -> None:
+    """An error answer is plain JSON."""
+    assert read_body(FAILED) == Reading(error="UNAVAILABLE")
+
+
+def test_text_that_only_talks_of_usage_is_not_telling() -> None:
+    """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
+    talk = {"text": 'It says "usageMetadata": {"promptTokenCount": 999}, "error": {"code": 500}.'}
+
+    assert not GenerateContentReader().telling(json.dumps(answer(None, talk)).encode())
+    reading = read(answer(SMALL, TEN), answer(None, talk))
+    assert (reading.tokens, reading.error) == (SMALL_TOKENS, None)
+
+
+def test_a_tool_argument_named_error_is_no_error() -> None:
+    """The arguments of a function call are JSON of the model's own, in which any key may stand."""
+    call = {"functionCall": {"name": "report", "args": {"error": {"code": 7}, "usageMetadata": {"n": 9}}}}
+    reading = read(answer(SMALL, TEN), answer(None, call))
+
+    assert (reading.tokens, reading.error) == (SMALL_TOKENS, None)

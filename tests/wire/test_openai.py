@@ -1,0 +1,807 @@
+"""OpenAI's chat completions and responses, and the dialects of the services that speak them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_exporter.call import TokenType
+from llm_exporter.wire import Reader, Reading, framing_for
+from llm_exporter.wire.openai import ChatReader, ResponsesReader, tokens_of
+
+Json = dict[str, Any]
+
+
+def read(reader: Reader, *events: Json | str) -> Reading:
+    """Return what a reader makes of a stream of these events; text stands for a line of its own."""
+    lines = [event if isinstance(event, str) else f"data: {json.dumps(event)}" for event in events]
+    framing = framing_for("text/event-stream", b"data:", reader)
+    for line in lines:
+        framing.feed(f"{line}\n\n".encode())
+    framing.end()
+    return reader.reading
+
+
+def chunk(delta: Json | None = None, **fields: Any) -> Json:
+    """Return a chat chunk; without a delta it has no choices."""
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
+    head = {"id": "chatcmpl-t", "object": "chat.completion.chunk", "model": "gpt-t-2030"}
+    return {**head, "choices": choices, **fields}
+
+
+SMALL = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+SMALL_TOKENS = {"input": 12, "output": 5}
+
+# ---- usage objects
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        pytest.param(
+            {"prompt_tokens": 120, "completion_tokens": 30, "total_tokens": 150},
+            {"input": 120, "output": 30},
+            id="no details, as older bodies",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 1500,
+                "completion_tokens": 80,
+                "total_tokens": 1580,
+                "prompt_tokens_details": {"cached_tokens": 1024, "audio_tokens": 0},
+                "completion_tokens_details": {"reasoning_tokens": 0, "accepted_prediction_tokens": 0},
+            },
+            {"input": 476, "cache_read": 1024, "output": 80},  # 1500 - 1024
+            id="prompt includes cached",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 2000,
+                "completion_tokens": 7,
+                "total_tokens": 2007,
+                "prompt_tokens_details": {"cached_tokens": 512, "cache_write_tokens": 1024},
+            },
+            {"input": 464, "cache_read": 512, "cache_write": 1024, "output": 7},  # 2000 - 512 - 1024
+            id="prompt includes cache writes",
+        ),
+        pytest.param(
+            {
+                "input_tokens": 3000,
+                "input_tokens_details": {"cached_tokens": 2048},
+                "output_tokens": 900,
+                "output_tokens_details": {"reasoning_tokens": 640},
+                "total_tokens": 3900,
+            },
+            {"input": 952, "cache_read": 2048, "output": 260, "reasoning": 640},
+            id="responses' names",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 40,
+                "completion_tokens": 900,
+                "total_tokens": 940,
+                "completion_tokens_details": {"reasoning_tokens": 640},
+            },
+            {"input": 40, "output": 260, "reasoning": 640},  # 900 - 640
+            id="OpenAI: completion includes reasoning",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 200,
+                "completion_tokens": 350,
+                "total_tokens": 850,
+                "completion_tokens_details": {"reasoning_tokens": 300},
+            },
+            {"input": 200, "output": 350, "reasoning": 300},  # 200 + 350 + 300 = 850
+            id="xAI: the total has reasoning besides completion",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 90,
+                "completion_tokens": 12,
+                "total_tokens": 102,
+                "completion_tokens_details": {"reasoning_tokens": 75},
+            },
+            {"input": 90, "output": 12, "reasoning": 75},
+            id="Vercel with Gemini: reasoning in neither completion nor total",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 11,
+                "completion_tokens": 40,
+                "total_tokens": 301,
+                "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 250},
+            },
+            {"input": 11, "input_audio": 250, "output": 40},  # 11 + 250 + 40 = 301
+            id="Mistral: audio in the total, not in the prompt",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 200,
+                "total_tokens": 300,
+                "prompt_tokens_details": {"audio_tokens": 60, "text_tokens": 40},
+                "completion_tokens_details": {"audio_tokens": 150, "text_tokens": 50},
+            },
+            {"input": 40, "input_audio": 60, "output": 50, "output_audio": 150},
+            id="OpenAI: prompt and completion include audio",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 700,
+                "completion_tokens": 1310,
+                "total_tokens": 2010,
+                "prompt_tokens_details": {"image_tokens": 500, "video_tokens": 150},
+                "completion_tokens_details": {"image_tokens": 1290},
+            },
+            {"input": 50, "input_image": 500, "input_video": 150, "output": 20, "output_image": 1290},
+            id="images and video",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 2100,
+                "completion_tokens": 10,
+                "total_tokens": 2110,
+                "prompt_tokens_details": {"cached_tokens": 2088, "cache_write_tokens": 2088},
+            },
+            {"input": 12, "cache_read": 2088, "cache_write": 2088, "output": 10},  # 2100 - 2088
+            id="OpenRouter with Gemini: the same tokens billed as read and as written",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 50,
+                "completion_tokens": 9,
+                "total_tokens": 59,
+                "prompt_tokens_details": {"cached_tokens": 130, "text_tokens": 50},
+            },
+            {"cache_read": 50, "output": 9},
+            id="Azure with Grok: more cached than prompt",
+        ),
+        pytest.param(
+            {**SMALL, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 4},
+            {"input": 4, "cache_read": 8, "output": 5},
+            id="DeepSeek's name of cached",
+        ),
+        pytest.param(
+            {**SMALL, "num_cached_tokens": 7},
+            {"input": 5, "cache_read": 7, "output": 5},
+            id="num_cached_tokens",
+        ),
+        pytest.param(
+            {**SMALL, "cached_tokens": 3}, {"input": 9, "cache_read": 3, "output": 5}, id="top-level cached"
+        ),
+        pytest.param(
+            {**SMALL, "prompt_tokens_details": {"cached_tokens": 6}, "prompt_cache_hit_tokens": 6},
+            {"input": 6, "cache_read": 6, "output": 5},
+            id="two names of cached are counted once",
+        ),
+        pytest.param(
+            {
+                **SMALL,
+                "prompt_token_details": {"cached_tokens": 2},
+                "completion_token_details": {"reasoning_tokens": 4},
+            },
+            {"input": 10, "cache_read": 2, "output": 1, "reasoning": 4},
+            id="chat details in the singular",
+        ),
+        pytest.param(
+            {
+                "input_tokens": 12,
+                "output_tokens": 5,
+                "input_token_details": {"cached_tokens": 2},
+                "output_token_details": {"reasoning_tokens": 4},
+            },
+            {"input": 10, "cache_read": 2, "output": 1, "reasoning": 4},
+            id="responses details in the singular",
+        ),
+        pytest.param(
+            {**SMALL, "prompt_tokens_details": None, "completion_tokens_details": None},
+            SMALL_TOKENS,
+            id="details are null",
+        ),
+        pytest.param({**SMALL, "cost": 0.00125}, SMALL_TOKENS, id="OpenRouter's cost is a number"),
+        pytest.param(
+            {**SMALL, "cost": {"input_tokens_cost": 0.1, "request_cost": 5, "total_cost": 5.1}},
+            SMALL_TOKENS,
+            id="Perplexity's cost is an object",
+        ),
+        pytest.param({**SMALL, "cost_in_usd_ticks": 7_250_000}, SMALL_TOKENS, id="xAI's cost in ticks"),
+        pytest.param(
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 20,
+                "total_tokens": 120,
+                "prompt_tokens_details": {"cached_tokens": 90, "audio_tokens": 60, "image_tokens": 60},
+                "completion_tokens_details": {"reasoning_tokens": 15, "audio_tokens": 15},
+            },
+            # 10 are fresh, of which audio may have all; 15 of 20 are reasoning, 5 are left for audio.
+            {"cache_read": 90, "input_audio": 10, "reasoning": 15, "output_audio": 5},
+            id="details that claim more than there is",
+        ),
+        pytest.param({"total_tokens": 30}, {}, id="a total alone is of no type"),
+    ],
+)
+def test_tokens_are_disjoint_and_complete_in_every_dialect(usage: Json, tokens: dict[str, int]) -> None:
+    """Each token is counted in one type, whatever the service includes in what."""
+    assert tokens_of(usage) == tokens
+
+
+counts = st.integers(0, 100_000)
+NUMBERS = (
+    "prompt_tokens",
+    "input_tokens",
+    "completion_tokens",
+    "output_tokens",
+    "total_tokens",
+    "prompt_cache_hit_tokens",
+    "num_cached_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "audio_tokens",
+    "image_tokens",
+    "video_tokens",
+)
+DETAILS = (
+    "prompt_tokens_details",
+    "prompt_token_details",
+    "input_tokens_details",
+    "completion_tokens_details",
+    "output_token_details",
+)
+hostile = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**30), 10**30)
+    | st.floats()
+    | st.text(max_size=5)
+    | counts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NUMBERS), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def sum_of_counts(value: object) -> int:
+    """Return the sum of all that can be a count in a JSON value."""
+    if isinstance(value, dict):
+        return sum(map(sum_of_counts, value.values()))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(value) if 0 < value <= 10**12 else 0
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from((*NUMBERS, *DETAILS)), hostile))
+def test_damaged_usage_never_raises_and_never_makes_up_tokens(usage: Json) -> None:
+    """Counts are whole, positive, and together no more than what stands in the object."""
+    tokens = tokens_of(usage)
+
+    assert all(type(number) is int and number > 0 for number in tokens.values())
+    assert set(tokens) <= set(get_args(TokenType))
+    assert sum(tokens.values()) <= sum_of_counts(usage)
+
+
+@settings(deadline=None)
+@given(data=st.data(), prompt=counts, completion=counts)
+def test_the_sum_of_types_is_the_total_whatever_the_details_claim(
+    data: st.DataObject, prompt: int, completion: int
+) -> None:
+    """Where prompt and completion add up to the total, so do the types."""
+    read = data.draw(st.integers(0, prompt))
+    usage = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {
+            "cached_tokens": read,
+            "cache_write_tokens": data.draw(st.integers(0, prompt - read)),
+            "audio_tokens": data.draw(counts),
+            "image_tokens": data.draw(counts),
+            "video_tokens": data.draw(counts),
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": data.draw(st.integers(0, completion)),
+            "audio_tokens": data.draw(counts),
+            "image_tokens": data.draw(counts),
+        },
+    }
+
+    assert sum(tokens_of(usage).values()) == prompt + completion
+
+
+@pytest.mark.parametrize(
+    ("value", "counted"),
+    [
+        pytest.param(-5, {}, id="negative"),
+        pytest.param(True, {}, id="boolean"),
+        pytest.param("12", {}, id="string"),
+        pytest.param(None, {}, id="null"),
+        pytest.param([12], {}, id="list"),
+        pytest.param({"tokens": 12}, {}, id="object"),
+        pytest.param(float("nan"), {}, id="NaN"),
+        pytest.param(float("inf"), {}, id="infinity"),
+        pytest.param(10**12, {"input": 10**12}, id="a trillion"),
+        pytest.param(10**12 + 1, {}, id="more than a trillion"),
+        pytest.param(1.0e300, {}, id="a huge float"),
+        pytest.param(12.0, {"input": 12}, id="a whole float"),
+        pytest.param(12.9, {"input": 12}, id="a broken float"),
+    ],
+)
+def test_what_is_no_count_counts_nothing(value: object, counted: dict[str, int]) -> None:
+    """A value that cannot be a token count is taken for none."""
+    assert tokens_of({"prompt_tokens": value}) == counted
+
+
+# ---- chat completions
+
+
+def test_chat_body_gives_the_answering_model_tokens_and_tier() -> None:
+    """The model is the one that answered, which need not be the one asked for."""
+    reader = ChatReader()
+    message = {"role": "assistant", "content": "Ten.", "refusal": None}
+    body = {
+        "id": "chatcmpl-t",
+        "object": "chat.completion",
+        "model": "gpt-t-2030-01-01",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": SMALL,
+        "service_tier": "flex",
+    }
+    reader.body(json.dumps(body).encode())
+
+    assert reader.reading == Reading(model="gpt-t-2030-01-01", tokens=SMALL_TOKENS, service_tier="flex")  # type: ignore[arg-type]
+
+
+def test_chat_body_without_usage_reports_none() -> None:
+    """No usage is not the same as a usage of zero."""
+    reader = ChatReader()
+    reader.body(b'{"model": "gpt-t", "choices": []}')
+
+    assert reader.reading == Reading(model="gpt-t", tokens=None)
+
+
+@pytest.mark.parametrize(
+    ("events", "tokens"),
+    [
+        pytest.param(
+            [
+                chunk({"content": "Ten"}, usage=None),
+                chunk({}, usage=None),
+                chunk(usage=SMALL),
+                "data: [DONE]",
+            ],
+            SMALL_TOKENS,
+            id="null on every chunk, then a chunk without choices",
+        ),
+        pytest.param(
+            [chunk({"content": "Ten"}), chunk({}), "data: [DONE]"], None, id="not asked for, not sent"
+        ),
+        pytest.param(
+            [chunk({"content": "Ten"}), chunk({"content": "."}, usage=SMALL)],
+            SMALL_TOKENS,
+            id="in a chunk with choices",
+        ),
+        pytest.param(
+            [chunk({"content": "Ten"}), chunk({}, x_groq={"id": "req_t", "usage": SMALL})],
+            SMALL_TOKENS,
+            id="in x_groq only",
+        ),
+        pytest.param(
+            [chunk({"content": "Ten"}), chunk({}, usage=SMALL, x_groq={"id": "req_t", "usage": SMALL})],
+            SMALL_TOKENS,
+            id="in x_groq and beside it, counted once",
+        ),
+        pytest.param(
+            [
+                chunk({"content": "T"}, usage={"prompt_tokens": 12, "completion_tokens": 1}),
+                chunk({"content": "en"}, usage={"prompt_tokens": 12, "completion_tokens": 3}),
+                chunk({"content": "."}, usage=SMALL),
+            ],
+            SMALL_TOKENS,
+            id="cumulative, the last one holds",
+        ),
+        pytest.param(
+            [
+                chunk({"content": "Ten"}),
+                chunk({}, usage=SMALL),
+                chunk({}, usage=None),
+                chunk({}),
+                "data: [DONE]",
+            ],
+            SMALL_TOKENS,
+            id="not in the last chunk",
+        ),
+        pytest.param([chunk({"content": "Ten"}), chunk(usage=SMALL)], SMALL_TOKENS, id="[DONE] never comes"),
+        pytest.param(
+            [": keep-alive", ": keep-alive", chunk({"content": "Ten"}), ": keep-alive", chunk(usage=SMALL)],
+            SMALL_TOKENS,
+            id="comments in between",
+        ),
+        pytest.param([chunk(usage=SMALL)], SMALL_TOKENS, id="usage before any token"),
+    ],
+)
+def test_chat_stream_usage_is_found_wherever_the_service_puts_it(
+    events: list[Json | str], tokens: dict[str, int] | None
+) -> None:
+    """Usage is read from whichever chunk has it, once."""
+    assert read(ChatReader(), *events).tokens == tokens
+
+
+def test_chat_stream_takes_the_model_from_a_chunk_that_names_one() -> None:
+    """Azure's first chunk has `model: ""`, no choices and its own field of filter results."""
+    reading = read(
+        ChatReader(),
+        chunk(model="", prompt_filter_results=[{"prompt_index": 0}]),
+        chunk({"role": "assistant", "content": ""}, model="gpt-t-azure"),
+        chunk({"content": "Ten"}, model="gpt-t-azure"),
+        chunk(usage=SMALL, model=""),
+    )
+
+    assert (reading.model, reading.tokens) == ("gpt-t-azure", SMALL_TOKENS)
+
+
+def test_chat_stream_takes_the_tier_of_the_last_chunk_that_names_one() -> None:
+    """The tier that served the call stands in the chunks themselves."""
+    reading = read(
+        ChatReader(),
+        chunk({"role": "assistant"}, service_tier="auto"),
+        chunk({"content": "Ten"}, service_tier="default"),
+        chunk(usage=SMALL, service_tier=None),
+    )
+
+    assert reading.service_tier == "default"
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        pytest.param({"content": "T"}, id="text"),
+        pytest.param({"role": "assistant", "content": "T"}, id="text beside the role"),
+        pytest.param({"content": " "}, id="white space is a token"),
+        pytest.param({"content": None, "reasoning_content": "Let"}, id="DeepSeek's reasoning"),
+        pytest.param({"content": "", "reasoning": "Let"}, id="OpenRouter's and Groq's reasoning"),
+        pytest.param(
+            {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]}, id="tool call"
+        ),
+        pytest.param({"function_call": {"name": "f", "arguments": ""}}, id="function call"),
+        pytest.param({"refusal": "I"}, id="refusal"),
+        pytest.param({"audio": {"id": "audio_t", "data": "AAAA"}}, id="audio"),
+    ],
+)
+def test_chat_first_token_is_of_any_kind(delta: Json) -> None:
+    """Whatever the model generates first is its first token."""
+    assert (
+        read(ChatReader(), chunk({"role": "assistant", "content": ""}), chunk(delta)).token_seen is not None
+    )
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        pytest.param(None, id="no choices"),
+        pytest.param({}, id="empty"),
+        pytest.param({"role": "assistant"}, id="role only"),
+        pytest.param({"role": "assistant", "content": ""}, id="role and empty content"),
+        pytest.param(
+            {"role": "assistant", "content": None, "refusal": None, "tool_calls": None, "reasoning": None},
+            id="nulls",
+        ),
+        pytest.param({"content": "", "reasoning_details": [], "tool_calls": []}, id="empty lists"),
+    ],
+)
+def test_chat_chunk_without_a_token_is_no_first_token(delta: Json | None) -> None:
+    """The first chunk of a stream says who speaks, not what."""
+    assert read(ChatReader(), chunk(delta)).token_seen is False
+
+
+def test_chat_first_token_of_a_second_choice_counts() -> None:
+    """With n > 1 any of the choices may begin."""
+    choices = [{"index": 0, "delta": {"role": "assistant"}}, {"index": 1, "delta": {"content": "T"}}]
+
+    assert read(ChatReader(), chunk(choices=choices)).token_seen
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        pytest.param(
+            {"error": {"type": "rate_limit_error", "code": None, "message": "slow"}},
+            "rate_limit_error",
+            id="type",
+        ),
+        pytest.param({"error": {"code": 502, "message": "upstream"}}, "502", id="OpenRouter's number"),
+        pytest.param({"error": {"message": "upstream broke"}}, "upstream broke", id="message"),
+        pytest.param({"error": "engine overloaded"}, "engine overloaded", id="text"),
+    ],
+)
+@pytest.mark.parametrize(
+    "before", [[], [chunk({"content": "Ten"})]], ids=["at once", "after the first token"]
+)
+def test_chat_stream_that_breaks_into_an_error_tells_it(before: list[Json], event: Json, error: str) -> None:
+    """HTTP said 200 by then; the error stands in the stream, at its begin or later."""
+    assert read(ChatReader(), *before, event).error == error
+
+
+def test_chat_stream_keeps_the_usage_that_comes_with_an_error() -> None:
+    """A stream that broke has still been generated, and is billed."""
+    reading = read(
+        ChatReader(),
+        chunk({"content": "Ten"}),
+        chunk({}, error={"code": 400, "message": "limit"}, usage=SMALL),
+    )
+
+    assert (reading.error, reading.tokens) == ("400", SMALL_TOKENS)
+
+
+def test_chat_error_body_to_a_streaming_request_is_read() -> None:
+    """An error answer is plain JSON even where a stream was asked for."""
+    reader = ChatReader()
+    data = (
+        b'{"error": {"message": "no such model", "type": "invalid_request_error", "code": "model_not_found"}}'
+    )
+    framing = framing_for("application/json", data, reader)
+    framing.feed(data)
+    framing.end()
+
+    assert reader.reading == Reading(error="invalid_request_error")
+
+
+TALK = 'In it stands "usage": {"prompt_tokens": 999, "completion_tokens": 999} and "error": {"code": 500}.'
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(chunk({"content": TALK}), id="text"),
+        pytest.param(chunk({"tool_calls": [{"index": 0, "function": {"arguments": TALK}}]}), id="arguments"),
+        pytest.param(chunk({"content": "x"}, usage=None), id="usage null"),
+        pytest.param(chunk({"content": "x"}, error=None), id="error null"),
+    ],
+)
+def test_chat_chunk_that_only_talks_of_usage_is_not_telling(event: Json) -> None:
+    """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
+    reader = ChatReader()
+
+    assert not reader.telling(json.dumps(event).encode())
+    assert not reader.telling(json.dumps(event, separators=(",", ":")).encode())
+    reading = read(reader, chunk({"content": "Ten"}), event)
+    assert (reading.tokens, reading.error) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"usage":{"prompt_tokens":1}}',
+        b'{"usage" : {}}',
+        b'{"usage":\n {}}',
+        b'{"x_groq":{"usage":{"a":1}}}',
+    ],
+)
+def test_chat_usage_is_telling_however_it_is_spaced(data: bytes) -> None:
+    """A service may write its JSON with any white space."""
+    assert ChatReader().telling(data)
+
+
+# ---- responses
+
+
+def response(status: str, usage: Json | None = None, **fields: Any) -> Json:
+    """Return a response object."""
+    return {
+        "id": "resp_t",
+        "object": "response",
+        "status": status,
+        "model": "o-t-2030",
+        "error": None,
+        "output": [],
+        "service_tier": "default",
+        "usage": usage,
+        **fields,
+    }
+
+
+REASONED = {
+    "input_tokens": 500,
+    "input_tokens_details": {"cached_tokens": 128},
+    "output_tokens": 300,
+    "output_tokens_details": {"reasoning_tokens": 256},
+    "total_tokens": 800,
+}
+REASONED_TOKENS = {"input": 372, "cache_read": 128, "output": 44, "reasoning": 256}  # 500 - 128, 300 - 256
+CREATED = {"type": "response.created", "response": response("in_progress", service_tier="auto")}
+TEXT = {"type": "response.output_text.delta", "item_id": "msg_t", "delta": "Ten"}
+
+
+def test_responses_body_gives_model_tokens_and_tier() -> None:
+    """The response object says it all."""
+    reader = ResponsesReader()
+    reader.body(json.dumps(response("completed", REASONED)).encode())
+
+    assert reader.reading == Reading(model="o-t-2030", tokens=REASONED_TOKENS, service_tier="default")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("closing", ["response.completed", "response.incomplete"])
+def test_responses_stream_has_its_usage_in_the_closing_event(closing: str) -> None:
+    """A response that ran into its limit is billed as well."""
+    status = closing.removeprefix("response.")
+    reading = read(
+        ResponsesReader(), CREATED, TEXT, {"type": closing, "response": response(status, REASONED)}
+    )
+
+    assert (reading.model, reading.tokens, reading.service_tier, reading.error) == (
+        "o-t-2030",
+        REASONED_TOKENS,
+        "default",
+        None,
+    )
+
+
+def test_responses_reasoning_is_inside_the_output_at_xai_too() -> None:
+    """The responses of xAI, unlike its chat completions, include reasoning in the output."""
+    usage = {
+        "input_tokens": 60,
+        "output_tokens": 410,
+        "total_tokens": 470,
+        "output_tokens_details": {"reasoning_tokens": 400},
+        "cost_in_usd_ticks": 3_000_000,
+    }
+    reading = read(
+        ResponsesReader(), {"type": "response.completed", "response": response("completed", usage)}
+    )
+
+    assert reading.tokens == {"input": 60, "output": 10, "reasoning": 400}
+
+
+def test_responses_failure_has_an_error_and_no_usage() -> None:
+    """`response.failed` closes the stream with null usage."""
+    error = {"code": "server_error", "message": "broke"}
+    reading = read(
+        ResponsesReader(),
+        CREATED,
+        TEXT,
+        {"type": "response.failed", "response": response("failed", error=error)},
+    )
+
+    assert (reading.tokens, reading.error) == (None, "server_error")
+
+
+def test_responses_in_the_background_have_no_usage_yet() -> None:
+    """A queued response reports its numbers to whoever asks for it later."""
+    reader = ResponsesReader()
+    reader.body(json.dumps(response("queued", background=True)).encode())
+
+    assert (reader.reading.tokens, reader.reading.error) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        pytest.param(
+            {"type": "error", "code": "rate_limit_exceeded", "message": "slow", "param": None},
+            "rate_limit_exceeded",
+            id="code",
+        ),
+        pytest.param({"type": "error", "code": None, "message": "broke"}, "broke", id="message"),
+        pytest.param(
+            {"type": "error", "error": {"type": "server_error", "code": None, "message": "broke"}},
+            "server_error",
+            id="object",
+        ),
+        pytest.param({"type": "error"}, "error", id="nothing"),
+    ],
+)
+@pytest.mark.parametrize("before", [[], [CREATED, TEXT]], ids=["at once", "after the first token"])
+def test_responses_stream_that_breaks_into_an_error_tells_it(
+    before: list[Json], event: Json, error: str
+) -> None:
+    """`event: error` may come in a stream that began with HTTP 200."""
+    assert read(ResponsesReader(), *before, event).error == error
+
+
+@pytest.mark.parametrize(
+    ("items", "uses"),
+    [
+        pytest.param([], {}, id="none"),
+        pytest.param(
+            [
+                {
+                    "type": "web_search_call",
+                    "status": "completed",
+                    "action": {"type": "search", "query": "t"},
+                },
+                {
+                    "type": "web_search_call",
+                    "status": "completed",
+                    "action": {"type": "search", "query": "u"},
+                },
+                {"type": "message", "content": []},
+            ],
+            {"web_searches": 2},
+            id="web searches",
+        ),
+        pytest.param(
+            [
+                {"type": "web_search_call", "action": {"type": "search"}},
+                {"type": "web_search_call", "action": {"type": "open_page", "url": "t"}},
+                {"type": "web_search_call", "action": {"type": "find_in_page", "pattern": "t"}},
+            ],
+            {"web_searches": 1},
+            id="opening a page is no search",
+        ),
+        pytest.param(
+            [{"type": "web_search_call", "status": "completed"}], {"web_searches": 1}, id="no action"
+        ),
+        pytest.param(
+            [{"type": "file_search_call", "queries": ["t"]}], {"storage_searches": 1}, id="file search"
+        ),
+        pytest.param([{"type": "function_call", "name": "web_search_call"}], {}, id="the caller's own tool"),
+    ],
+)
+def test_responses_tools_with_a_fee_are_counted_from_the_output(
+    items: list[Json], uses: dict[str, int]
+) -> None:
+    """The items of the answer show which of the provider's tools were used, plain and streamed."""
+    done = response("completed", REASONED, output=items)
+    plain = ResponsesReader()
+    plain.body(json.dumps(done).encode())
+
+    assert plain.reading.tool_uses == uses
+    streamed = read(ResponsesReader(), CREATED, TEXT, {"type": "response.completed", "response": done})
+    assert streamed.tool_uses == uses
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "response.output_text.delta",
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+        "response.refusal.delta",
+        "response.audio.delta",
+    ],
+)
+def test_responses_first_token_is_of_any_kind(kind: str) -> None:
+    """Reasoning and tool calls are tokens as text is."""
+    assert read(ResponsesReader(), CREATED, {"type": kind, "delta": "T"}).token_seen
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        CREATED,
+        {"type": "response.in_progress", "response": response("in_progress")},
+        {"type": "response.output_item.added", "item": {"type": "message", "content": []}},
+        {"type": "response.content_part.added", "part": {"type": "output_text", "text": ""}},
+        {"type": "response.web_search_call.searching", "item_id": "ws_t"},
+        {"type": "response.completed", "response": response("completed", REASONED)},
+    ],
+    ids=lambda event: event["type"],
+)
+def test_responses_event_without_a_token_is_no_first_token(event: Json) -> None:
+    """The stream announces much before the model says a word."""
+    assert read(ResponsesReader(), event).token_seen is False
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {**TEXT, "delta": TALK + ' "type": "error"'},
+        {"type": "response.output_text.done", "text": TALK},
+        {"type": "response.in_progress", "response": response("in_progress")},
+    ],
+    ids=["text", "whole text", "nulls"],
+)
+def test_responses_event_that_only_talks_of_usage_is_not_telling(event: Json) -> None:
+    """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
+    reader = ResponsesReader()
+
+    assert not reader.telling(json.dumps(event).encode())
+    reading = read(reader, CREATED, TEXT, event)
+    assert (reading.tokens, reading.error) == (None, None)
