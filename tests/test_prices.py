@@ -25,7 +25,7 @@ def priced(
     requested_model: str = "",
     service_tier: str | None = None,
     started: float = NOVEMBER,
-    tool_uses: dict[str, int] | None = None,
+    units: dict[str, float] | None = None,
 ) -> Call:
     call = Call(
         provider=provider,
@@ -35,7 +35,7 @@ def priced(
         started=started,
         tokens=tokens,
         service_tier=service_tier,
-        tool_uses=tool_uses or {},
+        units=units or {},
     )
     PriceList().price(call)
     return call
@@ -158,7 +158,7 @@ def test_the_tier_that_served_the_call_sets_its_price() -> None:
 
 def test_uses_of_provider_side_tools_cost_their_fee() -> None:
     """Anthropic: $10 for a thousand web searches."""
-    call = priced("anthropic", "claude-sonnet-4-5", {"input": 100_000}, tool_uses={"web_searches": 3})
+    call = priced("anthropic", "claude-sonnet-4-5", {"input": 100_000}, units={"web_searches": 3})
     assert call.cost == {"input": 0.3, "tools": 0.03}
 
 

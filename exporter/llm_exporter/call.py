@@ -32,6 +32,9 @@ with the provider's ordinary lifetime (Anthropic: 5 minutes), `cache_write_1h` A
 `reasoning` is generated but not part of `output`.
 """
 
+CostSource = Literal["list", "provider", "override", "fallback"]
+"""The published price, the answer itself, the configured price, or the configured price of unknown models."""
+
 UNATTRIBUTED: Final = "unattributed"
 """The agent or phase of a call that was made outside any `labels(...)`."""
 
@@ -75,17 +78,27 @@ class Call(msgspec.Struct, kw_only=True):
     """`agent`, `phase` and whatever else `labels(...)` said: session, project, user …"""
     tokens: dict[TokenType, int] = {}
     """Tokens by type; types with no tokens are left out."""
-    tool_uses: dict[str, int] = {}
-    """Uses of provider-side tools that may carry a fee, by genai-prices unit (`web_searches` …)."""
+    units: dict[str, float] = {}
+    """What else is billed, by genai-prices unit: `web_searches`, `audio_seconds` …"""
     cost: dict[str, float] = {}
     """USD by token type, and `tools` for per-use fees."""
+    cost_source: CostSource | None = None
+    """Where the cost is from; None when the call has none."""
+    reported_cost: float | None = None
+    """USD as the answer says it, where a service does."""
     unpriced_tokens: int = 0
     """Tokens for which no price is known; they add nothing to `cost`."""
     usage_reported: bool = True
     """False when the call ended with no usage from the provider."""
+    estimated: bool = False
+    """True when the tokens are estimated from what was sent and seen, because the provider reported none."""
     stream: bool = False
     service_tier: str | None = None
     """The tier that served the call, as the response says it."""
+    speed: str | None = None
+    """Anthropic's speed mode that served the call, as the response says it."""
+    batch: bool = False
+    """True for a request that was processed in a batch."""
     duration: float = 0.0
     """Seconds from the request to the last byte, retries included."""
     time_to_first_token: float | None = None

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from .call import Call
 from .metrics import Metrics
 from .prices import PriceList
+from .retrieval import Outcome, Retrievals
 
 log = logging.getLogger("llm_exporter")
 
@@ -37,6 +38,7 @@ class Exporter:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.prices = PriceList()
+        self._retrievals = Retrievals()
         self.registry = CollectorRegistry()
         """What `/metrics` shows. Not the default registry: other packages use `llm_*` names there."""
         self.registry.register(_Flushed(self))
@@ -53,13 +55,13 @@ class Exporter:
         """Count a call as under way."""
         self._put(lambda: self.metrics.started(call))
 
-    def finished(self, call: Call, sub_calls: list[Call]) -> None:
+    def finished(self, outcome: Outcome) -> None:
         """Record a call that had `started`, and the calls that the provider made on its way."""
 
         def take() -> None:
-            self._guarded("metrics", self.metrics.ended, call)
-            for each in (call, *sub_calls):
-                self._record(each)
+            self._guarded("metrics", self.metrics.ended, outcome.call)
+            for call in self._retrievals.settle(outcome):
+                self._record(call)
 
         self._put(take)
 

@@ -21,6 +21,15 @@ class _Frame:
     owner: Labels | None = None
     outer: _Frame | None = None
 
+    def without(self, owner: Labels) -> _Frame:
+        """Return the frames without the innermost one of an owner."""
+        if self.outer is None:
+            return self
+        if self.owner is owner:
+            return self.outer
+        outer = self.outer.without(owner)
+        return self if outer is self.outer else _Frame(self.labels, self.owner, outer)
+
 
 _current: Final[ContextVar[_Frame]] = ContextVar(
     "llm_exporter_labels",
@@ -51,11 +60,8 @@ class Labels:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A block may be left in another context than it was entered in, as that of an abandoned async
-        # generator is. The context that was changed is gone then, and this one is not ours to change.
-        frame = _current.get()
-        if frame.owner is self and frame.outer is not None:
-            _current.set(frame.outer)
+        # Blocks in generators may be left in another order than they were entered in, and in another context.
+        _current.set(_current.get().without(self))
 
     def __call__(self, function: F) -> F:
         """Decorate a function or coroutine function: every call of it runs under these labels.

@@ -12,6 +12,7 @@ import msgspec
 from . import exporter as exporters
 from .call import Call, ErrorKind
 from .labels import current_labels
+from .retrieval import Outcome
 from .wire import Framing, Nothing, Reader, Reading, framing_for
 
 current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", default=None)
@@ -82,9 +83,10 @@ class Meter:
         self._finished = True
         try:
             self._end_framing()
-            self._exporter.finished(self._call, self._conclude(error))
+            self._exporter.finished(self._conclude(error))
         except Exception as mistake:
             self._exporter.error("meter", mistake)
+            self._exporter.finished(Outcome(self._call))
 
     def returned(self) -> None:
         """Finish the call of an SDK method that has returned, unless its answer is still to be read."""
@@ -113,22 +115,27 @@ class Meter:
             except Exception as error:
                 self._broken(error)
 
-    def _conclude(self, error: ErrorKind | None) -> list[Call]:
-        """Write what was seen into the call, and return the calls that the provider made on its way."""
-        call = self._call
+    def _conclude(self, error: ErrorKind | None) -> Outcome:
+        """Write what was seen into the call."""
+        call, reading = self._call, self._reader.reading
         call.duration = self._last_byte - self._began
         if not self._answered and self._failures and error != "cancelled":
             error = self._failures.pop()
-        call.retries = self._failures
-        call.error = error
-        reading = self._reader.reading
-        call.usage_reported = reading.tokens is not None
         if reading.error is not None and error is None:
-            call.error = kind_of_code(reading.error)
+            error = kind_of_code(reading.error)
+        call.error = error
+        call.retries = self._failures
+        call.usage_reported = self._reader.free or reading.tokens is not None
         if self._first_token is not None:
             call.time_to_first_token = self._first_token - self._began
         _write(reading, call)
-        return [self._sub_call(sub) for sub in reading.sub_calls]
+        return Outcome(
+            call,
+            sub_calls=[self._sub_call(sub) for sub in reading.sub_calls],
+            response_id=reading.response_id,
+            pending=reading.pending,
+            retrieved=self._reader.retrieves,
+        )
 
     def _sub_call(self, reading: Reading) -> Call:
         call = self._call
@@ -140,6 +147,7 @@ class Meter:
             labels=call.labels,
             started=call.started,
             service_tier=call.service_tier,
+            batch=self._reader.retrieves,
         )
         _write(reading, sub_call)
         return sub_call
@@ -151,19 +159,12 @@ class Meter:
             self._exporter.error("wire", error)
 
 
-def begin(make: Callable[..., Meter | None], *args: object) -> Meter | None:
-    """Return the meter that `make` returns, or None when it raises: then the call goes on unmetered."""
-    try:
-        return make(*args)
-    except Exception as error:
-        exporters.default.error("tap", error)
-        return None
-
-
 def _write(reading: Reading, call: Call) -> None:
     call.model = reading.model or call.model
     call.tokens = reading.tokens or {}
-    call.tool_uses = reading.tool_uses
+    call.units = reading.units
+    call.reported_cost = reading.reported_cost
+    call.speed = reading.speed
     call.service_tier = reading.service_tier or call.service_tier
 
 
@@ -174,6 +175,7 @@ _KINDS_BY_STATUS: Final[dict[int, ErrorKind]] = {
     407: "auth",
     408: "timeout",
     429: "rate_limited",
+    499: "cancelled",
     503: "overloaded",
     504: "timeout",
     529: "overloaded",
@@ -193,16 +195,26 @@ def kind_of_status(status: int) -> ErrorKind:
 
 _KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
     ("rate_limit", "rate_limited"),
+    ("rate limit", "rate_limited"),
+    ("too_many", "rate_limited"),
+    ("throttl", "rate_limited"),
+    ("slow_down", "rate_limited"),
     ("resource_exhausted", "rate_limited"),
     ("quota", "rate_limited"),
     ("overloaded", "overloaded"),
     ("unavailable", "overloaded"),
     ("timeout", "timeout"),
     ("deadline", "timeout"),
+    ("cancelled", "cancelled"),
     ("auth", "auth"),
+    ("api_key", "auth"),
+    ("billing", "auth"),
     ("permission", "auth"),
     ("not_found", "not_found"),
     ("invalid", "invalid_request"),
+    ("too_large", "invalid_request"),
+    ("context_length", "invalid_request"),
+    ("precondition", "invalid_request"),
     ("server_error", "server_error"),
     ("api_error", "server_error"),
     ("internal", "server_error"),
@@ -211,13 +223,14 @@ _KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
 
 def kind_of_code(code: str) -> ErrorKind:
     """Return the kind of an error that stands inside an answer, by its type or code."""
-    if code.isdecimal():
+    if code.isdecimal() and len(code) == 3:
         return kind_of_status(int(code))
     lowered = code.lower()
     return next((kind for word, kind in _KINDS_BY_WORD if word in lowered), "unknown")
 
 
 _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {
+    # The first that fits: aiohttp's timeouts are ClientErrors too.
     "CancelledError": "cancelled",
     "KeyboardInterrupt": "cancelled",
     "SystemExit": "cancelled",
@@ -232,5 +245,5 @@ _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {
 
 def kind_of_exception(error: BaseException) -> ErrorKind:
     """Return the kind of an exception that an HTTP client raised, whichever client it is."""
-    names = [cls.__name__ for cls in type(error).__mro__]
-    return next((kind for name in names if (kind := _KINDS_BY_EXCEPTION.get(name))), "unknown")
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return next((kind for name, kind in _KINDS_BY_EXCEPTION.items() if name in names), "unknown")

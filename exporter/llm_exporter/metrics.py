@@ -194,7 +194,9 @@ class Metrics(Collector):
         key = (spec.name, *labels)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = self._families[spec.name].labels(*labels)
+            # What is no text (half a surrogate pair, from a file name) would break every scrape.
+            values = [value.encode("utf-8", "replace").decode() for value in labels]
+            child = self._children[key] = self._families[spec.name].labels(*values)
         return child
 
 

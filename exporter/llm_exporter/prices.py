@@ -86,7 +86,7 @@ class PriceList:
 
         The cost of each type is the exact decimal product, rounded once to the nearest float.
         """
-        if not call.tokens and not call.tool_uses:
+        if not call.tokens and not call.units:
             return
         rates = self._rates_for(call)
         prompt = sum(number for kind, number in call.tokens.items() if kind in PROMPT_TYPES)
@@ -97,8 +97,12 @@ class PriceList:
                 call.cost[kind] = float(rate.at(prompt) * number)
             else:
                 call.unpriced_tokens += number
-        uses = {**call.tool_uses, "requests": 1}
-        fees = [rate.at(prompt) * number for unit, number in uses.items() if (rate := rates.get(unit))]
+        uses = {**call.units, "requests": 1}
+        fees = [
+            rate.at(prompt) * Decimal(str(number))
+            for unit, number in uses.items()
+            if (rate := rates.get(unit))
+        ]
         if fees:
             call.cost[TOOLS] = float(sum(fees))
         if call.unpriced_tokens:

@@ -10,6 +10,7 @@ from . import exporter as exporters
 from .call import Call, ErrorKind, TokenType
 from .exporter import Subscriber
 from .labels import current_labels
+from .wire.reading import MAX_COUNT
 
 
 def record(
@@ -40,9 +41,9 @@ def record(
     for kind, number in tokens.items():
         if kind not in get_args(TokenType):
             raise ValueError(f"tokens: {kind!r} is not one of {', '.join(get_args(TokenType))}")
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_COUNT:
             raise ValueError(f"tokens: {kind} is {number!r}, not a count")
-    if not math.isfinite(duration) or duration < 0:
+    if not 0 <= duration < math.inf:
         raise ValueError(f"duration is {duration!r}, not a number of seconds")
     if error is not None and error not in get_args(ErrorKind):
         raise ValueError(f"error: {error!r} is not one of {', '.join(get_args(ErrorKind))}")

@@ -183,7 +183,7 @@ def test_damaged_usage_never_raises_and_never_makes_up_tokens(first: Json, last:
         assert all(type(number) is int and number > 0 for number in tokens.values())
         assert set(tokens) <= set(get_args(TokenType))
         assert said is None or sum(tokens.values()) <= sum_of_counts(first) + sum_of_counts(last)
-    assert all(type(uses) is int and uses > 0 for uses in reading.tool_uses.values())
+    assert all(type(uses) is int and uses > 0 for uses in reading.units.values())
 
 
 @settings(deadline=None)
@@ -220,7 +220,7 @@ def test_body_gives_the_answering_model_tokens_tier_and_searches() -> None:
         model="claude-t-5",
         tokens={"input": 20, "output": 8},
         service_tier="priority",
-        tool_uses={"web_searches": 3},
+        units={"web_searches": 3},
     )
 
 
@@ -336,7 +336,7 @@ def test_stream_searches_stand_in_the_delta() -> None:
         end({"output_tokens": 9, "server_tool_use": {"web_search_requests": 2}}),
     )
 
-    assert reading.tool_uses == {"web_searches": 2}
+    assert reading.units == {"web_searches": 2}
 
 
 # ---- iterations

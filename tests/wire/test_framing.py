@@ -39,7 +39,7 @@ def read(reader: type[Reader], pieces: Iterable[bytes], content_type: str = SSE)
         frames.feed(piece)
     if frames is not None:
         frames.end()
-    return replace(reads.reading, token_seen=False), reads.reading.token_seen
+    return replace(reads.reading, token_seen=False, response_id=""), reads.reading.token_seen
 
 
 def cut(data: bytes, places: Iterable[int]) -> Iterator[bytes]:

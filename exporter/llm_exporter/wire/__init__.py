@@ -17,9 +17,9 @@ __all__ = ["Framing", "Nothing", "Reader", "Reading", "framing_for", "reader_for
 _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
     (re.compile(pattern), reader)
     for pattern, reader in (
-        (r"/chat/completions$", ChatReader),
-        (r"/responses$", ResponsesReader),
-        (r"/messages$", MessagesReader),
+        (r"(?:^|/)chat/completions$", ChatReader),
+        (r"(?:^|/)responses$", ResponsesReader),
+        (r"/v1/messages$", MessagesReader),
         (r":(?:generateContent|streamGenerateContent)$", GenerateContentReader),
     )
 )

@@ -7,7 +7,19 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ..call import TokenType
-from .reading import Json, Reader, Reading, count, error_code, mapping, sequence, split, text, without_zeros
+from .reading import (
+    Json,
+    Reader,
+    Reading,
+    count,
+    decoder,
+    error_code,
+    mapping,
+    sequence,
+    split,
+    text,
+    without_zeros,
+)
 
 
 class _Message(msgspec.Struct):
@@ -19,12 +31,13 @@ class _Message(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: Any = None
     message: msgspec.Raw = msgspec.Raw()
+    delta: Any = None
     usage: Any = None
     error: Any = None
 
 
-_decode_message: Final = msgspec.json.Decoder(_Message).decode
-_decode_event: Final = msgspec.json.Decoder(_Event).decode
+_decode_message: Final = decoder(_Message)
+_decode_event: Final = decoder(_Event)
 
 
 class MessagesReader(Reader):
@@ -49,7 +62,8 @@ class MessagesReader(Reader):
         event = _decode_event(data)
         kind = event.type
         if kind == "content_block_delta":
-            self.reading.token_seen = True
+            if any(value for name, value in mapping(event.delta).items() if name != "type"):
+                self.reading.token_seen = True
         elif kind == "message_start":
             self._take(_decode_message(event.message))
         elif kind == "message_delta":
@@ -67,8 +81,9 @@ class MessagesReader(Reader):
         self._usage.update({name: value for name, value in usage.items() if value is not None})
         reading.tokens = _tokens_of(self._usage)
         reading.service_tier = text(self._usage.get("service_tier")) or reading.service_tier
+        reading.speed = text(self._usage.get("speed")) or reading.speed
         if searches := count(mapping(self._usage.get("server_tool_use")).get("web_search_requests")):
-            reading.tool_uses = {"web_searches": searches}
+            reading.units = {"web_searches": searches}
         self._take_iterations(sequence(self._usage.get("iterations")))
 
     def _take_iterations(self, iterations: list[Any]) -> None:
@@ -100,7 +115,7 @@ def _tokens_of(usage: Json) -> dict[TokenType, int]:
     lifetimes = mapping(usage.get("cache_creation"))
     hour = count(lifetimes.get("ephemeral_1h_input_tokens"))
     written = count(usage.get("cache_creation_input_tokens"))
-    if "cache_creation_input_tokens" not in usage:
+    if usage.get("cache_creation_input_tokens") is None:
         written = hour + count(lifetimes.get("ephemeral_5m_input_tokens"))
     write = split(written, hour=hour)
     thinking = count(mapping(usage.get("output_tokens_details")).get("thinking_tokens"))

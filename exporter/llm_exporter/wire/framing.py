@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import struct
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -114,7 +115,8 @@ class ServerSentEvents(Framing):
         data = lines[0] if len(lines) == 1 else b"\n".join(lines)
         reader = self._reader
         if data.startswith(b"{") and (not reader.reading.token_seen or reader.telling(data)):
-            reader.event(data)
+            with suppress(msgspec.DecodeError):  # one event that is no JSON says nothing of the others
+                reader.event(data)
 
 
 class EventStream(Framing):
@@ -143,7 +145,8 @@ class EventStream(Framing):
                 return
             payload = bytes(buffer[self._PRELUDE.size + headers : total - 4])
             del buffer[:total]
-            self._read(payload)
+            with suppress(msgspec.DecodeError):
+                self._read(payload)
 
     def _read(self, payload: bytes) -> None:
         inner = msgspec.json.decode(payload, type=_BedrockChunk).bytes

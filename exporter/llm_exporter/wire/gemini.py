@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ..call import TokenType
-from .reading import Json, Reader, count, error_code, mapping, sequence, split, text, without_zeros
+from .reading import Json, Reader, count, decoder, error_code, mapping, sequence, split, text, without_zeros
 
 _ERROR: Final = re.compile(rb'"error"\s*:\s*\{')
 
@@ -27,8 +27,8 @@ class _Chunk(_Answer, rename="camel"):
     candidates: Any = None
 
 
-_decode_answer: Final = msgspec.json.Decoder(_Answer).decode
-_decode_chunk: Final = msgspec.json.Decoder(_Chunk).decode
+_decode_answer: Final = decoder(_Answer)
+_decode_chunk: Final = decoder(_Chunk)
 
 
 class GenerateContentReader(Reader):
@@ -52,8 +52,9 @@ class GenerateContentReader(Reader):
         chunk = _decode_chunk(data)
         self._take(chunk)
         for candidate in sequence(chunk.candidates):
-            if mapping(mapping(candidate).get("content")).get("parts"):
-                self.reading.token_seen = True
+            for part in sequence(mapping(mapping(candidate).get("content")).get("parts")):
+                if any(value for name, value in mapping(part).items() if name != "thought"):
+                    self.reading.token_seen = True
 
     def _take(self, part: _Answer) -> None:
         reading = self.reading
@@ -79,7 +80,7 @@ def _tokens_of(usage: Json) -> dict[TokenType, int]:
     tool_use = count(usage.get("toolUsePromptTokenCount"))
     thoughts = count(usage.get("thoughtsTokenCount"))
     generated = count(usage.get("candidatesTokenCount"))
-    if "candidatesTokenCount" not in usage:
+    if usage.get("candidatesTokenCount") is None:
         generated = max(count(usage.get("totalTokenCount")) - prompt - tool_use - thoughts, 0)
 
     prompt_by = _by_modality(usage.get("promptTokensDetails"))

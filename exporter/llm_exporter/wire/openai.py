@@ -17,6 +17,7 @@ from .reading import (
     Json,
     Reader,
     count,
+    decoder,
     error_code,
     first_count,
     mapping,
@@ -50,8 +51,8 @@ class _ChatBody(msgspec.Struct):
     error: Any = None
 
 
-_decode_chunk: Final = msgspec.json.Decoder(_Chat).decode
-_decode_chat: Final = msgspec.json.Decoder(_ChatBody).decode
+_decode_chunk: Final = decoder(_Chat)
+_decode_chat: Final = decoder(_ChatBody)
 
 
 class ChatReader(Reader):
@@ -98,6 +99,9 @@ class _Item(msgspec.Struct):
 
 
 class _Response(msgspec.Struct):
+    id: Any = None
+    status: Any = None
+    background: Any = None
     model: Any = None
     output: msgspec.Raw = msgspec.Raw()
     usage: Any = None
@@ -108,14 +112,15 @@ class _Response(msgspec.Struct):
 class _ResponseEvent(msgspec.Struct):
     type: Any = None
     response: msgspec.Raw = msgspec.Raw()
+    delta: Any = None
     error: Any = None
     message: Any = None
     code: Any = None
 
 
-_decode_response: Final = msgspec.json.Decoder(_Response).decode
-_decode_response_event: Final = msgspec.json.Decoder(_ResponseEvent).decode
-_decode_items: Final = msgspec.json.Decoder(list[_Item]).decode
+_decode_response: Final = decoder(_Response)
+_decode_response_event: Final = decoder(_ResponseEvent)
+_decode_items: Final = decoder(list[_Item])
 
 
 class ResponsesReader(Reader):
@@ -133,26 +138,28 @@ class ResponsesReader(Reader):
         """Read a response object."""
         part = _decode_response(data)
         reading = self.reading
+        reading.response_id = text(part.id)
+        reading.pending = part.background is True and part.status in ("queued", "in_progress")
         reading.model = text(part.model) or reading.model
         reading.service_tier = text(part.service_tier) or reading.service_tier
         reading.error = error_code(part.error) or reading.error
         if usage := mapping(part.usage):
             reading.tokens = tokens_of(usage)
-            reading.tool_uses = _tool_uses(bytes(part.output))
+            reading.units = _tool_uses(bytes(part.output))
 
     def event(self, data: bytes) -> None:
         """Read one event."""
         event = _decode_response_event(data)
         kind = text(event.type)
         if kind.endswith(".delta"):
-            self.reading.token_seen = True
-        elif kind == "error":
+            self.reading.token_seen = self.reading.token_seen or bool(event.delta)
+        elif kind == "error" or event.error:
             self.reading.error = error_code(event.error) or text(event.code) or text(event.message) or "error"
         elif response := bytes(event.response):
             self.body(response)
 
 
-def _tool_uses(output: bytes) -> dict[str, int]:
+def _tool_uses(output: bytes) -> dict[str, float]:
     """Count the tool calls with a fee among the output items (https://openai.com/api/pricing)."""
     if not output.startswith(b"["):
         return {}
@@ -190,9 +197,12 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
         usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"
     )
     read = min(read, prompt)
-    write = min(count(prompt_details.get("cache_write_tokens")), prompt)
-    # OpenRouter bills the same tokens both as written and as read where Gemini does; so they overlap.
-    fresh = prompt - read - write if read + write <= prompt else prompt - max(read, write)
+    write = count(prompt_details.get("cache_write_tokens"))
+    if write == read and read + write > prompt:
+        fresh = prompt - read  # the same tokens: Gemini behind OpenRouter bills them as written and as read
+    else:
+        write = min(write, prompt - read)
+        fresh = prompt - read - write
     into = split(
         fresh,
         audio=audio,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
 from ..call import TokenType
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
-_MAX_COUNT: Final = 10**12
+MAX_COUNT: Final = 10**12
 """No request has a trillion tokens: a larger count is damage, and must not reach a counter."""
 
 
@@ -23,15 +26,22 @@ class Reading:
     model: str = ""
     tokens: dict[TokenType, int] | None = None
     """Tokens by type, zeros left out; None while the provider has reported no usage."""
-    tool_uses: dict[str, int] = field(default_factory=dict)
-    """Uses of provider-side tools, by genai-prices unit."""
+    units: dict[str, float] = field(default_factory=dict)
+    """What else is billed, by genai-prices unit."""
+    reported_cost: float | None = None
+    """USD as the answer says it."""
     service_tier: str | None = None
+    speed: str | None = None
+    response_id: str = ""
+    """The provider's id of the answer, where another request may bring the same answer again."""
+    pending: bool = False
+    """The provider is still at work: another request will bring the answer."""
     error: str | None = None
     """The error type or code inside an answer that began as a success."""
     token_seen: bool = False
     """Whether the first generated token of a stream has come."""
     sub_calls: list[Reading] = field(default_factory=list)
-    """Calls the provider made on the way and bills apart, such as an advisor model's."""
+    """Calls the provider made on the way and bills apart, such as an advisor's, and those of a batch."""
 
 
 class Reader(ABC):
@@ -42,6 +52,12 @@ class Reader(ABC):
 
     operation: ClassVar[str]
     """The `operation` label, in the terms of OpenTelemetry's `gen_ai.operation.name`."""
+
+    free: ClassVar[bool] = False
+    """Whether such a call uses nothing that is billed, so that no usage is missed."""
+
+    retrieves: ClassVar[bool] = False
+    """Whether the request only fetches what others have asked for, and so is no call itself."""
 
     def __init__(self) -> None:
         self.reading = Reading()
@@ -67,7 +83,7 @@ def count(value: object) -> int:
     """Return a token count as it stands in a body, or 0 for anything that is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return int(value) if 0 < value <= _MAX_COUNT else 0  # NaN compares false
+    return int(value) if 0 < value <= MAX_COUNT else 0  # NaN compares false
 
 
 def first_count(body: Json, *names: str) -> int:
@@ -108,10 +124,27 @@ def without_zeros(tokens: dict[TokenType, int]) -> dict[TokenType, int]:
     return {kind: number for kind, number in tokens.items() if number}
 
 
-class ErrorBody(msgspec.Struct):
-    """The few fields in which an error may stand."""
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_NO_NUMBER: Final = re.compile(rb"(?<=[:\[,\s])(?:NaN|-?Infinity)(?=[,\]}\s])")
 
-    error: Any = None
+
+def decoder(wanted: type[T]) -> Callable[[bytes], T]:
+    """Return a function that decodes some fields of a JSON object, and passes over the others.
+
+    Like the SDKs, and unlike the standard, it takes half a surrogate pair (a character cut in two by a delta)
+    and NaN; what stands in their place matters to no count.
+    """
+    decode = msgspec.json.Decoder(wanted).decode
+
+    def lenient(data: bytes) -> T:
+        try:
+            return decode(data)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            return decode(_NO_NUMBER.sub(b"null", _SURROGATE.sub(b"?", data)))
+
+    return lenient
 
 
 def error_code(error: object) -> str | None:
