@@ -222,3 +222,59 @@ def test_looking_a_price_up_again_changes_nothing() -> None:
         prices.price(call)
         costs.append(call.cost["input"])
     assert costs == [1.25, 0.625, 1.25, 0.625]
+
+
+def reported(model: str, tokens: dict[TokenType, int], usd: float) -> Call:
+    call = Call(provider="openrouter", model=model, operation="chat", tokens=tokens, reported_cost=usd)
+    PriceList().price(call)
+    return call
+
+
+def test_a_cost_that_the_provider_reports_wins_and_is_divided_as_the_list_prices_are() -> None:
+    """By list, 1,000 in cost $0.0025 and 150 out $0.0015: five and three eighths of what was charged."""
+    call = reported("openai/gpt-4o", {"input": 1_000, "output": 150}, 0.008)
+    assert call.cost == {"input": pytest.approx(0.005), "output": pytest.approx(0.003)}
+    assert (call.cost_source, call.unpriced_tokens) == ("provider", 0)
+
+
+def test_a_reported_cost_of_an_unknown_model_is_divided_as_its_tokens_are() -> None:
+    call = reported("no/one-knows", {"input": 300, "output": 100}, 0.004)
+    assert call.cost == {"input": pytest.approx(0.003), "output": pytest.approx(0.001)}
+    assert call.unpriced_tokens == 0
+
+
+def test_a_reported_cost_of_nothing_is_nothing() -> None:
+    call = reported("openai/gpt-4o", {"input": 300}, 0.0)
+    assert (call.cost, call.cost_source) == ({"input": 0.0}, "provider")
+
+
+def test_a_cost_with_no_tokens_is_a_fee() -> None:
+    assert reported("an/image-model", {}, 0.04).cost == {"tools": 0.04}
+
+
+def test_batches_cost_what_batches_cost() -> None:
+    """Half of $2.50 and of $10."""
+    call = Call(
+        provider="openai",
+        model="gpt-4o",
+        operation="chat",
+        started=NOVEMBER,
+        tokens={"input": 1_000_000, "output": 1_000_000},
+        batch=True,
+    )
+    PriceList().price(call)
+    assert call.cost == {"input": 1.25, "output": 5.0}
+
+
+def test_the_fast_mode_has_its_price() -> None:
+    """Claude Opus 4.8 costs $5 and $25 a million tokens, and twice that in fast mode."""
+    call = Call(
+        provider="anthropic",
+        model="claude-opus-4-8",
+        operation="chat",
+        started=NOVEMBER,
+        tokens={"input": 1_000, "output": 1_000},
+        speed="fast",
+    )
+    PriceList().price(call)
+    assert call.cost == {"input": 0.01, "output": 0.05}

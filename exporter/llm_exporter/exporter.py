@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +21,7 @@ from .retrieval import Outcome, Retrievals
 
 log = logging.getLogger("llm_exporter")
 
+T = TypeVar("T")
 Subscriber = Callable[[Call], object]
 _Action = Callable[[], None]
 
@@ -59,7 +60,7 @@ class Exporter:
         """Record a call that had `started`, and the calls that the provider made on its way."""
 
         def take() -> None:
-            self._guarded("metrics", self.metrics.ended, outcome.call)
+            self._guarded("metrics", self.metrics.ended, outcome)
             for call in self._retrievals.settle(outcome):
                 self._record(call)
 
@@ -129,9 +130,9 @@ class Exporter:
         for subscriber in self._subscribers:
             self._guarded("subscriber", subscriber, call)
 
-    def _guarded(self, where: str, sink: Subscriber, call: Call) -> None:
+    def _guarded(self, where: str, sink: Callable[[T], object], taken: T) -> None:
         try:
-            sink(call)
+            sink(taken)
         except Exception as error:
             self._note(where, error)
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from math import ceil
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from . import exporter as exporters
-from .call import Call, ErrorKind
+from .call import Call, ErrorKind, TokenType
 from .labels import current_labels
 from .retrieval import Outcome
-from .wire import Framing, Nothing, Reader, Reading, framing_for
+from .wire import Framing, Nothing, Reader, Reading, framing_for, text_length
 
 current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", default=None)
 """The meter of the SDK call that the code running here belongs to."""
+
+
+class Filter(Protocol):
+    """Takes something out of a stream."""
+
+    held: bytes
+    """What is neither shown nor taken out yet."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what is left of the stream so far, beyond what was returned before."""
+
+    def end(self) -> bytes:
+        """Return what was held, when there will be no more."""
 
 
 class Meter:
@@ -25,11 +39,14 @@ class Meter:
     No method raises: what goes wrong in here is for the log and `llm_exporter_errors_total`.
     """
 
-    def __init__(self, *, provider: str, model: str, reader: type[Reader]) -> None:
+    def __init__(self, *, provider: str, model: str, reader: type[Reader], request: object = None) -> None:
         self._exporter = exporters.default
         self._reader = reader()
+        self._headers: Mapping[str, str] = {}
         self._content_type = ""
+        self._request = request
         self._framing: Framing | None = None
+        self._filter: Filter | None = None
         self._first_token: float | None = None
         self._failures: list[ErrorKind] = []
         self._answered = False
@@ -50,10 +67,17 @@ class Meter:
         self._last_byte = perf_counter()
         self._failures.append(kind)
 
-    def answering(self, content_type: str) -> None:
-        """Note that an attempt is being answered with a success: `feed` will bring the body."""
+    def answering(self, headers: Mapping[str, str]) -> None:
+        """Note that an attempt is being answered with a success: `feed` will bring the body.
+
+        Args:
+            headers: of the answer; their names are asked for in lower case.
+        """
         self._answered = True
-        self._content_type = content_type
+        self._headers = headers
+        self._content_type = content_type = headers.get("content-type", "")
+        if not content_type.startswith("text/event-stream"):
+            self._filter = None
 
     def streaming(self) -> None:
         """Note that the body is still to be read when the SDK's method returns."""
@@ -71,6 +95,33 @@ class Meter:
             self._broken(error)
         if self._first_token is None and self._reader.reading.token_seen:
             self._first_token = self._last_byte
+
+    def hide(self, hidden: Filter) -> None:
+        """Keep a part of the stream, that only we asked for, from the caller."""
+        self._filter = hidden
+
+    def visible(self, chunk: bytes) -> bytes:
+        """Return what the caller is to see of a chunk."""
+        if self._filter is None:
+            return chunk
+        try:
+            return self._filter.feed(chunk)
+        except Exception as error:
+            return self._unfiltered(error) + chunk
+
+    def visible_rest(self) -> bytes:
+        """Return what the caller is to see when there are no more chunks."""
+        if self._filter is None:
+            return b""
+        try:
+            return self._filter.end()
+        except Exception as error:
+            return self._unfiltered(error)
+
+    def _unfiltered(self, error: Exception) -> bytes:
+        held, self._filter = self._filter.held if self._filter else b"", None
+        self._exporter.error("filter", error)
+        return held
 
     def finish(self, error: ErrorKind | None = None) -> None:
         """Record the call, the first time this is called.
@@ -129,13 +180,32 @@ class Meter:
         if self._first_token is not None:
             call.time_to_first_token = self._first_token - self._began
         _write(reading, call)
+        if self._usage_is_lost():
+            self._estimate()
         return Outcome(
             call,
             sub_calls=[self._sub_call(sub) for sub in reading.sub_calls],
             response_id=reading.response_id,
             pending=reading.pending,
             retrieved=self._reader.retrieves,
+            headers=self._headers,
         )
+
+    def _usage_is_lost(self) -> bool:
+        """Whether the provider worked on a stream and did not say, or not get to say, what it used."""
+        reading = self._reader.reading
+        return self._streaming and not self._call.usage_reported and not reading.pending and not reading.error
+
+    def _estimate(self) -> None:
+        """Estimate the tokens from the text that was sent and seen, at about four characters a token.
+
+        The ratio is OpenAI's for English: https://help.openai.com/en/articles/4936856.
+        """
+        asked = text_length(self._request)
+        seen = self._framing.text_seen() if self._framing is not None else 0
+        estimates: dict[TokenType, int] = {"input": ceil(asked / 4), "output": ceil(seen / 4)}
+        self._call.tokens = {kind: number for kind, number in estimates.items() if number}
+        self._call.estimated = True
 
     def _sub_call(self, reading: Reading) -> Call:
         call = self._call

@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from .call import Call
 from .prices import PROMPT_TYPES
+from .rate_limits import rate_limits
+from .retrieval import Outcome
 
 MetricType = Literal["counter", "gauge", "histogram"]
 
@@ -84,6 +86,18 @@ USAGE_MISSING: Final = _of_call(
     "Successful calls that ended with no usage from the provider.",
     "operation",
 )
+RATE_LIMIT_REMAINING: Final = Spec(
+    "llm_rate_limit_remaining",
+    "gauge",
+    "What is left of a rate limit, by the headers of the last answer.",
+    ("provider", "model", "resource"),
+)
+RATE_LIMIT: Final = Spec(
+    "llm_rate_limit_limit",
+    "gauge",
+    "The rate limit of a resource, by the headers of the last answer.",
+    ("provider", "model", "resource"),
+)
 ERRORS: Final = Spec(
     "llm_exporter_errors_total", "counter", "Errors inside the exporter, kept from the caller.", ("where",)
 )
@@ -106,6 +120,8 @@ METRICS: Final[tuple[Spec, ...]] = (
     RETRIES,
     UNPRICED,
     USAGE_MISSING,
+    RATE_LIMIT_REMAINING,
+    RATE_LIMIT,
     ERRORS,
     BUILD_INFO,
 )
@@ -143,9 +159,13 @@ class Metrics(Collector):
         """Count a call as under way, under the model that was asked for."""
         self._gauge(IN_FLIGHT, _asked(call)).inc()
 
-    def ended(self, call: Call) -> None:
-        """Count a call that had `started` as no longer under way."""
+    def ended(self, outcome: Outcome) -> None:
+        """Count a call that had `started` as no longer under way, and show the rate limits of its answer."""
+        call = outcome.call
         self._gauge(IN_FLIGHT, _asked(call)).dec()
+        for limit in rate_limits(outcome.headers.items()):
+            spec = RATE_LIMIT if limit.kind == "limit" else RATE_LIMIT_REMAINING
+            self._gauge(spec, (call.provider, call.model, limit.resource)).set(limit.value)
 
     def error(self, where: str) -> None:
         """Count an error inside the exporter."""

@@ -78,17 +78,24 @@ class PriceList:
     """Prices calls, with everything that does not change from call to call looked up once."""
 
     def __init__(self) -> None:
-        self._rates: dict[tuple[str, str, str, str | None], tuple[int, Rates]] = {}
+        self._rates: dict[tuple[object, ...], tuple[int, Rates]] = {}
         self._warned: set[tuple[str, str]] = set()
 
     def price(self, call: Call) -> None:
-        """Set `cost` and `unpriced_tokens` of a call, by the price in force when it was made.
+        """Set `cost`, `cost_source` and `unpriced_tokens` of a call, by the price in force when it was made.
 
-        The cost of each type is the exact decimal product, rounded once to the nearest float.
+        The cost of each type is the exact decimal product, rounded once to the nearest float. A cost that the
+        answer reports wins over the list price, which then only divides it among the types.
         """
-        if not call.tokens and not call.units:
+        if not call.tokens and not call.units and call.reported_cost is None:
             return
-        rates = self._rates_for(call)
+        self._price_by_rates(call, self._rates_for(call))
+        if call.reported_cost is not None:
+            _divide(call, call.reported_cost)
+        elif call.unpriced_tokens:
+            self._warn(call)
+
+    def _price_by_rates(self, call: Call, rates: Rates) -> None:
         prompt = sum(number for kind, number in call.tokens.items() if kind in PROMPT_TYPES)
         call.cost = {}
         call.unpriced_tokens = 0
@@ -105,13 +112,12 @@ class PriceList:
         ]
         if fees:
             call.cost[TOOLS] = float(sum(fees))
-        if call.unpriced_tokens:
-            self._warn(call)
+        call.cost_source = "list" if call.cost else None
 
     def _rates_for(self, call: Call) -> Rates:
         # Prices that change do so on a whole minute: a new day, or the off-peak hours of a day.
         minute = int(call.started // 60)
-        key = call.provider, call.model, call.requested_model, call.service_tier
+        key = call.provider, call.model, call.requested_model, call.service_tier, call.speed, call.batch
         cached = self._rates.get(key)
         if cached is not None and cached[0] == minute:
             return cached[1]
@@ -133,6 +139,17 @@ class PriceList:
             )
 
 
+def _divide(call: Call, total: float) -> None:
+    """Divide a reported cost among the types as the list prices do, else as the tokens do."""
+    weights = call.cost if sum(call.cost.values()) > 0 and not call.unpriced_tokens else call.tokens
+    whole = sum(weights.values())
+    call.cost = (
+        {kind: total * weight / whole for kind, weight in weights.items()} if whole else {TOOLS: total}
+    )
+    call.cost_source = "provider"
+    call.unpriced_tokens = 0
+
+
 def _look_up(call: Call) -> Rates:
     """Return the rates for a call; none for a model that no one knows.
 
@@ -146,9 +163,19 @@ def _look_up(call: Call) -> Rates:
             continue
         # Who resells a model bills it at the list price; the service tiers are its owner's.
         own = any(candidate is model for candidate in provider.models)
-        context = {"service_tier": call.service_tier} if own and call.service_tier else None
+        context = _context(call) if own else None
         return _resolve(model.get_prices(datetime.fromtimestamp(call.started, UTC), context))
     return {}
+
+
+def _context(call: Call) -> dict[str, str]:
+    """Return what selects a price variant, in genai-prices' terms."""
+    context = {"processing": "batch"} if call.batch else {}
+    if call.service_tier:
+        context["service_tier"] = call.service_tier
+    if call.speed:
+        context["speed"] = call.speed
+    return context
 
 
 def _resolve(prices: ModelPrice) -> Rates:

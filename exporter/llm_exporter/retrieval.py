@@ -8,6 +8,7 @@ results of a batch.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +31,8 @@ class Outcome:
     """The provider is still at work on it."""
     retrieved: bool = False
     """The request only fetched what others had asked for."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The headers of the answer."""
 
 
 class Retrievals:
@@ -50,7 +53,7 @@ class Retrievals:
             return [] if outcome.retrieved else self._wait(outcome)
         if outcome.retrieved and not outcome.sub_calls and not outcome.call.usage_reported:
             return []  # asked in vain, which is no call
-        if outcome.response_id and not self._first(outcome.response_id):
+        if outcome.response_id and not self._first(outcome.response_id) and outcome.retrieved:
             return []
         if outcome.retrieved and outcome.sub_calls:
             return outcome.sub_calls
@@ -74,12 +77,12 @@ class Retrievals:
         return [self._waiting.popitem(last=False)[1]]
 
     def _asked(self, outcome: Outcome) -> Call:
-        """Return a call as who asked for its answer made it, where that is not who fetched it."""
+        """Return a call as who asked for its answer made it; labels of who fetched it lie over theirs."""
         answered = outcome.call
         if asker := self._waiting.pop(outcome.response_id, None):
             ended = answered.started + answered.duration
             answered.id = asker.id
-            answered.labels = asker.labels
+            answered.labels = {**asker.labels, **answered.labels}
             answered.requested_model = asker.requested_model
             answered.started = asker.started
             answered.duration = ended - asker.started

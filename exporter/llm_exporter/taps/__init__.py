@@ -33,10 +33,10 @@ _TAPS: Final[dict[str, tuple[Tap, str]]] = {
 
 
 @overload
-def instrument(client: Client) -> Client: ...
+def instrument(client: Client, *, ask_for_usage: bool = True) -> Client: ...
 @overload
-def instrument(client: None = None) -> None: ...
-def instrument(client: Client | None = None) -> Client | None:
+def instrument(client: None = None, *, ask_for_usage: bool = True) -> None: ...
+def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> Client | None:
     """Meter a client, or every client of the installed SDKs in this process, made before or after.
 
     Copies of a client (`with_options` …) are metered with it. A second time changes nothing, and a client
@@ -44,6 +44,8 @@ def instrument(client: Client | None = None) -> Client | None:
 
     Args:
         client: an `OpenAI`, `Anthropic` or `genai.Client`, of any variant, sync or async; None for all.
+        ask_for_usage: set `stream_options.include_usage` on OpenAI chat streams where the caller does not,
+            and keep the chunk that answers it from the caller.
 
     Returns:
         The same client.
@@ -54,6 +56,7 @@ def instrument(client: Client | None = None) -> Client | None:
     if client is None:
         for tap, module in _TAPS.values():
             tap.switch.everything = True
+            tap.switch.asks_for_usage = ask_for_usage
             try:
                 tap.install(import_module(module))
             except ImportError:
@@ -61,7 +64,7 @@ def instrument(client: Client | None = None) -> Client | None:
         return None
     tap, module = _tap_of(client)
     tap.install(import_module(module))
-    tap.switch.turn(tap.owner(client), on=True)
+    tap.switch.turn(tap.owner(client), on=True, ask_for_usage=ask_for_usage)
     return client
 
 

@@ -90,10 +90,9 @@ def _look_at(answer: Any, meter: Meter) -> None:
     """Read an `HttpResponse` that has come whole as `[text]`, or tap the response it holds to be read."""
     body = answer.response_stream
     if isinstance(body, list):
-        meter.answering("application/json")
+        meter.answering({"content-type": "application/json"})
         meter.feed("".join(body).encode())
     else:
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        meter.answering(headers.get("content-type", ""))
+        meter.answering({name.lower(): value for name, value in answer.headers.items()})
         tap(body, meter)
         meter.streaming()

@@ -53,8 +53,11 @@ class _Tapped:
             for chunk in chunks:
                 self._llm_exporter_reading = False
                 meter.feed(chunk)
-                yield chunk
+                if seen := meter.visible(chunk):
+                    yield seen
                 self._llm_exporter_reading = True
+            if rest := meter.visible_rest():
+                yield rest
         except GeneratorExit:
             raise  # the consumer has seen enough, which is no error
         except BaseException as error:
@@ -70,8 +73,11 @@ class _Tapped:
             async for chunk in chunks:
                 self._llm_exporter_reading = False
                 meter.feed(chunk)
-                yield chunk
+                if seen := meter.visible(chunk):
+                    yield seen
                 self._llm_exporter_reading = True
+            if rest := meter.visible_rest():
+                yield rest
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -14,10 +14,11 @@ from weakref import ref
 
 from ..meter import Meter, current, kind_of_exception, kind_of_status
 from ..providers import provider_of
-from ..wire import reader_for
+from ..wire import ChatReader, reader_for
 from .boundary import ametered, hang, metered
 from .response import tap
 from .switch import Switch
+from .usage_chunk import UsageChunkFilter, ask
 
 _TAPPED: Final = "_llm_exporter_tapped"
 
@@ -59,12 +60,21 @@ class StainlessTap:
         if reader is None:
             return None
         tap_http(http)
-        asked = options.json_data.get("model") if isinstance(options.json_data, dict) else None
-        return Meter(
-            provider=provider_of(str(client.base_url), type(client).__name__, self._sdk),
-            model=asked if isinstance(asked, str) else "",
-            reader=reader,
-        )
+        provider = provider_of(str(client.base_url), type(client).__name__, self._sdk)
+        body = options.json_data
+        asking = None
+        if reader is ChatReader and self.switch.asks(http):
+            asking = ask(body, provider, getattr(client, "_api_version", None))
+        meter = Meter(provider=provider, model=_model_in(body), reader=reader, request=body)
+        if asking is not None:
+            options.json_data = asking  # these options are of this one call
+            meter.hide(UsageChunkFilter())
+        return meter
+
+
+def _model_in(body: object) -> str:
+    model = body.get("model") if isinstance(body, dict) else None
+    return model if isinstance(model, str) else ""
 
 
 def _tap_send(http: Any) -> None:
@@ -125,7 +135,7 @@ def _look_at(response: Any, meter: Meter) -> None:
     if response.status_code >= 400:
         meter.failed(kind_of_status(response.status_code))
         return
-    meter.answering(response.headers.get("content-type", ""))
+    meter.answering(response.headers)
     if response.is_stream_consumed:
         meter.feed(response.content)
     else:

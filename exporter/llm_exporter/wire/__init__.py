@@ -10,9 +10,18 @@ from .anthropic import MessagesReader
 from .framing import Framing, Nothing, framing_for
 from .gemini import GenerateContentReader
 from .openai import ChatReader, ResponsesReader
-from .reading import Reader, Reading
+from .reading import Reader, Reading, text_length
 
-__all__ = ["Framing", "Nothing", "Reader", "Reading", "framing_for", "reader_for"]
+__all__ = [
+    "ChatReader",
+    "Framing",
+    "Nothing",
+    "Reader",
+    "Reading",
+    "framing_for",
+    "reader_for",
+    "text_length",
+]
 
 _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
     (re.compile(pattern), reader)

@@ -62,8 +62,8 @@ class MessagesReader(Reader):
         event = _decode_event(data)
         kind = event.type
         if kind == "content_block_delta":
-            if any(value for name, value in mapping(event.delta).items() if name != "type"):
-                self.reading.token_seen = True
+            delta = mapping(event.delta)
+            self.saw_token({name: value for name, value in delta.items() if name != "type" and value})
         elif kind == "message_start":
             self._take(_decode_message(event.message))
         elif kind == "message_delta":

@@ -17,6 +17,8 @@ from .reading import Reader
 
 _JSON_BEGINS: Final = (b"{", b"[")
 
+_DONE: Final = b"data: [DONE]\n\n"
+
 MAX_HELD: Final = 64 * 1024 * 1024
 """Bytes held of one body or event at most; what is larger is let go unread."""
 
@@ -33,6 +35,10 @@ class Framing(ABC):
 
     def end(self) -> None:  # noqa: B027 - most framings have read all by then
         """Take note that the response has ended, complete or not."""
+
+    def text_seen(self) -> int:
+        """Return about how many bytes of generated text have come, in case no usage comes."""
+        return 0
 
 
 class Nothing(Framing):
@@ -71,12 +77,14 @@ class ServerSentEvents(Framing):
         self._held = Held()
         self._seam = b""
         """The last two bytes held: a blank line may be split between two pieces."""
+        self._tokens_bytes = self._tokens_events = self._overhead = 0
+        """The events with generated tokens, and what of each is not text, going by the first."""
 
     def feed(self, chunk: bytes) -> None:
         """Read the events that this piece completes."""
-        end = _last_blank_line(chunk)
+        end = last_blank_line(chunk)
         if end < 0 and self._seam:
-            end = _last_blank_line(self._seam + chunk[:2]) - len(self._seam)
+            end = last_blank_line(self._seam + chunk[:2]) - len(self._seam)
         if end <= 0:
             self._hold(chunk)
             return
@@ -97,26 +105,45 @@ class ServerSentEvents(Framing):
         """Read an event whose closing blank line never came."""
         self._read(self._held.take())
 
+    def text_seen(self) -> int:
+        """See `Framing.text_seen`."""
+        return max(self._tokens_bytes - self._tokens_events * self._overhead, 0)
+
     def _read(self, events: bytes) -> None:
         reader = self._reader
         if reader.reading.token_seen and not reader.telling(events):
+            said = events.removesuffix(_DONE)
+            self._tokens_bytes += len(said)
+            self._tokens_events += said.count(b"\n\n") or said.count(b"\n\r\n")
             return
         data: list[bytes] = []
-        for line in events.splitlines():
+        size = 0
+        for line in events.splitlines(keepends=True):
+            size += len(line)
             if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
-                self._dispatch(data)
-                data = []
+                data.append(line[5:].rstrip(b"\r\n").removeprefix(b" "))
+            elif not line.strip(b"\r\n"):
+                if data:
+                    self._dispatch(data, size)
+                data, size = [], 0
         if data:
-            self._dispatch(data)
+            self._dispatch(data, size)
 
-    def _dispatch(self, lines: list[bytes]) -> None:
+    def _dispatch(self, lines: list[bytes], size: int) -> None:
         data = lines[0] if len(lines) == 1 else b"\n".join(lines)
         reader = self._reader
-        if data.startswith(b"{") and (not reader.reading.token_seen or reader.telling(data)):
+        seen = reader.reading.token_seen
+        if not data.startswith(b"{"):
+            return
+        if seen:
+            self._tokens_bytes += size
+            self._tokens_events += 1
+        if not seen or reader.telling(data):
             with suppress(msgspec.DecodeError):  # one event that is no JSON says nothing of the others
                 reader.event(data)
+        if not seen and reader.reading.token_seen:
+            self._tokens_bytes, self._tokens_events = size, 1
+            self._overhead = size - reader.first_text
 
 
 class EventStream(Framing):
@@ -189,7 +216,7 @@ class Held:
         return data
 
 
-def _last_blank_line(data: bytes) -> int:
+def last_blank_line(data: bytes) -> int:
     """Return the index behind the last blank line, or -1."""
     unix = data.rfind(b"\n\n")
     dos = data.rfind(b"\n\r\n")

@@ -53,8 +53,9 @@ class GenerateContentReader(Reader):
         self._take(chunk)
         for candidate in sequence(chunk.candidates):
             for part in sequence(mapping(mapping(candidate).get("content")).get("parts")):
-                if any(value for name, value in mapping(part).items() if name != "thought"):
-                    self.reading.token_seen = True
+                self.saw_token(
+                    {name: value for name, value in mapping(part).items() if name != "thought" and value}
+                )
 
     def _take(self, part: _Answer) -> None:
         reading = self.reading

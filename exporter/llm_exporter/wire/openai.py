@@ -16,6 +16,7 @@ from ..call import TokenType
 from .reading import (
     Json,
     Reader,
+    amount,
     count,
     decoder,
     error_code,
@@ -79,8 +80,7 @@ class ChatReader(Reader):
         self._take(chunk)
         for choice in sequence(chunk.choices):
             delta = mapping(mapping(choice).get("delta"))
-            if any(value for name, value in delta.items() if name != "role"):
-                self.reading.token_seen = True
+            self.saw_token({name: value for name, value in delta.items() if name != "role" and value})
 
     def _take(self, part: _Chat | _ChatBody) -> None:
         reading = self.reading
@@ -91,6 +91,7 @@ class ChatReader(Reader):
         usage = mapping(part.usage) or mapping(mapping(part.x_groq).get("usage"))
         if usage:
             reading.tokens = tokens_of(usage)
+            reading.reported_cost = reported_cost(usage)
 
 
 class _Item(msgspec.Struct):
@@ -145,6 +146,7 @@ class ResponsesReader(Reader):
         reading.error = error_code(part.error) or reading.error
         if usage := mapping(part.usage):
             reading.tokens = tokens_of(usage)
+            reading.reported_cost = reported_cost(usage)
             reading.units = _tool_uses(bytes(part.output))
 
     def event(self, data: bytes) -> None:
@@ -152,7 +154,7 @@ class ResponsesReader(Reader):
         event = _decode_response_event(data)
         kind = text(event.type)
         if kind.endswith(".delta"):
-            self.reading.token_seen = self.reading.token_seen or bool(event.delta)
+            self.saw_token(event.delta)
         elif kind == "error" or event.error:
             self.reading.error = error_code(event.error) or text(event.code) or text(event.message) or "error"
         elif response := bytes(event.response):
@@ -229,6 +231,24 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
             "output_image": out["image"],
         }
     )
+
+
+def reported_cost(usage: Json) -> float | None:
+    """Return the USD that a `usage` object says were charged, where a service says so.
+
+    A number in OpenRouter's and Vercel's (https://openrouter.ai/docs/use-cases/usage-accounting; with a key
+    of one's own it is only OpenRouter's fee, and the upstream cost is added), an object with a total in
+    Perplexity's, ticks of 1e-10 USD in xAI's.
+    """
+    cost = usage.get("cost")
+    if (ticks := amount(usage.get("cost_in_usd_ticks"))) is not None:
+        return ticks / 1e10
+    if isinstance(cost, dict):
+        return amount(cost.get("total_cost"))
+    charged = amount(cost)
+    if charged is not None and usage.get("is_byok") is True:
+        charged += amount(mapping(usage.get("cost_details")).get("upstream_inference_cost")) or 0.0
+    return charged
 
 
 def _details(usage: Json, *names: str) -> Json:

@@ -15,6 +15,23 @@ from ..call import TokenType
 Json = dict[str, Any]
 T = TypeVar("T")
 
+_NO_TEXT: Final = frozenset(
+    {
+        "model",
+        "role",
+        "type",
+        "id",
+        "data",
+        "url",
+        "image_url",
+        "file_data",
+        "media_type",
+        "mime_type",
+        "signature",
+    }
+)
+"""Names of fields that hold no text a model reads or writes."""
+
 MAX_COUNT: Final = 10**12
 """No request has a trillion tokens: a larger count is damage, and must not reach a counter."""
 
@@ -61,6 +78,8 @@ class Reader(ABC):
 
     def __init__(self) -> None:
         self.reading = Reading()
+        self.first_text = 0
+        """Bytes of text in the event of the first token."""
 
     @abstractmethod
     def telling(self, data: bytes) -> bool:
@@ -78,12 +97,36 @@ class Reader(ABC):
     def event(self, data: bytes) -> None:
         """Read the JSON of one stream event."""
 
+    def saw_token(self, generated: object) -> None:
+        """Note the first token of the stream, from what an event says was generated; nothing is no token."""
+        if generated and not self.reading.token_seen:
+            self.reading.token_seen = True
+            self.first_text = text_length(generated)
+
+
+def text_length(value: object) -> int:
+    """Return the length of the text in a JSON value, without what is not text, such as an inline image."""
+    if isinstance(value, str):
+        return 0 if value.startswith("data:") else len(value)
+    if isinstance(value, dict):
+        return sum(text_length(each) for name, each in value.items() if name not in _NO_TEXT)
+    if isinstance(value, list):
+        return sum(map(text_length, value))
+    return 0
+
 
 def count(value: object) -> int:
     """Return a token count as it stands in a body, or 0 for anything that is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     return int(value) if 0 < value <= MAX_COUNT else 0  # NaN compares false
+
+
+def amount(value: object) -> float | None:
+    """Return an amount of money as it stands in a body, or None for anything that is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= MAX_COUNT else None
 
 
 def first_count(body: Json, *names: str) -> int:

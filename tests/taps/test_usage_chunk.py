@@ -1,0 +1,200 @@
+"""OpenAI's chat streams report their usage, and the caller does not notice."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llm_exporter
+import payloads
+from conftest import Metered
+from llm_exporter.taps.usage_chunk import UsageChunkFilter, ask
+from operations import CHAT, Operation
+from scripted import Answer, Server, sse
+
+USAGE = {"prompt_tokens": 1200, "completion_tokens": 300, "total_tokens": 1500}
+ASKED = {"include_usage": True}
+
+
+def asked_of(server: Server) -> Any:
+    return json.loads(server.requests[-1].body).get("stream_options")
+
+
+def stream(client: Any, **options: Any) -> Any:
+    return client.chat.completions.create(model="gpt-4o", messages=[], stream=True, **options)
+
+
+def test_a_stream_is_asked_for_its_usage_and_the_caller_never_sees_the_chunk(
+    server: Server, metered: Metered
+) -> None:
+    server.says("/chat/completions", payloads.chat_stream(USAGE), payloads.chat_stream(None))
+    with openai.OpenAI(base_url=server.url, api_key="k") as client:
+        llm_exporter.instrument(client)
+        seen = list(stream(client))
+        assert asked_of(server) == ASKED
+        llm_exporter.uninstrument(client)
+        unasked = list(stream(client))
+    assert [chunk.model_dump() for chunk in seen] == [chunk.model_dump() for chunk in unasked]
+    assert metered.call.tokens == {"input": 1200, "output": 300}
+    assert not metered.call.estimated
+
+
+def test_what_the_caller_asked_for_the_caller_gets(server: Server, metered: Metered) -> None:
+    server.says("/chat/completions", payloads.chat_stream(USAGE))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        *_, last = stream(client, stream_options={"include_usage": True})
+        assert last.usage.total_tokens == 1500
+        list(stream(client, stream_options={"include_usage": False}))
+    assert asked_of(server) == {"include_usage": False}
+
+
+def test_it_can_be_switched_off(server: Server, metered: Metered) -> None:
+    server.says("/chat/completions", payloads.chat_stream(None))
+    client = openai.OpenAI(base_url=server.url, api_key="k")
+    with llm_exporter.instrument(client, ask_for_usage=False):
+        list(stream(client))
+    assert asked_of(server) is None
+
+
+def test_a_body_of_the_callers_own_is_not_changed(server: Server, metered: Metered) -> None:
+    server.says("/chat/completions", payloads.chat_stream(USAGE))
+    body: dict[str, Any] = {"model": "gpt-4o", "messages": [], "stream": True}
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        list(
+            client.post(
+                "/chat/completions",
+                body=body,
+                cast_to=openai.types.chat.ChatCompletionChunk,
+                stream=True,
+                stream_cls=openai.Stream[openai.types.chat.ChatCompletionChunk],
+            )
+        )
+    assert asked_of(server) == ASKED
+    assert body == {"model": "gpt-4o", "messages": [], "stream": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "provider", "api_version"),
+    [
+        pytest.param({"stream": False}, "openai", None, id="no stream"),
+        pytest.param({}, "openai", None, id="no stream said"),
+        pytest.param({"stream": True}, "mistral", None, id="a provider that refuses it"),
+        pytest.param({"stream": True}, "azure", "2024-06-01", id="an Azure too old"),
+        pytest.param(
+            {"stream": True, "stream_options": {"include_usage": False}}, "openai", None, id="said no"
+        ),
+        pytest.param({"stream": True, "stream_options": "x"}, "openai", None, id="not understood"),
+        pytest.param([], "openai", None, id="no object"),
+        pytest.param(None, "openai", None, id="no body"),
+    ],
+)
+def test_requests_that_stay_as_they_are(body: Any, provider: str, api_version: str | None) -> None:
+    assert ask(body, provider, api_version) is None
+
+
+def test_other_stream_options_stay() -> None:
+    body = {"stream": True, "stream_options": {"include_obfuscation": False}}
+    assert ask(body, "azure", "2024-10-21") == {
+        "stream": True,
+        "stream_options": {"include_obfuscation": False, "include_usage": True},
+    }
+
+
+def test_an_error_answer_reaches_the_caller_whole(server: Server, metered: Metered) -> None:
+    server.says("/chat/completions", Answer(b'{"error": {"message": "no"}}', status=400))
+    client = llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k"))
+    with client, pytest.raises(openai.BadRequestError, match="no"):
+        stream(client)
+    assert metered.call.error == "invalid_request"
+
+
+USAGE_CHUNK = b'data: {"id": "c", "choices": [], "usage": {"total_tokens": 3}}\n\n'
+AZURE_FIRST = b'data: {"choices": [], "prompt_filter_results": [], "usage": null}\r\n\r\n'
+TEXT = 'data: {"choices": [{"delta": {"content": "Zwölf"}}], "usage": null}\n\n'.encode()
+OTHER_DIALECT = b'data: {"choices": [{"delta": {}}], "usage": {"total_tokens": 3}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@given(st.lists(st.integers(0, 400), max_size=12))
+def test_the_filter_never_depends_on_the_chunking(places: list[int]) -> None:
+    whole = AZURE_FIRST + TEXT + OTHER_DIALECT + USAGE_CHUNK + DONE
+    hidden = UsageChunkFilter()
+    cuts = [0, *sorted(place for place in places if place < len(whole)), len(whole)]
+    seen = b"".join(hidden.feed(whole[start:end]) for start, end in pairwise(cuts))
+    assert seen + hidden.end() == AZURE_FIRST + TEXT + OTHER_DIALECT + DONE
+
+
+def test_whole_events_pass_at_once_and_an_unfinished_one_at_the_end() -> None:
+    hidden = UsageChunkFilter()
+    assert hidden.feed(TEXT + TEXT[:9]) == TEXT
+    assert hidden.feed(TEXT[9:]) == TEXT
+    assert hidden.feed(TEXT[:-2]) == b""
+    assert hidden.end() == TEXT[:-2]
+
+
+def test_a_filter_that_fails_lets_everything_through(
+    server: Server, exporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bytes:
+        raise RuntimeError
+
+    server.says("/chat/completions", payloads.chat_stream(USAGE))
+    monkeypatch.setattr(UsageChunkFilter, "_without_usage", fails)
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        said = [choice.delta.content for chunk in stream(client) for choice in chunk.choices]
+    assert said == ["", "Sev", "en.", None]
+    assert Metered(exporter).samples("llm_exporter_errors_total") == {("filter",): 1}
+
+
+def test_a_stream_left_early_is_estimated_from_what_was_sent_and_seen(
+    server: Server, metered: Metered
+) -> None:
+    """40 characters asked are 10 tokens; 21 chunks of 8 characters seen are 168 characters, 42 tokens."""
+    chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": "eight ch"}}]})] * 30
+    server.says("/chat/completions", Answer(sse(*chunks), content_type=payloads.STREAM))
+    prompt: Any = [{"role": "user", "content": "x" * 40}]
+    with (
+        llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client,
+        client.chat.completions.create(model="gpt-4o", messages=prompt, stream=True) as answer,
+    ):
+        for _ in range(21):
+            next(answer)
+    call = metered.call
+    assert (call.estimated, call.usage_reported, call.error) == (True, False, None)
+    assert call.tokens["input"] == 10
+    # The connection may have brought more chunks than were looked at, never fewer.
+    assert 42 <= call.tokens["output"] <= 60
+    assert metered.total("llm_usage_missing_total") == 1
+    assert metered.total("llm_cost_usd_total", token_type="input") == pytest.approx(10 * 2.5e-6)
+
+
+def test_an_estimate_of_a_whole_stream_counts_its_text(server: Server, metered: Metered) -> None:
+    """30 chunks of 8 characters are 240 characters, 60 tokens; nothing was asked."""
+    chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": "eight ch"}}]})] * 30
+    server.says("/chat/completions", Answer([*sse(*chunks), DONE], content_type=payloads.STREAM))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        assert len(list(stream(client))) == 30
+    assert metered.call.tokens == {"output": 60}
+
+
+def test_nothing_is_estimated_where_the_provider_failed(server: Server, metered: Metered) -> None:
+    body = [b'data: {"error": {"message": "overloaded", "type": "overloaded_error"}}\n\n']
+    server.says("/chat/completions", Answer(body, content_type=payloads.STREAM))
+    client = llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k"))
+    with client, pytest.raises(openai.APIError):
+        list(stream(client))
+    assert (metered.call.error, metered.call.tokens, metered.call.estimated) == ("overloaded", {}, False)
+
+
+def test_the_metered_chat_operation_asks_on_both_clients(server: Server, metered: Metered) -> None:
+    for kind in ("sync", "async"):
+        operation = Operation(CHAT, kind, stream=True)
+        server.says(operation.path, operation.answer())
+        operation.run(llm_exporter.instrument(operation.client(server.url)))
+        assert asked_of(server) == ASKED

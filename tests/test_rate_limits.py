@@ -1,0 +1,70 @@
+"""Rate limits become gauges."""
+
+from __future__ import annotations
+
+import pytest
+
+import llm_exporter
+from conftest import Metered
+from llm_exporter.rate_limits import rate_limits
+from operations import CHAT, MESSAGES, Format, Operation
+from scripted import Server
+
+OPENAI = {
+    "x-ratelimit-limit-requests": "10000",
+    "x-ratelimit-remaining-requests": "9999",
+    "x-ratelimit-limit-tokens": "2000000",
+    "x-ratelimit-remaining-tokens": "1998800",
+    "x-ratelimit-reset-tokens": "36ms",
+}
+ANTHROPIC = {
+    "anthropic-ratelimit-requests-limit": "50",
+    "anthropic-ratelimit-requests-remaining": "49",
+    "anthropic-ratelimit-input-tokens-limit": "40000",
+    "anthropic-ratelimit-input-tokens-remaining": "39000",
+    "anthropic-ratelimit-requests-reset": "2026-11-02T12:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("wire", "headers", "limits", "remaining"),
+    [
+        pytest.param(
+            CHAT,
+            OPENAI,
+            {("requests",): 10_000, ("tokens",): 2_000_000},
+            {("requests",): 9_999, ("tokens",): 1_998_800},
+            id="OpenAI",
+        ),
+        pytest.param(
+            MESSAGES,
+            ANTHROPIC,
+            {("requests",): 50, ("input_tokens",): 40_000},
+            {("requests",): 49, ("input_tokens",): 39_000},
+            id="Anthropic",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_the_limits_of_the_last_answer_are_shown_by_provider_and_model(
+    wire: Format,
+    headers: dict[str, str],
+    limits: dict[tuple[str], float],
+    remaining: dict[tuple[str], float],
+    stream: bool,
+    server: Server,
+    metered: Metered,
+) -> None:
+    operation = Operation(wire, "sync", stream=stream)
+    answer = operation.answer()
+    answer.headers = headers
+    server.says(operation.path, answer)
+    operation.run(llm_exporter.instrument(operation.client(server.url)))
+    labels = {"provider": wire.provider, "model": wire.model}
+    assert metered.samples("llm_rate_limit_limit", **labels) == limits
+    assert metered.samples("llm_rate_limit_remaining", **labels) == remaining
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "NaN", "many", "", "9" * 16, "1e9"])
+def test_what_is_no_number_is_left_out(value: str) -> None:
+    assert rate_limits([("X-RateLimit-Limit-Requests", value)]) == []
