@@ -5,15 +5,18 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from .call import Call
+from .config import ConfigError
 from .exposition import make_asgi_app, make_wsgi_app, start_http_server
 from .labels import labels
-from .recording import record, subscribe, unsubscribe
+from .recording import configure, record, subscribe, unsubscribe
 from .taps import instrument, uninstrument
 
 __version__ = _version("llm-exporter")
 __all__ = [
     "Call",
+    "ConfigError",
     "__version__",
+    "configure",
     "instrument",
     "labels",
     "make_asgi_app",

@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from .call import Call
+from .config import Config
 from .metrics import Metrics
 from .prices import PriceList
 from .retrieval import Outcome, Retrievals
@@ -73,6 +74,10 @@ class Exporter:
     def error(self, where: str, error: BaseException) -> None:
         """Log and count an error of our own code. Never raises."""
         self._put(lambda: self._note(where, error))
+
+    def configure(self, config: Config) -> None:
+        """Price calls by a configuration from now on."""
+        self.prices = PriceList(config.prices)
 
     def subscribe(self, callback: Subscriber) -> None:
         """Call back with every finished call, on the worker thread, one call at a time."""

@@ -14,7 +14,8 @@ from genai_prices.data_units import unit_data
 from genai_prices.types import ModelPrice, TieredPrices
 from genai_prices.units import UnitDef, UnitRegistry
 
-from .call import Call, TokenType
+from .call import Call, CostSource, TokenType
+from .config import Prices
 
 log = logging.getLogger("llm_exporter")
 
@@ -75,9 +76,20 @@ Rates = Mapping[str, Rate]
 
 
 class PriceList:
-    """Prices calls, with everything that does not change from call to call looked up once."""
+    """Prices calls, with everything that does not change from call to call looked up once.
 
-    def __init__(self) -> None:
+    Args:
+        config: overrides of published prices, discounts, and the price of unknown models.
+    """
+
+    def __init__(self, config: Prices | None = None) -> None:
+        config = config or Prices()
+        self._overrides = {
+            (override.provider, override.model): _rates_of(override.usd_per_million_tokens)
+            for override in config.overrides
+        }
+        self._share = {provider: 1 - discount for provider, discount in config.discounts.items()}
+        self._fallback = _rates_of(config.fallback)
         self._rates: dict[tuple[object, ...], tuple[int, Rates]] = {}
         self._warned: set[tuple[str, str]] = set()
 
@@ -89,11 +101,22 @@ class PriceList:
         """
         if not call.tokens and not call.units and call.reported_cost is None:
             return
-        self._price_by_rates(call, self._rates_for(call))
+        source, rates = self._rates_for(call)
+        self._price_by_rates(call, rates)
+        call.cost_source = source if call.cost else None
         if call.reported_cost is not None:
             _divide(call, call.reported_cost)
         elif call.unpriced_tokens:
             self._warn(call)
+            self._fall_back(call)
+
+    def _fall_back(self, call: Call) -> None:
+        """Price the tokens of an unknown model as configured; they go on counting as unpriced."""
+        if self._fallback and not call.cost:
+            unpriced = call.unpriced_tokens
+            self._price_by_rates(call, self._fallback)
+            call.unpriced_tokens = unpriced
+            call.cost_source = "fallback"
 
     def _price_by_rates(self, call: Call, rates: Rates) -> None:
         prompt = sum(number for kind, number in call.tokens.items() if kind in PROMPT_TYPES)
@@ -112,9 +135,14 @@ class PriceList:
         ]
         if fees:
             call.cost[TOOLS] = float(sum(fees))
-        call.cost_source = "list" if call.cost else None
 
-    def _rates_for(self, call: Call) -> Rates:
+    def _rates_for(self, call: Call) -> tuple[CostSource, Rates]:
+        for model in (call.model, call.requested_model):
+            if override := self._overrides.get((call.provider, model)):
+                return "override", override
+        return "list", self._listed(call)
+
+    def _listed(self, call: Call) -> Rates:
         # Prices that change do so on a whole minute: a new day, or the off-peak hours of a day.
         minute = int(call.started // 60)
         key = call.provider, call.model, call.requested_model, call.service_tier, call.speed, call.batch
@@ -123,7 +151,7 @@ class PriceList:
             return cached[1]
         if len(self._rates) >= _MAX_CACHED:
             self._rates.clear()
-        rates = _look_up(call)
+        rates = _discounted(_look_up(call), self._share.get(call.provider))
         self._rates[key] = minute, rates
         return rates
 
@@ -196,6 +224,26 @@ def _resolve(prices: ModelPrice) -> Rates:
 
 def _contains(unit: UnitDef, part: UnitDef) -> bool:
     return unit.dimensions.items() <= part.dimensions.items()
+
+
+def _rates_of(usd_per_million: Mapping[TokenType, Decimal]) -> Rates:
+    """Return configured prices as rates: a type that is left out costs what `input` or `output` does."""
+    rates = {}
+    for kind, unit in _UNITS.items():
+        general: TokenType = "input" if kind in PROMPT_TYPES else "output"
+        price = usd_per_million.get(kind, usd_per_million.get(general))
+        if price is not None:
+            rates[unit] = Rate(price / 1_000_000)
+    return rates
+
+
+def _discounted(rates: Rates, share: Decimal | None) -> Rates:
+    if share is None:
+        return rates
+    return {
+        unit: Rate(rate.base * share, tuple((start, price * share) for start, price in rate.tiers))
+        for unit, rate in rates.items()
+    }
 
 
 def _rate(price: Decimal | TieredPrices, per: int) -> Rate:

@@ -1,13 +1,16 @@
-"""Calls in by hand, and out to callbacks."""
+"""What is configured, calls in by hand, and calls out to callbacks."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
+from os import PathLike
 from typing import cast, get_args
 
 from . import exporter as exporters
 from .call import Call, ErrorKind, TokenType
+from .config import load
 from .exporter import Subscriber
 from .labels import current_labels
 from .wire.reading import MAX_COUNT
@@ -59,6 +62,19 @@ def record(
     )
     exporters.default.record(call)
     return call
+
+
+def configure(path: str | PathLike[str] | None = None) -> None:
+    """Use a configuration file from now on.
+
+    Args:
+        path: a YAML file; None for the one that `LLM_EXPORTER_CONFIG` names, if it names one.
+
+    Raises:
+        llm_exporter.ConfigError: when it cannot be used, with every mistake in it by line and key.
+    """
+    if path := path or os.environ.get("LLM_EXPORTER_CONFIG"):
+        exporters.default.configure(load(path))
 
 
 def subscribe(callback: Subscriber) -> None:

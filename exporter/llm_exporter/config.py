@@ -1,0 +1,100 @@
+"""`llm-exporter.yml`: what is configured, and what is wrong with it, by line and key."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .call import TokenType
+
+Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, the line and the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriceOverride(_Section):
+    """The price of one model, instead of the published one or where none is published."""
+
+    provider: str
+    """The genai-prices provider id, as in the `provider` label."""
+    model: str
+    """The model's name, as it answers or as it is asked for."""
+    usd_per_million_tokens: dict[TokenType, Usd] = Field(min_length=1)
+    """By token type; a type that is left out costs what `input` or `output` does."""
+
+
+class Prices(_Section):
+    """How calls are priced."""
+
+    overrides: list[PriceOverride] = []
+    discounts: dict[str, Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]] = {}
+    """The negotiated discount on a provider's list prices, as a fraction: 0.1 is 10 % off."""
+    fallback: dict[TokenType, Usd] = {}
+    """USD per million tokens of models with no known price; without it they cost nothing."""
+
+
+class Config(_Section):
+    """All of it."""
+
+    prices: Prices = Prices()
+
+
+def load(path: str | PathLike[str]) -> Config:
+    """Return the configuration in a YAML file.
+
+    Raises:
+        ConfigError: when it cannot be read, is no YAML or does not fit; with every mistake in it, one a line.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}{_where(error)}: not YAML: {getattr(error, 'problem', error)}") from None
+    try:
+        return Config.model_validate({} if content is None else content)
+    except ValidationError as error:
+        mistakes = [
+            f"{file}:{_line(root, mistake['loc'])}: {_key(mistake['loc'])}{mistake['msg']}"
+            for mistake in error.errors()
+        ]
+        raise ConfigError("\n".join(mistakes)) from None
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f":{mark.line + 1}" if mark is not None else ""
+
+
+def _key(location: tuple[str | int, ...]) -> str:
+    named = ".".join(str(part) for part in location if part != "[key]")
+    return f"{named}: " if named else ""
+
+
+def _line(node: Any, location: tuple[str | int, ...]) -> int:
+    """Return the line of what a mistake is about, or of what it is missing in."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

@@ -1,0 +1,152 @@
+"""What is configured takes effect, and what is wrong with a configuration is said by line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import llm_exporter
+from conftest import Metered
+from llm_exporter.call import Call, TokenType
+from llm_exporter.config import ConfigError, load
+from llm_exporter.prices import PriceList
+
+EVERYTHING = """\
+prices:
+  overrides:
+    - provider: openai
+      model: house-model
+      usd_per_million_tokens: {input: 2, cache_read: 0.5, output: 8}
+    - provider: openai
+      model: gpt-4o
+      usd_per_million_tokens: {input: 1, output: 4}
+  discounts:
+    anthropic: 0.1
+  fallback: {input: 10, output: 30}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "llm-exporter.yml"
+
+
+def priced(file: Path, provider: str, model: str, tokens: dict[TokenType, int]) -> Call:
+    call = Call(provider=provider, model=model, operation="chat", tokens=tokens)
+    PriceList(load(file).prices).price(call)
+    return call
+
+
+def test_a_new_model_has_the_configured_price(file: Path) -> None:
+    """2,000 x $2 + 1,000 x $0.50 + 500 x $8, a million; reasoning costs what output does."""
+    file.write_text(EVERYTHING)
+    tokens: dict[TokenType, int] = {"input": 2_000, "cache_read": 1_000, "output": 300, "reasoning": 200}
+    call = priced(file, "openai", "house-model", tokens)
+    assert call.cost == {"input": 0.004, "cache_read": 0.0005, "output": 0.0024, "reasoning": 0.0016}
+    assert (call.cost_source, call.unpriced_tokens) == ("override", 0)
+
+
+def test_a_configured_price_wins_over_the_published_one(file: Path) -> None:
+    file.write_text(EVERYTHING)
+    call = priced(file, "openai", "gpt-4o", {"input": 1_000_000, "cache_read": 1_000_000})
+    assert call.cost == {"input": 1.0, "cache_read": 1.0}
+
+
+def test_a_discount_is_taken_off_a_providers_list_prices(file: Path) -> None:
+    """Claude Sonnet 5: $2 and $10 a million tokens, less a tenth."""
+    file.write_text(EVERYTHING)
+    call = priced(file, "anthropic", "claude-sonnet-5", {"input": 1_000_000, "output": 1_000_000})
+    assert call.cost == {"input": 1.8, "output": 9.0}
+    assert call.cost_source == "list"
+
+
+def test_an_unknown_model_costs_the_fallback_and_still_counts_as_unpriced(file: Path) -> None:
+    file.write_text(EVERYTHING)
+    call = priced(file, "openai", "zebra-9", {"input": 100_000, "output": 10_000})
+    assert call.cost == {"input": 1.0, "output": 0.3}
+    assert (call.cost_source, call.unpriced_tokens) == ("fallback", 110_000)
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_configure_takes_effect_on_the_calls_that_follow(
+    by: str, file: Path, metered: Metered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(EVERYTHING)
+    if by == "argument":
+        llm_exporter.configure(file)
+    else:
+        monkeypatch.setenv("LLM_EXPORTER_CONFIG", str(file))
+        llm_exporter.configure()
+    llm_exporter.record(provider="openai", model="house-model", tokens={"input": 1_000_000})
+    assert metered.total("llm_cost_usd_total", model="house-model") == 2.0
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "prices:\n  fallback: {}\n"])
+def test_an_empty_configuration_changes_nothing(file: Path, text: str) -> None:
+    file.write_text(text)
+    call = priced(file, "openai", "gpt-4o", {"input": 1_000_000})
+    assert call.cost == {"input": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("price: {}\n", ":1: price: Extra inputs are not permitted"),
+        ("prices:\n  discount: {}\n", ":2: prices.discount: Extra inputs are not permitted"),
+        (
+            "prices:\n  discounts:\n    openai: 1.5\n",
+            ":3: prices.discounts.openai: Input should be less than or equal to 1",
+        ),
+        (
+            "prices:\n  fallback:\n    input: -1\n",
+            ":3: prices.fallback.input: Input should be greater than or equal to 0",
+        ),
+        (
+            "prices:\n  fallback:\n    input: .nan\n",
+            ":3: prices.fallback.input: Input should be a finite number",
+        ),
+        (
+            "prices:\n  fallback:\n    input: much\n",
+            ":3: prices.fallback.input: Input should be a valid decimal",
+        ),
+        (
+            "prices:\n  overrides:\n    - model: m\n      usd_per_million_tokens: {input: 1}\n",
+            ":3: prices.overrides.0.provider: Field required",
+        ),
+        (
+            "prices:\n  overrides:\n    - provider: p\n      model: m\n      usd_per_million_tokens: {}\n",
+            ":5: prices.overrides.0.usd_per_million_tokens: Dictionary should have at least 1 item",
+        ),
+        (
+            "prices:\n  fallback:\n    outputs: 1\n",
+            ":3: prices.fallback.outputs: Input should be 'input', 'input_audio'",
+        ),
+        ("prices: 7\n", ":1: prices: Input should be a valid dictionary"),
+        ("- prices\n", ":1: Input should be a valid dictionary"),
+        ("prices: {\n", ":2: not YAML: "),
+        ("prices: !!python/object:os.system {}\n", ":1: not YAML: could not determine a constructor"),
+    ],
+)
+def test_a_mistake_is_named_by_file_line_and_key(text: str, message: str, file: Path) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(file)
+    assert str(error.value).startswith(f"{file}{message}")
+
+
+def test_every_mistake_is_named(file: Path) -> None:
+    file.write_text("prices:\n  fallback: {input: -1, output: -2}\n  discounts: {openai: 2}\n")
+    with pytest.raises(ConfigError) as error:
+        load(file)
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{file}: No such file or directory"):
+        llm_exporter.configure(file)
+
+
+def test_no_file_named_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLM_EXPORTER_CONFIG", raising=False)
+    llm_exporter.configure()
