@@ -42,6 +42,8 @@ class Meter:
     def __init__(self, *, provider: str, model: str, reader: type[Reader], request: object = None) -> None:
         self._exporter = exporters.default
         self._reader = reader()
+        if isinstance(request, dict):
+            self._reader.asked(request)
         self._headers: Mapping[str, str] = {}
         self._content_type = ""
         self._request = request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,8 +43,15 @@ _UNITS: Final[Mapping[TokenType, str]] = {
 """The genai-prices unit of each token type, as precise as can be: a price table that does not tell the
 finer units apart prices them as the coarser one they belong to."""
 
-_FEES: Final = ("web_searches", "storage_searches", "code_executions", "requests")
-"""The genai-prices units of per-use fees."""
+_FEES: Final[Mapping[str, str]] = {
+    "web_searches": TOOLS,
+    "storage_searches": TOOLS,
+    "code_executions": TOOLS,
+    "requests": TOOLS,
+    "input_audio_seconds": "input_audio",
+    "input_characters": "input",
+}
+"""The genai-prices units of what else is billed, and the type that its cost counts as."""
 
 PROMPT_TYPES: Final = frozenset(kind for kind in _UNITS if kind.startswith(("input", "cache")))
 """The token types that make up the prompt, whose length decides the context tier."""
@@ -122,19 +130,17 @@ class PriceList:
         prompt = sum(number for kind, number in call.tokens.items() if kind in PROMPT_TYPES)
         call.cost = {}
         call.unpriced_tokens = 0
-        for kind, number in call.tokens.items():
-            if rate := rates.get(_UNITS[kind]):
-                call.cost[kind] = float(rate.at(prompt) * number)
+        for token_type, number in call.tokens.items():
+            if rate := rates.get(_UNITS[token_type]):
+                call.cost[token_type] = float(rate.at(prompt) * number)
             else:
                 call.unpriced_tokens += number
-        uses = {**call.units, "requests": 1}
-        fees = [
-            rate.at(prompt) * Decimal(str(number))
-            for unit, number in uses.items()
-            if (rate := rates.get(unit))
-        ]
-        if fees:
-            call.cost[TOOLS] = float(sum(fees))
+        fees: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for unit, used in {**call.units, "requests": 1}.items():
+            if (rate := rates.get(unit)) and (kind := _FEES.get(unit)):
+                fees[kind] += rate.at(prompt) * Decimal(str(used))
+        for kind, fee in fees.items():
+            call.cost[kind] = call.cost.get(kind, 0.0) + float(fee)
 
     def _rates_for(self, call: Call) -> tuple[CostSource, Rates]:
         for model in (call.model, call.requested_model):

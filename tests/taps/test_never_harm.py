@@ -12,7 +12,7 @@ import llm_exporter
 from conftest import Metered
 from llm_exporter import meter
 from llm_exporter.exporter import Exporter
-from llm_exporter.taps import boundary, google, stainless
+from llm_exporter.taps import boundary, google, send, stainless
 from operations import OPERATIONS, Operation
 from scripted import Server
 
@@ -55,7 +55,7 @@ def _begin(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
 
 
 def _looking(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
-    patch.setattr(stainless, "_look_at", fails)
+    patch.setattr(send, "_look_at", fails)
     patch.setattr(google, "_look_at", fails)
 
 

@@ -267,7 +267,10 @@ def test_answer_without_a_model_version_leaves_the_model_open() -> None:
     ("fields", "tier"),
     [
         pytest.param({"serviceTier": "flex"}, "flex", id="Gemini API"),
-        pytest.param({"trafficType": "PROVISIONED_THROUGHPUT"}, "PROVISIONED_THROUGHPUT", id="Vertex"),
+        pytest.param({"trafficType": "PROVISIONED_THROUGHPUT"}, "provisioned_throughput", id="Vertex"),
+        pytest.param(
+            {"trafficType": "ON_DEMAND_PRIORITY"}, "priority", id="Vertex, as the Gemini API says it"
+        ),
         pytest.param({}, None, id="not said"),
     ],
 )

@@ -6,8 +6,22 @@ import pytest
 
 from llm_exporter.wire import Reader, reader_for
 from llm_exporter.wire.anthropic import MessagesReader
-from llm_exporter.wire.gemini import GenerateContentReader
-from llm_exporter.wire.openai import ChatReader, ResponsesReader
+from llm_exporter.wire.free import CountTokensReader, ModerationReader
+from llm_exporter.wire.gemini import (
+    EmbedContentReader,
+    GenerateContentReader,
+    PredictImagesReader,
+    PredictReader,
+)
+from llm_exporter.wire.interactions import InteractionsReader
+from llm_exporter.wire.media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader
+from llm_exporter.wire.openai import (
+    ChatReader,
+    CompletionReader,
+    EmbeddingsReader,
+    ResponsesReader,
+    RetrievedResponseReader,
+)
 
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/gemini-t"
 VERTEX = (
@@ -38,12 +52,36 @@ VERTEX = (
             "https://generativelanguage.googleapis.com/v1beta/tunedModels/t:generateContent",
             GenerateContentReader,
         ),
+        ("/completions", CompletionReader),
+        ("/responses/compact", ResponsesReader),
+        ("/embeddings", EmbeddingsReader),
+        ("/images/generations", ImagesReader),
+        ("/images/edits", ImagesReader),
+        ("/images/variations", ImagesReader),
+        ("/audio/transcriptions", TranscriptionReader),
+        ("/audio/translations", TranslationReader),
+        ("/audio/speech", SpeechReader),
+        ("/moderations", ModerationReader),
+        ("https://api.openai.com/v1/responses/input_tokens", CountTokensReader),
+        ("/v1/messages/count_tokens?beta=true", CountTokensReader),
+        (f"{GEMINI}:countTokens", CountTokensReader),
+        (f"{GEMINI}:embedContent", EmbedContentReader),
+        (f"{GEMINI}:batchEmbedContents", EmbedContentReader),
+        (f"{VERTEX}/text-embedding-t:predict", PredictReader),
+        (f"{VERTEX}/imagen-t:predict", PredictImagesReader),
+        ("https://generativelanguage.googleapis.com/v1beta/interactions", InteractionsReader),
     ],
 )
 def test_what_generates_is_read_by_the_reader_of_its_format(url: str, reader: type[Reader]) -> None:
     """The end of the path tells the format, whatever stands before or behind it."""
     assert reader_for("POST", url) is reader
     assert reader_for("post", url) is reader
+
+
+def test_a_response_that_is_fetched_is_read_as_one() -> None:
+    """Polling asks for the same response again and again."""
+    assert reader_for("GET", "/responses/resp_t?stream=false") is RetrievedResponseReader
+    assert reader_for("GET", "/responses/resp_t/input_items") is None
 
 
 @pytest.mark.parametrize(
@@ -53,11 +91,7 @@ def test_what_generates_is_read_by_the_reader_of_its_format(url: str, reader: ty
         "/files",
         "/chat/completions/chatcmpl_t",
         "/responses/resp_t/cancel",
-        "/responses/input_tokens",
-        "/v1/messages/count_tokens",
-        "/v1/messages/count_tokens?beta=true",
         "/v1/messages/batches",
-        f"{GEMINI}:countTokens",
         f"{GEMINI}:batchGenerateContent",
         "/nochat/completionsx",
         "/models?next=/chat/completions",

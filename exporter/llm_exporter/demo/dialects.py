@@ -251,7 +251,7 @@ class Responses(OpenAI):
             },
         }
 
-    def events(self, answer: Answer, request: Json) -> Iterator[str]:  # noqa: ARG002
+    def events(self, answer: Answer, request: Json) -> Iterator[str]:
         """Yield the typed events in their order, numbered; only the last has usage."""
         for number, (kind, fields) in enumerate(self._sequence(answer)):
             yield _event({"type": kind, **fields, "sequence_number": number}, name=kind)
@@ -360,7 +360,7 @@ class Messages(Dialect):
         end = {"stop_reason": self._end(answer), "stop_sequence": None}
         return {**self._message(answer), "content": content, **end, "usage": self._usage(answer)}
 
-    def events(self, answer: Answer, request: Json) -> Iterator[str]:  # noqa: ARG002
+    def events(self, answer: Answer, request: Json) -> Iterator[str]:
         """Yield the typed events in their order; the usage of `message_delta` is cumulative."""
         for kind, fields in self._sequence(answer):
             yield _event({"type": kind, **fields}, name=kind)
@@ -490,7 +490,7 @@ class Gemini(Dialect):
         """Return a `GenerateContentResponse`."""
         return self._response(answer, "".join(answer.text), answer.tokens["output"], self._end(answer))
 
-    def events(self, answer: Answer, request: Json) -> Iterator[str]:  # noqa: ARG002
+    def events(self, answer: Answer, request: Json) -> Iterator[str]:
         """Yield responses with a piece of the text each; all of them have the usage so far."""
         so_far, pieces = 0, len(answer.text)
         for number, piece in enumerate(answer.text, 1):
@@ -529,7 +529,7 @@ class Gemini(Dialect):
         """Return the headers; rate limits are in none of them."""
         return {"x-gemini-service-tier": "standard"}
 
-    def retry_headers(self, seconds: float) -> dict[str, str]:  # noqa: ARG002
+    def retry_headers(self, seconds: float) -> dict[str, str]:
         """Return none: when to try again would stand in the body."""
         return {}
 

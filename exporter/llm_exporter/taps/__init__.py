@@ -20,8 +20,8 @@ class Tap(Protocol):
     def install(self, module: Any, /) -> None:
         """Hang the tap on the SDK's classes; a second time changes nothing."""
 
-    def owner(self, client: Any) -> object:
-        """Return the object that says whether a client is metered."""
+    def owners(self, client: Any) -> list[object]:
+        """Return the objects that say whether a client is metered."""
 
 
 _TAPS: Final[dict[str, tuple[Tap, str]]] = {
@@ -64,7 +64,8 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> C
         return None
     tap, module = _tap_of(client)
     tap.install(import_module(module))
-    tap.switch.turn(tap.owner(client), on=True, ask_for_usage=ask_for_usage)
+    for owner in tap.owners(client):
+        tap.switch.turn(owner, on=True, ask_for_usage=ask_for_usage)
     return client
 
 
@@ -89,7 +90,8 @@ def uninstrument(client: Client | None = None) -> Client | None:
             tap.switch.everything = False
         return None
     tap, _ = _tap_of(client)
-    tap.switch.turn(tap.owner(client), on=False)
+    for owner in tap.owners(client):
+        tap.switch.turn(owner, on=False)
     return client
 
 

@@ -1,22 +1,36 @@
 """The tap on the google-genai SDK.
 
-Every call goes through `_request` of its API client, which makes one or more attempts through `_request_once`
-(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests.
+Calls go through `_request` of its API client, which makes one or more attempts through `_request_once`
+(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests. Only the
+Interactions go through `do_request` of a second, generated SDK inside it, on the HTTP client of the first.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
+
+import msgspec
 
 from ..meter import Meter, current, kind_of_exception, kind_of_status
 from ..wire import reader_for
 from .boundary import Method, ametered, hang, metered
 from .response import tap
+from .send import tap_asend, tap_send
 from .switch import Switch
 
 _MODEL: Final = re.compile(r"/models/([^/:?]+)")
+
+
+class _Asked(msgspec.Struct):
+    model: Any = None
+
+
+_decode_asked: Final = msgspec.json.Decoder(_Asked).decode
 
 
 class GoogleTap:
@@ -27,15 +41,48 @@ class GoogleTap:
 
     def install(self, api_client: ModuleType) -> None:
         """Hang the tap on the API client of the module `google.genai._api_client`."""
+        self._install_on_interactions()
         cls = api_client.BaseApiClient
         hang(cls, "_request", lambda send: metered(send, self._meter))
         hang(cls, "_async_request", lambda send: ametered(send, self._meter))
         hang(cls, "_request_once", _attempt)
         hang(cls, "_async_request_once", _aattempt)
 
-    def owner(self, client: Any) -> object:
-        """Return what a client shares with its `aio` side: its API client."""
-        return client._api_client  # noqa: SLF001
+    def _install_on_interactions(self) -> None:
+        try:
+            generated = import_module("google.genai._gaos.basesdk")
+        except ImportError:
+            return  # a release before Interactions, or after the generated SDK
+        meter_for = partial(self._interaction_meter, "client", tap_send)
+        ameter_for = partial(self._interaction_meter, "async_client", tap_asend)
+        hang(generated.BaseSDK, "do_request", lambda send: metered(send, meter_for))
+        hang(generated.AsyncBaseSDK, "do_request_async", lambda send: ametered(send, ameter_for))
+
+    def _interaction_meter(
+        self,
+        kind: str,
+        tap_http: Callable[[Any], None],
+        sdk: Any,
+        hook_ctx: Any,
+        request: Any,
+        *_: Any,
+        **__: Any,
+    ) -> Meter | None:
+        http = getattr(sdk.sdk_configuration, kind)
+        if http is None or not self.switch.is_on(http):
+            return None
+        reader = reader_for(request.method, str(request.url))
+        if reader is None:
+            return None
+        tap_http(http)
+        asked = _decode_asked(request.content).model
+        return Meter(provider="google", model=asked if isinstance(asked, str) else "", reader=reader)
+
+    def owners(self, client: Any) -> list[object]:
+        """Return what a client shares with its `aio` side: its API client and HTTP clients."""
+        api_client = client._api_client  # noqa: SLF001
+        http_clients = (getattr(api_client, name, None) for name in ("_httpx_client", "_async_httpx_client"))
+        return [api_client, *(http for http in http_clients if http is not None)]
 
     def _meter(self, api_client: Any, http_request: Any, *_: Any, **__: Any) -> Meter | None:
         if not self.switch.is_on(api_client):
@@ -45,7 +92,9 @@ class GoogleTap:
         if reader is None:
             return None
         model = _MODEL.search(url)
-        return Meter(provider="google", model=model[1] if model else "", reader=reader)
+        return Meter(
+            provider="google", model=model[1] if model else "", reader=reader, request=http_request.data
+        )
 
 
 def _attempt(send: Method) -> Method:

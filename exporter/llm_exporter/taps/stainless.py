@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any, Final
-from weakref import ref
+from typing import Any
 
-from ..meter import Meter, current, kind_of_exception, kind_of_status
+from ..meter import Meter
 from ..providers import provider_of
 from ..wire import ChatReader, reader_for
 from .boundary import ametered, hang, metered
-from .response import tap
+from .send import tap_asend, tap_send
 from .switch import Switch
 from .usage_chunk import UsageChunkFilter, ask
-
-_TAPPED: Final = "_llm_exporter_tapped"
 
 
 class StainlessTap:
@@ -36,24 +33,24 @@ class StainlessTap:
 
     def install(self, base: ModuleType) -> None:
         """Hang the tap on the base clients of the SDK's module `_base_client`."""
-        meter_for = partial(self._meter, _tap_send)
-        ameter_for = partial(self._meter, _tap_asend)
+        meter_for = partial(self._meter, tap_send)
+        ameter_for = partial(self._meter, tap_asend)
         hang(base.SyncAPIClient, "request", lambda request: metered(request, meter_for))
         hang(base.AsyncAPIClient, "request", lambda request: ametered(request, ameter_for))
 
-    def owner(self, client: Any) -> object:
+    def owners(self, client: Any) -> list[object]:
         """Return what a client shares with its copies (`with_options` …): its HTTP client."""
-        return client._client  # noqa: SLF001
+        return [client._client]  # noqa: SLF001
 
     def _meter(
         self,
         tap_http: Callable[[Any], None],
         client: Any,
-        cast_to: Any,  # noqa: ARG002
+        cast_to: Any,
         options: Any,
         **_: Any,
     ) -> Meter | None:
-        http = self.owner(client)
+        http = client._client  # noqa: SLF001
         if not self.switch.is_on(http):
             return None
         reader = reader_for(options.method, str(options.url))
@@ -75,69 +72,3 @@ class StainlessTap:
 def _model_in(body: object) -> str:
     model = body.get("model") if isinstance(body, dict) else None
     return model if isinstance(model, str) else ""
-
-
-def _tap_send(http: Any) -> None:
-    """Hang the tap on one HTTP client's `send`; it sees only what is sent within a metered call."""
-    if _TAPPED in vars(http):
-        return
-    send = _unbound_send(http)
-
-    def tapped_send(request: Any, **kwargs: Any) -> Any:
-        meter = current.get()
-        if meter is None:
-            return send(request, **kwargs)
-        try:
-            response = send(request, **kwargs)
-        except BaseException as error:
-            meter.failed(kind_of_exception(error))
-            raise
-        meter.guard(_look_at, response, meter)
-        return response
-
-    http.send = tapped_send
-    setattr(http, _TAPPED, True)
-
-
-def _tap_asend(http: Any) -> None:
-    """As `_tap_send`, for an asynchronous client."""
-    if _TAPPED in vars(http):
-        return
-    send = _unbound_send(http)
-
-    async def tapped_send(request: Any, **kwargs: Any) -> Any:
-        meter = current.get()
-        if meter is None:
-            return await send(request, **kwargs)
-        try:
-            response = await send(request, **kwargs)
-        except BaseException as error:
-            meter.failed(kind_of_exception(error))
-            raise
-        meter.guard(_look_at, response, meter)
-        return response
-
-    http.send = tapped_send
-    setattr(http, _TAPPED, True)
-
-
-def _unbound_send(http: Any) -> Callable[..., Any]:
-    """Return an HTTP client's `send` so that keeping it in the client does not keep the client alive."""
-    replaced: Callable[..., Any] | None = vars(http).get("send")
-    if replaced is not None:
-        return replaced  # someone else's
-    send, alive = type(http).send, ref(http)
-    return lambda *args, **kwargs: send(alive(), *args, **kwargs)
-
-
-def _look_at(response: Any, meter: Meter) -> None:
-    """Read an HTTP response that has come whole, or tap one that is still to be read."""
-    if response.status_code >= 400:
-        meter.failed(kind_of_status(response.status_code))
-        return
-    meter.answering(response.headers)
-    if response.is_stream_consumed:
-        meter.feed(response.content)
-    else:
-        tap(response, meter)
-        meter.streaming()

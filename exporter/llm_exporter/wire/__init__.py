@@ -8,8 +8,11 @@ from typing import Final
 
 from .anthropic import MessagesReader
 from .framing import Framing, Nothing, framing_for
-from .gemini import GenerateContentReader
-from .openai import ChatReader, ResponsesReader
+from .free import CountTokensReader, ModerationReader
+from .gemini import EmbedContentReader, GenerateContentReader, PredictImagesReader, PredictReader
+from .interactions import InteractionsReader
+from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader
+from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader, RetrievedResponseReader
 from .reading import Reader, Reading, text_length
 
 __all__ = [
@@ -26,10 +29,23 @@ __all__ = [
 _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
     (re.compile(pattern), reader)
     for pattern, reader in (
-        (r"(?:^|/)chat/completions$", ChatReader),
-        (r"(?:^|/)responses$", ResponsesReader),
-        (r"/v1/messages$", MessagesReader),
-        (r":(?:generateContent|streamGenerateContent)$", GenerateContentReader),
+        (r"^POST (?:.*/)?chat/completions$", ChatReader),
+        (r"^POST (?:.*/)?completions$", CompletionReader),
+        (r"^POST (?:.*/)?responses(?:/compact)?$", ResponsesReader),
+        (r"^GET (?:.*/)?responses/[^/]+$", RetrievedResponseReader),
+        (r"^POST (?:.*/)?embeddings$", EmbeddingsReader),
+        (r"^POST (?:.*/)?images/(?:generations|edits|variations)$", ImagesReader),
+        (r"^POST (?:.*/)?audio/transcriptions$", TranscriptionReader),
+        (r"^POST (?:.*/)?audio/translations$", TranslationReader),
+        (r"^POST (?:.*/)?audio/speech$", SpeechReader),
+        (r"^POST (?:.*/)?moderations$", ModerationReader),
+        (r"^POST .*/v1/messages$", MessagesReader),
+        (r"^POST .*:(?:generateContent|streamGenerateContent)$", GenerateContentReader),
+        (r"^POST .*:(?:embedContent|batchEmbedContents)$", EmbedContentReader),
+        (r"^POST .*/imagen[^/]*:predict$", PredictImagesReader),
+        (r"^POST .*:predict$", PredictReader),
+        (r"^POST (?:.*/)?interactions$", InteractionsReader),
+        (r"^POST (?:.*/(?:messages/count_tokens|responses/input_tokens)|.*:countTokens)$", CountTokensReader),
     )
 )
 """The end of the path tells what is asked for; what stands before it is the provider's or a gateway's."""
@@ -37,13 +53,11 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
 
 @lru_cache(maxsize=1024)  # an application uses few paths, again and again
 def reader_for(method: str, url: str) -> type[Reader] | None:
-    """Return the reader for the answer to a request, or None for a request that generates nothing.
+    """Return the reader for the answer to a request, or None for a request that is no call of a model.
 
     Args:
         method: the HTTP method.
         url: an absolute or relative URL.
     """
-    if method.upper() != "POST":
-        return None
-    path = url.partition("?")[0]
-    return next((reader for pattern, reader in _ROUTES if pattern.search(path)), None)
+    request = f"{method.upper()} {url.partition('?')[0]}"
+    return next((reader for pattern, reader in _ROUTES if pattern.search(request)), None)

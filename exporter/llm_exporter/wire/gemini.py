@@ -62,12 +62,66 @@ class GenerateContentReader(Reader):
         reading.model = text(part.model_version) or reading.model
         reading.error = error_code(part.error) or reading.error
         usage = mapping(part.usage_metadata)
-        reading.service_tier = (
-            text(usage.get("serviceTier")) or text(usage.get("trafficType")) or reading.service_tier
-        )
+        reading.service_tier = _tier_of(usage) or reading.service_tier
         # Early chunks of Vertex have a traffic type and no counts yet.
         if any(name.endswith("TokenCount") for name in usage):
             reading.tokens = _tokens_of(usage)
+
+
+def _tier_of(usage: Json) -> str | None:
+    """Return the tier that served the request, by the name that price tables have for it.
+
+    The Gemini API says `flex` or `priority`, Vertex AI `ON_DEMAND_FLEX` or `ON_DEMAND_PRIORITY`.
+    """
+    tier = text(usage.get("serviceTier")) or text(usage.get("trafficType"))
+    return tier.removeprefix("ON_DEMAND_").lower() or None
+
+
+class EmbedContentReader(GenerateContentReader):
+    """Embeddings of the Gemini API: https://ai.google.dev/api/embeddings."""
+
+    operation: ClassVar[str] = "embeddings"
+
+
+class _Predictions(msgspec.Struct):
+    predictions: Any = None
+    error: Any = None
+
+
+_decode_predictions: Final = decoder(_Predictions)
+
+
+class PredictReader(Reader):
+    """Embeddings of Vertex AI: https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api."""
+
+    operation: ClassVar[str] = "embeddings"
+
+    def telling(self, data: bytes) -> bool:
+        """See `Reader.telling`."""
+        return True
+
+    def body(self, data: bytes) -> None:
+        """Read the predictions, each of which has its own count."""
+        answer = _decode_predictions(data)
+        self.reading.error = error_code(answer.error) or self.reading.error
+        statistics = [
+            mapping(mapping(mapping(each).get("embeddings")).get("statistics"))
+            for each in sequence(answer.predictions)
+        ]
+        if any("token_count" in each for each in statistics):
+            self.reading.tokens = without_zeros(
+                {"input": sum(count(each.get("token_count")) for each in statistics)}
+            )
+
+    def event(self, data: bytes) -> None:
+        """Read an answer, which never comes in events."""
+        self.body(data)
+
+
+class PredictImagesReader(PredictReader):
+    """Imagen's images, which are billed by the piece and report no usage."""
+
+    operation: ClassVar[str] = "image_generation"
 
 
 def _tokens_of(usage: Json) -> dict[TokenType, int]:
@@ -84,7 +138,7 @@ def _tokens_of(usage: Json) -> dict[TokenType, int]:
     if usage.get("candidatesTokenCount") is None:
         generated = max(count(usage.get("totalTokenCount")) - prompt - tool_use - thoughts, 0)
 
-    prompt_by = _by_modality(usage.get("promptTokensDetails"))
+    prompt_by = _by_modality(usage.get("promptTokensDetails") or usage.get("promptTokenDetails"))
     cached_by = _by_modality(usage.get("cacheTokensDetails"))
     cached = split(read, **cached_by)
     into = split(prompt - read, **{kind: max(prompt_by[kind] - cached_by[kind], 0) for kind in prompt_by})

@@ -79,8 +79,12 @@ class ChatReader(Reader):
         chunk = _decode_chunk(data)
         self._take(chunk)
         for choice in sequence(chunk.choices):
-            delta = mapping(mapping(choice).get("delta"))
-            self.saw_token({name: value for name, value in delta.items() if name != "role" and value})
+            self.saw_token(self._generated(mapping(choice)))
+
+    def _generated(self, choice: Json) -> object:
+        """Return what a choice of a chunk adds to the answer."""
+        delta = mapping(choice.get("delta"))
+        return {name: value for name, value in delta.items() if name != "role" and value}
 
     def _take(self, part: _Chat | _ChatBody) -> None:
         reading = self.reading
@@ -92,6 +96,21 @@ class ChatReader(Reader):
         if usage:
             reading.tokens = tokens_of(usage)
             reading.reported_cost = reported_cost(usage)
+
+
+class CompletionReader(ChatReader):
+    """The older completions: https://platform.openai.com/docs/api-reference/completions."""
+
+    operation: ClassVar[str] = "text_completion"
+
+    def _generated(self, choice: Json) -> object:
+        return choice.get("text")
+
+
+class EmbeddingsReader(ChatReader):
+    """Embeddings: https://platform.openai.com/docs/api-reference/embeddings."""
+
+    operation: ClassVar[str] = "embeddings"
 
 
 class _Item(msgspec.Struct):
@@ -159,6 +178,12 @@ class ResponsesReader(Reader):
             self.reading.error = error_code(event.error) or text(event.code) or text(event.message) or "error"
         elif response := bytes(event.response):
             self.body(response)
+
+
+class RetrievedResponseReader(ResponsesReader):
+    """A response that an earlier request has asked for."""
+
+    retrieves: ClassVar[bool] = True
 
 
 def _tool_uses(output: bytes) -> dict[str, float]:

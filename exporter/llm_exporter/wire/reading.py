@@ -81,6 +81,9 @@ class Reader(ABC):
         self.first_text = 0
         """Bytes of text in the event of the first token."""
 
+    def asked(self, request: Json) -> None:  # noqa: B027 - most answers say all there is
+        """Read what the request says and the answer does not."""
+
     @abstractmethod
     def telling(self, data: bytes) -> bool:
         """Whether stream events can carry usage or an error, by the cheapest look that never misses one.

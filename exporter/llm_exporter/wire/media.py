@@ -1,0 +1,125 @@
+"""OpenAI's images and audio: https://platform.openai.com/docs/api-reference/images, .../audio.
+
+Their answers do not say which model made them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from ..call import TokenType
+from .openai import reported_cost, tokens_of
+from .reading import Json, Reader, amount, count, decoder, error_code, mapping, text, without_zeros
+
+
+class _Media(msgspec.Struct):
+    type: Any = None
+    usage: Any = None
+    duration: Any = None
+    delta: Any = None
+    error: Any = None
+
+
+_decode: Final = decoder(_Media)
+
+
+class _MediaReader(Reader):
+    """Reads the usage of a whole answer, or of the event that closes a stream."""
+
+    def telling(self, data: bytes) -> bool:
+        """See `Reader.telling`."""
+        return b'"usage"' in data or b'"error"' in data
+
+    def body(self, data: bytes) -> None:
+        """Read an answer."""
+        self._take(_decode(data))
+
+    def event(self, data: bytes) -> None:
+        """Read one event."""
+        event = _decode(data)
+        self.saw_token(event.delta)
+        self._take(event)
+
+    def _take(self, part: _Media) -> None:
+        self.reading.error = error_code(part.error) or self.reading.error
+        if usage := mapping(part.usage):
+            self.reading.reported_cost = reported_cost(usage)
+            self._use(usage)
+
+    def _use(self, usage: Json) -> None:
+        self.reading.tokens = tokens_of(usage)
+
+
+class ImagesReader(_MediaReader):
+    """Generated and edited images: what comes out are image tokens, but for what the details call text."""
+
+    operation: ClassVar[str] = "image_generation"
+
+    def _use(self, usage: Json) -> None:
+        tokens = tokens_of(usage)
+        generated = tokens.pop("output", 0) + tokens.pop("output_image", 0)
+        said = min(count(mapping(usage.get("output_tokens_details")).get("text_tokens")), generated)
+        out: dict[TokenType, int] = {"output": said, "output_image": generated - said}
+        self.reading.tokens = without_zeros(tokens | out)
+
+
+class TranscriptionReader(_MediaReader):
+    """Transcriptions, billed by token or by the length of the audio."""
+
+    operation: ClassVar[str] = "transcription"
+
+    def _take(self, part: _Media) -> None:
+        super()._take(part)
+        if self.reading.tokens is None:
+            # whisper-1's verbose answers have the length, and no usage.
+            self._last(_seconds(part.duration))
+
+    def _use(self, usage: Json) -> None:
+        if usage.get("type") == "duration":
+            self._last(amount(usage.get("seconds")))
+        else:
+            super()._use(usage)
+
+    def _last(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self.reading.tokens = {}
+            self.reading.units = {"input_audio_seconds": seconds}
+
+
+def _seconds(duration: object) -> float | None:
+    """Return a length of audio, which is a number or, in older answers, one in a string."""
+    if isinstance(duration, str):
+        try:
+            duration = float(duration)
+        except ValueError:
+            return None
+        if not math.isfinite(duration):
+            return None
+    return amount(duration)
+
+
+class TranslationReader(TranscriptionReader):
+    """Translations into English."""
+
+    operation: ClassVar[str] = "translation"
+
+
+class SpeechReader(_MediaReader):
+    """Speech: sound, which tells nothing, or events of which the last has the usage."""
+
+    operation: ClassVar[str] = "speech"
+
+    def asked(self, request: Json) -> None:
+        """Count the characters: they are what tts-1 is billed by, and no answer has them."""
+        if text(request.get("model")).startswith("tts-1"):
+            self.reading.tokens = {}
+            self.reading.units = {"input_characters": len(text(request.get("input")))}
+
+    def _use(self, usage: Json) -> None:
+        tokens = tokens_of(usage)
+        if spoken := tokens.pop("output", 0):
+            tokens["output_audio"] = tokens.get("output_audio", 0) + spoken
+        self.reading.tokens = tokens

@@ -1,0 +1,395 @@
+"""Every operation that costs money, through the SDK's own method: tokens and USD by type.
+
+Prices are those of 2026-11 a million tokens unless said otherwise: https://platform.openai.com/docs/pricing,
+https://ai.google.dev/pricing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import pytest
+from google import genai
+from google.genai import types
+
+import llm_exporter
+import payloads
+from conftest import Metered
+from llm_exporter.call import TokenType
+from operations import ANTHROPIC, GOOGLE, OPENAI, PROMPT
+from payloads import STREAM, dump
+from scripted import Answer, Server, sse
+
+WAV = ("a.wav", b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wav")
+PNG = ("a.png", b"\x89PNG\r\n\x1a\n", "image/png")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation."""
+
+    name: str
+    clients: dict[str, Callable[[str], Any]]
+    path: str
+    call: Callable[[Any], Any]
+    """Makes the call; given an async client, returns something to await."""
+    answer: Answer
+    operation: str
+    tokens: dict[TokenType, int]
+    cost: dict[str, float]
+    stream: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def embedding(model: str, usage: dict[str, int]) -> Answer:
+    data = [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}]
+    return Answer(dump({"object": "list", "model": model, "data": data, "usage": usage}))
+
+
+def image_usage(text: int, image: int, generated: int) -> dict[str, Any]:
+    return {
+        "input_tokens": text + image,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+        "output_tokens": generated,
+        "total_tokens": text + image + generated,
+    }
+
+
+INTERACTION = {
+    "id": "v1_a",
+    "object": "interaction",
+    "status": "completed",
+    "model": "gemini-2.5-flash",
+    "steps": [{"type": "model_output", "content": [{"type": "text", "text": "Seven."}]}],
+    "usage": {
+        "total_input_tokens": 400,
+        "total_cached_tokens": 100,
+        "total_output_tokens": 60,
+        "total_thought_tokens": 40,
+        "total_tool_use_tokens": 20,
+        "total_tokens": 520,
+    },
+}
+
+ROWS = [
+    Row(
+        # gpt-3.5-turbo-instruct: 1.50 and 2.00
+        "completions",
+        OPENAI,
+        "/completions",
+        lambda client: client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Say"),
+        Answer(
+            dump(
+                {
+                    "id": "cmpl-1",
+                    "object": "text_completion",
+                    "created": 1,
+                    "model": "gpt-3.5-turbo-instruct",
+                    "choices": [{"index": 0, "text": "x", "finish_reason": "stop", "logprobs": None}],
+                    "usage": {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500},
+                }
+            )
+        ),
+        "text_completion",
+        {"input": 1000, "output": 500},
+        {"input": 0.0015, "output": 0.001},
+    ),
+    Row(
+        # 0.02
+        "embeddings",
+        OPENAI,
+        "/embeddings",
+        lambda client: client.embeddings.create(
+            model="text-embedding-3-small", input="x", encoding_format="float"
+        ),
+        embedding("text-embedding-3-small", {"prompt_tokens": 50_000, "total_tokens": 50_000}),
+        "embeddings",
+        {"input": 50_000},
+        {"input": 0.001},
+    ),
+    Row(
+        # text in 5, image out 40
+        "image generation",
+        OPENAI,
+        "/images/generations",
+        lambda client: client.images.generate(model="gpt-image-1", prompt="a cat"),
+        Answer(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 0, 4000)})),
+        "image_generation",
+        {"input": 20, "output_image": 4000},
+        {"input": 0.0001, "output_image": 0.16},
+    ),
+    Row(
+        # text in 5, image in 10, image out 40
+        "image edit",
+        OPENAI,
+        "/images/edits",
+        lambda client: client.images.edit(model="gpt-image-1", prompt="a cat", image=PNG),
+        Answer(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 300, 1000)})),
+        "image_generation",
+        {"input": 20, "input_image": 300, "output_image": 1000},
+        {"input": 0.0001, "input_image": 0.003, "output_image": 0.04},
+    ),
+    Row(
+        # text in 2.50, audio in 6, out 10
+        "transcription by token",
+        OPENAI,
+        "/audio/transcriptions",
+        lambda client: client.audio.transcriptions.create(model="gpt-4o-transcribe", file=WAV),
+        Answer(
+            dump(
+                {
+                    "text": "Seven.",
+                    "usage": {
+                        "type": "tokens",
+                        "input_tokens": 120,
+                        "input_token_details": {"text_tokens": 20, "audio_tokens": 100},
+                        "output_tokens": 30,
+                        "total_tokens": 150,
+                    },
+                }
+            )
+        ),
+        "transcription",
+        {"input": 20, "input_audio": 100, "output": 30},
+        {"input": 0.00005, "input_audio": 0.0006, "output": 0.0003},
+    ),
+    Row(
+        # $0.006 a minute
+        "transcription by length",
+        OPENAI,
+        "/audio/transcriptions",
+        lambda client: client.audio.transcriptions.create(model="whisper-1", file=WAV),
+        Answer(dump({"text": "Seven.", "usage": {"type": "duration", "seconds": 90}})),
+        "transcription",
+        {},
+        {"input_audio": 0.009},
+    ),
+    Row(
+        # $0.006 a minute
+        "translation, verbose",
+        OPENAI,
+        "/audio/translations",
+        lambda client: client.audio.translations.create(
+            model="whisper-1", file=WAV, response_format="verbose_json"
+        ),
+        Answer(dump({"text": "Seven.", "language": "english", "duration": "30.0", "segments": []})),
+        "translation",
+        {},
+        {"input_audio": 0.003},
+    ),
+    Row(
+        # $15 a million characters, of which there are 200
+        "speech",
+        OPENAI,
+        "/audio/speech",
+        lambda client: client.audio.speech.create(model="tts-1", voice="alloy", input="x" * 200),
+        Answer(b"\x00\x01", content_type="audio/mpeg"),
+        "speech",
+        {},
+        {"input": 0.003},
+    ),
+    Row(
+        "moderation",
+        OPENAI,
+        "/moderations",
+        lambda client: client.moderations.create(input="x"),
+        Answer(dump({"id": "modr-1", "model": "omni-moderation-latest", "results": []})),
+        "moderation",
+        {},
+        {},
+    ),
+    Row(
+        "token count of a message",
+        ANTHROPIC,
+        "/v1/messages/count_tokens",
+        lambda client: client.messages.count_tokens(model="claude-sonnet-5", messages=PROMPT),
+        Answer(dump({"input_tokens": 4096})),
+        "count_tokens",
+        {},
+        {},
+    ),
+    Row(
+        # gpt-5: 1.25 and 10
+        "compaction",
+        OPENAI,
+        "/responses/compact",
+        lambda client: client.responses.compact(model="gpt-5", input="x"),
+        Answer(
+            dump(
+                {
+                    "id": "cmp_1",
+                    "object": "response.compaction",
+                    "created_at": 1,
+                    "output": [],
+                    "usage": {
+                        "input_tokens": 800,
+                        "input_tokens_details": {"cached_tokens": 0},
+                        "output_tokens": 200,
+                        "output_tokens_details": {"reasoning_tokens": 0},
+                        "total_tokens": 1000,
+                    },
+                }
+            )
+        ),
+        "chat",
+        {"input": 800, "output": 200},
+        {"input": 0.001, "output": 0.002},
+    ),
+    Row(
+        # 0.15
+        "Gemini embeddings",
+        {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]},
+        ":batchEmbedContents",
+        lambda client: client.models.embed_content(model="gemini-embedding-001", contents="x"),
+        Answer(
+            dump(
+                {
+                    "embeddings": [{"values": [0.5]}],
+                    "usageMetadata": {
+                        "promptTokenCount": 2000,
+                        "promptTokenDetails": [{"modality": "TEXT", "tokenCount": 2000}],
+                    },
+                }
+            )
+        ),
+        "embeddings",
+        {"input": 2000},
+        {"input": 0.0003},
+    ),
+    Row(
+        # gemini-2.5-flash: 0.30, cached 0.03, out 2.50; 400 - 100 cached + 20 for the tools
+        "interactions",
+        {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]},
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-2.5-flash", input="x"),
+        Answer(dump(INTERACTION)),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001},
+    ),
+    Row(
+        "interactions stream",
+        {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]},
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-2.5-flash", input="x", stream=True),
+        Answer(
+            sse(
+                '{"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "new"}}',
+                '{"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Seven."}}',
+                dump({"event_type": "interaction.completed", "interaction": INTERACTION}).decode(),
+            ),
+            content_type=STREAM,
+        ),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001},
+        stream=True,
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # OpenAI's translations
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_an_operation_is_one_call_with_its_tokens_and_cost_by_type(
+    row: Row, kind: str, server: Server, metered: Metered
+) -> None:
+    server.says(row.path, row.answer)
+    client = llm_exporter.instrument(row.clients[kind](server.url))
+    if kind == "sync":
+        with client:
+            result = row.call(client)
+            _ = list(result) if row.stream else result
+    else:
+        asyncio.run(_run(row, client))
+    call = metered.call
+    assert (call.operation, call.tokens, call.cost) == (row.operation, row.tokens, row.cost)
+    assert (call.error, call.usage_reported, call.unpriced_tokens) == (None, True, 0)
+
+
+async def _run(row: Row, client: Any) -> None:
+    async with client.aio if isinstance(client, genai.Client) else client as opened:
+        result = await row.call(opened)
+        if row.stream:
+            async for _ in result:
+                pass
+
+
+def test_a_vertex_embedding_counts_each_prediction(server: Server, metered: Metered) -> None:
+    from google.oauth2.credentials import Credentials
+
+    predictions = [
+        {"embeddings": {"values": [0.5], "statistics": {"token_count": number}}} for number in (7, 5)
+    ]
+    server.says(":predict", Answer(dump({"predictions": predictions})))
+    client = genai.Client(
+        vertexai=True,
+        project="p",
+        location="us-central1",
+        credentials=Credentials(token="t"),  # type: ignore[no-untyped-call]
+        http_options=types.HttpOptions(base_url=server.url),
+    )
+    with llm_exporter.instrument(client):
+        client.models.embed_content(model="text-embedding-005", contents=["x", "y"])
+    assert (metered.call.operation, metered.call.tokens) == ("embeddings", {"input": 12})
+
+
+def test_a_streamed_transcription_has_the_usage_of_its_last_event(server: Server, metered: Metered) -> None:
+    usage = '{"type": "tokens", "input_tokens": 100, "output_tokens": 30, "total_tokens": 130}'
+    server.says(
+        "/audio/transcriptions",
+        Answer(
+            sse(
+                '{"type": "transcript.text.delta", "delta": "Seven."}',
+                '{"type": "transcript.text.done", "text": "Seven.", "usage": ' + usage + "}",
+            ),
+            content_type=STREAM,
+        ),
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        assert (
+            len(list(client.audio.transcriptions.create(model="gpt-4o-transcribe", file=WAV, stream=True)))
+            == 2
+        )
+    assert metered.call.tokens == {"input": 100, "output": 30}
+    assert metered.call.model == "gpt-4o-transcribe"
+
+
+def test_speech_that_reports_no_usage_is_counted_as_missing_it(server: Server, metered: Metered) -> None:
+    server.says("/audio/speech", Answer(b"\x00\x01", content_type="audio/mpeg"))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.audio.speech.create(model="gpt-4o-mini-tts", voice="alloy", input="x").read()
+    assert metered.call.usage_reported is False
+
+
+def test_a_background_response_is_one_call_of_who_asked_for_it(server: Server, metered: Metered) -> None:
+    usage = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    pending = {**payloads._response("queued", None, "o4-mini-2025-04-16"), "background": True}
+    done = {**payloads._response("completed", usage, "o4-mini-2025-04-16"), "background": True}
+    server.says("/responses", Answer(dump(pending)))
+    server.says("/resp_1", Answer(dump(pending)), Answer(dump(done)))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        with llm_exporter.labels(agent="planner"):
+            client.responses.create(model="o4-mini", input="x", background=True)
+        assert metered.calls == []
+        assert metered.total("llm_calls_in_flight") == 0
+        for status in ("queued", "completed", "completed"):
+            assert client.responses.retrieve("resp_1").status == status
+    call = metered.call
+    assert (call.agent, call.requested_model) == ("planner", "o4-mini")
+    assert (call.tokens, call.usage_reported) == ({"input": 500, "output": 260}, True)
+
+
+def test_a_cost_in_the_answer_is_the_calls_cost(server: Server, metered: Metered) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": 0.0105}
+    server.says("/chat/completions", payloads.chat(usage, model="openai/gpt-4o"))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.chat.completions.create(model="openai/gpt-4o", messages=[])
+    assert metered.call.total_cost == pytest.approx(0.0105)
+    assert metered.call.cost_source == "provider"
