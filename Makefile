@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FRAMEWORKS := .venv-frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types servers dashboards docs lock clean
+.PHONY: help demo test test-frameworks lint types servers dashboards docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -15,6 +16,9 @@ demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it 
 
 test: $(READY) lint types servers  ## Check and test everything
 	$(BIN)/python -m pytest $(ARGS)
+
+test-frameworks: $(FRAMEWORKS)/.ready  ## Test that calls made through frameworks are counted once
+	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks -o filterwarnings=default $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -35,13 +39,19 @@ docs: $(READY)  ## Write the generated parts of the README
 lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra all --group dev --custom-compile-command "make lock" --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra all --group dev --group frameworks --custom-compile-command "make lock" \
+		--output-file requirements-frameworks.lock
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock
+$(FRAMEWORKS)/.ready: requirements-frameworks.lock
+
+%/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(filter %.lock,$^)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 clean:  ## Remove the environment and what tools left behind
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(FRAMEWORKS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

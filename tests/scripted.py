@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -41,12 +40,17 @@ class Server:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self._answers: defaultdict[str, deque[Answer]] = defaultdict(deque)
+        self._streams: defaultdict[str, deque[Answer]] = defaultdict(deque)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scripted")
 
     def says(self, suffix: str, *answers: Answer) -> None:
         """Give these answers, in order, to requests for paths that end so; the last one again and again."""
         self._answers[suffix].extend(answers)
+
+    def says_streaming(self, suffix: str, *answers: Answer) -> None:
+        """As `says`, for requests that ask for a stream in their body or path."""
+        self._streams[suffix].extend(answers)
 
     def __enter__(self) -> Server:
         self._thread.start()
@@ -87,12 +91,14 @@ class Server:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.requests.append(Request(method, target, headers, body))
-        answer = self._answer_for(target.partition("?")[0])
+        asks_for_stream = b'"stream":true' in body.replace(b" ", b"") or ":stream" in target
+        answer = self._answer_for(target.partition("?")[0], asks_for_stream=asks_for_stream)
         await self._send(answer, writer)
         return not answer.cut
 
-    def _answer_for(self, path: str) -> Answer:
-        for suffix, answers in self._answers.items():
+    def _answer_for(self, path: str, *, asks_for_stream: bool) -> Answer:
+        said = [*self._streams.items(), *self._answers.items()] if asks_for_stream else self._answers.items()
+        for suffix, answers in said:
             if path.endswith(suffix):
                 return answers.popleft() if len(answers) > 1 else answers[0]
         return Answer(b'{"error": {"message": "not scripted"}}', status=421)
@@ -123,6 +129,3 @@ def sse(*events: str, kinds: bool = False) -> list[bytes]:
         kind = data.split('"type": "', 1)[1].partition('"')[0] if kinds else ""
         chunks.append((f"event: {kind}\n" if kinds else "").encode() + f"data: {data}\n\n".encode())
     return chunks
-
-
-Say = Callable[..., None]

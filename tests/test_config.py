@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import llm_exporter
-from conftest import Metered
 from llm_exporter.call import Call, TokenType
 from llm_exporter.config import ConfigError, load
 from llm_exporter.prices import PriceList
+from metered import Metered
 
 EVERYTHING = """\
 prices:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import llm_exporter
-from conftest import Metered
 from llm_exporter.demo.stack import Prometheus, prometheus_config
+from metered import Metered
 from operations import CHAT, GEMINI, MESSAGES, Operation
 from scripted import Server
 

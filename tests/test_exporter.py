@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import Metered
 from llm_exporter import Call, subscribe, unsubscribe
 from llm_exporter.exporter import Exporter
+from metered import Metered
 
 
 def a_call(model: str = "gpt-4o") -> Call:

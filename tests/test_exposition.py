@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import llm_exporter
-from conftest import Metered
+from metered import Metered
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from conftest import Metered
 from llm_exporter import Call, __version__
 from llm_exporter.metrics import METRICS
+from metered import Metered
 
 BASE = {"provider": "openai", "model": "gpt-4o", "agent": "planner", "phase": "plan"}
 

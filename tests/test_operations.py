@@ -18,8 +18,8 @@ from google.genai import types
 
 import llm_exporter
 import payloads
-from conftest import Metered
 from llm_exporter.call import TokenType
+from metered import Metered
 from operations import ANTHROPIC, GOOGLE, OPENAI, PROMPT
 from payloads import STREAM, dump
 from scripted import Answer, Server, sse

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import llm_exporter
-from conftest import Metered
 from llm_exporter.rate_limits import rate_limits
+from metered import Metered
 from operations import CHAT, MESSAGES, Format, Operation
 from scripted import Server
 

@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from conftest import Metered
 from llm_exporter import Call
 from llm_exporter.demo.provider import Provider
 from llm_exporter.demo.workload import work
 from llm_exporter.exporter import Exporter
+from metered import Metered
 
 
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")

@@ -11,8 +11,8 @@ import openai
 import pytest
 
 import llm_exporter
-from conftest import Metered
 from llm_exporter.exporter import Exporter
+from metered import Metered
 from operations import CHAT, GEMINI, MESSAGES, OPERATIONS, STREAMS, Operation
 from payloads import dump
 from scripted import Answer, Server

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 import llm_exporter
-from conftest import Metered
+from metered import Metered
 from operations import CHAT, GEMINI, MESSAGES, Format, Operation
 from scripted import Server
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import llm_exporter
-from conftest import Metered
 from llm_exporter import meter
 from llm_exporter.exporter import Exporter
 from llm_exporter.taps import boundary, google, send, stainless
+from metered import Metered
 from operations import OPERATIONS, Operation
 from scripted import Server
 

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 import llm_exporter
-from conftest import Metered
+from metered import Metered
 from operations import CHAT, MESSAGES, STREAMS, Operation
 from payloads import STREAM, chat_stream
 from scripted import Answer, Server

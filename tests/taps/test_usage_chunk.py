@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import llm_exporter
 import payloads
-from conftest import Metered
 from llm_exporter.taps.usage_chunk import UsageChunkFilter, ask
+from metered import Metered
 from operations import CHAT, Operation
 from scripted import Answer, Server, sse
 

@@ -1,0 +1,26 @@
+"""Everything is instrumented, as an application that uses a framework would have it."""
+
+from __future__ import annotations
+
+import pytest
+
+import llm_exporter
+from metered import Metered
+from operations import CHAT, GEMINI, MESSAGES, RESPONSES, Operation
+from scripted import Server
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_instrumented(metered: Metered) -> None:
+    llm_exporter.instrument()
+
+
+@pytest.fixture
+def provider(server: Server) -> str:
+    """The URL of a provider that answers in every format, plain and streamed."""
+    for wire in (CHAT, RESPONSES, MESSAGES, GEMINI):
+        # Where one path serves both, what was asked for decides.
+        plain, stream = (Operation(wire, "sync", stream=stream).answer() for stream in (False, True))
+        server.says(wire.paths[0], plain)
+        server.says_streaming(wire.paths[1], stream)
+    return server.url

@@ -1,0 +1,15 @@
+"""What a framework's call is to come to."""
+
+from __future__ import annotations
+
+from metered import Metered
+from operations import Format
+
+
+def assert_one_call(metered: Metered, wire: Format) -> None:
+    """Assert that what the framework did is one call, counted to the token and the cent."""
+    call = metered.call
+    assert (call.provider, call.model, call.agent) == (wire.provider, wire.model, "framework")
+    assert call.tokens == wire.tokens
+    assert call.cost == wire.cost
+    assert call.error is None

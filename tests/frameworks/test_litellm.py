@@ -1,0 +1,48 @@
+"""LiteLLM calls OpenAI through the official client: one call is counted for each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+from one_call import assert_one_call
+
+import llm_exporter
+from metered import Metered
+from operations import CHAT
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its own prices are not asked for
+
+import litellm  # reads the environment when it is imported
+
+litellm.telemetry = False
+
+
+def asked(url: str) -> dict[str, Any]:
+    return {
+        "model": "openai/gpt-4o",
+        "messages": [{"role": "user", "content": "How many?"}],
+        "api_base": f"{url}/v1",
+        "api_key": "k",
+    }
+
+
+def completion(url: str) -> None:
+    assert litellm.completion(**asked(url)).choices[0].message.content == "Seven."
+
+
+def acompletion(url: str) -> None:
+    asyncio.run(litellm.acompletion(**asked(url)))
+
+
+def stream(url: str) -> None:
+    assert list(litellm.completion(**asked(url), stream=True))
+
+
+@pytest.mark.parametrize("use", [completion, acompletion, stream])
+def test_a_completion_is_one_call(use: Any, provider: str, metered: Metered) -> None:
+    with llm_exporter.labels(agent="framework"):
+        use(provider)
+    assert_one_call(metered, CHAT)

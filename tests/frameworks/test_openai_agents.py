@@ -1,0 +1,41 @@
+"""The OpenAI Agents SDK calls the official client: one call is counted for each turn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, set_tracing_disabled
+from one_call import assert_one_call
+from openai import AsyncOpenAI
+
+import llm_exporter
+from metered import Metered
+from operations import CHAT, RESPONSES, Format
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize(
+    ("model", "name", "wire"),
+    [(OpenAIChatCompletionsModel, "gpt-4o", CHAT), (OpenAIResponsesModel, "o4-mini", RESPONSES)],
+    ids=["chat", "responses"],
+)
+def test_an_agents_turn_is_one_call(
+    model: Any, name: str, wire: Format, streamed: bool, provider: str, metered: Metered
+) -> None:
+    set_tracing_disabled(True)
+
+    async def run() -> None:
+        async with AsyncOpenAI(base_url=f"{provider}/v1", api_key="k") as client:
+            agent = Agent(name="counter", model=model(name, openai_client=client))
+            if streamed:
+                result = Runner.run_streamed(agent, "How many?")
+                async for _ in result.stream_events():
+                    pass
+            else:
+                assert (await Runner.run(agent, "How many?")).final_output == "Seven."
+
+    with llm_exporter.labels(agent="framework"):
+        asyncio.run(run())
+    assert_one_call(metered, wire)
