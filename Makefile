@@ -9,7 +9,7 @@ FRAMEWORKS := .venv-frameworks
 .PHONY: help demo test test-frameworks lint types servers dashboards docs lock clean
 
 help:  ## Show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it by itself
 	@$(BIN)/llm-exporter demo $(ARGS)
