@@ -393,3 +393,70 @@ def test_a_cost_in_the_answer_is_the_calls_cost(server: Server, metered: Metered
         client.chat.completions.create(model="openai/gpt-4o", messages=[])
     assert metered.call.total_cost == pytest.approx(0.0105)
     assert metered.call.cost_source == "provider"
+
+
+def _batch_line(number: int, body: dict[str, Any], status: int = 200) -> bytes:
+    answer = {"status_code": status, "request_id": "r", "body": body}
+    return dump({"id": f"batch_req_{number}", "custom_id": str(number), "response": answer, "error": None})
+
+
+def test_the_results_of_an_openai_batch_are_calls_at_batch_rates_and_once(
+    server: Server, metered: Metered
+) -> None:
+    """gpt-4o in a batch: $1.25 and $5 a million tokens; text-embedding-3-small is asked for as it is."""
+    chat = {
+        "object": "chat.completion",
+        "model": "gpt-4o-2024-08-06",
+        "usage": {"prompt_tokens": 2000, "completion_tokens": 100, "total_tokens": 2100},
+    }
+    failed = {"error": {"message": "no"}}
+    lines = [_batch_line(1, chat), _batch_line(2, failed, 400), _batch_line(3, chat)]
+    content = Answer(b"\n".join(lines), content_type="application/octet-stream")
+    server.says("/content", content)
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        for _ in range(2):
+            assert client.files.content("file-1").read() == content.body
+    assert [call.tokens for call in metered.calls] == [{"input": 2000, "output": 100}] * 2
+    assert [call.cost for call in metered.calls] == [{"input": 0.0025, "output": 0.0005}] * 2
+    assert {(call.operation, call.batch, call.model) for call in metered.calls} == {
+        ("chat", True, "gpt-4o-2024-08-06")
+    }
+    assert metered.samples("llm_calls_in_flight") == {}
+
+
+def test_another_file_is_no_batch(server: Server, metered: Metered) -> None:
+    server.says(
+        "/content", Answer(b'{"usage": {"prompt_tokens": 5}}\n', content_type="application/octet-stream")
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.files.content("file-1").read()
+    assert metered.calls == []
+
+
+def test_the_results_of_a_message_batch_are_calls_at_batch_rates_and_once(
+    server: Server, metered: Metered
+) -> None:
+    """Claude Haiku 4.5 in a batch: $0.50 and $2.50 a million tokens."""
+    usage = {"input_tokens": 1000, "output_tokens": 200}
+    message = {**payloads._message(usage, "claude-haiku-4-5"), "content": []}
+    lines = [
+        dump({"custom_id": "a", "result": {"type": "succeeded", "message": message}}),
+        dump({"custom_id": "b", "result": {"type": "expired"}}),
+    ]
+    server.says("/results", Answer(b"\n".join(lines), content_type="application/x-jsonl"))
+    batch = {
+        "id": "msgbatch_1",
+        "type": "message_batch",
+        "processing_status": "ended",
+        "results_url": server.url + "/v1/messages/batches/msgbatch_1/results",
+        "request_counts": {"processing": 0, "succeeded": 1, "errored": 0, "canceled": 0, "expired": 1},
+        "created_at": "2026-11-02T12:00:00Z",
+        "expires_at": "2026-11-03T12:00:00Z",
+    }
+    server.says("/msgbatch_1", Answer(dump(batch)))
+    with llm_exporter.instrument(ANTHROPIC["sync"](server.url)) as client:
+        for _ in range(2):
+            assert len(list(client.messages.batches.results("msgbatch_1"))) == 2
+    call = metered.call
+    assert (call.tokens, call.batch) == ({"input": 1000, "output": 200}, True)
+    assert call.cost == {"input": 0.0005, "output": 0.0005}

@@ -62,7 +62,8 @@ class Meter:
             labels=dict(current_labels()),
         )
         self._began = self._last_byte = perf_counter()
-        self._exporter.started(self._call)
+        if not reader.retrieves:
+            self._exporter.started(self._call)
 
     def failed(self, kind: ErrorKind) -> None:
         """Note that an attempt failed; if another one follows, it was retried."""
@@ -215,7 +216,7 @@ class Meter:
             provider=call.provider,
             model=call.model,
             requested_model=call.requested_model,
-            operation=call.operation,
+            operation=reading.operation or call.operation,
             labels=call.labels,
             started=call.started,
             service_tier=call.service_tier,

@@ -162,7 +162,8 @@ class Metrics(Collector):
     def ended(self, outcome: Outcome) -> None:
         """Count a call that had `started` as no longer under way, and show the rate limits of its answer."""
         call = outcome.call
-        self._gauge(IN_FLIGHT, _asked(call)).dec()
+        if not outcome.retrieved:
+            self._gauge(IN_FLIGHT, _asked(call)).dec()
         for limit in rate_limits(outcome.headers.items()):
             spec = RATE_LIMIT if limit.kind == "limit" else RATE_LIMIT_REMAINING
             self._gauge(spec, (call.provider, call.model, limit.resource)).set(limit.value)

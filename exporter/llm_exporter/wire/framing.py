@@ -65,6 +65,32 @@ class Body(Framing):
             self._reader.body(data)
 
 
+class JsonLines(Framing):
+    """A JSON value on each line."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self._held = Held()
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the lines that this piece completes."""
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            self._held.add(line)
+            self._read(self._held.take())
+        if rest:
+            self._held.add(rest)
+
+    def end(self) -> None:
+        """Read a last line that was not ended."""
+        self._read(self._held.take())
+
+    def _read(self, line: bytes) -> None:
+        if line.strip():
+            with suppress(msgspec.DecodeError):  # one line that is no JSON says nothing of the others
+                self._reader.event(line)
+
+
 class ServerSentEvents(Framing):
     """`text/event-stream`, by https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
@@ -231,12 +257,14 @@ def framing_for(content_type: str, first: bytes, reader: Reader) -> Framing:
         first: the first bytes of the body.
         reader: who is to read what the framing finds.
     """
+    begins_with = first.lstrip()[:1]
+    if reader.lines:
+        return JsonLines(reader) if begins_with == b"{" else Nothing(reader)
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/vnd.amazon.eventstream":
         return EventStream(reader)
     if kind and not kind.startswith("text/") and not kind.endswith("json"):
         return Nothing(reader)
-    begins_with = first.lstrip()[:1]
     if begins_with in _JSON_BEGINS or (not begins_with and kind != "text/event-stream"):
         return Body(reader)
     return ServerSentEvents(reader)

@@ -51,6 +51,8 @@ class Reading:
     speed: str | None = None
     response_id: str = ""
     """The provider's id of the answer, where another request may bring the same answer again."""
+    operation: str = ""
+    """What was asked for, where it is not the same as in the request."""
     pending: bool = False
     """The provider is still at work: another request will bring the answer."""
     error: str | None = None
@@ -72,6 +74,9 @@ class Reader(ABC):
 
     free: ClassVar[bool] = False
     """Whether such a call uses nothing that is billed, so that no usage is missed."""
+
+    lines: ClassVar[bool] = False
+    """Whether the answer is JSON lines, each of which is an event."""
 
     retrieves: ClassVar[bool] = False
     """Whether the request only fetches what others have asked for, and so is no call itself."""
