@@ -111,7 +111,7 @@ def test_an_event_hook_of_the_users_http_client_still_runs(server: Server, meter
     assert len(metered.calls) == 1
 
 
-@pytest.mark.parametrize("client", [object(), "openai", 7, openai], ids=repr)
+@pytest.mark.parametrize("client", [object(), "openai", 7, openai], ids=["object", "str", "int", "module"])
 def test_what_is_no_client_is_refused_by_name(client: object) -> None:
     with pytest.raises(TypeError, match=f"not a client of openai, .*: {type(client).__name__}"):
         llm_exporter.instrument(client)

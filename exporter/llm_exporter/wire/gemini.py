@@ -138,11 +138,11 @@ def _tokens_of(usage: Json) -> dict[TokenType, int]:
     if usage.get("candidatesTokenCount") is None:
         generated = max(count(usage.get("totalTokenCount")) - prompt - tool_use - thoughts, 0)
 
-    prompt_by = _by_modality(usage.get("promptTokensDetails") or usage.get("promptTokenDetails"))
-    cached_by = _by_modality(usage.get("cacheTokensDetails"))
+    prompt_by = by_modality(usage.get("promptTokensDetails") or usage.get("promptTokenDetails"))
+    cached_by = by_modality(usage.get("cacheTokensDetails"))
     cached = split(read, **cached_by)
     into = split(prompt - read, **{kind: max(prompt_by[kind] - cached_by[kind], 0) for kind in prompt_by})
-    out = split(generated, **_by_modality(usage.get("candidatesTokensDetails")))
+    out = split(generated, **by_modality(usage.get("candidatesTokensDetails")))
     return without_zeros(
         {
             "input": into["rest"] + tool_use,
@@ -162,11 +162,16 @@ def _tokens_of(usage: Json) -> dict[TokenType, int]:
     )
 
 
-def _by_modality(details: object) -> Counter[str]:
-    """Return the counts of a `ModalityTokenCount` list that are priced apart from text and documents."""
+def by_modality(details: object, tokens: str = "tokenCount") -> Counter[str]:
+    """Return the counts of a list by modality that are priced apart from text and documents.
+
+    Args:
+        details: what stands in the body.
+        tokens: the name of the count in each entry.
+    """
     counts = Counter({"audio": 0, "image": 0, "video": 0})
-    for detail in sequence(details):
-        modality = text(mapping(detail).get("modality")).lower()
+    for detail in map(mapping, sequence(details)):
+        modality = text(detail.get("modality")).lower()
         if modality in counts:
-            counts[modality] += count(mapping(detail).get("tokenCount"))
+            counts[modality] += count(detail.get(tokens))
     return counts

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from ..call import TokenType
-from .reading import Json, Reader, count, decoder, error_code, mapping, sequence, split, text, without_zeros
+from .gemini import by_modality
+from .reading import Json, Reader, count, decoder, error_code, mapping, split, text, without_zeros
 
 
 class _Interaction(msgspec.Struct):
@@ -62,9 +62,10 @@ def _tokens_of(usage: Json) -> dict[TokenType, int]:
     """Return the disjoint tokens of a `usage` object, which counts as Gemini's `usageMetadata` does."""
     prompt = count(usage.get("total_input_tokens"))
     read = min(count(usage.get("total_cached_tokens")), prompt)
-    into = split(prompt - read, **_by_modality(usage.get("input_tokens_by_modality")))
+    into = split(prompt - read, **by_modality(usage.get("input_tokens_by_modality"), "tokens"))
     out = split(
-        count(usage.get("total_output_tokens")), **_by_modality(usage.get("output_tokens_by_modality"))
+        count(usage.get("total_output_tokens")),
+        **by_modality(usage.get("output_tokens_by_modality"), "tokens"),
     )
     return without_zeros(
         {
@@ -80,12 +81,3 @@ def _tokens_of(usage: Json) -> dict[TokenType, int]:
             "output_video": out["video"],
         }
     )
-
-
-def _by_modality(details: object) -> Counter[str]:
-    counts = Counter({"audio": 0, "image": 0, "video": 0})
-    for detail in sequence(details):
-        modality = text(mapping(detail).get("modality")).lower()
-        if modality in counts:
-            counts[modality] += count(mapping(detail).get("tokens"))
-    return counts
