@@ -31,10 +31,10 @@ def test_durations(text: str, seconds: float) -> None:
     assert Duration().convert(text, None, None) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "soon", "-5s", "20 s", "5d", "30m1h", "1e3", "nan"])
+@pytest.mark.parametrize("text", ["", "0", "0s", "soon", "-5s", "20 s", "5y", "30m1h", "1e3", "nan"])
 def test_what_is_no_duration_is_refused_with_examples_of_some(text: str) -> None:
     with pytest.raises(
-        click.BadParameter, match="is not a duration: write 20s, 2m, 1h30m, or 45 for seconds"
+        click.BadParameter, match="is not a duration: write 20s, 2m, 1h30m, 30d, or 45 for seconds"
     ):
         Duration().convert(text, None, None)
 
@@ -63,5 +63,5 @@ main(["demo"])
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
 
     assert done.returncode == 1
-    message = "Error: uvicorn is not installed, which the demo needs: pip install 'llm-exporter[all]'\n"
+    message = "Error: uvicorn is not installed: pip install 'llm-exporter[all]'\n"
     assert done.stderr == message

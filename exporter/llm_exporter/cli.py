@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
-_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+from .config import Config, ConfigError, load
+from .durations import seconds
+
 _EXTRAS: Final = frozenset({"openai", "anthropic", "google", "starlette", "uvicorn"})
 """What only the extras bring, by top-level module."""
 
@@ -21,12 +23,10 @@ class Duration(click.ParamType[float]):
         """Return seconds; a text that is no duration, or one of no time at all, is an error of usage."""
         if isinstance(value, int | float):
             return float(value)
-        match = _DURATION.fullmatch(value.strip())
-        hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
-        total = hours * 3600 + minutes * 60 + seconds
-        if not total:
-            self.fail(f"{value!r} is not a duration: write 20s, 2m, 1h30m, or 45 for seconds", param, ctx)
-        return total
+        try:
+            return seconds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -61,12 +61,47 @@ def demo(*, duration: float | None, host: str, port: int, no_stack: bool, speed:
     try:
         from .demo.run import run  # noqa: PLC0415  # the SDKs take a second to import, and may not be there
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRAS:
-            raise
-        raise click.ClickException(
-            f"{error.name} is not installed, which the demo needs: pip install 'llm-exporter[all]'"
-        ) from None
+        raise _missing(error, "llm-exporter[all]") from None
     run(duration=duration, host=host, port=port, stack=not no_stack, speed=speed)
+
+
+@main.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="llm-exporter.yml"
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=9847, help="Port to listen on; 0 is any free one."
+)
+@click.option("--store", help="Where the ledger is, instead of the configuration's `store`.")
+def serve(*, config: Path | None, host: str, port: int, store: str | None) -> None:
+    """Take in the calls of many processes, keep them, and serve /metrics, the REST API and a live page."""
+    try:
+        from .service.ledger import LedgerError  # noqa: PLC0415
+        from .service.run import serve as run  # noqa: PLC0415  # needs the extra [server]
+    except ImportError as error:
+        raise _missing(error, "llm-exporter[server]") from None
+    try:
+        loaded = load(config) if config else Config()
+        run(loaded.model_copy(update={"store": store}) if store else loaded, host, port)
+    except ConfigError as error:
+        raise Usage(str(error)) from None
+    except LedgerError as error:
+        raise Usage(str(error)) from None
+    except OSError as error:
+        raise Usage(f"cannot listen on port {port} of {host}: {error.strerror or error}") from None
+
+
+def _missing(error: ImportError, extra: str) -> click.ClickException:
+    if (error.name or "").partition(".")[0] not in _EXTRAS:
+        raise error
+    return click.ClickException(f"{error.name} is not installed: pip install '{extra}'")
+
+
+class Usage(click.ClickException):
+    """A mistake in what was asked for, told without a traceback."""
+
+    exit_code = 2
 
 
 if __name__ == "__main__":

@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from .call import TokenType
+from .call import UNATTRIBUTED, TokenType
+from .durations import seconds
 
+_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_OUR_LABELS: Final = frozenset(
+    {
+        "provider",
+        "model",
+        "agent",
+        "phase",
+        "token_type",
+        "operation",
+        "error",
+        "resource",
+        "le",
+        "job",
+        "instance",
+    }
+)
+_IDS: Final = frozenset({"session", "thread", "user"})
+
+
+def _label_name(name: str) -> str:
+    if not _LABEL.fullmatch(name) or name.startswith("__"):
+        raise ValueError(f"{name!r} is no Prometheus label name: letters, digits and _, not a digit first")
+    if name in _OUR_LABELS:
+        raise ValueError(f"{name!r} is a label that is there anyway")
+    if name in _IDS:
+        raise ValueError(f"{name!r} would make a series for every value: it is in the ledger, not on metrics")
+    return name
+
+
+def _seconds(value: object) -> object:
+    return seconds(value) if isinstance(value, str) else value
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is there twice")
+    return names
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+LabelName = Annotated[str, AfterValidator(_label_name)]
 Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -44,10 +88,32 @@ class Prices(_Section):
     """USD per million tokens of models with no known price; without it they cost nothing."""
 
 
+class SeriesLabels(_Section):
+    """The labels of series that are there at 0 before their first call."""
+
+    provider: str
+    model: str
+    agent: str = UNATTRIBUTED
+    phase: str = UNATTRIBUTED
+    operation: str = "chat"
+    labels: dict[LabelName, str] = {}
+    """Values of declared labels."""
+
+
 class Config(_Section):
     """All of it."""
 
     prices: Prices = Prices()
+    labels: Annotated[tuple[LabelName, ...], AfterValidator(_unique)] = ()
+    """Further labels that are on every metric of a call, beside `agent` and `phase`."""
+    scrape_interval: Seconds = 15.0
+    """Of the Prometheus that scrapes the least often, as in its configuration."""
+    series: tuple[SeriesLabels, ...] = ()
+    """Series that are there at 0 from the start."""
+    store: str = ""
+    """Where the service keeps its ledger: `redis://…`, or the path of an SQLite file."""
+    retention: Seconds = 400 * 86400.0
+    """How long the service's ledger keeps calls."""
 
 
 def load(path: str | PathLike[str]) -> Config:

@@ -15,10 +15,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from .call import Call
-from .config import Config
+from .config import Config, ConfigError
+from .endings import close_at_exit
 from .metrics import Metrics
 from .prices import PriceList
 from .retrieval import Outcome, Retrievals
+from .shipping import Service, Shipper
 
 log = logging.getLogger("llm_exporter")
 
@@ -43,14 +45,19 @@ class Exporter:
         self._retrievals = Retrievals()
         self.registry = CollectorRegistry()
         """What `/metrics` shows. Not the default registry: other packages use `llm_*` names there."""
-        self.registry.register(_Flushed(self))
+        self.registry.register(_Flushed(self, Metrics.collect))
+        self.scraped = CollectorRegistry()
+        """What `/metrics` shows to a Prometheus: new series at 0 first."""
+        self.scraped.register(_Flushed(self, Metrics.scraped))
         self._subscribers: tuple[Subscriber, ...] = ()
+        self._service = ""
         self._begin()
         _exporters.add(self)
 
     def _begin(self) -> None:
         self._queue: SimpleQueue[_Action | None] = SimpleQueue()
         self._worker: threading.Thread | None = None
+        self._shipper: Shipper | None = None
         self._starting = threading.Lock()
 
     def started(self, call: Call) -> None:
@@ -76,8 +83,29 @@ class Exporter:
         self._put(lambda: self._note(where, error))
 
     def configure(self, config: Config) -> None:
-        """Price calls by a configuration from now on."""
+        """Follow a configuration from now on.
+
+        Raises:
+            llm_exporter.ConfigError: for other labels than those of the series that are there already.
+        """
+        if config.labels != self.metrics.declared:
+            if self.metrics.used:
+                raise ConfigError("labels: calls are counted already: labels are set before the first call")
+            self.metrics = Metrics(config)
+        else:
+            self.metrics.configure(config)
         self.prices = PriceList(config.prices)
+
+    def ship_to(self, url: str) -> None:
+        """Send every call to the service at a URL as well, from now on and in processes forked from here.
+
+        Raises:
+            llm_exporter.ConfigError: for what is no URL of a service.
+        """
+        Service(url)
+        if not self._service:
+            close_at_exit(self)
+        self._service = url
 
     def subscribe(self, callback: Subscriber) -> None:
         """Call back with every finished call, on the worker thread, one call at a time."""
@@ -103,11 +131,14 @@ class Exporter:
         return done.wait(timeout)
 
     def close(self) -> None:
-        """Let the worker finish what is recorded, and end it. A later call starts another."""
+        """Let the worker finish what is recorded, ship it, and end. A later call starts anew."""
         if self._worker is not None:
             self._queue.put(None)
-            self._worker.join()
+            self._worker.join(_FLUSH_SECONDS)
             self._worker = None
+        if self._shipper is not None:
+            self._shipper.close(_FLUSH_SECONDS)
+            self._shipper = None
 
     def _put(self, action: _Action) -> None:
         self._queue.put(action)
@@ -132,8 +163,15 @@ class Exporter:
     def _record(self, call: Call) -> None:
         self._guarded("prices", self.prices.price, call)
         self._guarded("metrics", self.metrics.record, call)
+        if self._service:
+            self._guarded("shipping", self._ship, call)
         for subscriber in self._subscribers:
             self._guarded("subscriber", subscriber, call)
+
+    def _ship(self, call: Call) -> None:
+        if self._shipper is None:
+            self._shipper = Shipper(self._service, self.metrics)
+        self._shipper.take(call)
 
     def _guarded(self, where: str, sink: Callable[[T], object], taken: T) -> None:
         try:
@@ -149,12 +187,13 @@ class Exporter:
 class _Flushed(Collector):
     """The exporter's metrics, with every call in them that ended before they were asked for."""
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, collect: Callable[[Metrics], Iterator[Metric]]) -> None:
         self._exporter = exporter
+        self._collect = collect
 
     def collect(self) -> Iterator[Metric]:
         self._exporter.flush()
-        return self._exporter.metrics.collect()
+        return self._collect(self._exporter.metrics)
 
     def describe(self) -> Iterator[Metric]:
         return self._exporter.metrics.describe()

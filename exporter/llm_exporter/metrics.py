@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, Literal, cast
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
-from .call import Call
+from .call import UNATTRIBUTED, Call
+from .config import Config, SeriesLabels
 from .prices import PROMPT_TYPES
 from .rate_limits import rate_limits
 from .retrieval import Outcome
+from .zero_first import Series, ZeroFirst
 
 MetricType = Literal["counter", "gauge", "histogram"]
 
@@ -101,6 +107,27 @@ RATE_LIMIT: Final = Spec(
 ERRORS: Final = Spec(
     "llm_exporter_errors_total", "counter", "Errors inside the exporter, kept from the caller.", ("where",)
 )
+RECEIVED: Final = Spec(
+    "llm_exporter_received_calls_total", "counter", "Calls that the service has taken into its ledger."
+)
+DUPLICATES: Final = Spec(
+    "llm_exporter_duplicate_calls_total", "counter", "Calls that came again, and were not counted again."
+)
+SHIPPED: Final = Spec(
+    "llm_exporter_shipped_calls_total", "counter", "Calls that the service has acknowledged to this process."
+)
+DROPPED: Final = Spec(
+    "llm_exporter_dropped_calls_total",
+    "counter",
+    "Calls that could not be kept until they were shipped.",
+    ("reason",),
+)
+SHIPPING_LAG: Final = Spec(
+    "llm_exporter_shipping_lag_seconds",
+    "histogram",
+    "Seconds from the end of a call to its place in the service's ledger.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600, 86400),
+)
 BUILD_INFO: Final = Spec(
     "llm_exporter_build_info",
     "gauge",
@@ -123,58 +150,173 @@ METRICS: Final[tuple[Spec, ...]] = (
     RATE_LIMIT_REMAINING,
     RATE_LIMIT,
     ERRORS,
+    RECEIVED,
+    DUPLICATES,
+    SHIPPED,
+    DROPPED,
+    SHIPPING_LAG,
     BUILD_INFO,
 )
 """Every metric that is exported."""
 
+_DECLARED_TYPES: Final = ("input", "cache_read", "cache_write", "output", "reasoning")
+"""The token types that a series named in the configuration is there for from the start."""
+
+
+class Counted(msgspec.Struct, array_like=True):
+    """One sample of a counter or histogram, as it is kept over a restart."""
+
+    family: str
+    """The name of its `Spec`."""
+    sample: str
+    labels: dict[str, str]
+    """By name: those of the call may be others after the restart."""
+    value: float
+
 
 class Metrics(Collector):
-    """Counts calls. Not for several threads at once: the exporter's one worker feeds it."""
+    """Counts calls. No two threads may feed it the same metric: calls come from one worker.
 
-    def __init__(self) -> None:
+    Args:
+        config: its declared labels are on every metric of a call, its series are there at 0 from the start.
+        zero_first: knows which series a Prometheus is to see at 0.
+    """
+
+    def __init__(self, config: Config | None = None, zero_first: ZeroFirst | None = None) -> None:
+        config = config or Config()
+        self.zero_first = zero_first or ZeroFirst(config.scrape_interval)
+        self.declared = config.labels
+        """The labels of the configuration, which cannot change once there are series."""
+        self.used = False
+        """Whether a call has been counted."""
         self._registry = CollectorRegistry()
-        self._children: dict[tuple[str, ...], MetricWrapperBase] = {}
-        self._families: dict[str, MetricWrapperBase] = {spec.name: self._family(spec) for spec in METRICS}
+        self._children: dict[Series, MetricWrapperBase] = {}
+        self._specs = {spec.name: spec for spec in METRICS}
+        self._families = {spec.name: self._family(spec) for spec in METRICS}
+        self._restored: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        """What samples came to before this process, by sample name and label values."""
         self._gauge(BUILD_INFO, (version("llm-exporter"), platform.python_version())).set(1)
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Follow a configuration that has the same labels."""
+        self.zero_first.scrape_interval = config.scrape_interval
+        for labels in config.series:
+            self._declare(labels)
 
     def _family(self, spec: Spec) -> MetricWrapperBase:
+        labels = self._label_names(spec)
         if spec.type == "histogram":
-            return Histogram(spec.name, spec.help, spec.labels, buckets=spec.buckets, registry=self._registry)
+            return Histogram(spec.name, spec.help, labels, buckets=spec.buckets, registry=self._registry)
         kind = Counter if spec.type == "counter" else Gauge
-        return kind(spec.name, spec.help, spec.labels, registry=self._registry)
+        return kind(spec.name, spec.help, labels, registry=self._registry)
+
+    def _label_names(self, spec: Spec) -> tuple[str, ...]:
+        base = len(BASE_LABELS)
+        if spec.labels[:base] != BASE_LABELS:
+            return spec.labels
+        return (*BASE_LABELS, *self.declared, *spec.labels[base:])
+
+    def _declare(self, labels: SeriesLabels) -> None:
+        base = (
+            labels.provider,
+            labels.model,
+            labels.agent,
+            labels.phase,
+            *(labels.labels.get(name, UNATTRIBUTED) for name in self.declared),
+        )
+        self._counter(CALLS, (*base, labels.operation))
+        for token_type in _DECLARED_TYPES:
+            self._counter(TOKENS, (*base, token_type))
+            self._counter(COST, (*base, token_type))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families, without the `_created` series, which would double their number."""
-        for family in self._registry.collect():
-            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-            yield family
+        """Yield the families as they stand, for whoever looks once."""
+        return self._collect(frozenset())
+
+    def scraped(self) -> Iterator[Metric]:
+        """Yield the families for a Prometheus: a series that it has not seen yet is shown at 0 first."""
+        return self._collect(self.zero_first.scraped())
+
+    def _collect(self, held: frozenset[Series]) -> Iterator[Metric]:
+        for name, family in self._families.items():
+            for metric in family.collect():
+                metric.samples = [
+                    self._shown(name, sample, held)
+                    for sample in metric.samples
+                    # The `_created` series would double their number.
+                    if not sample.name.endswith("_created")
+                ]
+                yield metric
+
+    def _shown(self, family: str, sample: Sample, held: frozenset[Series]) -> Sample:
+        if not (held or self._restored):
+            return sample
+        values = tuple(sample.labels.values())
+        if held and (family, *(value for name, value in sample.labels.items() if name != "le")) in held:
+            return sample._replace(value=0.0)
+        before = self._restored.get((sample.name, *values))
+        return sample._replace(value=sample.value + before) if before else sample
 
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples, as a registry asks for them."""
-        for family in self._registry.collect():
-            family.samples = []
-            yield family
+        for family in self._families.values():
+            for metric in family.collect():
+                metric.samples = []
+                yield metric
+
+    def snapshot(self) -> list[Counted]:
+        """Return what is counted so far, to be kept over a restart."""
+        return [
+            Counted(spec.name, sample.name, sample.labels, sample.value)
+            for spec, metric in zip(METRICS, self.collect(), strict=True)
+            if spec.type != "gauge"
+            for sample in metric.samples
+        ]
+
+    def restore(self, counted: Sequence[Counted]) -> None:
+        """Go on counting from a snapshot, also from one of a release or a configuration with other labels."""
+        for one in counted:
+            spec = self._specs.get(one.family)
+            if spec is None:
+                continue
+            values = [one.labels.get(name) or UNATTRIBUTED for name in self._label_names(spec)]
+            self._child(spec, tuple(values))
+            bound = [one.labels["le"]] if "le" in one.labels else []
+            self._restored[one.sample, *values, *bound] += one.value
 
     def started(self, call: Call) -> None:
         """Count a call as under way, under the model that was asked for."""
-        self._gauge(IN_FLIGHT, _asked(call)).inc()
+        self.used = True
+        self._gauge(IN_FLIGHT, self._base(call, call.requested_model)).inc()
 
     def ended(self, outcome: Outcome) -> None:
         """Count a call that had `started` as no longer under way, and show the rate limits of its answer."""
         call = outcome.call
         if not outcome.retrieved:
-            self._gauge(IN_FLIGHT, _asked(call)).dec()
+            self._gauge(IN_FLIGHT, self._base(call, call.requested_model)).dec()
         for limit in rate_limits(outcome.headers.items()):
             spec = RATE_LIMIT if limit.kind == "limit" else RATE_LIMIT_REMAINING
             self._gauge(spec, (call.provider, call.model, limit.resource)).set(limit.value)
 
     def error(self, where: str) -> None:
         """Count an error inside the exporter."""
-        self._counter(ERRORS, (where,)).inc()
+        self.count(ERRORS, 1, where)
+
+    def count(self, spec: Spec, number: float, *labels: str) -> None:
+        """Add to a counter of the exporter itself."""
+        self._counter(spec, labels).inc(number)
+
+    def received(self, call: Call) -> None:
+        """Count a call that has come into the service's ledger, beside `record`."""
+        self.count(RECEIVED, 1)
+        lag = max(time.time() - call.started - call.duration, 0.0)
+        self._histogram(SHIPPING_LAG, ()).observe(lag)
 
     def record(self, call: Call) -> None:
         """Count a finished call."""
-        base = (call.provider, call.model, call.agent, call.phase)
+        self.used = True
+        base = self._base(call, call.model)
         by_operation = (*base, call.operation)
         self._counter(CALLS, by_operation).inc()
         self._histogram(LATENCY, by_operation).observe(call.duration)
@@ -200,6 +342,10 @@ class Metrics(Collector):
             rate = (generated - 1) / (call.duration - first_token)
             self._histogram(OUTPUT_RATE, by_operation).observe(rate)
 
+    def _base(self, call: Call, model: str) -> tuple[str, ...]:
+        declared = (call.labels.get(name) or UNATTRIBUTED for name in self.declared)
+        return (call.provider, model, call.agent, call.phase, *declared)
+
     # `labels()` validates and takes a lock each time: a series is looked up once and kept.
 
     def _counter(self, spec: Spec, labels: tuple[str, ...]) -> Counter:
@@ -217,9 +363,8 @@ class Metrics(Collector):
         if child is None:
             # What is no text (half a surrogate pair, from a file name) would break every scrape.
             values = [value.encode("utf-8", "replace").decode() for value in labels]
-            child = self._children[key] = self._families[spec.name].labels(*values)
+            family = self._families[spec.name]
+            child = self._children[key] = family.labels(*values) if values else family
+            if spec.type != "gauge":
+                self.zero_first.born((spec.name, *values))
         return child
-
-
-def _asked(call: Call) -> tuple[str, ...]:
-    return (call.provider, call.requested_model, call.agent, call.phase)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar, overload
 
+from .. import exporter as exporters
 from .google import GoogleTap
 from .stainless import StainlessTap
 from .switch import Switch
@@ -40,7 +42,8 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> C
     """Meter a client, or every client of the installed SDKs in this process, made before or after.
 
     Copies of a client (`with_options` …) are metered with it. A second time changes nothing, and a client
-    that is metered by itself and with all others is metered once.
+    that is metered by itself and with all others is metered once. With `LLM_EXPORTER_URL` set, the calls are
+    also sent to the exporter service there.
 
     Args:
         client: an `OpenAI`, `Anthropic` or `genai.Client`, of any variant, sync or async; None for all.
@@ -52,7 +55,10 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> C
 
     Raises:
         TypeError: for an object that is no client of theirs.
+        llm_exporter.ConfigError: when `LLM_EXPORTER_URL` is no URL of a service.
     """
+    if url := os.environ.get("LLM_EXPORTER_URL"):
+        exporters.default.ship_to(url)
     if client is None:
         for tap, module in _TAPS.values():
             tap.switch.everything = True

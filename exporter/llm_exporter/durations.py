@@ -1,0 +1,26 @@
+"""Lengths of time as Prometheus writes them: `20s`, `5m`, `1h30m`, `30d`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_DURATION: Final = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_SECONDS: Final = (7 * 86400, 86400, 3600, 60, 1)
+
+
+def seconds(text: str) -> float:
+    """Return the length of a duration in seconds; a bare number is one of seconds.
+
+    Raises:
+        ValueError: for a text that is no duration, or one of no time at all.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    total = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True))
+        if match
+        else 0
+    )
+    if not total:
+        raise ValueError(f"{text!r} is not a duration: write 20s, 2m, 1h30m, 30d, or 45 for seconds")
+    return total

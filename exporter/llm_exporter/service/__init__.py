@@ -1,0 +1,1 @@
+"""`llm-exporter serve`: many processes and short jobs in, one durable, truthful `/metrics` out."""

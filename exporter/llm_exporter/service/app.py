@@ -1,0 +1,227 @@
+"""The service over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ..config import Config
+from ..exposition import AsgiMetrics
+from ..spool import Spool
+from . import reports
+from .intake import Intake
+from .ledger import Ledger, LedgerError, Logged, Period
+from .live import Live
+from .requests import MAX_BODY, QUERY, Parameters, Problem, calls_in
+
+_PAGE: Final = files(__package__) / "page"
+_DEFAULT_CALLS: Final = 500
+_MOST_CALLS: Final = 10_000
+_LAST_POSITION: Final = 2**62
+_SWEEP_SECONDS: Final = 5.0
+_SWEPT_AT_ONCE: Final = 1000
+
+
+def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Starlette:
+    """Return the service as an ASGI application; its lifespan closes the intake and the ledger.
+
+    Args:
+        config: of prices, labels and series.
+        ledger: where calls are kept.
+        spools: where calls to this service wait on this machine, of processes that have ended.
+
+    Raises:
+        LedgerError: when the ledger cannot be read.
+    """
+    intake = Intake(config, ledger)
+    service = _Service(intake, ledger)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service.live = Live()
+        intake.listen(service.live.calls)
+        sweeping = asyncio.create_task(_sweep(intake, spools))
+        yield
+        sweeping.cancel()
+        service.live.close()
+        await asyncio.to_thread(intake.close)
+        ledger.close()
+
+    metrics = AsgiMetrics(_registry(intake.metrics.collect), _registry(intake.metrics.scraped), lambda: None)
+    return Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route("/", _file("index.html")),
+            Route("/-/healthy", service.healthy),
+            Route("/-/ready", service.ready),
+            Route("/api/v1/calls", service.post_calls, methods=["POST"]),
+            Route("/api/v1/calls", service.get_calls),
+            Route("/api/v1/cost", service.cost),
+            Route("/api/v1/usage", service.usage),
+            Route("/api/v1/events", service.events),
+            Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
+            Route("/api/v1/openapi.json", _file("openapi.json")),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={
+            Problem: cast("Any", _problem),
+            HTTPException: cast("Any", _http_problem),
+            LedgerError: cast("Any", _unavailable),
+        },
+    )
+
+
+async def _sweep(intake: Intake, spools: Sequence[Path]) -> None:
+    """Take in what processes of this machine have left behind; what fails is tried again."""
+    while True:
+        for directory in spools:
+            with suppress(LedgerError, OSError):
+                await asyncio.to_thread(_take_in, intake, Spool(directory))
+        await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _take_in(intake: Intake, spool: Spool) -> None:
+    for calls in spool.waiting(_SWEPT_AT_ONCE):
+        intake.take(calls).result()
+
+
+class _Collected(Collector):
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        return self._collect()
+
+
+def _registry(collect: Callable[[], Iterator[Metric]]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_Collected(collect))
+    return registry
+
+
+class _Service:
+    """The handlers of requests."""
+
+    live: Live
+
+    def __init__(self, intake: Intake, ledger: Ledger) -> None:
+        self._intake = intake
+        self._ledger = ledger
+
+    async def healthy(self, request: Request) -> Response:
+        """Say that the process runs."""
+        return Response("healthy\n", media_type="text/plain")
+
+    async def ready(self, request: Request) -> Response:
+        """Say that the ledger answers."""
+        await asyncio.to_thread(self._ledger.session, None)
+        return Response("ready\n", media_type="text/plain")
+
+    async def post_calls(self, request: Request) -> Response:
+        """Take calls in; they are acknowledged when they are safe in the ledger."""
+        calls = calls_in(await _body(request), request.headers.get("content-encoding", ""))
+        receipt = await asyncio.wrap_future(self._intake.take(calls))
+        return _json(receipt._asdict())
+
+    async def get_calls(self, request: Request) -> Response:
+        """Return calls, the newest first, a page of them as JSON or all of them as CSV."""
+        asked = Parameters(request.query_params, *QUERY, "limit", "before", "format")
+        kind = asked.one_of("format", "json", "csv")
+        limit = asked.integer("limit", _DEFAULT_CALLS, _MOST_CALLS) or _DEFAULT_CALLS
+        before = asked.integer("before", None, _LAST_POSITION)
+        calls = await asyncio.to_thread(self._ledger.calls, asked.query(), limit=limit, before=before)
+        if kind == "csv":
+            return Response(
+                "".join(reports.csv_lines(iter(calls))),
+                media_type="text/csv; charset=utf-8; header=present",
+                headers={"content-disposition": 'attachment; filename="llm-calls.csv"'},
+            )
+        return _json(_page(calls, limit))
+
+    async def cost(self, request: Request) -> Response:
+        """Return what calls cost."""
+        asked = Parameters(request.query_params, *QUERY, "by")
+        return _json(await asyncio.to_thread(reports.cost, self._ledger, asked.query(), asked.names("by")))
+
+    async def usage(self, request: Request) -> Response:
+        """Return what calls came to by hour, day or month."""
+        asked = Parameters(request.query_params, "scope", "id", "period", "since", "until")
+        scope = asked.one_of("scope", "", "project", "agent", "session", "model", "phase")
+        name = asked.text("id")
+        if bool(scope) != bool(name):
+            raise Problem(400, "scope and id go together: scope=agent&id=planner")
+        period = cast("Period", asked.one_of("period", "day", "hour", "month"))
+        query = asked.query(match={scope: name} if scope else {})
+        periods = await asyncio.to_thread(reports.usage, self._ledger, query, period)
+        return _json({"scope": scope or None, "id": name or None, "period": period, "periods": periods})
+
+    async def reset_session(self, request: Request) -> Response:
+        """Let a session begin anew."""
+        session = request.path_params["id"]
+        if await asyncio.to_thread(self._ledger.session, session) is None:
+            raise Problem(404, f"no call of session {session!r} is known")
+        await asyncio.to_thread(self._ledger.reset_session, session)
+        return Response(status_code=204)
+
+    async def events(self, request: Request) -> Response:
+        """Tell what happens from now on."""
+        return StreamingResponse(
+            self.live.listen(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+
+def _page(calls: list[Logged], limit: int) -> dict[str, Any]:
+    following = calls[-1].position if len(calls) == limit else None
+    return {"calls": [reports.as_json(logged) for logged in calls], "next": following}
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise Problem(413, f"more than {MAX_BODY} bytes: send fewer calls at a time")
+    except ClientDisconnect:
+        raise Problem(400, "the request broke off") from None
+    return bytes(body)
+
+
+def _file(name: str) -> Callable[[Request], Response]:
+    def send(_: Request) -> Response:
+        return FileResponse(str(_PAGE / name))
+
+    return send
+
+
+def _json(value: object, status: int = 200, media_type: str = "application/json") -> Response:
+    return Response(msgspec.json.encode(value), status, media_type=media_type)
+
+
+def _problem(_: Request, problem: Problem) -> Response:
+    body = {"status": problem.status, "detail": problem.detail}
+    return _json(body, problem.status, "application/problem+json")
+
+
+def _http_problem(request: Request, error: HTTPException) -> Response:
+    response = _problem(request, Problem(error.status_code, error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _unavailable(request: Request, error: LedgerError) -> Response:
+    return _problem(request, Problem(503, f"the ledger cannot be used: {error}"))

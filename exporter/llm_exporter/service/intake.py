@@ -1,0 +1,152 @@
+"""Calls in: kept in the ledger, then counted and told to whoever listens, on one thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import Empty, Queue
+from typing import Final, NamedTuple
+
+from ..call import Call
+from ..config import Config
+from ..metrics import DUPLICATES, RECEIVED, Metrics
+from ..prices import PriceList
+from ..zero_first import ZeroFirst
+from .ledger import Ledger, LedgerError
+
+log = logging.getLogger("llm_exporter")
+
+Listener = Callable[[Sequence[Call]], object]
+
+_CALLS_AT_ONCE: Final = 10_000
+"""In one transaction: those that wait while another is written share the next one's trip to the disk."""
+_CHECKPOINT_SECONDS: Final = 60.0
+
+
+class Receipt(NamedTuple):
+    """What became of calls that were sent in."""
+
+    accepted: int
+    duplicates: int
+
+
+class _Batch(NamedTuple):
+    calls: Sequence[Call]
+    receipt: Future[Receipt]
+
+
+class Intake:
+    """Takes calls in, each once.
+
+    Args:
+        config: prices, labels and series.
+        ledger: where calls are kept, and where the metrics go on from.
+
+    Raises:
+        LedgerError: when the ledger cannot be read.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._retention = config.retention
+        self._prices = PriceList(config.prices)
+        self.metrics = Metrics(config, ZeroFirst(config.scrape_interval, ledger.release))
+        counted, calls = ledger.after_checkpoint()
+        self.metrics.restore(counted)
+        for call in calls:
+            self.metrics.record(call)
+            self.metrics.count(RECEIVED, 1)
+        self.metrics.zero_first.known(ledger.released())
+        self._listeners: tuple[Listener, ...] = ()
+        self._queue: Queue[_Batch | None] = Queue()
+        self._dirty = True
+        self._thread = threading.Thread(target=self._work, name="llm-exporter-intake", daemon=True)
+        self._thread.start()
+
+    def take(self, calls: Sequence[Call]) -> Future[Receipt]:
+        """Take calls in; the result comes when they are safe in the ledger, LedgerError when they are not."""
+        receipt: Future[Receipt] = Future()
+        self._queue.put(_Batch(calls, receipt))
+        return receipt
+
+    def listen(self, listener: Listener) -> None:
+        """Tell of all new calls, on the intake's thread, once they are in the ledger."""
+        self._listeners = (*self._listeners, listener)
+
+    def close(self) -> None:
+        """Take in what waits, and checkpoint."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
+        running = True
+        while running:
+            batches, running = self._waiting(max(checkpoint_at - time.monotonic(), 0))
+            if batches:
+                self._take(batches)
+            if not running or time.monotonic() >= checkpoint_at:
+                self._checkpoint()
+                checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
+
+    def _waiting(self, timeout: float) -> tuple[list[_Batch], bool]:
+        """Return the batches that wait, and whether there will be more."""
+        batches: list[_Batch] = []
+        try:
+            item = self._queue.get(timeout=timeout)
+            while item is not None:
+                batches.append(item)
+                if sum(len(batch.calls) for batch in batches) >= _CALLS_AT_ONCE:
+                    return batches, True
+                item = self._queue.get_nowait()
+        except Empty:
+            return batches, True
+        return batches, False
+
+    def _take(self, batches: list[_Batch]) -> None:
+        calls = [call for batch in batches for call in batch.calls]
+        try:
+            self._price(calls)
+            new = self._ledger.add(calls)
+        except Exception as error:
+            self._failed("ledger", error)
+            for batch in batches:
+                batch.receipt.set_exception(error)
+            return
+        self._dirty = True
+        for call in new:
+            self.metrics.record(call)
+            self.metrics.received(call)
+        self.metrics.count(DUPLICATES, len(calls) - len(new))
+        self._acknowledge(batches, {id(call) for call in new})
+        for listener in self._listeners:
+            try:
+                listener(new)
+            except Exception as error:
+                self._failed("listener", error)
+
+    def _price(self, calls: list[Call]) -> None:
+        for call in calls:
+            if not call.cost:
+                self._prices.price(call)
+
+    def _acknowledge(self, batches: list[_Batch], new: set[int]) -> None:
+        for batch in batches:
+            accepted = sum(id(call) in new for call in batch.calls)
+            batch.receipt.set_result(Receipt(accepted, len(batch.calls) - accepted))
+
+    def _checkpoint(self) -> None:
+        try:
+            if self._dirty:
+                self._ledger.checkpoint(self.metrics.snapshot())
+                self._dirty = False
+            self._ledger.prune(time.time() - self._retention)
+        except LedgerError as error:
+            self._failed("checkpoint", error)
+
+    def _failed(self, where: str, error: Exception) -> None:
+        log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
+        self.metrics.error(where)

@@ -1,0 +1,248 @@
+"""Calls out to an exporter service elsewhere: in batches, on a thread of its own, each arriving once.
+
+A call whose acknowledgement is lost is sent again, and the service knows it by its id.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from .call import Call
+from .config import ConfigError
+from .metrics import DROPPED, SHIPPED, Metrics
+from .spool import Spool, spool_for
+
+log = logging.getLogger("llm_exporter")
+
+_AT_ONCE: Final = 1000
+_LINGER_SECONDS: Final = 0.1
+"""Calls are waited for this long, so that those of a busy process go together."""
+_MOST_HELD: Final = 20_000
+"""Calls in memory at most, when the disk cannot take them."""
+_TIMEOUT_SECONDS: Final = 10.0
+_FIRST_RETRY_SECONDS: Final = 0.25
+_LAST_RETRY_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 30.0
+"""How often the disk is looked at for what other processes left behind."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Refused(Exception):  # noqa: N818
+    """The service will not take calls, however often they are sent."""
+
+
+class Away(Exception):  # noqa: N818
+    """The service cannot take calls now."""
+
+
+class Service:
+    """The service at a URL.
+
+    Raises:
+        ConfigError: for what is no URL of a service.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ConfigError(f"LLM_EXPORTER_URL: {url!r} is no URL: {error}") from None
+        if parts.scheme not in ("http", "https") or not host:
+            raise ConfigError(
+                f"LLM_EXPORTER_URL: {url!r} is no URL of a service: write http://127.0.0.1:9847"
+            )
+        self._class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self.host = host
+        self.port = port or (443 if parts.scheme == "https" else 80)
+        self._path = parts.path.rstrip("/") + "/api/v1/calls"
+        self._connection: http.client.HTTPConnection | None = None
+
+    def send(self, calls: Sequence[Call], timeout: float) -> None:
+        """Return when the service has acknowledged calls.
+
+        Raises:
+            Away: when it does not answer, or not well.
+            Refused: when it says that they are no calls.
+        """
+        body = gzip.compress(_encode(calls), compresslevel=1)
+        try:
+            status, answer = self._post(body, timeout)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Away(str(error) or type(error).__name__) from None
+        if status in (400, 413, 422):
+            raise Refused(f"HTTP {status}: {answer[:500].decode(errors='replace')}")
+        if status != 200:
+            raise Away(f"HTTP {status}: {answer[:500].decode(errors='replace')}")
+
+    def _post(self, body: bytes, timeout: float) -> tuple[int, bytes]:
+        if self._connection is None:
+            self._connection = self._class(self.host, self.port, timeout=timeout)
+        elif self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout)
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        self._connection.request("POST", self._path, body, headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
+
+    def close(self) -> None:
+        """Close the connection; the next `send` opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Shipper:
+    """Ships calls. While the service is away they wait on disk; while the disk is away too, in memory.
+
+    Args:
+        url: of the service.
+        metrics: of this process, where it counts what it ships and drops.
+        spool: where calls wait on disk.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        metrics: Metrics,
+        spool: Spool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._service = Service(url)
+        self._metrics = metrics
+        self._spool = spool or Spool(spool_for(self._service.host, self._service.port))
+        self._clock = clock
+        self._held: deque[Call] = deque()
+        self._changed = threading.Condition()
+        self._closing_at: float | None = None
+        self._away = False
+        self._stuck = False
+        """Whether the service and the disk are both away, so that calls stay in memory until the next try."""
+        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._look_at = self._clock()
+        self._thread = threading.Thread(target=self._work, name="llm-exporter-shipper", daemon=True)
+        self._thread.start()
+
+    def take(self, call: Call) -> None:
+        """Take a finished call; it is never waited for."""
+        with self._changed:
+            self._held.append(call)
+            if len(self._held) > _MOST_HELD:
+                self._held.popleft()
+                self._dropped("memory", 1)
+            self._changed.notify()
+
+    def close(self, timeout: float) -> None:
+        """Ship what there is, for so many seconds at most, and leave the rest on disk."""
+        with self._changed:
+            self._closing_at = self._clock() + timeout
+            self._changed.notify()
+        self._thread.join(timeout + 1)
+
+    def _work(self) -> None:
+        while True:
+            calls = self._next()
+            try:
+                self._ship(calls)
+            except Exception:
+                log.exception("llm-exporter could not ship calls")
+                self._keep(calls)
+            if self._closing_at is not None and (self._stuck or not self._held):
+                break
+        self._dropped("memory", len(self._held))
+        self._spool.release()
+        self._service.close()
+
+    def _next(self) -> list[Call]:
+        """Return the calls to ship next, none when it is time to look at the disk."""
+        with self._changed:
+            idle = max(self._look_at - self._clock(), 0.0)
+            self._changed.wait_for(
+                lambda: self._closing_at is not None or (self._held and not self._stuck), idle
+            )
+            self._stuck = False
+            if len(self._held) < _AT_ONCE and self._closing_at is None:
+                self._changed.wait_for(lambda: self._closing_at is not None, _LINGER_SECONDS)
+            return [self._held.popleft() for _ in range(min(_AT_ONCE, len(self._held)))]
+
+    def _ship(self, calls: list[Call]) -> None:
+        if calls and not (self._away and self._clock() < self._look_at):
+            self._send(calls)
+        elif calls:
+            self._keep(calls)
+        if self._clock() >= self._look_at and not (self._away and self._closing_at is not None):
+            self._look()
+
+    def _send(self, calls: list[Call]) -> None:
+        try:
+            self._service.send(calls, self._timeout())
+        except Away as reason:
+            self._gone(reason)
+            self._keep(calls)
+        except Refused as reason:
+            self._set_aside(calls, reason)
+        else:
+            self._metrics.count(SHIPPED, len(calls))
+            if self._away:
+                self._away = False
+                self._look_at = self._clock()
+                self._retry_seconds = _FIRST_RETRY_SECONDS
+
+    def _timeout(self) -> float:
+        if self._closing_at is None:
+            return _TIMEOUT_SECONDS
+        return max(self._closing_at - self._clock(), 0.1)
+
+    def _gone(self, reason: Away) -> None:
+        if not self._away:
+            log.warning("llm-exporter: the service is away, calls wait on disk: %s", reason)
+        self._away = True
+        # Half of it by chance, so that many processes do not all come back at once.
+        self._look_at = self._clock() + self._retry_seconds * random.uniform(0.5, 1)  # noqa: S311
+        self._retry_seconds = min(self._retry_seconds * 2, _LAST_RETRY_SECONDS)
+
+    def _look(self) -> None:
+        """Ship what waits on disk."""
+        self._look_at = self._clock() + _LOOK_SECONDS
+        for calls in self._spool.waiting(_AT_ONCE):
+            self._send(calls)
+            if self._away:
+                return
+
+    def _keep(self, calls: list[Call]) -> None:
+        try:
+            self._spool.add(calls)
+        except OSError as error:
+            self._stuck = True
+            with self._changed:
+                room = _MOST_HELD - len(self._held)
+                self._held.extendleft(reversed(calls[-room:] if room else []))
+            if room < len(calls):
+                self._dropped("memory", len(calls) - room)
+            log.warning("llm-exporter: calls cannot wait on disk: %s", error)
+
+    def _set_aside(self, calls: list[Call], reason: Refused) -> None:
+        try:
+            where = self._spool.set_aside(calls)
+            log.error("llm-exporter: %d calls are refused, and kept in %s: %s", len(calls), where, reason)
+        except OSError:
+            log.exception("llm-exporter: %d calls are refused, and lost: %s", len(calls), reason)
+        self._dropped("refused", len(calls))
+
+    def _dropped(self, reason: str, number: int) -> None:
+        if number:
+            self._metrics.count(DROPPED, number, reason)

@@ -1,0 +1,87 @@
+"""New series are seen at 0 first, so that `increase()` counts their first value.
+
+Prometheus knows what a counter rose by only between two samples of it: of one that is born at 5, the 5 is
+lost (https://github.com/prometheus/prometheus/issues/1673). So a Prometheus is shown 0 until every Prometheus
+that scrapes at the configured interval has had the time to see it; what was counted then comes in one step.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+log = logging.getLogger("llm_exporter")
+
+Series = tuple[str, ...]
+"""The name of a metric family and the values of its labels."""
+
+INTERVALS: Final = 1.5
+"""How long 0 is shown, in scrape intervals: another Prometheus scrapes once within one, and the half keeps
+a scrape that comes a few milliseconds early from deciding."""
+
+
+class ZeroFirst:
+    """Knows the series that are shown at 0.
+
+    The time runs from the first scrape that shows a series, not from its birth: a Prometheus may find this
+    process, or come back, long after.
+
+    Args:
+        scrape_interval: of the Prometheus that scrapes the least often, in seconds.
+        release: called with the series whose value is about to be shown for the first time, to keep that
+            over a restart; while it raises, they stay at 0.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        scrape_interval: float,
+        release: Callable[[Iterable[Series]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scrape_interval = scrape_interval
+        self._release = release
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: dict[Series, float | None] = {}
+        """When each was shown first; None while it has not been."""
+
+    def born(self, series: Series) -> None:
+        """Hold a series at 0."""
+        with self._lock:
+            self._waiting[series] = None
+
+    def known(self, series: Iterable[Series]) -> None:
+        """Show the values of series that were released before a restart."""
+        with self._lock:
+            for one in series:
+                self._waiting.pop(one, None)
+
+    def scraped(self) -> frozenset[Series]:
+        """Return the series to show at 0 to a Prometheus that scrapes now."""
+        with self._lock:
+            now = self._clock()
+            due = [
+                series
+                for series, shown in self._waiting.items()
+                if shown is not None and now - shown >= self.scrape_interval * INTERVALS
+            ]
+            if due and self._released(due):
+                for series in due:
+                    del self._waiting[series]
+            for series, shown in self._waiting.items():
+                if shown is None:
+                    self._waiting[series] = now
+            return frozenset(self._waiting)
+
+    def _released(self, due: list[Series]) -> bool:
+        if self._release is not None:
+            try:
+                self._release(due)
+            except Exception:
+                log.exception("llm-exporter could not keep which series are known; new ones stay at 0")
+                return False
+        return True
