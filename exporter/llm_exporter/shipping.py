@@ -180,19 +180,19 @@ class Shipper:
             return [self._held.popleft() for _ in range(min(_AT_ONCE, len(self._held)))]
 
     def _ship(self, calls: list[Call]) -> None:
-        if calls and not (self._away and self._clock() < self._look_at):
-            self._send(calls)
-        elif calls:
+        waits = self._away and self._clock() < self._look_at
+        if calls and (waits or not self._sent(calls)):
             self._keep(calls)
         if self._clock() >= self._look_at and not (self._away and self._closing_at is not None):
             self._look()
 
-    def _send(self, calls: list[Call]) -> None:
+    def _sent(self, calls: list[Call]) -> bool:
+        """Send calls, and return whether they are off our hands."""
         try:
             self._service.send(calls, self._timeout())
         except Away as reason:
             self._gone(reason)
-            self._keep(calls)
+            return False
         except Refused as reason:
             self._set_aside(calls, reason)
         else:
@@ -201,6 +201,7 @@ class Shipper:
                 self._away = False
                 self._look_at = self._clock()
                 self._retry_seconds = _FIRST_RETRY_SECONDS
+        return True
 
     def _timeout(self) -> float:
         if self._closing_at is None:
@@ -219,8 +220,7 @@ class Shipper:
         """Ship what waits on disk."""
         self._look_at = self._clock() + _LOOK_SECONDS
         for calls in self._spool.waiting(_AT_ONCE):
-            self._send(calls)
-            if self._away:
+            if not self._sent(calls):
                 return
 
     def _keep(self, calls: list[Call]) -> None:

@@ -121,7 +121,7 @@ class Intake:
             self.metrics.record(call)
             self.metrics.received(call)
         self.metrics.count(DUPLICATES, len(calls) - len(new))
-        self._acknowledge(batches, {id(call) for call in new})
+        _acknowledge(batches, {call.id for call in new})
         for listener in self._listeners:
             try:
                 listener(new)
@@ -132,11 +132,6 @@ class Intake:
         for call in calls:
             if not call.cost:
                 self._prices.price(call)
-
-    def _acknowledge(self, batches: list[_Batch], new: set[int]) -> None:
-        for batch in batches:
-            accepted = sum(id(call) in new for call in batch.calls)
-            batch.receipt.set_result(Receipt(accepted, len(batch.calls) - accepted))
 
     def _checkpoint(self) -> None:
         try:
@@ -150,3 +145,10 @@ class Intake:
     def _failed(self, where: str, error: Exception) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
         self.metrics.error(where)
+
+
+def _acknowledge(batches: list[_Batch], new: set[str]) -> None:
+    for batch in batches:
+        accepted = {call.id for call in batch.calls} & new
+        new -= accepted
+        batch.receipt.set_result(Receipt(len(accepted), len(batch.calls) - len(accepted)))
