@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_calls_are_acknowledged_kept_and_counted_once(ledger: SqliteLedger) -> N
 
 def test_calls_that_come_without_a_price_are_priced_here(ledger: SqliteLedger) -> None:
     """At 10 dollars a million tokens, 100 cost a tenth of a cent; a price that came along stays."""
-    intake = Intake(Config(prices=Prices(fallback={"input": 10})), ledger)
+    intake = Intake(Config(prices=Prices(fallback={"input": Decimal(10)})), ledger)
     intake.take([a_call(model="zebra-9", tokens={"input": 100}, cost={}), a_call()]).result()
     intake.close()
     assert ledger.totals(Query(), ["model"])["zebra-9",].cost_usd == 0.001
