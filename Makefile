@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FRAMEWORKS := .venv-frameworks
+OLDER := .venv-frameworks-older
+OLDEST := .venv-sdks-oldest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-frameworks lint types servers dashboards docs lock clean
@@ -17,8 +19,10 @@ demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it 
 test: $(READY) lint types servers  ## Check and test everything
 	$(BIN)/python -m pytest $(ARGS)
 
-test-frameworks: $(FRAMEWORKS)/.ready  ## Test that calls made through frameworks are counted once
-	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks -o filterwarnings=default $(ARGS)
+test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Test calls through frameworks, and older SDKs
+	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
+	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps tests/test_operations.py -o filterwarnings=default $(ARGS)
+	$(OLDEST)/bin/python -m pytest tests/taps -o filterwarnings=default $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -42,9 +46,16 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra all --group dev --group frameworks --custom-compile-command "make lock" \
 		--output-file requirements-frameworks.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--group frameworks-older --custom-compile-command "make lock" \
+		--output-file requirements-frameworks-older.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--group sdks-oldest --custom-compile-command "make lock" --output-file requirements-sdks-oldest.lock
 
 $(READY): requirements.lock
 $(FRAMEWORKS)/.ready: requirements-frameworks.lock
+$(OLDER)/.ready: requirements-frameworks-older.lock
+$(OLDEST)/.ready: requirements-sdks-oldest.lock
 
 %/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'
@@ -53,5 +64,5 @@ $(FRAMEWORKS)/.ready: requirements-frameworks.lock
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-clean:  ## Remove the environment and what tools left behind
-	rm -rf $(VENV) $(FRAMEWORKS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+clean:  ## Remove the environments and what tools left behind
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

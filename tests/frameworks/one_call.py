@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from llm_exporter import Call
 from metered import Metered
 from operations import Format
 
 
 def assert_one_call(metered: Metered, wire: Format) -> None:
     """Assert that what the framework did is one call, counted to the token and the cent."""
-    call = metered.call
+    assert_is_the_call(metered.call, wire)
+
+
+def assert_is_the_call(call: Call, wire: Format) -> None:
+    """Assert that a call is the framework's, counted to the token and the cent."""
     assert (call.provider, call.model, call.agent) == (wire.provider, wire.model, "framework")
     assert call.tokens == wire.tokens
     assert call.cost == wire.cost

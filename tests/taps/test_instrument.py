@@ -6,7 +6,6 @@ import subprocess
 import sys
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 
@@ -92,7 +91,7 @@ def test_copies_of_a_client_are_metered_with_it(server: Server, metered: Metered
 def test_what_else_goes_through_the_users_http_client_is_not_a_call(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     server.says(operation.path, operation.answer())
-    with httpx2.Client() as http:
+    with openai.DefaultHttpxClient() as http:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="k", http_client=http)
         call(CHAT, llm_exporter.instrument(client))
         http.post(server.url + "/v1/chat/completions", json={})
@@ -104,7 +103,7 @@ def test_an_event_hook_of_the_users_http_client_still_runs(server: Server, meter
     server.says(operation.path, operation.answer())
     seen: list[int] = []
     hooks: Any = {"response": [lambda response: seen.append(response.status_code)]}
-    with httpx2.Client(event_hooks=hooks) as http:
+    with openai.DefaultHttpxClient(event_hooks=hooks) as http:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="k", http_client=http)
         call(CHAT, llm_exporter.instrument(client))
     assert seen == [200]

@@ -119,6 +119,6 @@ def test_the_taps_do_not_stack_up() -> None:
         calls.append(None)
 
     for _ in range(2):
-        boundary.hang(Sdk, "request", lambda method: boundary.metered(method, meter_for))
+        boundary.hang((Sdk, "request", lambda method: boundary.metered(method, meter_for)))
     assert Sdk().request() == "answer"
     assert len(calls) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar, overload
 
@@ -13,6 +15,8 @@ from .switch import Switch
 
 Client = TypeVar("Client")
 
+log = logging.getLogger("llm_exporter")
+
 
 class Tap(Protocol):
     """The tap on one SDK."""
@@ -20,7 +24,11 @@ class Tap(Protocol):
     switch: Switch
 
     def install(self, module: Any, /) -> None:
-        """Hang the tap on the SDK's classes; a second time changes nothing."""
+        """Hang the tap on the SDK's classes; a second time changes nothing.
+
+        Raises:
+            AttributeError: for a release of the SDK that is built in another way.
+        """
 
     def owners(self, client: Any) -> list[object]:
         """Return the objects that say whether a client is metered."""
@@ -42,7 +50,8 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> C
     """Meter a client, or every client of the installed SDKs in this process, made before or after.
 
     Copies of a client (`with_options` …) are metered with it. A second time changes nothing, and a client
-    that is metered by itself and with all others is metered once. With `LLM_EXPORTER_URL` set, the calls are
+    that is metered by itself and with all others is metered once. A release of an SDK that is built in a way
+    that is not known stays unmetered, with a warning in the log. With `LLM_EXPORTER_URL` set, the calls are
     also sent to the exporter service there.
 
     Args:
@@ -60,18 +69,16 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> C
     if url := os.environ.get("LLM_EXPORTER_URL"):
         exporters.default.ship_to(url)
     if client is None:
-        for tap, module in _TAPS.values():
+        for sdk, (tap, _) in _TAPS.items():
             tap.switch.everything = True
             tap.switch.asks_for_usage = ask_for_usage
-            try:
-                tap.install(import_module(module))
-            except ImportError:
-                continue  # not installed
+            _install(sdk)
         return None
-    tap, module = _tap_of(client)
-    tap.install(import_module(module))
-    for owner in tap.owners(client):
-        tap.switch.turn(owner, on=True, ask_for_usage=ask_for_usage)
+    sdk = _sdk_of(client)
+    tap, _ = _TAPS[sdk]
+    if _install(sdk):
+        for owner in tap.owners(client):
+            tap.switch.turn(owner, on=True, ask_for_usage=ask_for_usage)
     return client
 
 
@@ -95,15 +102,38 @@ def uninstrument(client: Client | None = None) -> Client | None:
         for tap, _ in _TAPS.values():
             tap.switch.everything = False
         return None
-    tap, _ = _tap_of(client)
+    tap, _ = _TAPS[_sdk_of(client)]
     for owner in tap.owners(client):
         tap.switch.turn(owner, on=False)
     return client
 
 
-def _tap_of(client: object) -> tuple[Tap, str]:
+def _install(sdk: str) -> bool:
+    """Hang the tap on an SDK, and return whether all of it hangs."""
+    tap, module = _TAPS[sdk]
+    try:
+        tap.install(import_module(module))
+    except Exception as error:
+        if not _is_absent(sdk, error):
+            version = getattr(sys.modules.get(sdk), "__version__", "of an unknown release")
+            log.warning(
+                "%s %s is built in a way that is not known: its calls are not metered, or not all",
+                sdk,
+                version,
+                exc_info=error,
+            )
+        return False
+    return True
+
+
+def _is_absent(sdk: str, error: Exception) -> bool:
+    """Whether an SDK is not installed at all."""
+    return isinstance(error, ModuleNotFoundError) and f"{sdk}.".startswith(f"{error.name}.")
+
+
+def _sdk_of(client: object) -> str:
     modules = {cls.__module__ for cls in type(client).__mro__}
-    for sdk, found in _TAPS.items():
+    for sdk in _TAPS:
         if any(module == sdk or module.startswith(f"{sdk}.") for module in modules):
-            return found
+            return sdk
     raise TypeError(f"not a client of openai, anthropic or google-genai: {type(client).__name__}")

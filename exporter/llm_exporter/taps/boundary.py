@@ -13,16 +13,25 @@ Method = Callable[..., Any]
 MeterFor = Callable[..., Meter | None]
 """Takes what the method takes; returns None for a call that is not to be metered."""
 
+Place = tuple[type, str, Callable[[Method], Method]]
+"""A class of an SDK, the name of a method of it, and what wraps that."""
+
 _METERED: Final = "_llm_exporter_metered"
 
 
-def hang(cls: type, name: str, wrap: Callable[[Method], Method]) -> None:
-    """Replace a method of an SDK's class by a wrapped one; a second time changes nothing."""
-    method = getattr(cls, name)
-    if not hasattr(method, _METERED):
-        wrapped = wraps(method)(wrap(method))
-        setattr(wrapped, _METERED, True)
-        setattr(cls, name, wrapped)
+def hang(*places: Place) -> None:
+    """Replace methods of an SDK's classes by wrapped ones; a second time changes nothing.
+
+    Where one is missing none is replaced: half a tap would count calls and not see what they use.
+
+    Raises:
+        AttributeError: for a release of the SDK that has no such method.
+    """
+    for cls, name, wrap, method in [(*place, getattr(place[0], place[1])) for place in places]:
+        if not hasattr(method, _METERED):
+            wrapped = wraps(method)(wrap(method))
+            setattr(wrapped, _METERED, True)
+            setattr(cls, name, wrapped)
 
 
 def metered(method: Method, meter_for: MeterFor) -> Method:

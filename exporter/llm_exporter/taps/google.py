@@ -41,12 +41,14 @@ class GoogleTap:
 
     def install(self, api_client: ModuleType) -> None:
         """Hang the tap on the API client of the module `google.genai._api_client`."""
-        self._install_on_interactions()
         cls = api_client.BaseApiClient
-        hang(cls, "_request", lambda send: metered(send, self._meter))
-        hang(cls, "_async_request", lambda send: ametered(send, self._meter))
-        hang(cls, "_request_once", _attempt)
-        hang(cls, "_async_request_once", _aattempt)
+        hang(
+            (cls, "_request", lambda send: metered(send, self._meter)),
+            (cls, "_async_request", lambda send: ametered(send, self._meter)),
+            (cls, "_request_once", _attempt),
+            (cls, "_async_request_once", _aattempt),
+        )
+        self._install_on_interactions()
 
     def _install_on_interactions(self) -> None:
         try:
@@ -55,8 +57,10 @@ class GoogleTap:
             return  # a release before Interactions, or after the generated SDK
         meter_for = partial(self._interaction_meter, "client", tap_send)
         ameter_for = partial(self._interaction_meter, "async_client", tap_asend)
-        hang(generated.BaseSDK, "do_request", lambda send: metered(send, meter_for))
-        hang(generated.AsyncBaseSDK, "do_request_async", lambda send: ametered(send, ameter_for))
+        hang(
+            (generated.BaseSDK, "do_request", lambda send: metered(send, meter_for)),
+            (generated.AsyncBaseSDK, "do_request_async", lambda send: ametered(send, ameter_for)),
+        )
 
     def _interaction_meter(
         self,

@@ -149,6 +149,10 @@ class TappedContent:
         """Read what has arrived."""
         return await self._fed(self._content.readany())
 
+    async def readline(self, **kwargs: Any) -> bytes:
+        """Read up to the end of a line."""
+        return await self._fed(self._content.readline(**kwargs))
+
     async def iter_any(self) -> AsyncIterator[bytes]:
         """Yield what arrives as it arrives."""
         while chunk := await self.readany():

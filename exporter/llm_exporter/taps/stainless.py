@@ -35,8 +35,10 @@ class StainlessTap:
         """Hang the tap on the base clients of the SDK's module `_base_client`."""
         meter_for = partial(self._meter, tap_send)
         ameter_for = partial(self._meter, tap_asend)
-        hang(base.SyncAPIClient, "request", lambda request: metered(request, meter_for))
-        hang(base.AsyncAPIClient, "request", lambda request: ametered(request, ameter_for))
+        hang(
+            (base.SyncAPIClient, "request", lambda request: metered(request, meter_for)),
+            (base.AsyncAPIClient, "request", lambda request: ametered(request, ameter_for)),
+        )
 
     def owners(self, client: Any) -> list[object]:
         """Return what a client shares with its copies (`with_options` …): its HTTP client."""

@@ -1,0 +1,76 @@
+"""Instructor calls the official clients, and again where an answer is not valid: each time is a call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anthropic
+import instructor
+import openai
+import pytest
+from one_call import assert_is_the_call
+from pydantic import BaseModel
+
+import llm_exporter
+from metered import Metered
+from operations import CHAT, MESSAGES, PROMPT, Format
+from scripted import Server
+
+
+class Count(BaseModel):
+    number: int
+
+
+CASES = [
+    pytest.param(
+        lambda url: openai.OpenAI(base_url=f"{url}/v1", api_key="k"),
+        instructor.from_openai,
+        CHAT,
+        id="openai",
+    ),
+    pytest.param(
+        lambda url: openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k"),
+        instructor.from_openai,
+        CHAT,
+        id="openai async",
+    ),
+    pytest.param(
+        lambda url: anthropic.Anthropic(base_url=url, api_key="k"),
+        instructor.from_anthropic,
+        MESSAGES,
+        id="anthropic",
+    ),
+    pytest.param(
+        lambda url: anthropic.AsyncAnthropic(base_url=url, api_key="k"),
+        instructor.from_anthropic,
+        MESSAGES,
+        id="anthropic async",
+    ),
+]
+
+
+def ask(patched: Any, wire: Format) -> Count:
+    answer = patched.create(
+        model=wire.asked, messages=PROMPT, max_tokens=99, response_model=Count, max_retries=2
+    )
+    return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
+
+
+@pytest.mark.parametrize("also_alone", [False, True], ids=["all", "all and alone"])
+@pytest.mark.parametrize(("make", "patch", "wire"), CASES)
+def test_an_answer_that_is_not_valid_is_a_call_and_the_one_asked_for_instead_is_another(
+    make: Any, patch: Any, wire: Format, also_alone: bool, server: Server, metered: Metered
+) -> None:
+    valid = wire.answers[0]()
+    valid.body = valid.body.replace(b"Seven.", rb"{\"number\": 7}")
+    server.says(wire.paths[0], wire.answers[0](), valid)
+    client = make(server.url)
+    if also_alone:
+        llm_exporter.instrument(client)
+    with llm_exporter.labels(agent="framework"):
+        assert ask(patch(client, mode=instructor.Mode.JSON), wire).number == 7
+    first, second = metered.calls
+    assert_is_the_call(first, wire)
+    assert_is_the_call(second, wire)
+    assert metered.total("llm_calls_total") == 2

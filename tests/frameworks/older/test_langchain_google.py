@@ -1,0 +1,46 @@
+"""LangChain's Gemini models call the official client: one call is counted for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from langchain_google_genai import ChatGoogleGenerativeAI
+from one_call import assert_one_call
+
+import llm_exporter
+from metered import Metered
+from operations import GEMINI
+
+
+def invoke(model: ChatGoogleGenerativeAI) -> None:
+    assert model.invoke("How many?").text == "Seven."
+
+
+def ainvoke(model: ChatGoogleGenerativeAI) -> None:
+    asyncio.run(model.ainvoke("How many?"))
+
+
+def stream(model: ChatGoogleGenerativeAI) -> None:
+    assert list(model.stream("How many?"))
+
+
+def astream(model: ChatGoogleGenerativeAI) -> None:
+    async def run() -> None:
+        assert [chunk async for chunk in model.astream("How many?")]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("also_alone", [False, True], ids=["all", "all and alone"])
+@pytest.mark.parametrize("use", [invoke, ainvoke, stream, astream])
+def test_a_chat_model_makes_one_call(
+    use: Callable[[ChatGoogleGenerativeAI], None], also_alone: bool, provider: str, metered: Metered
+) -> None:
+    model = ChatGoogleGenerativeAI(model="gemini-2.5-pro", base_url=provider, api_key="k")
+    if also_alone:
+        llm_exporter.instrument(model.client)
+    with llm_exporter.labels(agent="framework"):
+        use(model)
+    assert_one_call(metered, GEMINI)
