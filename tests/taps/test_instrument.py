@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 
+import anthropic
 import openai
 import pytest
+from google import genai
 
 import llm_exporter
+from llm_exporter import taps
 from metered import Metered
 from operations import CHAT, GEMINI, MESSAGES, Format, Operation
 from scripted import Server
@@ -116,6 +121,37 @@ def test_what_is_no_client_is_refused_by_name(client: object) -> None:
         llm_exporter.instrument(client)
 
 
+@FORMATS
+def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a_warning(
+    wire: Format,
+    server: Server,
+    metered: Metered,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    operation = Operation(wire, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    client = operation.client(server.url)
+    monkeypatch.setattr(taps, "import_module", ModuleType)
+    with caplog.at_level(logging.WARNING, "llm_exporter"):
+        assert llm_exporter.instrument(client) is client
+    operation.run(client)
+    assert metered.calls == []
+    (record,) = caplog.records
+    sdk = {"chat": openai, "messages": anthropic, "gemini": genai}[wire.name]
+    assert record.getMessage().startswith(f"{sdk.__name__} {sdk.__version__} is built in a way")
+
+
+def test_instrument_warns_of_every_sdk_that_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)  # as if it were not installed
+    monkeypatch.setattr(taps, "import_module", ModuleType)
+    with caplog.at_level(logging.WARNING, "llm_exporter"):
+        llm_exporter.instrument()
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["anthropic", "google.genai"]
+
+
 def test_the_package_imports_and_instruments_with_no_sdk_installed() -> None:
     script = """
 import sys
@@ -125,7 +161,8 @@ import llm_exporter
 llm_exporter.instrument()
 llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1})
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert run.stderr == b""  # no warning of what is not there
 
 
 def test_importing_the_package_imports_no_sdk() -> None:

@@ -122,3 +122,16 @@ def test_the_taps_do_not_stack_up() -> None:
         boundary.hang((Sdk, "request", lambda method: boundary.metered(method, meter_for)))
     assert Sdk().request() == "answer"
     assert len(calls) == 1
+
+
+def test_half_a_tap_is_never_hung() -> None:
+    """It would count calls and not see what they use."""
+
+    class Sdk:
+        def request(self) -> str:
+            return "answer"
+
+    request = Sdk.request
+    with pytest.raises(AttributeError, match="request_once"):
+        boundary.hang((Sdk, "request", lambda method: fails), (Sdk, "request_once", lambda method: fails))
+    assert Sdk.request is request

@@ -114,21 +114,15 @@ def _install(sdk: str) -> bool:
     try:
         tap.install(import_module(module))
     except Exception as error:
-        if not _is_absent(sdk, error):
-            version = getattr(sys.modules.get(sdk), "__version__", "of an unknown release")
+        if (package := sys.modules.get(sdk)) is not None:  # else it is not installed, or nobody can import it
             log.warning(
                 "%s %s is built in a way that is not known: its calls are not metered, or not all",
                 sdk,
-                version,
+                getattr(package, "__version__", "(no version)"),
                 exc_info=error,
             )
         return False
     return True
-
-
-def _is_absent(sdk: str, error: Exception) -> bool:
-    """Whether an SDK is not installed at all."""
-    return isinstance(error, ModuleNotFoundError) and f"{sdk}.".startswith(f"{error.name}.")
 
 
 def _sdk_of(client: object) -> str:
