@@ -39,7 +39,15 @@ class Meter:
     No method raises: what goes wrong in here is for the log and `llm_exporter_errors_total`.
     """
 
-    def __init__(self, *, provider: str, model: str, reader: type[Reader], request: object = None) -> None:
+    def __init__(
+        self,
+        *,
+        provider: str,
+        model: str,
+        reader: type[Reader],
+        request: object = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self._exporter = exporters.default
         self._reader = reader()
         if isinstance(request, dict):
@@ -59,7 +67,7 @@ class Meter:
             model=model,
             requested_model=model,
             operation=reader.operation,
-            labels=dict(current_labels()),
+            labels=dict(current_labels() if labels is None else labels),
         )
         self._began = self._last_byte = perf_counter()
         if not reader.retrieves:
@@ -313,6 +321,7 @@ _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {
     "TransportError": "connection",  # httpx
     "ClientError": "connection",  # aiohttp
     "OSError": "connection",  # requests' exceptions are OSErrors too
+    "ConnectionClosed": "connection",  # websockets
 }
 
 

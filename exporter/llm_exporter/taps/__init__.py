@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar, overload
 
 from .. import exporter as exporters
 from .google import GoogleTap
+from .openai import OpenAITap
 from .stainless import StainlessTap
 from .switch import Switch
 
@@ -35,7 +36,7 @@ class Tap(Protocol):
 
 
 _TAPS: Final[dict[str, tuple[Tap, str]]] = {
-    "openai": (StainlessTap("openai"), "openai._base_client"),
+    "openai": (OpenAITap(), "openai._base_client"),
     "anthropic": (StainlessTap("anthropic"), "anthropic._base_client"),
     "google.genai": (GoogleTap(), "google.genai._api_client"),
 }

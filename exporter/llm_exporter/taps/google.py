@@ -2,13 +2,15 @@
 
 Calls go through `_request` of its API client, which makes one or more attempts through `_request_once`
 (`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests. Only the
-Interactions go through `do_request` of a second, generated SDK inside it, on the HTTP client of the first.
+Interactions go through `do_request` of a second, generated SDK inside it, on the HTTP client of the first,
+and Live sessions over a WebSocket.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from types import ModuleType
@@ -18,10 +20,13 @@ import msgspec
 
 from ..meter import Meter, current, kind_of_exception, kind_of_status
 from ..wire import reader_for
+from ..wire.live import LiveDialogue
 from .boundary import Method, ametered, hang, metered
 from .response import tap
 from .send import tap_asend, tap_send
 from .switch import Switch
+from .websocket import Listener, listen
+from .websocket import tap as tap_socket
 
 _MODEL: Final = re.compile(r"/models/([^/:?]+)")
 
@@ -49,6 +54,7 @@ class GoogleTap:
             (cls, "_async_request_once", _aattempt),
         )
         self._install_on_interactions()
+        self._install_on_live()
 
     def _install_on_interactions(self) -> None:
         try:
@@ -61,6 +67,28 @@ class GoogleTap:
             (generated.BaseSDK, "do_request", lambda send: metered(send, meter_for)),
             (generated.AsyncBaseSDK, "do_request_async", lambda send: ametered(send, ameter_for)),
         )
+
+    def _install_on_live(self) -> None:
+        try:
+            live = import_module("google.genai.live")
+        except ImportError:
+            return  # its WebSocket library is missing
+        hang((live.AsyncLive, "connect", self._connecting))
+
+    def _connecting(self, connect: Method) -> Method:
+        @asynccontextmanager
+        async def connecting(live: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            async with connect(live, *args, **kwargs) as session:
+                listen(self._open, live, session, kwargs.get("model", ""))
+                yield session
+
+        return connecting
+
+    def _open(self, live: Any, session: Any, model: str) -> None:
+        api_client = live._api_client  # noqa: SLF001
+        if self.switch.is_on(api_client):
+            listener = Listener(LiveDialogue(model), "google", partial(self.switch.is_on, api_client))
+            tap_socket(session._ws, listener)  # noqa: SLF001
 
     def _interaction_meter(
         self,

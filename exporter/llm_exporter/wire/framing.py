@@ -172,6 +172,19 @@ class ServerSentEvents(Framing):
             self._overhead = size - reader.first_text
 
 
+class Messages(Framing):
+    """Messages of a WebSocket, each of which comes whole and is an event."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Read a message."""
+        with suppress(msgspec.DecodeError):  # one message that is no JSON says nothing of the others
+            self._reader.event(chunk)
+
+    def text_seen(self) -> int:
+        """See `Framing.text_seen`."""
+        return self._reader.text_seen
+
+
 class EventStream(Framing):
     """`application/vnd.amazon.eventstream`, Bedrock's binary stream.
 
@@ -258,6 +271,8 @@ def framing_for(content_type: str, first: bytes, reader: Reader) -> Framing:
         reader: who is to read what the framing finds.
     """
     begins_with = first.lstrip()[:1]
+    if reader.messages:
+        return Messages(reader)
     if reader.lines:
         return JsonLines(reader) if begins_with == b"{" else Nothing(reader)
     kind = content_type.partition(";")[0].strip().lower()

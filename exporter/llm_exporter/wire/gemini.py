@@ -62,13 +62,13 @@ class GenerateContentReader(Reader):
         reading.model = text(part.model_version) or reading.model
         reading.error = error_code(part.error) or reading.error
         usage = mapping(part.usage_metadata)
-        reading.service_tier = _tier_of(usage) or reading.service_tier
+        reading.service_tier = tier_of(usage) or reading.service_tier
         # Early chunks of Vertex have a traffic type and no counts yet.
         if any(name.endswith("TokenCount") for name in usage):
-            reading.tokens = _tokens_of(usage)
+            reading.tokens = tokens_of(usage)
 
 
-def _tier_of(usage: Json) -> str | None:
+def tier_of(usage: Json) -> str | None:
     """Return the tier that served the request, by the name that price tables have for it.
 
     The Gemini API says `flex` or `priority`, Vertex AI `ON_DEMAND_FLEX` or `ON_DEMAND_PRIORITY`.
@@ -124,7 +124,7 @@ class PredictImagesReader(PredictReader):
     operation: ClassVar[str] = "image_generation"
 
 
-def _tokens_of(usage: Json) -> dict[TokenType, int]:
+def tokens_of(usage: Json) -> dict[TokenType, int]:
     """Return the disjoint tokens of a `usageMetadata` object.
 
     The prompt includes what was cached; thoughts stand outside the candidates, the prompts of tool use

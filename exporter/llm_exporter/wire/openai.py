@@ -224,6 +224,10 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
         usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"
     )
     read = min(read, prompt)
+    cached_by = mapping(prompt_details.get("cached_tokens_details"))  # Realtime's
+    cached = split(
+        read, audio=count(cached_by.get("audio_tokens")), image=count(cached_by.get("image_tokens"))
+    )
     write = count(prompt_details.get("cache_write_tokens"))
     if write == read and read + write > prompt:
         fresh = prompt - read  # the same tokens: Gemini behind OpenRouter bills them as written and as read
@@ -232,8 +236,8 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
         fresh = prompt - read - write
     into = split(
         fresh,
-        audio=audio,
-        image=count(prompt_details.get("image_tokens")),
+        audio=max(audio - cached["audio"], 0),
+        image=max(count(prompt_details.get("image_tokens")) - cached["image"], 0),
         video=count(prompt_details.get("video_tokens")),
     )
     out = split(
@@ -248,7 +252,9 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
             "input_audio": into["audio"],
             "input_image": into["image"],
             "input_video": into["video"],
-            "cache_read": read,
+            "cache_read": cached["rest"],
+            "cache_read_audio": cached["audio"],
+            "cache_read_image": cached["image"],
             "cache_write": write,
             "output": out["rest"],
             "reasoning": out["reasoning"],

@@ -78,6 +78,9 @@ class Reader(ABC):
     lines: ClassVar[bool] = False
     """Whether the answer is JSON lines, each of which is an event."""
 
+    messages: ClassVar[bool] = False
+    """Whether the answer is messages of a WebSocket, each of which is an event."""
+
     retrieves: ClassVar[bool] = False
     """Whether the request only fetches what others have asked for, and so is no call itself."""
 
@@ -85,6 +88,8 @@ class Reader(ABC):
         self.reading = Reading()
         self.first_text = 0
         """Bytes of text in the event of the first token."""
+        self.text_seen = 0
+        """Bytes of generated text, where the answer is messages."""
 
     def asked(self, request: Json) -> None:  # noqa: B027 - most answers say all there is
         """Read what the request says and the answer does not."""

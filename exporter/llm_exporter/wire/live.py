@@ -1,0 +1,88 @@
+"""Google's Live API: https://ai.google.dev/api/live."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from .dialogue import Dialogue, Part, TurnReader
+from .gemini import tier_of, tokens_of
+from .reading import Json, decoder, mapping, sequence
+
+
+class _Content(msgspec.Struct, rename="camel"):
+    model_turn: Any = None
+    output_transcription: Any = None
+    turn_complete: Any = None
+
+
+class _Message(msgspec.Struct, rename="camel"):
+    server_content: _Content | None = None
+    tool_call: Any = None
+    usage_metadata: Any = None
+
+
+_decode: Final = decoder(_Message)
+
+_TELLING: Final = (b'"usageMetadata"', b'"turnComplete"', b'"text"')
+
+
+class LiveReader(TurnReader):
+    """One turn of the model. Its counts are its own, the whole context included: they do not add up.
+
+    https://ai.google.dev/api/live#usagemetadata. Where several messages of a turn have them, the last holds.
+    """
+
+    operation: ClassVar[str] = "live"
+
+    def body(self, data: bytes) -> None:
+        """Read a message."""
+        self.event(data)
+
+    def event(self, data: bytes) -> None:
+        """Read a message."""
+        message = _decode(data)
+        content = message.server_content or _Content()
+        for part in sequence(mapping(content.model_turn).get("parts")):
+            self.saw_token(_generated(mapping(part)))
+        self.saw_token(mapping(content.output_transcription).get("text"))
+        self.saw_token(message.tool_call)
+        if usage := mapping(message.usage_metadata):
+            self.reading.service_tier = tier_of(usage) or self.reading.service_tier
+            self.reading.tokens = tokens_of(_as_of_an_answer(usage))
+
+
+def _generated(part: Json) -> Json:
+    """Return what a part adds to the answer; under the name `data` what is no text."""
+    said = part.get("text")
+    return {"text": said} if said else {"data": part} if part else {}
+
+
+def _as_of_an_answer(usage: Json) -> Json:
+    """Return the usage with the names that generateContent's has for what was generated."""
+    names = {"responseTokenCount": "candidatesTokenCount", "responseTokensDetails": "candidatesTokensDetails"}
+    return {names.get(name, name): value for name, value in usage.items()}
+
+
+class LiveDialogue(Dialogue):
+    """A Live session, in which the model has one turn after the other."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(asked.rpartition("/")[2])
+        self._speaking = False
+
+    def part(self, message: bytes) -> Part | None:
+        """See `Dialogue.part`: sound is passed over, but for the first of a turn."""
+        if self._speaking and not any(name in message for name in _TELLING):
+            return None
+        found = _decode(message)
+        content = found.server_content or _Content()
+        says = bool(content.model_turn or content.output_transcription or found.tool_call)
+        ends = content.turn_complete is True
+        if not (says or ends or found.usage_metadata):
+            return None
+        self._speaking = (says or self._speaking) and not ends
+        return Part(
+            "", LiveReader, self._asked, self._asked, begins=says or bool(found.usage_metadata), ends=ends
+        )
