@@ -31,13 +31,12 @@ def tap(response: Any, meter: Meter) -> None:
         response.content = TappedContent(response.content, meter)
         mixin = _TappedAiohttp
     cls: Any = type(response)
-    response.__class__ = tapped_class(cls, mixin)
+    response.__class__ = _tapped_class(cls, mixin)
     vars(response).update(_llm_exporter_meter=meter, _llm_exporter_reading=False)
 
 
 @cache  # a process uses few response classes
-def tapped_class(cls: Any, mixin: Any) -> Any:
-    """Return a subclass of a class that is called the same, with the methods of a mixin over its own."""
+def _tapped_class(cls: Any, mixin: Any) -> Any:
     return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
 
 

@@ -7,8 +7,9 @@ connection was opened, with those in force where its first message is received l
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,6 @@ from ..call import ErrorKind
 from ..labels import current_labels
 from ..meter import Meter, kind_of_exception
 from ..wire.dialogue import Dialogue, Part
-from .response import tapped_class
 
 
 def tap(socket: Any, listener: Listener) -> None:
@@ -29,10 +29,9 @@ def tap(socket: Any, listener: Listener) -> None:
         socket: a client connection of the package `websockets`, of its threading or asyncio variant.
         listener: who is to hear.
     """
-    mixin: Any = _AsyncTapped if iscoroutinefunction(type(socket).recv) else _Tapped
-    cls: Any = type(socket)
-    socket.__class__ = tapped_class(cls, mixin)
+    tapped = _tapped_class(type(socket))
     socket._llm_exporter_listener = listener  # noqa: SLF001
+    socket.__class__ = tapped
 
 
 def listen(look: Callable[..., None], *args: object) -> None:
@@ -109,44 +108,45 @@ class Listener:
         return meter
 
 
-if TYPE_CHECKING:
-
-    class _Socket:
-        _llm_exporter_listener: Listener
-
-        def recv(self, *args: Any, **kwargs: Any) -> Any: ...
-        def close(self, *args: Any, **kwargs: Any) -> Any: ...
-
-else:
-    _Socket = object
+@cache  # there are two, of threads and of asyncio
+def _tapped_class(cls: Any) -> Any:
+    methods = _async_methods(cls) if iscoroutinefunction(cls.recv) else _methods(cls)
+    # A second base would make it a class that not every connection can become an instance of.
+    return type(cls.__name__, (cls,), {**methods, "__module__": cls.__module__})
 
 
-class _Tapped(_Socket):
-    def recv(self, *args: Any, **kwargs: Any) -> Any:
+def _methods(cls: Any) -> dict[str, Any]:
+    def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
+        listener = self._llm_exporter_listener
         try:
-            message = super().recv(*args, **kwargs)
+            message = cls.recv(self, *args, **kwargs)
         except BaseException as error:
-            self._llm_exporter_listener.failed(error)
+            listener.failed(error)
             raise
-        self._llm_exporter_listener.hear(message)
+        listener.hear(message)
         return message
 
-    def close(self, *args: Any, **kwargs: Any) -> Any:
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Before it is closed: whoever waits for a message then hears of a broken connection.
         self._llm_exporter_listener.end()
-        return super().close(*args, **kwargs)
+        return cls.close(self, *args, **kwargs)
+
+    return {"recv": recv, "close": close}
 
 
-class _AsyncTapped(_Socket):
-    async def recv(self, *args: Any, **kwargs: Any) -> Any:
+def _async_methods(cls: Any) -> dict[str, Any]:
+    async def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
+        listener = self._llm_exporter_listener
         try:
-            message = await super().recv(*args, **kwargs)
+            message = await cls.recv(self, *args, **kwargs)
         except BaseException as error:
-            self._llm_exporter_listener.failed(error)
+            listener.failed(error)
             raise
-        self._llm_exporter_listener.hear(message)
+        listener.hear(message)
         return message
 
-    async def close(self, *args: Any, **kwargs: Any) -> Any:
+    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         self._llm_exporter_listener.end()
-        return await super().close(*args, **kwargs)
+        return await cls.close(self, *args, **kwargs)
+
+    return {"recv": recv, "close": close}

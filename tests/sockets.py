@@ -1,0 +1,90 @@
+"""A stand-in for a paid API over WebSockets, which says exactly what a test tells it to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Wait until the client has sent a message."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """Close the connection, with a code of RFC 6455."""
+
+    code: int = 1000
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Drop the connection without a word."""
+
+
+Step = dict[str, Any] | str | bytes | Asked | Close | Cut
+"""A message to send, made JSON if it is a dict, or something to do."""
+
+
+def wire(step: Step) -> bytes:
+    """Return a message as the client is to get it."""
+    if isinstance(step, dict):
+        return json.dumps(step).encode()
+    assert isinstance(step, str | bytes)
+    return step.encode() if isinstance(step, str) else step
+
+
+class SocketServer:
+    """Serves on a loopback port: to each connection what was said for it, in order."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        """The paths of the connections, with their queries."""
+        self._scripts: deque[list[Step]] = deque()
+
+    def says(self, *steps: Step) -> None:
+        """Say this to the next connection, and then wait until the client closes it."""
+        self._scripts.append(list(steps))
+
+    def __enter__(self) -> SocketServer:
+        self._server = serve(self._connected, "127.0.0.1", 0, compression=None)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="sockets")
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.socket.getsockname()[1]}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+
+    def _connected(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        self.paths.append(connection.request.path)
+        with suppress(ConnectionClosed):
+            for step in self._scripts.popleft():
+                self._do(step, connection)
+            for _ in connection:
+                pass
+
+    def _do(self, step: Step, connection: ServerConnection) -> None:
+        if isinstance(step, Asked):
+            connection.recv()
+        elif isinstance(step, Close):
+            connection.close(step.code)
+        elif isinstance(step, Cut):
+            connection.socket.shutdown(2)
+        elif isinstance(step, dict):
+            connection.send(json.dumps(step))
+        else:
+            connection.send(step)

@@ -1,0 +1,712 @@
+"""What goes over WebSockets, through the SDKs' own clients. Prices are those of 2026-11."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+import websockets
+from google import genai
+from google.genai import types
+
+import llm_exporter
+from llm_exporter.exporter import Exporter
+from llm_exporter.taps import websocket
+from llm_exporter.wire.realtime import RealtimeDialogue
+from metered import Metered
+from operations import OPENAI
+from sockets import Asked, Close, Cut, SocketServer, Step, wire
+
+KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@pytest.fixture
+def sockets() -> Iterator[SocketServer]:
+    with SocketServer() as server:
+        yield server
+
+
+def realtime(client: Any) -> Any:
+    return client.realtime.connect(model="gpt-realtime")
+
+
+def responses(client: Any) -> Any:
+    return client.responses.connect()
+
+
+Connect = Callable[[Any], Any]
+
+
+def receive(client: Any, messages: int, connect: Connect = realtime) -> list[bytes]:
+    """Open a connection, receive so many messages and close it; and the client."""
+    if isinstance(client, openai.AsyncOpenAI):
+        return asyncio.run(_areceive(client, messages, connect))
+    with client, connect(client) as connection:
+        return [connection.recv_bytes() for _ in range(messages)]
+
+
+async def _areceive(client: Any, messages: int, connect: Connect) -> list[bytes]:
+    async with client, connect(client) as connection:
+        return [await connection.recv_bytes() for _ in range(messages)]
+
+
+def instrumented(kind: str, sockets: SocketServer) -> Any:
+    return llm_exporter.instrument(OPENAI[kind](sockets.url))
+
+
+def session(model: str = "gpt-realtime-2025-08-28", transcribes: str | None = None) -> dict[str, Any]:
+    transcription = {"model": transcribes, "language": "en"} if transcribes else None
+    audio = {"input": {"transcription": transcription}, "output": {"voice": "marin"}}
+    config = {"type": "realtime", "object": "realtime.session", "model": model, "audio": audio}
+    return {"type": "session.created", "event_id": "event_1", "session": config}
+
+
+def created(response: str = "resp_1") -> dict[str, Any]:
+    about = {"object": "realtime.response", "id": response, "status": "in_progress", "usage": None}
+    return {"type": "response.created", "event_id": "event_2", "response": about}
+
+
+def delta(kind: str, said: str, response: str = "resp_1") -> dict[str, Any]:
+    at = {"response_id": response, "item_id": "item_1", "output_index": 0, "content_index": 0}
+    return {"type": f"response.{kind}.delta", "event_id": "event_3", **at, "delta": said}
+
+
+def done(
+    usage: dict[str, Any] | None, response: str = "resp_1", status: str = "completed", **more: Any
+) -> dict[str, Any]:
+    about = {"object": "realtime.response", "id": response, "status": status, "usage": usage, **more}
+    return {"type": "response.done", "event_id": "event_4", "response": about}
+
+
+SOUND = "UklGRiQA" * 4_000
+
+USAGE = {
+    "total_tokens": 1250,
+    "input_tokens": 1000,
+    "input_token_details": {
+        "text_tokens": 400,
+        "audio_tokens": 500,
+        "image_tokens": 100,
+        "cached_tokens": 450,
+        "cached_tokens_details": {"text_tokens": 300, "audio_tokens": 100, "image_tokens": 50},
+    },
+    "output_tokens": 250,
+    "output_token_details": {"text_tokens": 50, "audio_tokens": 200},
+}
+TOKENS = {
+    "input": 100,
+    "input_audio": 400,
+    "input_image": 50,
+    "cache_read": 300,
+    "cache_read_audio": 100,
+    "cache_read_image": 50,
+    "output": 50,
+    "output_audio": 200,
+}
+# gpt-realtime, a million: text 4, cached 0.40, out 16; audio 32, cached 0.40, out 64; images 5, cached 0.50
+COST = {
+    "input": 0.0004,
+    "input_audio": 0.0128,
+    "input_image": 0.00025,
+    "cache_read": 0.00012,
+    "cache_read_audio": 0.00004,
+    "cache_read_image": 0.000025,
+    "output": 0.0008,
+    "output_audio": 0.0128,
+}
+
+RESPONSE = [
+    created(),
+    delta("output_audio_transcript", "Sev"),
+    delta("output_audio", SOUND),
+    delta("output_audio", SOUND),
+    delta("output_audio_transcript", "en."),
+    done(USAGE),
+]
+
+
+def small(into: int, out: int) -> dict[str, Any]:
+    return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
+
+
+@KINDS
+def test_a_realtime_response_is_a_call(kind: str, sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(session(), *RESPONSE)
+    with llm_exporter.labels(agent="phone"):
+        receive(instrumented(kind, sockets), 7)
+    call = metered.call
+    assert (call.provider, call.operation, call.stream) == ("openai", "realtime", True)
+    assert (call.model, call.requested_model) == ("gpt-realtime-2025-08-28", "gpt-realtime")
+    assert call.tokens == TOKENS
+    assert call.total_tokens == 1250
+    assert call.cost == COST
+    assert call.time_to_first_token is not None
+    assert 0 < call.time_to_first_token < call.duration
+    assert (call.error, call.usage_reported, call.estimated) == (None, True, False)
+    assert call.labels == {"agent": "phone"}
+    assert sockets.paths == ["/v1/realtime?model=gpt-realtime"]
+
+
+@KINDS
+def test_the_caller_gets_every_message_unchanged(kind: str, sockets: SocketServer, metered: Metered) -> None:
+    steps: list[Step] = [session(), "no JSON", b"\x00\xff", "[1]", "", '{"type": 7}', *RESPONSE]
+    sockets.says(*steps)
+    assert receive(instrumented(kind, sockets), len(steps)) == [wire(step) for step in steps]
+    assert metered.call.tokens == TOKENS
+
+
+def test_events_are_those_of_the_sdk(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(session(), *RESPONSE, Close())
+    kinds = []
+    with instrumented("sync", sockets) as client, realtime(client) as connection:
+        kinds = [event.type for event in connection]
+    assert kinds == [step["type"] for step in [session(), *RESPONSE]]
+    assert metered.call.tokens == TOKENS
+
+
+@KINDS
+def test_each_response_of_a_connection_is_a_call(kind: str, sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(
+        session(),
+        created("resp_1"),
+        done(small(10, 1), "resp_1"),
+        created("resp_2"),
+        created("resp_3"),
+        delta("output_text", "Seven.", "resp_3"),
+        done(small(30, 3), "resp_3"),
+        done(small(20, 2), "resp_2"),
+    )
+    receive(instrumented(kind, sockets), 8)
+    assert [call.tokens for call in metered.calls] == [
+        {"input": 10, "output": 1},
+        {"input": 30, "output": 3},
+        {"input": 20, "output": 2},
+    ]
+    assert [call.time_to_first_token is None for call in metered.calls] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, "rate_limited"),
+        ({"type": "insufficient_quota", "code": None}, "rate_limited"),
+        ({"type": "server_error"}, "server_error"),
+        (None, "unknown"),
+    ],
+)
+def test_a_failed_response_is_an_error(
+    error: dict[str, Any] | None, kind: str, sockets: SocketServer, metered: Metered
+) -> None:
+    details = {"type": "failed", "error": error}
+    sockets.says(session(), created(), done(None, status="failed", status_details=details))
+    receive(instrumented("sync", sockets), 3)
+    assert metered.call.error == kind
+    assert metered.call.tokens == {}
+    assert metered.total("llm_call_errors_total", error=kind, operation="realtime") == 1
+    assert metered.total("llm_usage_missing_total") == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [("cancelled", "turn_detected"), ("incomplete", "max_output_tokens")]
+)
+def test_a_response_that_was_interrupted_is_billed_and_no_error(
+    status: str, reason: str, sockets: SocketServer, metered: Metered
+) -> None:
+    details = {"type": status, "reason": reason}
+    sockets.says(session(), created(), done(small(10, 1), status=status, status_details=details))
+    receive(instrumented("sync", sockets), 3)
+    assert metered.call.tokens == {"input": 10, "output": 1}
+    assert metered.call.error is None
+
+
+@KINDS
+def test_a_response_that_the_caller_leaves_is_counted_with_an_estimate(
+    kind: str, sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), *RESPONSE)
+    receive(instrumented(kind, sockets), 6)
+    call = metered.call
+    assert (call.error, call.usage_reported, call.estimated) == (None, False, True)
+    assert call.tokens == {"output": 2}  # "Seven." at four characters a token
+    assert metered.total("llm_usage_missing_total", operation="realtime") == 1
+
+
+@KINDS
+@pytest.mark.parametrize("end", [Close(), Close(1011), Cut()], ids=["closed", "failed", "cut"])
+def test_a_connection_that_ends_in_a_response_is_an_error(
+    kind: str, end: Step, sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), created(), delta("output_text", "Seven."), end)
+    with pytest.raises(websockets.ConnectionClosed):
+        receive(instrumented(kind, sockets), 4)
+    call = metered.call
+    assert (call.error, call.usage_reported, call.estimated) == ("connection", False, True)
+    assert call.tokens == {"output": 2}
+
+
+@KINDS
+def test_a_connection_that_ends_between_responses_is_nothing(
+    kind: str, sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), *RESPONSE, Close(1011))
+    with pytest.raises(websockets.ConnectionClosed):
+        receive(instrumented(kind, sockets), 8)
+    assert metered.call.error is None
+
+
+def test_waiting_in_vain_for_a_message_ends_no_response(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(session(), created(), Asked(), done(USAGE))
+
+    async def talk() -> None:
+        async with instrumented("async", sockets) as client, realtime(client) as connection:
+            await connection.recv()
+            await connection.recv()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(connection.recv(), 0.01)
+            await connection.response.create()
+            await connection.recv()
+
+    asyncio.run(talk())
+    assert metered.call.tokens == TOKENS
+    assert metered.call.error is None
+
+
+def test_iteration_may_be_left_and_taken_up_again(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(session(), *RESPONSE)
+    with instrumented("sync", sockets) as client, realtime(client) as connection:
+        for event in connection:
+            if event.type == "response.created":
+                break
+        assert metered.total("llm_calls_in_flight", model="gpt-realtime") == 1
+        for event in connection:
+            if event.type == "response.done":
+                break
+        assert metered.total("llm_calls_in_flight") == 0
+    assert metered.call.tokens == TOKENS
+
+
+def test_a_connection_that_is_opened_again_goes_on_being_metered(
+    sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), created("resp_1"), Close(1012))
+    sockets.says(session(), created("resp_2"), done(USAGE, "resp_2"))
+    client = instrumented("sync", sockets)
+    manager = client.realtime.connect(
+        model="gpt-realtime", on_reconnecting=lambda event: None, initial_delay=0.001
+    )
+    with client, manager as connection:
+        for event in connection:
+            if event.type == "response.done":
+                break
+    lost, done_ = metered.calls
+    assert (lost.error, lost.tokens) == ("connection", {})
+    assert (done_.error, done_.tokens) == (None, TOKENS)
+
+
+def test_a_response_is_made_under_the_labels_of_its_connection_and_those_around_its_beginning(
+    sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
+    client = instrumented("sync", sockets)
+    with llm_exporter.labels(agent="phone", phase="greet"):
+        connection = realtime(client).enter()
+    for _ in range(3):
+        connection.recv()
+    with llm_exporter.labels(phase="answer"):
+        connection.recv()
+    connection.recv()
+    connection.close()
+    client.close()
+    assert [call.labels for call in metered.calls] == [
+        {"agent": "phone", "phase": "greet"},
+        {"agent": "phone", "phase": "answer"},
+    ]
+
+
+def transcription(end: str, **more: Any) -> dict[str, Any]:
+    kind = f"conversation.item.input_audio_transcription.{end}"
+    return {"type": kind, "event_id": "event_5", "item_id": "item_9", "content_index": 0, **more}
+
+
+@KINDS
+def test_a_transcription_of_what_was_said_is_a_call_of_its_model(
+    kind: str, sockets: SocketServer, metered: Metered
+) -> None:
+    usage = {
+        "type": "tokens",
+        "input_tokens": 120,
+        "input_token_details": {"text_tokens": 20, "audio_tokens": 100},
+        "output_tokens": 30,
+        "total_tokens": 150,
+    }
+    sockets.says(
+        session(transcribes="gpt-4o-transcribe"),
+        created(),
+        transcription("delta", delta="How "),
+        transcription("completed", transcript="How many?", usage=usage),
+        done(USAGE),
+    )
+    receive(instrumented(kind, sockets), 5)
+    call, response = metered.calls
+    assert (call.operation, call.model) == ("transcription", "gpt-4o-transcribe")
+    assert call.tokens == {"input": 20, "input_audio": 100, "output": 30}
+    # text in 2.50, audio in 6, out 10
+    assert call.cost == {"input": 0.00005, "input_audio": 0.0006, "output": 0.0003}
+    assert response.tokens == TOKENS
+
+
+def test_a_transcription_may_be_billed_by_length(sockets: SocketServer, metered: Metered) -> None:
+    usage = {"type": "duration", "seconds": 30}
+    beta = {"model": "gpt-realtime", "input_audio_transcription": {"model": "whisper-1"}}
+    sockets.says(
+        session(),
+        {"type": "session.updated", "session": beta},
+        transcription("completed", transcript="How many?", usage=usage),
+    )
+    receive(instrumented("sync", sockets), 3)
+    assert metered.call.model == "whisper-1"
+    assert metered.call.cost == {"input_audio": 0.003}  # 0.36 an hour
+
+
+def test_a_transcription_that_failed_is_an_error(sockets: SocketServer, metered: Metered) -> None:
+    error = {"type": "transcription_error", "code": "audio_unintelligible", "message": "?"}
+    sockets.says(session(transcribes="whisper-1"), transcription("failed", error=error))
+    receive(instrumented("sync", sockets), 2)
+    assert (metered.call.operation, metered.call.error) == ("transcription", "unknown")
+
+
+def test_an_error_of_a_session_is_no_call(sockets: SocketServer, metered: Metered) -> None:
+    error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no such voice"}
+    sockets.says(session(), {"type": "error", "event_id": "event_6", "error": error})
+    receive(instrumented("sync", sockets), 2)
+    assert metered.calls == []
+
+
+@KINDS
+def test_the_beta_of_realtime_is_metered(kind: str, sockets: SocketServer, metered: Metered) -> None:
+    sockets.says({"type": "session.created", "session": {"model": "gpt-4o-realtime-preview"}}, *RESPONSE)
+    url = sockets.url.replace("http:", "ws:") + "/v1"
+    make: Any = openai.OpenAI if kind == "sync" else openai.AsyncOpenAI
+    client = llm_exporter.instrument(make(api_key="k", websocket_base_url=url))
+    receive(client, 7, lambda client: client.beta.realtime.connect(model="gpt-4o-realtime-preview"))
+    assert metered.call.tokens == TOKENS
+
+
+# The Responses API
+
+
+def event(kind: str, lane: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "sequence_number": 0, **more, **({"stream_id": lane} if lane else {})}
+
+
+def of_response(
+    kind: str, lane: str | None = None, usage: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    about = {"id": f"resp_{lane}", "object": "response", "model": "o4-mini-2025-04-16", "usage": usage}
+    return event(f"response.{kind}", lane, response={**about, "output": [], "error": None, **more})
+
+
+O4_MINI = {
+    "input_tokens": 500,
+    "input_tokens_details": {"cached_tokens": 200},
+    "output_tokens": 90,
+    "output_tokens_details": {"reasoning_tokens": 64},
+    "total_tokens": 590,
+}
+
+
+@KINDS
+def test_a_response_in_websocket_mode_is_a_call(kind: str, sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(
+        of_response("created"),
+        event("response.output_text.delta", item_id="m", output_index=0, content_index=0, delta="Seven."),
+        of_response("completed", usage=O4_MINI),
+    )
+    receive(instrumented(kind, sockets), 3, responses)
+    call = metered.call
+    assert (call.operation, call.model) == ("chat", "o4-mini-2025-04-16")
+    assert call.tokens == {"input": 300, "cache_read": 200, "output": 26, "reasoning": 64}
+    # in 1.10, cached 0.275, out 4.40
+    assert call.cost == {
+        "input": 0.00033,
+        "cache_read": 0.000055,
+        "output": 0.0001144,
+        "reasoning": 0.0002816,
+    }
+    assert call.time_to_first_token is not None
+
+
+@KINDS
+def test_lanes_of_a_connection_are_told_apart(kind: str, sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(
+        of_response("created", "a"),
+        of_response("created", "b"),
+        of_response("incomplete", "b", small(20, 2), status="incomplete"),
+        of_response("failed", "a", error={"code": "server_error", "message": "?"}),
+        of_response("created", "b"),
+        of_response("completed", "b", small(30, 3)),
+    )
+    receive(instrumented(kind, sockets), 6, responses)
+    assert [(call.tokens, call.error) for call in metered.calls] == [
+        ({"input": 20, "output": 2}, None),
+        ({}, "server_error"),
+        ({"input": 30, "output": 3}, None),
+    ]
+
+
+def test_a_request_that_is_refused_is_a_call_that_failed(sockets: SocketServer, metered: Metered) -> None:
+    error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "?"}
+    sockets.says(
+        of_response("created"),
+        of_response("completed", usage=O4_MINI),
+        event("error", status=400, error=error),
+    )
+    receive(instrumented("sync", sockets), 3, responses)
+    assert [call.error for call in metered.calls] == [None, "invalid_request"]
+    assert metered.calls[1].model == "o4-mini-2025-04-16"
+
+
+# Google
+
+
+def live_usage(prompt: int, spoken: int, thoughts: int) -> dict[str, Any]:
+    return {
+        "promptTokenCount": prompt,
+        "responseTokenCount": spoken,
+        "thoughtsTokenCount": thoughts,
+        "totalTokenCount": prompt + spoken + thoughts,
+        "promptTokensDetails": [
+            {"modality": "TEXT", "tokenCount": 100},
+            {"modality": "AUDIO", "tokenCount": prompt - 100},
+        ],
+        "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": spoken}],
+    }
+
+
+def turn(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"serverContent": {"modelTurn": {"parts": list(parts)}}}
+
+
+SETUP: Step = {"setupComplete": {}}
+SPOKEN = {"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": SOUND}}
+TURN: list[Step] = [
+    {"serverContent": {"inputTranscription": {"text": "How many?"}}},
+    turn(SPOKEN),
+    turn(SPOKEN),
+    {"serverContent": {"outputTranscription": {"text": "Seven."}}},
+    {"serverContent": {"generationComplete": True}},
+    {"serverContent": {"turnComplete": True}, "usageMetadata": live_usage(600, 150, 40)},
+]
+# gemini-live-2.5-flash, a million: text 0.50, out 2; audio 3, out 12
+LIVE_TOKENS = {"input": 100, "input_audio": 500, "output_audio": 150, "reasoning": 40}
+LIVE_COST = {"input": 0.00005, "input_audio": 0.0015, "output_audio": 0.0018, "reasoning": 0.00008}
+
+
+def live(client: genai.Client, turns: int, error: type[BaseException] | None = None) -> list[Any]:
+    """Open a session, receive so many turns and close it; and the client."""
+
+    async def talk() -> list[Any]:
+        got = []
+        async with client.aio as opened, opened.live.connect(model="gemini-live-2.5-flash") as session:
+            await session.send_client_content(turns={"role": "user", "parts": [{"text": "How many?"}]})
+            for _ in range(turns):
+                got += [message async for message in session.receive()]
+        return got
+
+    if error is None:
+        return asyncio.run(talk())
+    with pytest.raises(error):
+        asyncio.run(talk())
+    return []
+
+
+def google(sockets: SocketServer) -> genai.Client:
+    """A client of a gateway, which is the one kind that can do without TLS."""
+    url = sockets.url.replace("http:", "ws:")
+    client = genai.Client(vertexai=True, http_options=types.HttpOptions(base_url=url))
+    client._api_client._websocket_ssl_ctx = {}
+    return client
+
+
+def live_client(sockets: SocketServer) -> genai.Client:
+    return llm_exporter.instrument(google(sockets))
+
+
+def test_a_turn_of_a_live_session_is_a_call(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(Asked(), SETUP, Asked(), *TURN)
+    with llm_exporter.labels(agent="phone"):
+        messages = live(live_client(sockets), 1)
+    assert len(messages) == len(TURN)
+    assert messages[1].data is not None
+    call = metered.call
+    assert (call.provider, call.operation, call.stream) == ("google", "live", True)
+    assert (call.model, call.requested_model) == ("gemini-live-2.5-flash", "gemini-live-2.5-flash")
+    assert call.tokens == LIVE_TOKENS
+    assert call.total_tokens == 790
+    assert call.cost == LIVE_COST
+    assert call.time_to_first_token is not None
+    assert call.labels == {"agent": "phone"}
+    assert call.error is None
+
+
+def test_the_usage_of_a_turn_is_its_own(sockets: SocketServer, metered: Metered) -> None:
+    later: Step = {"serverContent": {"turnComplete": True}, "usageMetadata": live_usage(800, 50, 0)}
+    sockets.says(Asked(), SETUP, Asked(), *TURN, turn({"text": "Eight."}), later)
+    live(live_client(sockets), 2)
+    first, second = metered.calls
+    assert first.tokens == LIVE_TOKENS
+    assert second.tokens == {"input": 100, "input_audio": 700, "output_audio": 50}
+
+
+def test_of_several_counts_in_a_turn_the_last_one_holds(sockets: SocketServer, metered: Metered) -> None:
+    early: Step = {"usageMetadata": live_usage(600, 10, 0), **turn(SPOKEN)}
+    sockets.says(Asked(), SETUP, Asked(), early, *TURN)
+    live(live_client(sockets), 1)
+    assert metered.call.tokens == LIVE_TOKENS
+
+
+def test_an_interrupted_turn_is_billed_and_no_error(sockets: SocketServer, metered: Metered) -> None:
+    interrupted: Step = {"serverContent": {"interrupted": True}}
+    sockets.says(Asked(), SETUP, Asked(), turn(SPOKEN), interrupted, TURN[-1])
+    live(live_client(sockets), 1)
+    assert metered.call.tokens == LIVE_TOKENS
+    assert metered.call.error is None
+
+
+def test_what_is_no_turn_of_the_model_is_no_call(sockets: SocketServer, metered: Metered) -> None:
+    heard: Step = {"serverContent": {"inputTranscription": {"text": "How many?"}}}
+    resumption: Step = {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}}
+    over: Step = {"serverContent": {"turnComplete": True}}
+    sockets.says(Asked(), SETUP, Asked(), heard, resumption, over)
+    live(live_client(sockets), 1)
+    assert metered.calls == []
+
+
+def test_a_live_connection_that_ends_in_a_turn_is_an_error(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(Asked(), SETUP, Asked(), turn({"text": "Seven."}), Close(1011))
+    live(live_client(sockets), 1, genai.errors.APIError)
+    call = metered.call
+    assert (call.error, call.usage_reported, call.estimated) == ("connection", False, True)
+    assert call.tokens == {"output": 2}
+
+
+def test_a_live_turn_that_the_caller_leaves_is_counted_with_an_estimate(
+    sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(Asked(), SETUP, Asked(), turn({"text": "Seven."}), TURN[-1])
+
+    async def talk() -> None:
+        client = live_client(sockets)
+        async with client.aio as opened, opened.live.connect(model="gemini-live-2.5-flash") as session:
+            await session.send_client_content(turns={"role": "user", "parts": [{"text": "How many?"}]})
+            async for _ in session.receive():
+                break
+
+    asyncio.run(talk())
+    call = metered.call
+    assert (call.error, call.usage_reported, call.estimated) == (None, False, True)
+    assert call.tokens == {"output": 2}
+
+
+# Which connections
+
+
+@KINDS
+def test_a_connection_is_metered_once_however_often_its_client_is_instrumented(
+    kind: str, sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), *RESPONSE)
+    client = instrumented(kind, sockets)
+    llm_exporter.instrument()
+    receive(llm_exporter.instrument(client), 7)
+    assert len(metered.calls) == 1
+
+
+@KINDS
+@pytest.mark.parametrize("connect", [realtime, responses])
+def test_connections_of_other_clients_are_left_alone(
+    kind: str, connect: Connect, sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), *RESPONSE)
+    llm_exporter.instrument(openai.OpenAI(api_key="k")).close()
+    receive(OPENAI[kind](sockets.url), 7, connect)
+    assert metered.calls == []
+
+
+def test_live_sessions_of_other_clients_are_left_alone(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(Asked(), SETUP, Asked(), *TURN)
+    llm_exporter.instrument(google(sockets)).close()
+    live(google(sockets), 1)
+    assert metered.calls == []
+
+
+@KINDS
+def test_instrument_meters_connections_of_resources_that_were_used_before(
+    kind: str, sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.says(session(), *RESPONSE)
+    client = OPENAI[kind](sockets.url)
+    assert client.realtime is not None
+    llm_exporter.instrument()
+    receive(client, 7)
+    assert metered.call.tokens == TOKENS
+
+
+def test_uninstrument_ends_it_with_the_next_response(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
+    with instrumented("sync", sockets) as client, realtime(client) as connection:
+        connection.recv()
+        connection.recv()
+        llm_exporter.uninstrument(client)
+        for _ in range(3):
+            connection.recv()
+    assert len(metered.calls) == 1
+
+
+# Whatever breaks
+
+
+class OursError(Exception):
+    """Must never reach a caller."""
+
+
+def fails(*args: object, **kwargs: object) -> Any:
+    raise OursError
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("broken", "name", "where"),
+    [
+        (websocket, "Meter", "wire"),
+        (websocket, "_tapped_class", "tap"),
+        (RealtimeDialogue, "part", "wire"),
+    ],
+)
+def test_an_exception_of_ours_never_reaches_the_caller(
+    broken: Any,
+    name: str,
+    where: str,
+    kind: str,
+    sockets: SocketServer,
+    exporter: Exporter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[Step] = [session(), *RESPONSE]
+    sockets.says(*steps)
+    monkeypatch.setattr(broken, name, fails)
+    assert receive(instrumented(kind, sockets), 7) == [wire(step) for step in steps]
+    assert set(Metered(exporter).samples("llm_exporter_errors_total")) == {(where,)}
+
+
+def test_a_dropped_listener_finishes_its_calls(metered: Metered) -> None:
+    listener = websocket.Listener(RealtimeDialogue("gpt-realtime"), "openai", lambda: True)
+    listener.hear(wire(created()))
+    assert metered.total("llm_calls_in_flight") == 1
+    del listener
+    gc.collect()
+    assert metered.call.usage_reported is False
