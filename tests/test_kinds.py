@@ -13,6 +13,7 @@ import httpx
 import httpx2
 import pytest
 import requests
+import websockets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,6 +131,8 @@ REQUEST2 = httpx2.Request("POST", "https://acme.example")
         (requests.ConnectionError("t"), "connection"),
         (requests.exceptions.ChunkedEncodingError("t"), "connection"),
         (requests.exceptions.SSLError("t"), "connection"),
+        (websockets.ConnectionClosedOK(None, None), "connection"),
+        (websockets.ConnectionClosedError(None, None), "connection"),
         (asyncio.CancelledError(), "cancelled"),
         (futures.CancelledError(), "cancelled"),
         (KeyboardInterrupt(), "cancelled"),

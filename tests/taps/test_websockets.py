@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -654,6 +656,22 @@ def test_instrument_meters_connections_of_resources_that_were_used_before(
     llm_exporter.instrument()
     receive(client, 7)
     assert metered.call.tokens == TOKENS
+
+
+def test_instrument_imports_no_resource_and_meters_it_when_it_is_used() -> None:
+    script = """
+import sys, llm_exporter, openai
+llm_exporter.instrument()
+names = [f"openai.resources.{name}" for name in ("realtime.realtime", "responses.responses")]
+assert not set(names) & set(sys.modules)
+for client in openai.OpenAI(api_key="k"), openai.AsyncOpenAI(api_key="k"):
+    client.realtime.connect, client.responses.connect
+for name in names:
+    managers = [each for each in vars(sys.modules[name]).values() if hasattr(each, "_connect_ws")]
+    assert len(managers) == 2
+    assert all(hasattr(each._connect_ws, "_llm_exporter_metered") for each in managers)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_uninstrument_ends_it_with_the_next_response(sockets: SocketServer, metered: Metered) -> None:

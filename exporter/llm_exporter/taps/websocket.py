@@ -29,7 +29,8 @@ def tap(socket: Any, listener: Listener) -> None:
         socket: a client connection of the package `websockets`, of its threading or asyncio variant.
         listener: who is to hear.
     """
-    tapped = _tapped_class(type(socket))
+    cls: Any = type(socket)
+    tapped = _tapped_class(cls)
     socket._llm_exporter_listener = listener  # noqa: SLF001
     socket.__class__ = tapped
 

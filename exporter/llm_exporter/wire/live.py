@@ -25,7 +25,7 @@ class _Message(msgspec.Struct, rename="camel"):
 
 _decode: Final = decoder(_Message)
 
-_TELLING: Final = (b'"usageMetadata"', b'"turnComplete"', b'"text"')
+_TELLING: Final = (b"usageMetadata", b"turnComplete", b"text")
 
 
 class LiveReader(TurnReader):
@@ -74,8 +74,11 @@ class LiveDialogue(Dialogue):
 
     def part(self, message: bytes) -> Part | None:
         """See `Dialogue.part`: sound is passed over, but for the first of a turn."""
-        if self._speaking and not any(name in message for name in _TELLING):
-            return None
+        if self._speaking:
+            # Several times faster than to search the whole message: sound is one string, without quotes.
+            names = message.split(b'"')
+            if not any(name in names for name in _TELLING):
+                return None
         found = _decode(message)
         content = found.server_content or _Content()
         says = bool(content.model_turn or content.output_transcription or found.tool_call)
