@@ -11,7 +11,8 @@ from typing import Any
 
 import openai
 import pytest
-import websockets
+import websockets.asyncio.client
+import websockets.sync.client
 from google import genai
 from google.genai import types
 
@@ -235,6 +236,15 @@ def test_a_response_that_the_caller_leaves_is_counted_with_an_estimate(
     assert (call.error, call.usage_reported, call.estimated) == (None, False, True)
     assert call.tokens == {"output": 2}  # "Seven." at four characters a token
     assert metered.total("llm_usage_missing_total", operation="realtime") == 1
+
+
+@KINDS
+def test_sound_is_a_first_token_and_no_text(kind: str, sockets: SocketServer, metered: Metered) -> None:
+    sockets.says(session(), created(), delta("output_audio", SOUND), delta("output_audio", SOUND))
+    receive(instrumented(kind, sockets), 4)
+    assert metered.call.time_to_first_token is not None
+    assert metered.call.tokens == {}
+    assert metered.call.usage_reported is False
 
 
 @KINDS
@@ -556,7 +566,9 @@ def test_a_turn_of_a_live_session_is_a_call(sockets: SocketServer, metered: Mete
 
 
 def test_the_usage_of_a_turn_is_its_own(sockets: SocketServer, metered: Metered) -> None:
-    later: Step = {"serverContent": {"turnComplete": True}, "usageMetadata": live_usage(800, 50, 0)}
+    usage = live_usage(800, 50, 0)
+    del usage["totalTokenCount"]
+    later: Step = {"serverContent": {"turnComplete": True}, "usageMetadata": usage}
     sockets.says(Asked(), SETUP, Asked(), *TURN, turn({"text": "Eight."}), later)
     live(live_client(sockets), 2)
     first, second = metered.calls
@@ -628,6 +640,13 @@ def test_a_connection_is_metered_once_however_often_its_client_is_instrumented(
     assert len(metered.calls) == 1
 
 
+def test_a_connection_of_another_client_is_what_it_was(sockets: SocketServer, metered: Metered) -> None:
+    sockets.says()
+    llm_exporter.instrument(openai.OpenAI(api_key="k")).close()
+    with OPENAI["sync"](sockets.url) as client, realtime(client) as connection:
+        assert type(connection._connection) is websockets.sync.client.ClientConnection
+
+
 @KINDS
 @pytest.mark.parametrize("connect", [realtime, responses])
 def test_connections_of_other_clients_are_left_alone(
@@ -640,9 +659,17 @@ def test_connections_of_other_clients_are_left_alone(
 
 
 def test_live_sessions_of_other_clients_are_left_alone(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(Asked(), SETUP, Asked(), *TURN)
+    sockets.says(Asked(), SETUP)
     llm_exporter.instrument(google(sockets)).close()
-    live(google(sockets), 1)
+
+    async def talk() -> None:
+        async with (
+            google(sockets).aio as opened,
+            opened.live.connect(model="gemini-live-2.5-flash") as session,
+        ):
+            assert type(session._ws) is websockets.asyncio.client.ClientConnection
+
+    asyncio.run(talk())
     assert metered.calls == []
 
 
