@@ -82,6 +82,15 @@ def test_configure_takes_effect_on_the_calls_that_follow(
     assert metered.total("llm_cost_usd_total", model="house-model") == 2.0
 
 
+def test_a_provider_is_configured_by_host_or_host_and_port(file: Path) -> None:
+    file.write_text("providers:\n  GPU-7.acme.example: vllm\n  localhost:8000: vllm\n  '[::1]:8000': azure\n")
+    assert load(file).providers == {
+        "gpu-7.acme.example": "vllm",
+        "localhost:8000": "vllm",
+        "[::1]:8000": "azure",
+    }
+
+
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "prices:\n  fallback: {}\n"])
 def test_an_empty_configuration_changes_nothing(file: Path, text: str) -> None:
     file.write_text(text)
@@ -122,6 +131,13 @@ def test_an_empty_configuration_changes_nothing(file: Path, text: str) -> None:
             "prices:\n  fallback:\n    outputs: 1\n",
             ":3: prices.fallback.outputs: Input should be 'input', 'input_audio'",
         ),
+        (
+            "providers:\n  gpu-7: vllm\n  http://gpu-8: vllm\n",
+            ":3: providers.http://gpu-8: String should match pattern",
+        ),
+        ("providers:\n  gpu-7/v1: vllm\n", ":2: providers.gpu-7/v1: String should match pattern"),
+        ("providers:\n  8000: vllm\n", ":2: providers.8000: Input should be a valid string"),
+        ("providers:\n  gpu-7: ''\n", ":2: providers.gpu-7: String should have at least 1 character"),
         ("prices: 7\n", ":1: prices: Input should be a valid dictionary"),
         ("- prices\n", ":1: Input should be a valid dictionary"),
         ("prices: {\n", ":2: not YAML: "),

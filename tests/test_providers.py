@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from llm_exporter.providers import provider_of
+import llm_exporter
+from llm_exporter.providers import Providers
+from metered import Metered
+from operations import OPERATIONS, Operation
+from scripted import Server
+
+
+def provider_of(base_url: str, client: str = "OpenAI", sdk: str = "openai") -> str:
+    return Providers().of(base_url, client, sdk)
 
 
 @pytest.mark.parametrize(
@@ -14,8 +24,15 @@ from llm_exporter.providers import provider_of
         ("https://t.openai.azure.com/openai/deployments/d/", "azure"),
         ("https://t.services.ai.azure.com/anthropic/", "azure"),
         ("https://t.cognitiveservices.azure.com/openai/v1/", "azure"),
+        ("https://t.openai.azure.us/openai/v1/", "azure"),
+        ("https://t.openai.azure.cn/openai/v1/", "azure"),
         ("https://api.anthropic.com", "anthropic"),
         ("https://bedrock-runtime.eu-central-1.amazonaws.com", "aws"),
+        ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "aws"),
+        ("https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "aws"),
+        ("https://vpce-0a-1b.bedrock-runtime.us-east-1.vpce.amazonaws.com", "aws"),
+        ("https://bedrock-mantle.us-west-9.api.aws/openai/v1", "aws"),
+        ("https://aws-external-anthropic.us-west-9.api.aws", "aws"),
         ("https://generativelanguage.googleapis.com/v1beta/openai/", "google"),
         ("https://aiplatform.googleapis.com/v1", "google"),
         ("https://us-east5-aiplatform.googleapis.com/v1/", "google"),
@@ -23,14 +40,22 @@ from llm_exporter.providers import provider_of
         ("https://api.deepseek.com", "deepseek"),
         ("https://api.groq.com/openai/v1/", "groq"),
         ("https://api.x.ai/v1", "x-ai"),
+        ("https://us-east-1.api.x.ai/v1", "x-ai"),
+        ("https://eu-west-1.api.x.ai/v1", "x-ai"),
         ("https://api.mistral.ai/v1", "mistral"),
+        ("https://codestral.mistral.ai/v1", "mistral"),
         ("https://openrouter.ai/api/v1", "openrouter"),
         ("https://api.together.xyz/v1", "together"),
+        ("https://api.together.ai/v1", "together"),
         ("https://api.fireworks.ai/inference/v1", "fireworks"),
         ("https://api.perplexity.ai", "perplexity"),
         ("https://api.cerebras.ai/v1", "cerebras"),
         ("https://api.cohere.ai/compatibility/v1", "cohere"),
         ("https://api.moonshot.cn/v1", "moonshotai"),
+        ("http://localhost:11434/v1", "ollama"),
+        ("http://host.docker.internal:11434/v1/", "ollama"),
+        ("http://ollama:11434/v1", "ollama"),
+        ("http://[::1]:11434", "ollama"),
     ],
 )
 @pytest.mark.parametrize("client", ["OpenAI", "AsyncOpenAI"])
@@ -43,10 +68,14 @@ def test_url_of_a_provider_tells_it(base_url: str, provider: str, client: str) -
     "base_url",
     [
         "http://127.0.0.1:8000/v1/",
-        "http://localhost:11434/v1",
+        "http://localhost:11434x/v1",
+        "http://vllm:8000/v1",
+        "https://t.execute-api.eu-central-1.amazonaws.com/openai/v1",
         "https://llm-gateway.acme.example/openai/v1",
         "https://not-a-provider.example/?to=https://api.mistral.ai",
         "https://xapi.x.ai.acme.example/v1",
+        "https://us-east-1.api.x.ai.acme.example/v1",
+        "https://us-east-1xapi.x.ai/v1",
         "",
     ],
 )
@@ -83,14 +112,58 @@ def test_url_goes_before_the_name_of_the_client() -> None:
     assert provider_of("https://api.openai.com/v1", "AzureOpenAI", "openai") == "openai"
 
 
+CONFIGURED = {
+    "localhost:8000": "vllm",
+    "gpu-7": "vllm",
+    "[::1]:8080": "llama.cpp",
+    "llm-gateway.acme.example": "azure",
+    "llm-gateway.acme.example:8443": "anthropic",
+    "api.openai.com": "house",
+    "127.0.0.1:11434": "openai",
+}
+
+
 @pytest.mark.parametrize(
-    ("base_url", "client", "sdk"),
+    ("base_url", "provider"),
     [
-        ("https://bedrock-mantle.us-west-9.api.aws/anthropic", "AnthropicBedrockMantle", "anthropic"),
-        ("https://bedrock-mantle.us-west-9.api.aws/openai/v1", "BedrockOpenAI", "openai"),
-        ("https://aws-external-anthropic.us-west-9.api.aws", "AnthropicAWS", "anthropic"),
+        pytest.param("http://localhost:8000/v1", "vllm", id="host and port"),
+        pytest.param("http://LocalHost:8000/v1", "vllm", id="in any case"),
+        pytest.param("http://localhost:8001/v1", "openai", id="another port"),
+        pytest.param("http://127.0.0.1:8000/v1", "openai", id="another name of the host"),
+        pytest.param("http://gpu-7:8000/v1", "vllm", id="host of any port"),
+        pytest.param("http://gpu-7/v1", "vllm", id="host without a port"),
+        pytest.param("http://gpu-70:8000/v1", "openai", id="host that begins so"),
+        pytest.param("http://[::1]:8080/v1", "llama.cpp", id="IPv6"),
+        pytest.param("https://llm-gateway.acme.example/openai/v1", "azure", id="gateway"),
+        pytest.param("https://llm-gateway.acme.example:8443/v1", "anthropic", id="the port goes first"),
+        pytest.param("https://key@llm-gateway.acme.example/v1", "azure", id="with a user"),
+        pytest.param("https://api.openai.com/v1", "house", id="known otherwise"),
+        pytest.param("http://127.0.0.1:11434/v1", "openai", id="port known otherwise"),
+        pytest.param("http://localhost:11434/v1", "ollama", id="not configured"),
     ],
 )
-def test_newer_endpoints_of_aws_are_known_by_their_client(base_url: str, client: str, sdk: str) -> None:
-    """No URL pattern has them yet."""
-    assert provider_of(base_url, client, sdk) == "aws"
+def test_what_is_configured_goes_before_what_is_known(base_url: str, provider: str) -> None:
+    assert Providers(CONFIGURED).of(base_url, "OpenAI", "openai") == provider
+
+
+def test_the_port_of_an_address_may_be_the_schemes_own() -> None:
+    configured = Providers({"gw.example:443": "azure", "gw.example:80": "vllm"})
+    assert configured.of("https://gw.example/v1", "OpenAI", "openai") == "azure"
+    assert configured.of("http://gw.example/v1", "OpenAI", "openai") == "vllm"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_a_local_model_is_not_priced_as_the_provider_whose_sdk_it_is_called_with(
+    operation: Operation, server: Server, metered: Metered, tmp_path: Path
+) -> None:
+    """Its name may be one that a price list has."""
+    config = tmp_path / "llm-exporter.yml"
+    config.write_text(f"providers: {{'{server.url.removeprefix('http://')}': vllm}}\n")
+    llm_exporter.configure(config)
+    server.says(operation.path, operation.answer())
+    operation.run(llm_exporter.instrument(operation.client(server.url)))
+
+    call = metered.call
+    assert (call.provider, call.model) == ("vllm", operation.wire.model)
+    assert (call.cost, call.unpriced_tokens) == ({}, call.total_tokens)
+    assert call.total_tokens == sum(operation.wire.tokens.values())

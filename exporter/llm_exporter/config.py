@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from .call import UNATTRIBUTED, TokenType
 from .durations import seconds
@@ -57,6 +65,10 @@ def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 LabelName = Annotated[str, AfterValidator(_label_name)]
 Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+Address = Annotated[
+    str, StringConstraints(to_lower=True, pattern=r"^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?$")
+]
+"""`host` or `host:port`, with no scheme and no path; an IPv6 address stands in brackets."""
 
 
 class ConfigError(ValueError):
@@ -114,6 +126,8 @@ class Config(_Section):
     """Where the service keeps its ledger: `redis://…`, or the path of an SQLite file."""
     retention: Seconds = 400 * 86400.0
     """How long the service's ledger keeps calls."""
+    providers: dict[Address, Annotated[str, Field(min_length=1)]] = {}
+    """The provider at an address: one of genai-prices' ids, whose prices then hold, or any other name."""
 
 
 def load(path: str | PathLike[str]) -> Config:

@@ -19,6 +19,7 @@ from .config import Config, ConfigError
 from .endings import close_at_exit
 from .metrics import Metrics
 from .prices import PriceList
+from .providers import Providers
 from .retrieval import Outcome, Retrievals
 from .shipping import Service, Shipper
 
@@ -42,6 +43,7 @@ class Exporter:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.prices = PriceList()
+        self.providers = Providers()
         self._retrievals = Retrievals()
         self.registry = CollectorRegistry()
         """What `/metrics` shows. Not the default registry: other packages use `llm_*` names there."""
@@ -95,6 +97,7 @@ class Exporter:
         else:
             self.metrics.configure(config)
         self.prices = PriceList(config.prices)
+        self.providers = Providers(config.providers)
 
     def ship_to(self, url: str) -> None:
         """Send every call to the service at a URL as well, from now on and in processes forked from here.

@@ -11,7 +11,7 @@ import pytest
 import llm_exporter
 from llm_exporter import meter
 from llm_exporter.exporter import Exporter
-from llm_exporter.taps import boundary, google, send, stainless
+from llm_exporter.taps import boundary, google, send
 from metered import Metered
 from operations import OPERATIONS, Operation
 from scripted import Server
@@ -50,8 +50,7 @@ def _conclusion(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
 
 
 def _begin(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
-    patch.setattr(stainless, "provider_of", fails)
-    patch.setattr(google, "reader_for", fails)
+    patch.setattr(exporter.providers, "of", fails)
 
 
 def _looking(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
@@ -99,7 +98,7 @@ def test_a_call_goes_on_when_not_even_an_error_can_be_noted(
 ) -> None:
     operation = OPERATIONS[0]
     server.says(operation.path, operation.answer())
-    monkeypatch.setattr(stainless, "provider_of", fails)
+    monkeypatch.setattr(exporter.providers, "of", fails)
     monkeypatch.setattr(exporter.metrics, "error", fails)
     (answer,) = operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert answer.choices[0].message.content == "Seven."

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from .. import exporter as exporters
 from ..meter import Meter, current, kind_of_exception, kind_of_status
 from ..wire import reader_for
 from ..wire.live import LiveDialogue
@@ -108,7 +109,8 @@ class GoogleTap:
             return None
         tap_http(http)
         asked = _decode_asked(request.content).model
-        return Meter(provider="google", model=asked if isinstance(asked, str) else "", reader=reader)
+        model = asked if isinstance(asked, str) else ""
+        return Meter(provider=_provider_of(str(request.url)), model=model, reader=reader)
 
     def owners(self, client: Any) -> list[object]:
         """Return what a client shares with its `aio` side: its API client and HTTP clients."""
@@ -125,8 +127,15 @@ class GoogleTap:
             return None
         model = _MODEL.search(url)
         return Meter(
-            provider="google", model=model[1] if model else "", reader=reader, request=http_request.data
+            provider=_provider_of(url),
+            model=model[1] if model else "",
+            reader=reader,
+            request=http_request.data,
         )
+
+
+def _provider_of(url: str) -> str:
+    return exporters.default.providers.of(url, "Client", "google")
 
 
 def _attempt(send: Method) -> Method:

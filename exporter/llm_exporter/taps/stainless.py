@@ -11,8 +11,8 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from .. import exporter as exporters
 from ..meter import Meter
-from ..providers import provider_of
 from ..wire import ChatReader, reader_for
 from .boundary import ametered, hang, metered
 from .send import tap_asend, tap_send
@@ -59,7 +59,8 @@ class StainlessTap:
         if reader is None:
             return None
         tap_http(http)
-        provider = provider_of(str(client.base_url), type(client).__name__, self._sdk)
+        providers = exporters.default.providers
+        provider = providers.of(str(client.base_url), type(client).__name__, self._sdk)
         body = options.json_data
         asking = None
         if reader is ChatReader and self.switch.asks(http):
