@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import struct
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,19 +16,32 @@ from hypothesis import strategies as st
 
 from llm_exporter.wire import Framing, Nothing, Reader, Reading, framing, framing_for
 from llm_exporter.wire.anthropic import MessagesReader
-from llm_exporter.wire.framing import Body, EventStream, ServerSentEvents
+from llm_exporter.wire.framing import Body, EventStream, JsonLines, ServerSentEvents
 from llm_exporter.wire.gemini import GenerateContentReader
 from llm_exporter.wire.openai import ChatReader, ResponsesReader
+from samples import (
+    AWS,
+    READERS,
+    SAMPLES,
+    SSE,
+    Json,
+    Sample,
+    chat_events,
+    eventstream,
+    frame,
+    gemini_events,
+    messages_events,
+    responses_events,
+    sse,
+)
 
-Json = dict[str, Any]
-SSE = "text/event-stream"
-AWS = "application/vnd.amazon.eventstream"
-WORDS = ("Zwölf", " 漢字", " 🦩\u2028", ' "usage": {"x": 1}\n\n', "\x0b\x0c\x85.")
-"""What a model may say: of two, three and four bytes a character, and with line ends of all kinds."""
+STREAMS = [sample for sample in SAMPLES if sample.streamed]
+samples = pytest.mark.parametrize("sample", SAMPLES, ids=str)
+streams = pytest.mark.parametrize("sample", STREAMS, ids=str)
 
 
-def read(reader: type[Reader], pieces: Iterable[bytes], content_type: str = SSE) -> tuple[Reading, bool]:
-    """Return what a reader makes of a response in pieces, and whether it saw a first token."""
+def read(reader: type[Reader], pieces: Iterable[bytes], content_type: str = SSE) -> Reading:
+    """Return what a reader makes of a response in pieces."""
     reads = reader()
     frames: Framing | None = None
     for piece in pieces:
@@ -39,7 +49,7 @@ def read(reader: type[Reader], pieces: Iterable[bytes], content_type: str = SSE)
         frames.feed(piece)
     if frames is not None:
         frames.end()
-    return replace(reads.reading, token_seen=False, response_id=""), reads.reading.token_seen
+    return reads.reading
 
 
 def cut(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
@@ -49,197 +59,88 @@ def cut(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
             yield data[begin:end]
 
 
-# ---- streams of our four formats
+def tokens_in(reading: Reading) -> Counter[str]:
+    """Return all tokens of an answer, those of the calls in it included."""
+    tokens: Counter[str] = Counter()
+    for each in (reading, *reading.sub_calls):
+        tokens.update(each.tokens or {})
+    return tokens
 
 
-def sse(events: Iterable[Json], newline: str = "\n", kinds: bool = False, done: bool = False) -> bytes:
-    """Return server-sent events with a comment and a ping between them."""
-    lines = [": a comment", ""]
-    for event in events:
-        if kinds:
-            lines.append(f"event: {event['type']}")
-        lines += [f"data: {json.dumps(event, ensure_ascii=False)}", ""]
-    if done:
-        lines += ["data: [DONE]", ""]
-    return "".join(line + newline for line in lines).encode()
+# ---- every wire format
 
 
-def chat_events() -> list[Json]:
-    def chunk(choices: list[Json], usage: Json | None = None) -> Json:
-        return {"id": "t", "model": "gpt-t", "choices": choices, "usage": usage}
-
-    usage = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
-    deltas: list[Json] = [{"role": "assistant", "content": ""}, *({"content": word} for word in WORDS)]
-    return [*(chunk([{"index": 0, "delta": delta}]) for delta in deltas), chunk([], usage)]
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_has_a_sample(reader: type[Reader]) -> None:
+    """What is tested of every format below is tested of a new one too."""
+    assert reader in {sample.reader for sample in SAMPLES}
 
 
-def responses_events() -> list[Json]:
-    response: Json = {"id": "t", "model": "o-t", "error": None, "output": [], "usage": None}
-    usage = {"input_tokens": 31, "output_tokens": 7, "total_tokens": 38}
-    search = [{"type": "web_search_call", "action": {"type": "search"}}]
-    return [
-        {"type": "response.created", "response": response},
-        *({"type": "response.output_text.delta", "delta": word} for word in WORDS),
-        {"type": "response.completed", "response": {**response, "output": search, "usage": usage}},
-    ]
+@samples
+def test_whole_answer_is_read(sample: Sample) -> None:
+    """All of it in one piece, as a small one may come."""
+    assert read(sample.reader, [sample.data], sample.content_type) == sample.reading
 
 
-def messages_events() -> list[Json]:
-    begun = {"model": "claude-t", "usage": {"input_tokens": 31, "output_tokens": 2}}
-    return [
-        {"type": "message_start", "message": begun},
-        {"type": "ping"},
-        *(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}
-            for word in WORDS
-        ),
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 7}},
-        {"type": "message_stop"},
-    ]
-
-
-def gemini_events() -> list[Json]:
-    return [
-        {
-            "candidates": [{"content": {"parts": [{"text": word}], "role": "model"}}],
-            "usageMetadata": {"promptTokenCount": 31, "candidatesTokenCount": number + 3},
-            "modelVersion": "gemini-t",
-        }
-        for number, word in enumerate(WORDS)
-    ]
-
-
-def eventstream(events: Iterable[Json]) -> bytes:
-    """Return Bedrock's binary frames around events: lengths, checksum, headers, payload, checksum."""
-    frames = b""
-    for event in events:
-        inner = base64.b64encode(json.dumps(event, ensure_ascii=False).encode()).decode()
-        frames += frame(json.dumps({"bytes": inner, "p": "abcdefgh"}).encode())
-    return frames
-
-
-def frame(payload: bytes) -> bytes:
-    """Return one frame of an AWS event stream."""
-    headers = b"".join(
-        bytes([len(name)]) + name + b"\x07" + struct.pack(">H", len(value)) + value  # 7: a string
-        for name, value in (
-            (b":event-type", b"chunk"),
-            (b":content-type", b"application/json"),
-            (b":message-type", b"event"),
-        )
-    )
-    prelude = struct.pack(">II", 12 + len(headers) + len(payload) + 4, len(headers))
-    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
-    return message + struct.pack(">I", zlib.crc32(message))
-
-
-TOKENS: dict[Any, int] = {"input": 31, "output": 7}
-FORMATS: dict[str, tuple[type[Reader], bytes, str, Reading]] = {
-    "chat, LF": (ChatReader, sse(chat_events(), done=True), SSE, Reading("gpt-t", TOKENS)),
-    "chat, CRLF": (ChatReader, sse(chat_events(), "\r\n", done=True), SSE, Reading("gpt-t", TOKENS)),
-    "responses, LF": (
-        ResponsesReader,
-        sse(responses_events(), kinds=True),
-        SSE,
-        Reading("o-t", TOKENS, {"web_searches": 1}),
-    ),
-    "responses, CRLF": (
-        ResponsesReader,
-        sse(responses_events(), "\r\n", kinds=True),
-        SSE,
-        Reading("o-t", TOKENS, {"web_searches": 1}),
-    ),
-    "messages, LF": (MessagesReader, sse(messages_events(), kinds=True), SSE, Reading("claude-t", TOKENS)),
-    "messages, CRLF": (
-        MessagesReader,
-        sse(messages_events(), "\r\n", kinds=True),
-        SSE,
-        Reading("claude-t", TOKENS),
-    ),
-    "gemini, LF": (GenerateContentReader, sse(gemini_events()), SSE, Reading("gemini-t", TOKENS)),
-    "gemini, CRLF": (GenerateContentReader, sse(gemini_events(), "\r\n"), SSE, Reading("gemini-t", TOKENS)),
-    "messages, Bedrock": (MessagesReader, eventstream(messages_events()), AWS, Reading("claude-t", TOKENS)),
-}
-formats = pytest.mark.parametrize(
-    ("reader", "data", "content_type", "expected"), FORMATS.values(), ids=FORMATS.keys()
-)
-
-
-@formats
-def test_whole_stream_is_read(
-    reader: type[Reader], data: bytes, content_type: str, expected: Reading
-) -> None:
-    """All of a stream in one piece, as a small one may come."""
-    assert read(reader, [data], content_type) == (expected, True)
-
-
-@formats
-def test_stream_byte_by_byte_is_read(
-    reader: type[Reader], data: bytes, content_type: str, expected: Reading
-) -> None:
+@samples
+def test_answer_byte_by_byte_is_read(sample: Sample) -> None:
     """No piece is too small."""
-    assert read(reader, cut(data, range(len(data))), content_type) == (expected, True)
+    pieces = cut(sample.data, range(len(sample.data)))
+
+    assert read(sample.reader, pieces, sample.content_type) == sample.reading
 
 
-@formats
-def test_stream_cut_in_two_anywhere_is_read(
-    reader: type[Reader], data: bytes, content_type: str, expected: Reading
-) -> None:
+@samples
+def test_answer_cut_in_two_anywhere_is_read(sample: Sample) -> None:
     """Also inside a character, inside `data:`, and between the bytes of a line end."""
-    for place in range(1, len(data)):
-        assert read(reader, cut(data, [place]), content_type) == (expected, True), place
+    for place in range(1, len(sample.data)):
+        assert read(sample.reader, cut(sample.data, [place]), sample.content_type) == sample.reading, place
 
 
 @settings(deadline=None)
-@given(data=st.data(), name=st.sampled_from(list(FORMATS)))
-def test_reading_never_depends_on_the_chunking(data: st.DataObject, name: str) -> None:
+@given(data=st.data(), sample=st.sampled_from(SAMPLES))
+def test_reading_never_depends_on_the_chunking(data: st.DataObject, sample: Sample) -> None:
     """Any number of cuts, anywhere."""
-    reader, stream, content_type, expected = FORMATS[name]
-    places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=40, unique=True))
+    places = data.draw(st.lists(st.integers(1, len(sample.data) - 1), max_size=40, unique=True))
 
-    assert read(reader, cut(stream, places), content_type) == (expected, True)
+    assert read(sample.reader, cut(sample.data, places), sample.content_type) == sample.reading
 
 
 @settings(deadline=None)
-@given(data=st.data(), name=st.sampled_from([name for name in FORMATS if "Bedrock" not in name]))
-def test_event_whose_blank_line_never_came_is_read(data: st.DataObject, name: str) -> None:
+@given(data=st.data(), sample=st.sampled_from([each for each in STREAMS if each.content_type != AWS]))
+def test_event_whose_end_never_came_is_read(data: st.DataObject, sample: Sample) -> None:
     """A server may end the response right behind the last event."""
-    reader, stream, content_type, expected = FORMATS[name]
-    stream = stream.rstrip()
+    stream = sample.data.rstrip()
     places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=10, unique=True))
 
-    assert read(reader, cut(stream, places), content_type) == (expected, True)
+    assert read(sample.reader, cut(stream, places), sample.content_type) == sample.reading
 
 
 @settings(deadline=None)
-@given(data=st.data(), name=st.sampled_from(list(FORMATS)))
-def test_stream_broken_off_anywhere_is_only_ever_bad_json(data: st.DataObject, name: str) -> None:
+@given(data=st.data(), sample=st.sampled_from(SAMPLES))
+def test_answer_broken_off_anywhere_is_only_ever_bad_json(data: st.DataObject, sample: Sample) -> None:
     """Where the last event is half there, decoding it fails and nothing else does; no count is made up."""
-    reader, stream, content_type, _ = FORMATS[name]
-    reads = reader()
-    frames = framing_for(content_type, stream, reads)
-    frames.feed(stream[: data.draw(st.integers(1, len(stream)))])
+    reads = sample.reader()
+    frames = framing_for(sample.content_type, sample.data, reads)
+    frames.feed(sample.data[: data.draw(st.integers(1, len(sample.data)))])
     with suppress(msgspec.DecodeError):
         frames.end()
 
-    tokens = reads.reading.tokens or {}
-    assert tokens.get("input", 31) == 31
-    assert tokens.get("output", 0) <= 7
+    assert tokens_in(reads.reading) <= tokens_in(sample.reading)
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=300), st.sampled_from(list(FORMATS)))
-def test_junk_is_only_ever_refused(junk: bytes, name: str) -> None:
+@given(st.binary(max_size=300), st.sampled_from(STREAMS))
+def test_junk_is_only_ever_refused(junk: bytes, sample: Sample) -> None:
     """Whoever feeds catches; what is fed before it is not lost."""
-    reader, stream, content_type, expected = FORMATS[name]
-    reads = reader()
-    frames = framing_for(content_type, stream, reads)
-    frames.feed(stream)
+    reads = sample.reader()
+    frames = framing_for(sample.content_type, sample.data, reads)
+    frames.feed(sample.data)
     with suppress(ValueError):  # msgspec's DecodeError is one
         frames.feed(junk)
         frames.end()
 
-    assert reads.reading.tokens == expected.tokens
+    assert reads.reading == sample.reading
 
 
 # ---- server-sent events
@@ -362,23 +263,21 @@ def held(frames: Framing) -> int:
     """Return how many bytes a framing keeps."""
     if isinstance(frames, EventStream):
         return len(frames._buffer)
-    assert isinstance(frames, Body | ServerSentEvents)
+    assert isinstance(frames, Body | JsonLines | ServerSentEvents)
     return sum(map(len, frames._held._pieces))
 
 
-@formats
-def test_stream_holds_nothing_after_a_complete_event(
-    reader: type[Reader], data: bytes, content_type: str, expected: Reading
-) -> None:
+@streams
+def test_stream_holds_nothing_after_a_complete_event(sample: Sample) -> None:
     """Never more than one event is kept, however long the stream."""
-    reads = reader()
-    frames = framing_for(content_type, data, reads)
+    reads = sample.reader()
+    frames = framing_for(sample.content_type, sample.data, reads)
     for _ in range(50):
-        frames.feed(data[:100])
+        frames.feed(sample.data[:100])
         assert held(frames) <= 100
-        frames.feed(data[100:])
+        frames.feed(sample.data[100:])
         assert held(frames) == 0
-    assert reads.reading.tokens == expected.tokens
+    assert reads.reading.tokens == sample.reading.tokens
 
 
 @pytest.mark.parametrize("size", [1, 7, 40], ids="pieces of {} bytes".format)
@@ -471,7 +370,9 @@ def test_bedrock_stream_is_read() -> None:
         "firstByteLatency": 300,
     }
 
-    assert read(MessagesReader, [eventstream(events)], AWS) == (Reading("", TOKENS), True)
+    assert read(MessagesReader, [eventstream(events)], AWS) == Reading(
+        tokens={"input": 31, "output": 7}, token_seen=True
+    )
 
 
 def test_frame_without_an_event_is_passed_over() -> None:
@@ -539,14 +440,16 @@ def test_sse_sent_as_json_is_read() -> None:
     """Some gateways do not set the type of a stream."""
     stream = sse(chat_events(), done=True)
 
-    assert read(ChatReader, [stream], "application/json") == (Reading("gpt-t", TOKENS), True)
+    expected = Reading("gpt-t", {"input": 31, "output": 7}, token_seen=True)
+    assert read(ChatReader, [stream], "application/json") == expected
 
 
 def test_json_sent_as_sse_is_read() -> None:
     """A service that cannot stream may answer in one piece under the type that was asked for."""
     body = json.dumps(chat_events()[-1], indent=2).encode()
 
-    assert read(ChatReader, cut(body, [20, 21, 50])) == (Reading("gpt-t", TOKENS), False)
+    expected = Reading("gpt-t", {"input": 31, "output": 7})
+    assert read(ChatReader, cut(body, [20, 21, 50])) == expected
 
 
 def test_binary_body_is_let_go() -> None:
