@@ -1,0 +1,233 @@
+"""Damaged and hostile answers, through every reader: the call is counted once, and no number is made up.
+
+What is fed goes the way of a real answer: meter, framing, reader, prices, metrics.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llm_exporter import exporter as exporters
+from llm_exporter.exporter import Exporter
+from llm_exporter.meter import Meter
+from llm_exporter.retrieval import Outcome, Retrievals
+from llm_exporter.wire import Reader
+from metered import Metered
+from samples import AWS, BYTES, JSON, READERS, SAMPLES, SSE, Sample, frame
+
+readers = pytest.mark.parametrize("reader", READERS)
+samples = pytest.mark.parametrize("sample", SAMPLES, ids=str)
+fuzzed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+REQUEST = {"model": "tts-1", "input": "Seven.", "messages": [{"role": "user", "content": "How many?"}]}
+PROVIDERS = ("openai", "anthropic", "google", "openrouter", "no-one")
+CONTENT_TYPES = (JSON, SSE, AWS, BYTES, "", ";", "text/plain; charset=\xff", "audio/mpeg", "A" * 10_000)
+
+HOSTILE = [
+    *(b"-1", b"-1e308", b"1e308", b"1e999", b"NaN", b"-Infinity", b"0.5", b"-0.0", b"1e12", b"999999999999"),
+    *(b"1" + 30 * b"0", b"-1" + 30 * b"0", b"1" + 5_000 * b"0", b'"12"', b'"1e999"', b'"nan"', b"true"),
+    *(b"null", b"[]", b"{}", b'""', b"[1]", b'{"type":1}', b'[{"type":"message","input_tokens":-1}]'),
+    *(
+        b'"\\ud800"',
+        b'"\\udfff\\ud800"',
+        b'"\\u0000"',
+        b'"\x00"',
+        b'"\xff\xfe"',
+        b'"\xed\xa0\x80"',
+        b'"\n\n"',
+    ),
+    *(b"\xff", b"", b"}", b'"', b"[" * 10_000 + b"]" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
+]
+"""What stands in the place of a JSON value: no number, far too large a one, another type, or no JSON."""
+
+
+def names() -> list[str]:
+    """Return every name that the readers look for, and every word they know."""
+    source = "".join(inspect.getsource(sys.modules[reader.__module__]) for reader in READERS)
+    found = re.findall(r'"([A-Za-z_][\w.]*)"|^    (\w+): (?:Any|msgspec)', source, re.MULTILINE)
+    return sorted({name for each in found for name in each if name})
+
+
+NAMES = names()
+
+values = st.recursive(
+    st.sampled_from(HOSTILE)
+    | st.integers(0, 10**6).map(lambda number: b"%d" % number)
+    | st.sampled_from(NAMES).map(lambda name: json.dumps(name).encode()),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda each: b"[" + b",".join(each) + b"]")
+        | st.lists(st.tuples(st.sampled_from(NAMES), inner), max_size=8).map(  # names may come twice
+            lambda pairs: (
+                b"{" + b",".join(b'"%b":%b' % (name.encode(), value) for name, value in pairs) + b"}"
+            )
+        )
+    ),
+    max_leaves=30,
+)
+
+
+def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_types: str) -> None:
+    """Meter answers, each as a whole answer, as a stream, and under every provider's prices in turn."""
+    exporter = Exporter()
+    exporter._retrievals = Retrievals(remembered=0)  # the same answer again is another one
+    outcomes: list[Outcome] = []
+    finished = exporter.finished
+
+    def note(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        finished(outcome)
+
+    number = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporters, "default", exporter)
+        patch.setattr(exporter, "finished", note)
+        metered = Metered(exporter)
+        for number, pieces in enumerate(answers, 1):
+            for content_type in content_types:
+                provider = PROVIDERS[number % len(PROVIDERS)]
+                meter = Meter(provider=provider, model="gpt-4o", reader=reader, request=REQUEST)
+                meter.answering({"content-type": content_type})
+                if number % 2:
+                    meter.streaming()
+                for piece in pieces:
+                    meter.feed(piece)
+                meter.finish()
+                meter.returned()
+        assert len(outcomes) == number * len(content_types)
+        assert_sane(metered, sum(map(calls_in, outcomes)))
+    exporter.close()
+
+
+def calls_in(outcome: Outcome) -> int:
+    """Return how many calls an answer says were made: who fetches what others asked for makes none."""
+    if not outcome.retrieved:
+        return 1 + (0 if outcome.pending else len(outcome.sub_calls))
+    if outcome.pending:
+        return 0
+    return len(outcome.sub_calls) or int(outcome.call.usage_reported)
+
+
+def assert_sane(metered: Metered, calls: int) -> None:
+    """Every call was counted, and every number that is scraped can be one."""
+    assert len(metered.calls) == calls
+    for call in metered.calls:
+        assert all(isinstance(number, int) and number > 0 for number in call.tokens.values())
+        assert all(0 <= usd < math.inf for usd in call.cost.values())
+    scraped = [sample for family in metered.exporter.registry.collect() for sample in family.samples]
+    assert all(0 <= sample.value < math.inf for sample in scraped)
+    assert sum(sample.value for sample in scraped if sample.name == "llm_calls_total") == calls
+    assert all(sample.value == 0 for sample in scraped if sample.name == "llm_calls_in_flight")
+    # A reader may refuse what it is fed; nothing behind it may stumble over what it makes of it.
+    errors = {sample.labels["where"] for sample in scraped if sample.name == "llm_exporter_errors_total"}
+    assert errors <= {"wire"}
+
+
+def documents(sample: Sample) -> list[Any]:
+    """Return the JSON of a sample: its body, or its events."""
+    data = sample.data
+    if sample.content_type == AWS:
+        bodies = re.findall(rb'"bytes": "([^"]*)"', data)
+        return [json.loads(base64.b64decode(body)) for body in bodies]
+    if sample.content_type == SSE:
+        return [json.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: {")]
+    return [json.loads(line) for line in data.split(b"\n") if line]
+
+
+def framed(documents: Iterable[bytes], content_type: str) -> bytes:
+    """Return events as a response of a type has them."""
+    if content_type == AWS:
+        return b"".join(frame(b'{"bytes":"%b"}' % base64.b64encode(document)) for document in documents)
+    if content_type == SSE:
+        return b"".join(b"data: %b\n\n" % document for document in documents)
+    return b"\n".join(documents)
+
+
+def written(
+    value: Any, changes: dict[int, tuple[bool, bytes]], nodes: Iterator[int], name: bytes = b""
+) -> bytes:
+    """Return JSON, some nodes of which are replaced, or come a second time as something else."""
+    again, other = changes.get(next(nodes), (False, b""))
+    if isinstance(value, dict):
+        members = (
+            written(each, changes, nodes, json.dumps(key).encode() + b":") for key, each in value.items()
+        )
+        data = name + b"{" + b",".join(members) + b"}"
+    elif isinstance(value, list):
+        data = name + b"[" + b",".join(written(each, changes, nodes) for each in value) + b"]"
+    else:
+        data = name + json.dumps(value, ensure_ascii=False).encode()
+    if again:
+        return data + b"," + name + other
+    return name + other if other else data
+
+
+# ---- fuzzing
+
+
+@fuzzed
+@readers
+@given(data=st.data())
+def test_answer_with_hostile_values_is_counted_once(reader: type[Reader], data: st.DataObject) -> None:
+    """The reader's own format or another's, with something else where a number, a name or an object was."""
+    sample = data.draw(st.sampled_from([each for each in SAMPLES if each.reader is reader] + SAMPLES))
+    change = st.tuples(st.booleans(), st.sampled_from(HOSTILE) | values)
+    changes = data.draw(st.dictionaries(st.integers(0, 60), change, min_size=1, max_size=6))
+    nodes = count()
+    events = [written(document, changes, nodes) for document in documents(sample)]
+
+    check(reader, [[framed(events, sample.content_type)]], sample.content_type)
+
+
+@fuzzed
+@readers
+@given(
+    events=st.lists(values | st.sampled_from(HOSTILE) | st.binary(max_size=40), max_size=5),
+    framing=st.sampled_from([JSON, SSE, AWS]),
+    content_type=st.sampled_from(CONTENT_TYPES),
+)
+def test_made_up_answer_is_counted_once(
+    reader: type[Reader], events: list[bytes], framing: str, content_type: str
+) -> None:
+    """Every name that a reader looks for, anywhere, framed as one thing and said to be another."""
+    check(reader, [[framed(events, framing)]], framing, content_type)
+
+
+@fuzzed
+@readers
+@given(data=st.data())
+def test_damaged_answer_is_counted_once(reader: type[Reader], data: st.DataObject) -> None:
+    """Some of the bytes are others, and the pieces come in any size."""
+    sample = data.draw(st.sampled_from([each for each in SAMPLES if each.reader is reader] + SAMPLES))
+    answer = bytearray(sample.data)
+    places = st.integers(0, len(answer) - 1)
+    for place, byte in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=9)):
+        answer[place] = byte
+    size = data.draw(st.integers(1, len(answer)))
+    pieces = [bytes(answer[begin : begin + size]) for begin in range(0, len(answer), size)]
+
+    check(reader, [pieces], sample.content_type, data.draw(st.sampled_from(CONTENT_TYPES)))
+
+
+@samples
+def test_answer_cut_short_anywhere_is_counted_once(sample: Sample) -> None:
+    """The connection may break behind every byte, the first included."""
+    answers = ([sample.data[:end]] if end else [] for end in range(len(sample.data) + 1))
+
+    check(sample.reader, answers, sample.content_type)
+
+
+@samples
+def test_answer_of_another_type_than_it_says_is_counted_once(sample: Sample) -> None:
+    check(sample.reader, [[sample.data]], *CONTENT_TYPES)
