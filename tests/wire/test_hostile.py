@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sys
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
@@ -23,7 +24,7 @@ from llm_exporter import exporter as exporters
 from llm_exporter.exporter import Exporter
 from llm_exporter.meter import Meter
 from llm_exporter.retrieval import Outcome, Retrievals
-from llm_exporter.wire import Reader
+from llm_exporter.wire import Reader, framing
 from metered import Metered
 from samples import AWS, BYTES, JSON, READERS, SAMPLES, SSE, Sample, frame
 
@@ -231,3 +232,75 @@ def test_answer_cut_short_anywhere_is_counted_once(sample: Sample) -> None:
 @samples
 def test_answer_of_another_type_than_it_says_is_counted_once(sample: Sample) -> None:
     check(sample.reader, [[sample.data]], *CONTENT_TYPES)
+
+
+# ---- 50 MB of junk
+
+CHUNK = 64 * 1024
+CHUNKS = 800
+MEGABYTE = 1024 * 1024
+
+
+def _chunk(unit: bytes) -> bytes:
+    """Return about 64 KiB of whole units."""
+    return unit * (CHUNK // len(unit))
+
+
+JUNK: dict[str, tuple[str, bytes, bytes]] = {
+    "events": (SSE, b"", _chunk(b'data: {"a":"%b"}\n\n' % (1000 * b"x"))),
+    "events that tell": (SSE, b"", _chunk(b'data: {"usage":"%b","error":0}\n\n' % (1000 * b"x"))),
+    "frames": (AWS, b"", _chunk(frame(b'{"bytes":"%b"}' % base64.b64encode(b'{"a":"%b"}' % (1000 * b"x"))))),
+    "lines": (BYTES, b"{}\n", _chunk(b'{"response":{"body":"%b"},"result":{}}\n' % (1000 * b"x"))),
+    "sound": ("audio/mpeg", b"", CHUNK * b"\xff"),
+}
+"""What comes in pieces of its own: the content type, how it begins, and 64 KiB of it."""
+
+ENDLESS: dict[str, tuple[str, bytes, bytes]] = {
+    "event": (SSE, b'data: {"usage":"', CHUNK * b"x"),
+    "no line end": (SSE, b"x", CHUNK * b"x"),
+    "short lines": (SSE, b"data: {", _chunk(b"\nx")),
+    "blank data": (SSE, b"data: {", _chunk(b"\ndata: ")),
+    "body": (JSON, b'{"usage":"', CHUNK * b"x"),
+    "nested body": (JSON, b"", CHUNK * b"["),
+    "line": (BYTES, b'{"id":"', CHUNK * b"x"),
+    "frame": (AWS, (MEGABYTE).to_bytes(4) + bytes(8), CHUNK * b"x"),
+}
+"""What has no end before the answer ends."""
+
+
+def peak_of(reader: type[Reader], content_type: str, pieces: Iterable[bytes]) -> int:
+    """Return the bytes that metering an answer held at most, beyond those that were held before."""
+    check(reader, [[b"{}"]], content_type)  # what is made once
+    tracemalloc.start()
+    try:
+        check(reader, [pieces], content_type)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def junk(begins: bytes, chunk: bytes) -> Iterator[bytes]:
+    yield begins
+    for _ in range(CHUNKS):
+        yield bytes(memoryview(chunk))  # a copy of its own, as every piece from a network is
+
+
+@readers
+@pytest.mark.parametrize("kind", JUNK)
+def test_a_long_answer_is_not_held(reader: type[Reader], kind: str) -> None:
+    """50 MB, of which never more than a few pieces are kept."""
+    content_type, begins, chunk = JUNK[kind]
+
+    assert peak_of(reader, content_type, junk(begins, chunk)) < 2 * MEGABYTE
+
+
+@readers
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_an_answer_without_an_end_is_held_up_to_the_limit(
+    reader: type[Reader], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 MB that could be one event are let go once they are more than may be held."""
+    monkeypatch.setattr(framing, "MAX_HELD", 2 * MEGABYTE)
+    content_type, begins, chunk = ENDLESS[kind]
+
+    assert peak_of(reader, content_type, junk(begins, chunk)) < 8 * MEGABYTE

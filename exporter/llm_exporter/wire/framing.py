@@ -9,6 +9,7 @@ import base64
 import struct
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from io import BytesIO
 from typing import Any, Final
 
 import msgspec
@@ -74,12 +75,10 @@ class JsonLines(Framing):
 
     def feed(self, chunk: bytes) -> None:
         """Read the lines that this piece completes."""
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
+        for line in BytesIO(chunk):  # one at a time: a list of very short lines is many times their size
             self._held.add(line)
-            self._read(self._held.take())
-        if rest:
-            self._held.add(rest)
+            if line.endswith(b"\n"):
+                self._read(self._held.take())
 
     def end(self) -> None:
         """Read a last line that was not ended."""
@@ -144,7 +143,7 @@ class ServerSentEvents(Framing):
             return
         data: list[bytes] = []
         size = 0
-        for line in events.splitlines(keepends=True):
+        for line in BytesIO(events):  # one at a time, as above
             size += len(line)
             if line.startswith(b"data:"):
                 data.append(line[5:].rstrip(b"\r\n").removeprefix(b" "))
