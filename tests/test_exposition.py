@@ -95,3 +95,45 @@ def test_the_server_listens_on_this_machine_only_and_stops_when_closed(metered: 
 def test_a_port_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         llm_exporter.start_http_server(port=taken.getsockname()[1])
+
+
+HOSTILE_VALUES = [
+    pytest.param('a "quoted" \\ value\\n\\', id="quotes and backslashes"),
+    pytest.param("two\nlines\r\nand\rmore", id="line ends"),
+    pytest.param("\x00\x01\x1b[31m\x7f\x85\u2028", id="control characters"),
+    pytest.param('"} 1\n# EOF\nllm_tokens_total{agent="x"} 9', id="what looks like the format"),
+    pytest.param('{a=\'b\',le="+Inf"} # {trace_id="t"} 1.0', id="what looks like an exemplar"),
+    pytest.param("🦩 Zwölf 漢字 \u202e\ufeff", id="beyond ASCII"),
+    pytest.param(" ", id="a space"),
+    pytest.param("x" * 1_000_000, id="a million characters"),
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE_VALUES)
+def test_a_label_may_have_any_value(value: str, metered: Metered) -> None:
+    """A model's name is what the answer says, an agent's what the application says."""
+    with llm_exporter.labels(agent=value, phase=value):
+        llm_exporter.record(provider="openai", model=value, tokens={"input": 1000})
+    for accept, parse in (
+        ("text/plain", parse_text),
+        (OPENMETRICS, openmetrics.text_string_to_metric_families),
+    ):
+        families = list(parse(over_wsgi(accept)[1]))
+        counted = {
+            (*(sample.labels[name] for name in ("model", "agent", "phase")), sample.value)
+            for family in families
+            for sample in family.samples
+            if sample.name == "llm_tokens_total"
+        }
+        assert counted == {(value, value, value, 1000)}
+
+
+@pytest.mark.parametrize("value", ["\ud800", "a\udfffb", "\udc80\udcff"])
+def test_half_a_character_in_a_label_becomes_a_question_mark(value: str, metered: Metered) -> None:
+    """As it may come from a file name, or from a name in an answer that was cut in two."""
+    with llm_exporter.labels(agent=value):
+        llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
+    shown = "".join("?" if "\ud800" <= character <= "\udfff" else character for character in value)
+    for accept in ("text/plain", OPENMETRICS):
+        assert f'agent="{shown}"' in over_wsgi(accept)[1]
+    assert metered.total("llm_tokens_total", agent=shown) == 1000

@@ -65,6 +65,9 @@ def test_the_limits_of_the_last_answer_are_shown_by_provider_and_model(
     assert metered.samples("llm_rate_limit_remaining", **labels) == remaining
 
 
-@pytest.mark.parametrize("value", ["-1", "1.5", "NaN", "many", "", "9" * 16, "1e9"])
+@pytest.mark.parametrize(
+    "value",
+    ["-1", "+1", "1.5", "NaN", "inf", "many", "", " ", "1_000", "0x1", "²", "9" * 16, "9" * 5_000, "1e9"],
+)
 def test_what_is_no_number_is_left_out(value: str) -> None:
     assert rate_limits([("X-RateLimit-Limit-Requests", value)]) == []

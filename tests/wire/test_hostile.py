@@ -25,12 +25,17 @@ from llm_exporter.exporter import Exporter
 from llm_exporter.meter import Meter
 from llm_exporter.retrieval import Outcome, Retrievals
 from llm_exporter.wire import Reader, framing
+from llm_exporter.wire.openai import ChatReader
 from metered import Metered
 from samples import AWS, BYTES, JSON, READERS, SAMPLES, SSE, Sample, frame
 
 readers = pytest.mark.parametrize("reader", READERS)
 samples = pytest.mark.parametrize("sample", SAMPLES, ids=str)
-fuzzed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 REQUEST = {"model": "tts-1", "input": "Seven.", "messages": [{"role": "user", "content": "How many?"}]}
 PROVIDERS = ("openai", "anthropic", "google", "openrouter", "no-one")
@@ -106,6 +111,7 @@ def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_typ
                     meter.feed(piece)
                 meter.finish()
                 meter.returned()
+        assert exporter.flush(timeout=60)
         assert len(outcomes) == number * len(content_types)
         assert_sane(metered, sum(map(calls_in, outcomes)))
     exporter.close()
@@ -234,6 +240,34 @@ def test_answer_of_another_type_than_it_says_is_counted_once(sample: Sample) -> 
     check(sample.reader, [[sample.data]], *CONTENT_TYPES)
 
 
+# ---- headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({"content-type": "\x00\xff\ud800"}, id="a content type that is no text"),
+        pytest.param({"content-type": JSON, "X-RATELIMIT-LIMIT-TOKENS": "9" * 400}, id="400 digits"),
+        pytest.param({"content-type": JSON, "x-ratelimit-limit-tokens": "-5"}, id="below zero"),
+        pytest.param({"content-type": JSON, "x-ratelimit-remaining-tokens": "NaN"}, id="NaN"),
+        pytest.param({"content-type": JSON, "x-ratelimit-remaining-tokens": "Infinity"}, id="infinite"),
+        pytest.param({"content-type": JSON, "x-ratelimit-remaining-tokens": "1_0"}, id="Python's"),
+        pytest.param({"content-type": JSON, "x-ratelimit-remaining-to\nkens": "5"}, id="a name in two lines"),
+        pytest.param({"content-type": JSON, 'x-ratelimit-limit-a"b': "5"}, id="a name with quotes"),
+    ],
+)
+def test_hostile_headers_set_no_limit(headers: dict[str, str], metered: Metered) -> None:
+    """The call is read all the same."""
+    meter = Meter(provider="openai", model="gpt-4o", reader=ChatReader)
+    meter.answering(headers)
+    meter.feed(b'{"usage": {"prompt_tokens": 31}}')
+    meter.finish()
+
+    assert metered.call.usage_reported == (headers.get("content-type", JSON) == JSON)
+    assert metered.samples("llm_rate_limit_limit") == metered.samples("llm_rate_limit_remaining") == {}
+
+
 # ---- 50 MB of junk
 
 CHUNK = 64 * 1024
@@ -247,8 +281,7 @@ def _chunk(unit: bytes) -> bytes:
 
 
 JUNK: dict[str, tuple[str, bytes, bytes]] = {
-    "events": (SSE, b"", _chunk(b'data: {"a":"%b"}\n\n' % (1000 * b"x"))),
-    "events that tell": (SSE, b"", _chunk(b'data: {"usage":"%b","error":0}\n\n' % (1000 * b"x"))),
+    "events": (SSE, b"", _chunk(b'data: {"usage":"%b","error":0}\n\n' % (1000 * b"x"))),
     "frames": (AWS, b"", _chunk(frame(b'{"bytes":"%b"}' % base64.b64encode(b'{"a":"%b"}' % (1000 * b"x"))))),
     "lines": (BYTES, b"{}\n", _chunk(b'{"response":{"body":"%b"},"result":{}}\n' % (1000 * b"x"))),
     "sound": ("audio/mpeg", b"", CHUNK * b"\xff"),
