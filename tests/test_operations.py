@@ -61,7 +61,8 @@ def image_usage(text: int, image: int, generated: int) -> dict[str, Any]:
     }
 
 
-INTERACTION = {
+GOOGLES = {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]}
+INTERACTION: dict[str, Any] = {
     "id": "v1_a",
     "object": "interaction",
     "status": "completed",
@@ -76,6 +77,23 @@ INTERACTION = {
         "total_tokens": 520,
     },
 }
+
+SEARCHED = {"type": "google_search_call", "id": "c1", "arguments": {"queries": ["a", "b"]}}
+
+
+def grounded(model: str, *queries: str) -> dict[str, Any]:
+    """A Gemini answer of 100 tokens to 1000, which searched."""
+    return {
+        "candidates": [
+            {
+                "content": {"parts": [{"text": "Seven."}], "role": "model"},
+                "groundingMetadata": {"webSearchQueries": queries},
+            }
+        ],
+        "modelVersion": model,
+        "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100, "totalTokenCount": 1100},
+    }
+
 
 ROWS = [
     Row(
@@ -244,7 +262,7 @@ ROWS = [
     Row(
         # 0.15
         "Gemini embeddings",
-        {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]},
+        GOOGLES,
         ":batchEmbedContents",
         lambda client: client.models.embed_content(model="gemini-embedding-001", contents="x"),
         Answer(
@@ -265,7 +283,7 @@ ROWS = [
     Row(
         # gemini-2.5-flash: 0.30, cached 0.03, out 2.50; 400 - 100 cached + 20 for the tools
         "interactions",
-        {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]},
+        GOOGLES,
         "/interactions",
         lambda client: client.interactions.create(model="gemini-2.5-flash", input="x"),
         Answer(dump(INTERACTION)),
@@ -275,7 +293,7 @@ ROWS = [
     ),
     Row(
         "interactions stream",
-        {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]},
+        GOOGLES,
         "/interactions",
         lambda client: client.interactions.create(model="gemini-2.5-flash", input="x", stream=True),
         Answer(
@@ -290,6 +308,98 @@ ROWS = [
         {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
         {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001},
         stream=True,
+    ),
+    Row(
+        # gemini-2.5-flash: 0.30 and 2.50; $35 for 1000 prompts that were grounded
+        "grounding by prompt",
+        GOOGLES,
+        ":generateContent",
+        lambda client: client.models.generate_content(model="gemini-2.5-flash", contents="x"),
+        Answer(dump(grounded("gemini-2.5-flash", "a", "b"))),
+        "generate_content",
+        {"input": 1000, "output": 100},
+        {"input": 0.0003, "output": 0.00025, "tools": 0.035},
+    ),
+    Row(
+        # gemini-3-flash-preview: 0.50 and 3; $14 for 1000 queries
+        "grounding by query, streamed",
+        GOOGLES,
+        ":streamGenerateContent",
+        lambda client: client.models.generate_content_stream(model="gemini-3-flash-preview", contents="x"),
+        Answer(
+            sse(
+                dump(grounded("gemini-3-flash-preview")).decode(),
+                dump(grounded("gemini-3-flash-preview", "a", "")).decode(),
+                dump(grounded("gemini-3-flash-preview", "a", "b")).decode(),
+            ),
+            content_type=STREAM,
+        ),
+        "generate_content",
+        {"input": 1000, "output": 100},
+        {"input": 0.0005, "output": 0.0003, "tools": 0.028},
+        stream=True,
+    ),
+    Row(
+        # as "interactions"; $35 for 1000 prompts that were grounded
+        "grounded interactions",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-2.5-flash", input="x"),
+        Answer(dump({**INTERACTION, "steps": [SEARCHED, *INTERACTION["steps"]]})),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001, "tools": 0.035},
+    ),
+    Row(
+        # gemini-3-flash-preview: 0.50, cached 0.05, out 3; $14 for 1000 queries
+        "grounded interactions stream",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-3-flash-preview", input="x", stream=True),
+        Answer(
+            sse(
+                '{"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "new"}}',
+                '{"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Seven."}}',
+                dump({"event_type": "step.start", "index": 1, "step": SEARCHED}).decode(),
+                dump({"event_type": "step.delta", "index": 1, "delta": SEARCHED}).decode(),
+                dump(
+                    {
+                        "event_type": "interaction.completed",
+                        "interaction": {**INTERACTION, "steps": None, "model": "gemini-3-flash-preview"},
+                    }
+                ).decode(),
+            ),
+            content_type=STREAM,
+        ),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.00016, "cache_read": 0.000005, "output": 0.00018, "reasoning": 0.00012, "tools": 0.028},
+        stream=True,
+    ),
+    Row(
+        # gemini-3-flash-preview; three queries at $14 for 1000
+        "interactions that only count their searches",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-3-flash-preview", input="x"),
+        Answer(
+            dump(
+                {
+                    **INTERACTION,
+                    "model": "gemini-3-flash-preview",
+                    "usage": {
+                        "total_input_tokens": 400,
+                        "grounding_tool_count": [
+                            {"type": "google_maps", "count": 2},
+                            {"type": "google_search", "count": 3},
+                        ],
+                    },
+                }
+            )
+        ),
+        "generate_content",
+        {"input": 400},
+        {"input": 0.0002, "tools": 0.042},
     ),
 ]
 
@@ -384,6 +494,23 @@ def test_a_background_response_is_one_call_of_who_asked_for_it(server: Server, m
     call = metered.call
     assert (call.agent, call.requested_model) == ("planner", "o4-mini")
     assert (call.tokens, call.usage_reported) == ({"input": 500, "output": 260}, True)
+
+
+def test_a_background_interaction_is_one_call_of_who_asked_for_it(server: Server, metered: Metered) -> None:
+    pending = {**INTERACTION, "model": None, "agent": "house-agent", "status": "in_progress", "usage": None}
+    done = {**pending, "status": "completed", "usage": INTERACTION["usage"]}
+    server.says("/interactions", Answer(dump(pending)))
+    server.says("/v1_a", Answer(dump(pending)), Answer(dump(done)))
+    with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
+        with llm_exporter.labels(agent="planner"):
+            client.interactions.create(agent="house-agent", input="x", background=True)
+        assert metered.calls == []
+        for status in ("in_progress", "completed", "completed"):
+            assert client.interactions.get("v1_a").status == status
+    call = metered.call
+    assert (call.agent, call.model, call.requested_model) == ("planner", "house-agent", "house-agent")
+    assert call.tokens == {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40}
+    assert call.unpriced_tokens == 520
 
 
 def test_a_cost_in_the_answer_is_the_calls_cost(server: Server, metered: Metered) -> None:

@@ -50,6 +50,7 @@ class Meter:
     ) -> None:
         self._exporter = exporters.default
         self._reader = reader()
+        self._reader.reading.model = model
         if isinstance(request, dict):
             self._reader.asked(request)
         self._headers: Mapping[str, str] = {}

@@ -374,6 +374,65 @@ def test_chunk_without_a_token_is_no_first_token(chunk: Json) -> None:
     assert read(chunk).token_seen is False
 
 
+# ---- grounding
+
+
+def grounded(*queries: str, kind: str = "web", model: str = "gemini-3-t", usage: object = None) -> Json:
+    """Return a chunk whose candidate was grounded by these searches."""
+    metadata = {f"{kind}SearchQueries": list(queries), "searchEntryPoint": {"renderedContent": "<b>"}}
+    return {
+        "candidates": [{"content": {"parts": [TEN]}, "groundingMetadata": metadata}],
+        "modelVersion": model,
+        **({} if usage is None else {"usageMetadata": usage}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "units"),
+    [
+        pytest.param(grounded("a", "b", usage=SMALL), {"web_searches": 2}, id="each query"),
+        pytest.param(grounded("", "a", "a", "", usage=SMALL), {"web_searches": 1}, id="distinct, not empty"),
+        pytest.param(grounded("", usage=SMALL), {}, id="empty only"),
+        pytest.param(grounded(usage=SMALL), {}, id="none"),
+        pytest.param(grounded("a", "b", kind="image", usage=SMALL), {"web_searches": 2}, id="images"),
+        pytest.param(grounded("a", "b", kind="retrieval", usage=SMALL), {}, id="in files of one's own"),
+        pytest.param(
+            grounded("a", "b", model="gemini-2.5-t", usage=SMALL), {"web_searches": 1}, id="2.5: the prompt"
+        ),
+        pytest.param(
+            grounded("a", "b", model="gemini-live-2.5-t", usage=SMALL), {"web_searches": 1}, id="2.5, live"
+        ),
+        pytest.param(grounded("a", "b", model="gemini-t-2.1", usage=SMALL), {"web_searches": 2}, id="later"),
+        pytest.param(answer(SMALL, TEN), {}, id="not grounded"),
+        pytest.param(
+            answer(SMALL, candidates=[{"groundingMetadata": {"webSearchQueries": 7}}]), {}, id="junk"
+        ),
+    ],
+)
+def test_a_grounding_is_billed_by_query_or_by_prompt(body: Json, units: dict[str, float]) -> None:
+    """By prompt up to Gemini 2.5; plain and as the first chunk of a stream."""
+    assert read_body(body).units == units
+    assert read(body).units == units
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([answer(SMALL, TEN), grounded("a", "b", usage=SMALL)], id="in the last chunk"),
+        pytest.param([grounded("a", "b"), answer(SMALL, TEN)], id="in the first one"),
+        pytest.param([answer(SMALL, TEN), grounded("a", "b")], id="in one without counts"),
+        pytest.param(
+            [answer(SMALL, TEN), grounded("a", usage=SMALL), grounded("a", "b", usage=SMALL)], id="growing"
+        ),
+        pytest.param([grounded("a"), grounded("b"), grounded(), answer(SMALL, TEN)], id="one by one"),
+        pytest.param([grounded("a", "b", usage=SMALL)] * 3, id="repeated"),
+    ],
+)
+def test_a_grounding_is_counted_once_however_it_is_streamed(chunks: list[Json]) -> None:
+    """Chunks may repeat what was searched so far."""
+    assert read(*chunks).units == {"web_searches": 2}
+
+
 FAILED = {"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}}
 
 

@@ -34,6 +34,7 @@ _MODEL: Final = re.compile(r"/models/([^/:?]+)")
 
 class _Asked(msgspec.Struct):
     model: Any = None
+    agent: Any = None
 
 
 _decode_asked: Final = msgspec.json.Decoder(_Asked).decode
@@ -108,9 +109,9 @@ class GoogleTap:
         if reader is None:
             return None
         tap_http(http)
-        asked = _decode_asked(request.content).model
-        model = asked if isinstance(asked, str) else ""
-        return Meter(provider=_provider_of(str(request.url)), model=model, reader=reader)
+        asked = _decode_asked(request.content or b"{}")
+        name = _name(asked.model) or _name(asked.agent)
+        return Meter(provider=_provider_of(str(request.url)), model=name, reader=reader)
 
     def owners(self, client: Any) -> list[object]:
         """Return what a client shares with its `aio` side: its API client and HTTP clients."""
@@ -125,13 +126,15 @@ class GoogleTap:
         reader = reader_for(http_request.method, url)
         if reader is None:
             return None
+        asked = http_request.data
         model = _MODEL.search(url)
-        return Meter(
-            provider=_provider_of(url),
-            model=model[1] if model else "",
-            reader=reader,
-            request=http_request.data,
-        )
+        name = model[1] if model else _name(asked.get("model") if isinstance(asked, dict) else None)
+        return Meter(provider=_provider_of(url), model=name, reader=reader, request=asked)
+
+
+def _name(model: object) -> str:
+    """Return the name of a model, which may stand behind the path to it."""
+    return model.rpartition("/")[2] if isinstance(model, str) else ""
 
 
 def _provider_of(url: str) -> str:

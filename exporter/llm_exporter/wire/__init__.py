@@ -11,7 +11,7 @@ from .batches import AnthropicResultsReader, OpenAIFileReader
 from .framing import Framing, Nothing, framing_for
 from .free import CountTokensReader, ModerationReader
 from .gemini import EmbedContentReader, GenerateContentReader, PredictImagesReader, PredictReader
-from .interactions import InteractionsReader
+from .interactions import InteractionsReader, RetrievedInteractionReader
 from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader
 from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader, RetrievedResponseReader
 from .reading import Reader, Reading, text_length
@@ -48,6 +48,7 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST .*/imagen[^/]*:predict$", PredictImagesReader),
         (r"^POST .*:predict$", PredictReader),
         (r"^POST (?:.*/)?interactions$", InteractionsReader),
+        (r"^GET (?:.*/)?interactions/[^/]+$", RetrievedInteractionReader),
         (r"^POST (?:.*/(?:messages/count_tokens|responses/input_tokens)|.*:countTokens)$", CountTokensReader),
     )
 )

@@ -30,27 +30,43 @@ class _Chunk(_Answer, rename="camel"):
 _decode_answer: Final = decoder(_Answer)
 _decode_chunk: Final = decoder(_Chunk)
 
+_SEARCHED: Final = b'SearchQueries"'
+"""Ends the key of a list of queries."""
+
+_BILLED_BY_PROMPT: Final = re.compile(r"gemini-(?:live-)?[12]\.")
+
 
 class GenerateContentReader(Reader):
     """Gemini's answers; each chunk of a stream repeats the counts so far, and the last one holds."""
 
     operation: ClassVar[str] = "generate_content"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._queries: set[tuple[str, str]] = set()
+
     def telling(self, data: bytes) -> bool:
         """See `Reader.telling`."""
-        return b'"usageMetadata"' in data or (b'"error"' in data and _ERROR.search(data) is not None)
+        return (
+            b'"usageMetadata"' in data
+            or _SEARCHED in data
+            or (b'"error"' in data and _ERROR.search(data) is not None)
+        )
 
     def body(self, data: bytes) -> None:
         """Read an answer."""
         self._take(_decode_answer(data))
+        if _SEARCHED in data:
+            self._ground(_decode_chunk(data))
 
     def event(self, data: bytes) -> None:
         """Read one chunk."""
         if self.reading.token_seen:
-            self._take(_decode_answer(data))
+            self.body(data)
             return
         chunk = _decode_chunk(data)
         self._take(chunk)
+        self._ground(chunk)
         for candidate in sequence(chunk.candidates):
             for part in sequence(mapping(mapping(candidate).get("content")).get("parts")):
                 self.saw_token(
@@ -66,6 +82,31 @@ class GenerateContentReader(Reader):
         # Early chunks of Vertex have a traffic type and no counts yet.
         if any(name.endswith("TokenCount") for name in usage):
             reading.tokens = tokens_of(usage)
+
+    def _ground(self, part: _Chunk) -> None:
+        """Note the searches of the candidates; several chunks may have the same ones."""
+        for candidate in sequence(part.candidates):
+            grounding = mapping(mapping(candidate).get("groundingMetadata"))
+            for kind in ("webSearchQueries", "imageSearchQueries"):
+                self._queries.update(
+                    (kind, query) for query in map(text, sequence(grounding.get(kind))) if query
+                )
+        self.reading.units = searches(self.reading.model, len(self._queries))
+
+
+def searches(model: str, queries: int) -> dict[str, float]:
+    """Return what is billed of a grounding by Google Search.
+
+    Each distinct query that is not empty; with Gemini 2.5 and older, the prompt that led to them
+    (https://ai.google.dev/gemini-api/docs/google-search#pricing).
+
+    Args:
+        model: the model that searched.
+        queries: how many distinct queries it made.
+    """
+    if queries and _BILLED_BY_PROMPT.match(model):
+        queries = 1
+    return {"web_searches": queries} if queries else {}
 
 
 def tier_of(usage: Json) -> str | None:

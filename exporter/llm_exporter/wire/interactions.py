@@ -1,4 +1,7 @@
-"""Google's Interactions: https://ai.google.dev/gemini-api/docs/interactions."""
+"""Google's Interactions: https://ai.google.dev/gemini-api/docs/interactions.
+
+Agents are asked in the background, and their answers are fetched.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +10,100 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ..call import TokenType
-from .gemini import by_modality
-from .reading import Json, Reader, count, decoder, error_code, mapping, split, text, without_zeros
+from .gemini import by_modality, searches
+from .reading import Json, Reader, count, decoder, error_code, mapping, sequence, split, text, without_zeros
 
 
 class _Interaction(msgspec.Struct):
+    id: Any = None
+    status: Any = None
     model: Any = None
+    agent: Any = None
+    steps: msgspec.Raw = msgspec.Raw()
     usage: Any = None
     service_tier: Any = None
     error: Any = None
 
 
+class _Step(msgspec.Struct):
+    type: Any = None
+    arguments: Any = None
+
+
 class _Event(msgspec.Struct):
     event_type: Any = None
     interaction: msgspec.Raw = msgspec.Raw()
+    step: Any = None
     delta: Any = None
     error: Any = None
 
 
 _decode_interaction: Final = decoder(_Interaction)
+_decode_steps: Final = decoder(list[_Step])
 _decode_event: Final = decoder(_Event)
 
 
 class InteractionsReader(Reader):
-    """Interactions, plain and streamed; in a stream the closing event has the usage."""
+    """Interactions; in a stream the closing event has the usage, and those before it have the steps."""
 
     operation: ClassVar[str] = "generate_content"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._queries: set[str] = set()
+
     def telling(self, data: bytes) -> bool:
         """See `Reader.telling`."""
-        return b'"usage"' in data or b'"error"' in data
+        return b'"usage"' in data or b'"google_search_call"' in data or b'"error"' in data
 
     def body(self, data: bytes) -> None:
         """Read an interaction."""
         part = _decode_interaction(data)
-        reading = self.reading
-        reading.model = text(part.model) or reading.model
-        reading.service_tier = text(part.service_tier) or reading.service_tier
-        reading.error = error_code(part.error) or reading.error
-        if usage := mapping(part.usage):
-            reading.tokens = _tokens_of(usage)
+        self._take(part)
+        self.reading.pending = part.status in ("queued", "in_progress")
 
     def event(self, data: bytes) -> None:
         """Read one event."""
         event = _decode_event(data)
         self.reading.error = error_code(event.error) or self.reading.error
+        self._search(mapping(event.step))
+        self._search(mapping(event.delta))
         if event.event_type == "step.delta":
             self.saw_token(event.delta)
         elif interaction := bytes(event.interaction):
-            self.body(interaction)
+            self._take(_decode_interaction(interaction))
+
+    def _take(self, part: _Interaction) -> None:
+        reading = self.reading
+        reading.response_id = text(part.id) or reading.response_id
+        reading.model = text(part.model) or text(part.agent) or reading.model
+        reading.service_tier = text(part.service_tier) or reading.service_tier
+        reading.error = error_code(part.error) or reading.error
+        steps = bytes(part.steps)
+        if b'"google_search_call"' in steps:
+            for step in _decode_steps(steps):
+                self._search({"type": step.type, "arguments": step.arguments})
+        if usage := mapping(part.usage):
+            reading.tokens = _tokens_of(usage)
+            reading.units = searches(reading.model, len(self._queries) or _grounded(usage))
+
+    def _search(self, step: Json) -> None:
+        """Note the queries of a step, which come before the usage."""
+        if step.get("type") == "google_search_call":
+            queries = sequence(mapping(step.get("arguments")).get("queries"))
+            self._queries.update(query for query in map(text, queries) if query)
+
+
+class RetrievedInteractionReader(InteractionsReader):
+    """An interaction that an earlier request has asked for."""
+
+    retrieves: ClassVar[bool] = True
+
+
+def _grounded(usage: Json) -> int:
+    """Return the uses of Google Search in a `usage` object, for answers that do not show the queries."""
+    tools = map(mapping, sequence(usage.get("grounding_tool_count")))
+    return sum(count(tool.get("count")) for tool in tools if tool.get("type") == "google_search")
 
 
 def _tokens_of(usage: Json) -> dict[TokenType, int]:
