@@ -587,3 +587,105 @@ def test_the_results_of_a_message_batch_are_calls_at_batch_rates_and_once(
     call = metered.call
     assert (call.tokens, call.batch) == ({"input": 1000, "output": 200}, True)
     assert call.cost == {"input": 0.0005, "output": 0.0005}
+
+
+def _gemini_job(state: str, **output: Any) -> dict[str, Any]:
+    """A batch job as the Gemini API shows it, which has its results twice."""
+    metadata = {"model": "models/gemini-2.5-flash", "state": f"BATCH_STATE_{state}", "output": output}
+    return {"name": "batches/b1", "metadata": metadata, "done": state != "RUNNING", "response": output}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async aiohttp"])
+def test_the_results_inside_a_gemini_batch_are_calls_at_batch_rates_and_once(
+    kind: str, server: Server, metered: Metered
+) -> None:
+    """gemini-2.5-flash in a batch: $0.15 and $1.25 a million tokens."""
+    results = [
+        {"response": grounded("gemini-2.5-flash")},
+        {"error": {"code": 3, "message": "no"}},
+        {"response": {**grounded(""), "modelVersion": None}},
+    ]
+    server.says(
+        "/batches/b1",
+        Answer(dump(_gemini_job("RUNNING"))),
+        Answer(dump(_gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": results}))),
+    )
+    client = llm_exporter.instrument(GOOGLE[kind](server.url))
+
+    async def poll() -> None:
+        async with client.aio:
+            for _ in range(3):
+                await client.aio.batches.get(name="batches/b1")
+
+    if kind == "sync":
+        with client:
+            for _ in range(3):
+                client.batches.get(name="batches/b1")
+    else:
+        asyncio.run(poll())
+    assert [call.tokens for call in metered.calls] == [{"input": 1000, "output": 100}] * 2
+    assert [call.cost for call in metered.calls] == [{"input": 0.00015, "output": 0.000125}] * 2
+    assert {(call.operation, call.batch, call.model) for call in metered.calls} == {
+        ("generate_content", True, "gemini-2.5-flash")
+    }
+    assert metered.samples("llm_calls_in_flight") == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"embedding": {"values": [0.5]}, "tokenCount": "5000"},
+        {"embedding": {"values": [0.5]}, "tokenCount": 5000},
+        {"embedding": {"values": [0.5]}, "usageMetadata": {"promptTokenCount": 5000}},
+    ],
+    ids=["a count in a string", "a count", "usage"],
+)
+def test_the_embeddings_inside_a_gemini_batch_are_calls_at_batch_rates(
+    answer: dict[str, Any], server: Server, metered: Metered
+) -> None:
+    """gemini-embedding-2 in a batch: $0.10 a million tokens."""
+    job = _gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": [{"response": answer}]})
+    job["metadata"]["model"] = "models/gemini-embedding-2"
+    server.says("/batches/b1", Answer(dump(job)))
+    with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
+        client.batches.get(name="batches/b1")
+    call = metered.call
+    assert (call.operation, call.batch, call.model) == ("embeddings", True, "gemini-embedding-2")
+    assert (call.tokens, call.cost) == ({"input": 5000}, {"input": 0.0005})
+
+
+@pytest.mark.parametrize("kind", ["sync", "sync httpx", "async aiohttp", "async httpx"])
+def test_the_results_in_a_gemini_file_are_calls_at_batch_rates_and_once(
+    kind: str, server: Server, metered: Metered
+) -> None:
+    """gemini-2.5-flash in a batch: $0.15 and $1.25 a million tokens."""
+    lines = [
+        dump({"key": "a", "response": grounded("gemini-2.5-flash")}),
+        dump({"key": "b", "error": {"code": 3}}),
+        dump({"key": "c", "response": grounded("gemini-2.5-flash")}),
+    ]
+    content = Answer(b"\n".join(lines), content_type="application/octet-stream")
+    server.says(":download", content)
+    client = llm_exporter.instrument(GOOGLE[kind](server.url))
+
+    async def download() -> list[bytes]:
+        async with client.aio:
+            return [await client.aio.files.download(file="files/batch-b1") for _ in range(2)]
+
+    if kind.startswith("sync"):
+        with client:
+            files = [client.files.download(file="files/batch-b1") for _ in range(2)]
+    else:
+        files = asyncio.run(download())
+    assert files == [content.body] * 2
+    assert [call.cost for call in metered.calls] == [{"input": 0.00015, "output": 0.000125}] * 2
+    assert {(call.operation, call.batch, call.model) for call in metered.calls} == {
+        ("generate_content", True, "gemini-2.5-flash")
+    }
+
+
+def test_another_gemini_file_is_no_batch(server: Server, metered: Metered) -> None:
+    server.says(":download", Answer(b"\x00\x00\x00\x18ftypmp42", content_type="video/mp4"))
+    with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
+        assert client.files.download(file="files/v1") == b"\x00\x00\x00\x18ftypmp42"
+    assert metered.calls == []

@@ -1,9 +1,9 @@
 """The tap on the google-genai SDK.
 
 Calls go through `_request` of its API client, which makes one or more attempts through `_request_once`
-(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests. Only the
-Interactions go through `do_request` of a second, generated SDK inside it, on the HTTP client of the first,
-and Live sessions over a WebSocket.
+(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests. Only files come
+through `download_file`, the Interactions go through `do_request` of a second, generated SDK inside it, on the
+HTTP client of the first, and Live sessions over a WebSocket.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class GoogleTap:
             (cls, "_async_request", lambda send: ametered(send, self._meter)),
             (cls, "_request_once", _attempt),
             (cls, "_async_request_once", _aattempt),
+        )
+        hang(
+            (cls, "download_file", lambda get: metered(_fed(get), self._download_meter)),
+            (cls, "async_download_file", lambda get: ametered(_afed(get), self._download_meter)),
         )
         self._install_on_interactions()
         self._install_on_live()
@@ -131,6 +135,13 @@ class GoogleTap:
         name = model[1] if model else _name(asked.get("model") if isinstance(asked, dict) else None)
         return Meter(provider=_provider_of(url), model=name, reader=reader, request=asked)
 
+    def _download_meter(self, api_client: Any, path: str, *_: Any, **options: Any) -> Meter | None:
+        reader = reader_for("GET", path)
+        # What is written straight to a file is not seen.
+        if reader is None or options.get("destination") is not None or not self.switch.is_on(api_client):
+            return None
+        return Meter(provider="google", model="", reader=reader, request={"file": path})
+
 
 def _name(model: object) -> str:
     """Return the name of a model, which may stand behind the path to it."""
@@ -171,6 +182,32 @@ def _aattempt(send: Method) -> Method:
         return answer
 
     return attempt
+
+
+def _fed(get: Method) -> Method:
+    def download(*args: Any, **kwargs: Any) -> Any:
+        data = get(*args, **kwargs)
+        if (meter := current.get()) is not None:
+            meter.guard(_look_at_file, data, meter)
+        return data
+
+    return download
+
+
+def _afed(get: Method) -> Method:
+    async def download(*args: Any, **kwargs: Any) -> Any:
+        data = await get(*args, **kwargs)
+        if (meter := current.get()) is not None:
+            meter.guard(_look_at_file, data, meter)
+        return data
+
+    return download
+
+
+def _look_at_file(data: bytes, meter: Meter) -> None:
+    """Read a file that has come whole."""
+    meter.answering({})
+    meter.feed(data)
 
 
 def _fail(meter: Meter, error: BaseException) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from .anthropic import MessagesReader
-from .batches import AnthropicResultsReader, OpenAIFileReader
+from .batches import AnthropicResultsReader, GeminiBatchReader, GeminiFileReader, OpenAIFileReader
 from .framing import Framing, Nothing, framing_for
 from .free import CountTokensReader, ModerationReader
 from .gemini import EmbedContentReader, GenerateContentReader, PredictImagesReader, PredictReader
@@ -36,6 +36,8 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^GET (?:.*/)?responses/[^/]+$", RetrievedResponseReader),
         (r"^GET (?:.*/)?files/[^/]+/content$", OpenAIFileReader),
         (r"^GET .*/messages/batches/[^/]+/results$", AnthropicResultsReader),
+        (r"^GET .*/v1[^/]*/batches/[^/]+$", GeminiBatchReader),
+        (r"^GET (?:.*/)?files/[^/]+:download$", GeminiFileReader),
         (r"^POST (?:.*/)?embeddings$", EmbeddingsReader),
         (r"^POST (?:.*/)?images/(?:generations|edits|variations)$", ImagesReader),
         (r"^POST (?:.*/)?audio/transcriptions$", TranscriptionReader),

@@ -1,7 +1,8 @@
 """The results of batches, which are billed at batch rates and known when they are fetched.
 
 A file of results is JSON lines, one for each request: https://platform.openai.com/docs/guides/batch,
-https://docs.claude.com/en/docs/build-with-claude/batch-processing.
+https://docs.claude.com/en/docs/build-with-claude/batch-processing, https://ai.google.dev/gemini-api/docs/batch-api.
+Gemini's jobs may hold their results themselves.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from .anthropic import MessagesReader
+from .gemini import EmbedContentReader, GenerateContentReader
 from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader
-from .reading import Reader, decoder, text
+from .reading import Json, Reader, count, decoder, text, without_zeros
 
 
 class _ResultsReader(Reader):
@@ -35,12 +37,18 @@ class _ResultsReader(Reader):
     def event(self, data: bytes) -> None:
         """Read one line."""
 
-    def _take(self, line_id: str, reader: Reader, answer: bytes) -> None:
+    def _take(self, batch_id: str, reader: Reader, answer: bytes) -> None:
+        """Read one answer.
+
+        Args:
+            batch_id: what tells the batch from others; the unique id of one of its lines does.
+            reader: reads the answer.
+            answer: a body as the plain API would send it.
+        """
         reader.body(answer)
         reader.reading.operation = reader.operation
         self.reading.sub_calls.append(reader.reading)
-        # The ids of lines are unique, so the first one stands for the file.
-        self.reading.response_id = self.reading.response_id or f"batch {line_id}"
+        self.reading.response_id = self.reading.response_id or f"batch {batch_id}"
 
 
 class _Answer(msgspec.Struct):
@@ -106,3 +114,100 @@ class AnthropicResultsReader(_ResultsReader):
         if line.result is not None and line.result.type == "succeeded":
             message = bytes(line.result.message)
             self._take(text(_decode_message(message).id), MessagesReader(), message)
+
+
+class _GeminiResult(msgspec.Struct):
+    response: msgspec.Raw = msgspec.Raw()
+
+
+class _GeminiResults(msgspec.Struct, rename="camel"):
+    inlined_responses: list[_GeminiResult] | None = None
+
+
+class _GeminiOutput(msgspec.Struct, rename="camel"):
+    inlined_responses: _GeminiResults | None = None
+    inlined_embed_content_responses: _GeminiResults | None = None
+
+
+class _GeminiMetadata(msgspec.Struct):
+    model: Any = None
+    state: Any = None
+    output: _GeminiOutput | None = None
+
+
+class _GeminiJob(msgspec.Struct):
+    name: Any = None
+    metadata: _GeminiMetadata | None = None
+
+
+class _GeminiEmbedding(msgspec.Struct, rename="camel"):
+    embedding: msgspec.Raw = msgspec.Raw()
+    token_count: Any = None
+
+
+_decode_gemini_result: Final = decoder(_GeminiResult)
+_decode_gemini_job: Final = decoder(_GeminiJob)
+_decode_gemini_embedding: Final = decoder(_GeminiEmbedding)
+
+_ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
+
+
+class _EmbeddingReader(EmbedContentReader):
+    """An embedding, which may have a count of its own, as a number or in a string, and no usage."""
+
+    def body(self, data: bytes) -> None:
+        """Read an embedding."""
+        super().body(data)
+        number = _decode_gemini_embedding(data).token_count
+        if self.reading.tokens is None and number is not None:
+            number = int(number) if text(number).isdecimal() else number
+            self.reading.tokens = without_zeros({"input": count(number)})
+
+
+class _GeminiResultsReader(_ResultsReader):
+    """Results of Gemini's, as `generateContent` and `embedContent` would have answered."""
+
+    def _answer(self, batch_id: str, answer: bytes) -> None:
+        if not answer:
+            return  # a request that failed
+        embeds = bytes(_decode_gemini_embedding(answer).embedding)
+        reader = _EmbeddingReader() if embeds else GenerateContentReader()
+        reader.reading.model = self.reading.model
+        self._take(batch_id, reader, answer)
+
+
+class GeminiBatchReader(_GeminiResultsReader):
+    """A batch job: polled until it is done, and then with the results of requests that came inline."""
+
+    lines: ClassVar[bool] = False
+
+    def body(self, data: bytes) -> None:
+        """Read a job."""
+        job = _decode_gemini_job(data)
+        if job.metadata is None or not text(job.metadata.state).endswith(_ENDED):
+            return
+        self.reading.model = text(job.metadata.model).rpartition("/")[2]
+        output = job.metadata.output or _GeminiOutput()
+        for results in (output.inlined_responses, output.inlined_embed_content_responses):
+            for result in (results and results.inlined_responses) or []:
+                self._answer(text(job.name), bytes(result.response))
+
+    def event(self, data: bytes) -> None:
+        """Read a job, which never comes in events."""
+        self.body(data)
+
+
+class GeminiFileReader(_GeminiResultsReader):
+    """A file that Gemini made: results of a batch, or anything else, such as a video."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._file = ""
+
+    def asked(self, request: Json) -> None:
+        """Note the name of the file, which no line of it has."""
+        self._file = text(request.get("file"))
+
+    def event(self, data: bytes) -> None:
+        """Read one line."""
+        self._answer(self._file, bytes(_decode_gemini_result(data).response))
