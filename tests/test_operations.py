@@ -15,6 +15,7 @@ import openai
 import pytest
 from google import genai
 from google.genai import types
+from google.oauth2.credentials import Credentials
 
 import llm_exporter
 import payloads
@@ -93,6 +94,17 @@ def grounded(model: str, *queries: str) -> dict[str, Any]:
         "modelVersion": model,
         "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100, "totalTokenCount": 1100},
     }
+
+
+def vertex(url: str) -> genai.Client:
+    """A client for Vertex AI at a URL."""
+    return genai.Client(
+        vertexai=True,
+        project="p",
+        location="us-central1",
+        credentials=Credentials(token="t"),  # type: ignore[no-untyped-call]
+        http_options=types.HttpOptions(base_url=url),
+    )
 
 
 ROWS = [
@@ -401,6 +413,27 @@ ROWS = [
         {"input": 400},
         {"input": 0.0002, "tools": 0.042},
     ),
+    Row(
+        # gemini-2.5-flash: a write costs what input does, 0.30
+        "cached content",
+        GOOGLES,
+        "/cachedContents",
+        lambda client: client.caches.create(
+            model="gemini-2.5-flash", config=types.CreateCachedContentConfig(contents="x")
+        ),
+        Answer(
+            dump(
+                {
+                    "name": "cachedContents/c1",
+                    "model": "models/gemini-2.5-flash",
+                    "usageMetadata": {"totalTokenCount": 5000},
+                }
+            )
+        ),
+        "cached_content",
+        {"cache_write": 5000},
+        {"cache_write": 0.0015},
+    ),
 ]
 
 
@@ -431,21 +464,72 @@ async def _run(row: Row, client: Any) -> None:
                 pass
 
 
-def test_a_vertex_embedding_counts_each_prediction(server: Server, metered: Metered) -> None:
-    from google.oauth2.credentials import Credentials
+@pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")  # older services go on speaking it
+@pytest.mark.parametrize("status", ["queued", "completed"])
+def test_a_video_is_one_call_of_who_asked_for_it_with_no_usage(
+    status: str, server: Server, metered: Metered
+) -> None:
+    video = {"id": "video_1", "object": "video", "model": "sora-2", "status": status, "seconds": "8"}
+    server.says("/videos", Answer(dump(video)))
+    server.says("/video_1", Answer(dump({**video, "status": "completed"})))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.videos.create(prompt="x", model="sora-2", seconds="8")
+        for _ in range(2):
+            client.videos.retrieve("video_1")
+    call = metered.call
+    assert (call.operation, call.model, call.usage_reported) == ("video_generation", "sora-2", False)
+    assert metered.total("llm_usage_missing_total", operation="video_generation") == 1
 
+
+def test_googles_videos_are_one_call_of_who_asked_for_them_with_no_usage(
+    server: Server, metered: Metered
+) -> None:
+    name = "projects/p/locations/us-central1/publishers/google/models/veo-t/operations/o1"
+    server.says(":predictLongRunning", Answer(dump({"name": name})))
+    server.says(":fetchPredictOperation", Answer(dump({"name": name, "done": True, "response": {}})))
+    with llm_exporter.instrument(vertex(server.url)) as client:
+        operation = client.models.generate_videos(model="veo-t", source={"prompt": "x"})
+        client.operations.get(operation)
+    call = metered.call
+    assert (call.operation, call.model, call.usage_reported) == ("video_generation", "veo-t", False)
+
+
+def test_images_made_by_a_response_cost_what_the_image_model_does(server: Server, metered: Metered) -> None:
+    """gpt-image-1-mini: text in 2, image in 2.50, image out 8 a million tokens; also when it is retrieved."""
+    used = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    images = image_usage(100, 400, 1000)
+    done = {
+        **payloads._response("completed", used, "gpt-5-2025-08-07"),
+        "tools": [{"type": "image_generation", "model": "gpt-image-1-mini"}],
+        "tool_usage": {"image_gen": images, "web_search": {"num_requests": 0}},
+    }
+    server.says("/resp_1", Answer(dump(done)))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.responses.retrieve("resp_1")
+    response, image = metered.calls
+    assert (response.model, response.tokens) == ("gpt-5-2025-08-07", {"input": 500, "output": 260})
+    assert (image.model, image.operation, image.batch) == ("gpt-image-1-mini", "image_generation", False)
+    assert image.cost == {"input": 0.0002, "input_image": 0.001, "output_image": 0.008}
+
+
+def test_images_of_a_model_that_is_not_named_have_no_price(server: Server, metered: Metered) -> None:
+    used = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    done = payloads._response("completed", used, "gpt-5-2025-08-07")
+    server.says(
+        "/responses", Answer(dump({**done, "tool_usage": {"image_gen": image_usage(100, 400, 1000)}}))
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.responses.create(model="gpt-5", input="x")
+    _, image = metered.calls
+    assert (image.cost, image.unpriced_tokens) == ({}, 1500)
+
+
+def test_a_vertex_embedding_counts_each_prediction(server: Server, metered: Metered) -> None:
     predictions = [
         {"embeddings": {"values": [0.5], "statistics": {"token_count": number}}} for number in (7, 5)
     ]
     server.says(":predict", Answer(dump({"predictions": predictions})))
-    client = genai.Client(
-        vertexai=True,
-        project="p",
-        location="us-central1",
-        credentials=Credentials(token="t"),  # type: ignore[no-untyped-call]
-        http_options=types.HttpOptions(base_url=server.url),
-    )
-    with llm_exporter.instrument(client):
+    with llm_exporter.instrument(vertex(server.url)) as client:
         client.models.embed_content(model="text-embedding-005", contents=["x", "y"])
     assert (metered.call.operation, metered.call.tokens) == ("embeddings", {"input": 12})
 

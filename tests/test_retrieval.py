@@ -60,6 +60,18 @@ def test_asking_in_vain_is_no_call() -> None:
     assert Retrievals().settle(Outcome(a_call(), response_id="r", retrieved=True)) == []
 
 
+def test_a_response_is_fetched_together_with_what_was_called_on_its_way() -> None:
+    fetched, image = a_call(tokens=1), a_call(tokens=1)
+    outcome = Outcome(fetched, sub_calls=[image], response_id="r", retrieved=True)
+    assert Retrievals().settle(outcome) == [fetched, image]
+
+
+def test_a_batch_is_only_what_it_was_made_of() -> None:
+    line = a_call(tokens=1)
+    outcome = Outcome(a_call(), sub_calls=[line], response_id="r", retrieved=True)
+    assert Retrievals().settle(outcome) == [line]
+
+
 def test_a_call_that_no_one_fetches_is_recorded_when_too_many_wait() -> None:
     retrievals = Retrievals(remembered=2)
     calls = [a_call(agent=str(number)) for number in range(3)]

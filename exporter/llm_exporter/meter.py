@@ -221,15 +221,17 @@ class Meter:
 
     def _sub_call(self, reading: Reading) -> Call:
         call = self._call
+        other = reading.model not in ("", call.model)
         sub_call = Call(
             provider=call.provider,
             model=call.model,
-            requested_model=call.requested_model,
+            # A model that was not asked for is not to be priced as the one that was.
+            requested_model=reading.model if other else call.requested_model,
             operation=reading.operation or call.operation,
             labels=call.labels,
             started=call.started,
             service_tier=call.service_tier,
-            batch=self._reader.retrieves,
+            batch=self._reader.batch,
         )
         _write(reading, sub_call)
         return sub_call

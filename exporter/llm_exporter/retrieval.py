@@ -55,8 +55,8 @@ class Retrievals:
             return []  # asked in vain, which is no call
         if outcome.response_id and not self._first(outcome.response_id) and outcome.retrieved:
             return []
-        if outcome.retrieved and outcome.sub_calls:
-            return outcome.sub_calls
+        if outcome.retrieved and not outcome.call.usage_reported:
+            return outcome.sub_calls  # of a batch
         return [self._asked(outcome), *outcome.sub_calls]
 
     def _first(self, response_id: str) -> bool:

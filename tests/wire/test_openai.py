@@ -704,6 +704,65 @@ def test_responses_stream_that_breaks_into_an_error_tells_it(
 
 
 @pytest.mark.parametrize(
+    ("tool_usage", "uses"),
+    [
+        pytest.param(None, {"web_searches": 2}, id="not said"),
+        pytest.param({}, {"web_searches": 2}, id="not said of searches"),
+        pytest.param({"web_search": {"num_requests": 1}}, {"web_searches": 1}, id="one was free"),
+        pytest.param({"web_search": {"num_requests": 0}}, {}, id="all were free"),
+    ],
+)
+def test_searches_are_as_many_as_the_answer_says_are_billed(tool_usage: object, uses: dict[str, int]) -> None:
+    """Newer answers count them, whatever the items show."""
+    items = [{"type": "web_search_call", "action": {"type": "search"}}] * 2
+    reader = ResponsesReader()
+    reader.body(json.dumps(response("completed", REASONED, output=items, tool_usage=tool_usage)).encode())
+
+    assert reader.reading.units == uses
+
+
+IMAGES = {
+    "input_tokens": 350,
+    "input_tokens_details": {"text_tokens": 50, "image_tokens": 300},
+    "output_tokens": 4200,
+    "output_tokens_details": {"text_tokens": 200, "image_tokens": 4000},
+    "total_tokens": 4550,
+}
+
+
+@pytest.mark.parametrize(
+    ("tools", "model"),
+    [
+        ([{"type": "web_search"}, {"type": "image_generation", "model": "gpt-image-t"}], "gpt-image-t"),
+        ([{"type": "image_generation"}], "image_generation"),
+        ([], "image_generation"),
+        (None, "image_generation"),
+    ],
+    ids=repr,
+)
+def test_images_that_a_response_made_are_a_call_of_the_image_model(tools: object, model: str) -> None:
+    """The response's own usage leaves them out; the default model changes, and has no price."""
+    done = response("completed", REASONED, tools=tools, tool_usage={"image_gen": IMAGES})
+    plain = ResponsesReader()
+    plain.body(json.dumps(done).encode())
+    streamed = read(ResponsesReader(), CREATED, TEXT, {"type": "response.completed", "response": done})
+    (images,) = streamed.sub_calls
+
+    assert plain.reading.sub_calls == [images]
+    assert (images.operation, images.model) == ("image_generation", model)
+    assert images.tokens == {"input": 50, "input_image": 300, "output": 200, "output_image": 4000}
+
+
+def test_a_response_that_made_no_images_is_one_call() -> None:
+    """Then its counts are all zero."""
+    none = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    reader = ResponsesReader()
+    reader.body(json.dumps(response("completed", REASONED, tool_usage={"image_gen": none})).encode())
+
+    assert reader.reading.sub_calls == []
+
+
+@pytest.mark.parametrize(
     ("items", "uses"),
     [
         pytest.param([], {}, id="none"),

@@ -6,15 +6,23 @@ import pytest
 
 from llm_exporter.wire import Reader, reader_for
 from llm_exporter.wire.anthropic import MessagesReader
+from llm_exporter.wire.batches import GeminiBatchReader, GeminiFileReader
 from llm_exporter.wire.free import CountTokensReader, ModerationReader
 from llm_exporter.wire.gemini import (
+    CachedContentReader,
     EmbedContentReader,
     GenerateContentReader,
     PredictImagesReader,
     PredictReader,
 )
-from llm_exporter.wire.interactions import InteractionsReader
-from llm_exporter.wire.media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader
+from llm_exporter.wire.interactions import InteractionsReader, RetrievedInteractionReader
+from llm_exporter.wire.media import (
+    ImagesReader,
+    SpeechReader,
+    TranscriptionReader,
+    TranslationReader,
+    VideosReader,
+)
 from llm_exporter.wire.openai import (
     ChatReader,
     CompletionReader,
@@ -70,6 +78,13 @@ VERTEX = (
         (f"{VERTEX}/text-embedding-t:predict", PredictReader),
         (f"{VERTEX}/imagen-t:predict", PredictImagesReader),
         ("https://generativelanguage.googleapis.com/v1beta/interactions", InteractionsReader),
+        ("https://generativelanguage.googleapis.com/v1beta/cachedContents", CachedContentReader),
+        (f"{VERTEX.partition('/publishers')[0]}/cachedContents", CachedContentReader),
+        (f"{GEMINI}:predictLongRunning", VideosReader),
+        ("/videos", VideosReader),
+        ("/videos/edits", VideosReader),
+        ("/videos/extensions", VideosReader),
+        ("/videos/video_t/remix", VideosReader),
     ],
 )
 def test_what_generates_is_read_by_the_reader_of_its_format(url: str, reader: type[Reader]) -> None:
@@ -84,6 +99,22 @@ def test_a_response_that_is_fetched_is_read_as_one() -> None:
     assert reader_for("GET", "/responses/resp_t/input_items") is None
 
 
+def test_what_google_has_made_in_the_background_is_read_when_it_is_fetched() -> None:
+    """Batches, files of them, and interactions."""
+    google = "https://generativelanguage.googleapis.com/v1beta"
+    assert reader_for("GET", f"{google}/batches/t") is GeminiBatchReader
+    assert reader_for("GET", f"{google}/batches?pageSize=9") is None
+    assert reader_for("GET", "files/t:download?alt=media") is GeminiFileReader
+    assert reader_for("GET", f"{google}/files/t") is None
+    assert reader_for("GET", f"{google}/interactions/t") is RetrievedInteractionReader
+
+
+@pytest.mark.parametrize("url", ["/batches/t", "/v1/messages/batches/t", "/videos/t", "/videos/t/content"])
+def test_polling_a_job_that_shows_no_usage_is_no_call(url: str) -> None:
+    """The results of the others' batches are files; a video was counted when it was asked for."""
+    assert reader_for("GET", url) is None
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -93,6 +124,8 @@ def test_a_response_that_is_fetched_is_read_as_one() -> None:
         "/responses/resp_t/cancel",
         "/v1/messages/batches",
         f"{GEMINI}:batchGenerateContent",
+        f"{GEMINI}:asyncBatchEmbedContent",
+        "/videos/characters",
         "/nochat/completionsx",
         "/models?next=/chat/completions",
         "",

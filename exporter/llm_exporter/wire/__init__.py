@@ -10,9 +10,15 @@ from .anthropic import MessagesReader
 from .batches import AnthropicResultsReader, GeminiBatchReader, GeminiFileReader, OpenAIFileReader
 from .framing import Framing, Nothing, framing_for
 from .free import CountTokensReader, ModerationReader
-from .gemini import EmbedContentReader, GenerateContentReader, PredictImagesReader, PredictReader
+from .gemini import (
+    CachedContentReader,
+    EmbedContentReader,
+    GenerateContentReader,
+    PredictImagesReader,
+    PredictReader,
+)
 from .interactions import InteractionsReader, RetrievedInteractionReader
-from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader
+from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader, VideosReader
 from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader, RetrievedResponseReader
 from .reading import Reader, Reading, text_length
 
@@ -43,12 +49,15 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST (?:.*/)?audio/transcriptions$", TranscriptionReader),
         (r"^POST (?:.*/)?audio/translations$", TranslationReader),
         (r"^POST (?:.*/)?audio/speech$", SpeechReader),
+        (r"^POST (?:.*/)?videos(?:/edits|/extensions|/[^/]+/remix)?$", VideosReader),
         (r"^POST (?:.*/)?moderations$", ModerationReader),
         (r"^POST .*/v1/messages$", MessagesReader),
         (r"^POST .*:(?:generateContent|streamGenerateContent)$", GenerateContentReader),
         (r"^POST .*:(?:embedContent|batchEmbedContents)$", EmbedContentReader),
         (r"^POST .*/imagen[^/]*:predict$", PredictImagesReader),
         (r"^POST .*:predict$", PredictReader),
+        (r"^POST .*:predictLongRunning$", VideosReader),
+        (r"^POST .*/cachedContents$", CachedContentReader),
         (r"^POST (?:.*/)?interactions$", InteractionsReader),
         (r"^GET (?:.*/)?interactions/[^/]+$", RetrievedInteractionReader),
         (r"^POST (?:.*/(?:messages/count_tokens|responses/input_tokens)|.*:countTokens)$", CountTokensReader),

@@ -22,6 +22,7 @@ class _ResultsReader(Reader):
     """Reads each line as the answer that it holds."""
 
     retrieves: ClassVar[bool] = True
+    batch: ClassVar[bool] = True
     lines: ClassVar[bool] = True
     operation: ClassVar[str] = "chat"
 

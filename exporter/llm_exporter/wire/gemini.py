@@ -124,6 +124,39 @@ class EmbedContentReader(GenerateContentReader):
     operation: ClassVar[str] = "embeddings"
 
 
+class _Cache(msgspec.Struct, rename="camel"):
+    model: Any = None
+    usage_metadata: Any = None
+
+
+_decode_cache: Final = decoder(_Cache)
+
+
+class CachedContentReader(Reader):
+    """Prompts that are put into a cache, at the price of input; what it costs to keep them there is not told.
+
+    https://cloud.google.com/vertex-ai/generative-ai/docs/context-cache/context-cache-overview.
+    """
+
+    operation: ClassVar[str] = "cached_content"
+
+    def telling(self, data: bytes) -> bool:
+        """See `Reader.telling`."""
+        return True
+
+    def body(self, data: bytes) -> None:
+        """Read a cache."""
+        cache = _decode_cache(data)
+        self.reading.model = text(cache.model).rpartition("/")[2] or self.reading.model
+        usage = mapping(cache.usage_metadata)
+        if "totalTokenCount" in usage:
+            self.reading.tokens = without_zeros({"cache_write": count(usage["totalTokenCount"])})
+
+    def event(self, data: bytes) -> None:
+        """Read a cache, which never comes in events."""
+        self.body(data)
+
+
 class _Predictions(msgspec.Struct):
     predictions: Any = None
     error: Any = None

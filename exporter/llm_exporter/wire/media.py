@@ -1,6 +1,7 @@
-"""OpenAI's images and audio: https://platform.openai.com/docs/api-reference/images, .../audio.
+"""OpenAI's images, audio and videos.
 
-Their answers do not say which model made them.
+https://platform.openai.com/docs/api-reference/images, .../audio, .../videos. The answers of images and
+audio do not say which model made them.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from ..call import TokenType
-from .openai import reported_cost, tokens_of
-from .reading import Json, Reader, amount, count, decoder, error_code, mapping, text, without_zeros
+from .openai import image_tokens_of, reported_cost, tokens_of
+from .reading import Json, Reader, amount, decoder, error_code, mapping, text
 
 
 class _Media(msgspec.Struct):
     type: Any = None
+    model: Any = None
     usage: Any = None
     duration: Any = None
     delta: Any = None
@@ -54,16 +55,12 @@ class _MediaReader(Reader):
 
 
 class ImagesReader(_MediaReader):
-    """Generated and edited images: what comes out are image tokens, but for what the details call text."""
+    """Generated and edited images."""
 
     operation: ClassVar[str] = "image_generation"
 
     def _use(self, usage: Json) -> None:
-        tokens = tokens_of(usage)
-        generated = tokens.pop("output", 0) + tokens.pop("output_image", 0)
-        said = min(count(mapping(usage.get("output_tokens_details")).get("text_tokens")), generated)
-        out: dict[TokenType, int] = {"output": said, "output_image": generated - said}
-        self.reading.tokens = without_zeros(tokens | out)
+        self.reading.tokens = image_tokens_of(usage)
 
 
 class TranscriptionReader(_MediaReader):
@@ -123,3 +120,13 @@ class SpeechReader(_MediaReader):
         if spoken := tokens.pop("output", 0):
             tokens["output_audio"] = tokens.get("output_audio", 0) + spoken
         self.reading.tokens = tokens
+
+
+class VideosReader(_MediaReader):
+    """Videos, Google's too. They are made long after this answer and billed by the second, with no usage."""
+
+    operation: ClassVar[str] = "video_generation"
+
+    def _take(self, part: _Media) -> None:
+        super()._take(part)
+        self.reading.model = text(part.model) or self.reading.model

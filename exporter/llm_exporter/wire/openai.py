@@ -16,6 +16,7 @@ from ..call import TokenType
 from .reading import (
     Json,
     Reader,
+    Reading,
     amount,
     count,
     decoder,
@@ -124,9 +125,16 @@ class _Response(msgspec.Struct):
     background: Any = None
     model: Any = None
     output: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+    tool_usage: Any = None
     usage: Any = None
     service_tier: Any = None
     error: Any = None
+
+
+class _Tool(msgspec.Struct):
+    type: Any = None
+    model: Any = None
 
 
 class _ResponseEvent(msgspec.Struct):
@@ -141,6 +149,7 @@ class _ResponseEvent(msgspec.Struct):
 _decode_response: Final = decoder(_Response)
 _decode_response_event: Final = decoder(_ResponseEvent)
 _decode_items: Final = decoder(list[_Item])
+_decode_tools: Final = decoder(list[_Tool])
 
 
 class ResponsesReader(Reader):
@@ -166,7 +175,8 @@ class ResponsesReader(Reader):
         if usage := mapping(part.usage):
             reading.tokens = tokens_of(usage)
             reading.reported_cost = reported_cost(usage)
-            reading.units = _tool_uses(bytes(part.output))
+            reading.units = _tool_uses(part)
+            reading.sub_calls = _images(part)
 
     def event(self, data: bytes) -> None:
         """Read one event."""
@@ -186,18 +196,53 @@ class RetrievedResponseReader(ResponsesReader):
     retrieves: ClassVar[bool] = True
 
 
-def _tool_uses(output: bytes) -> dict[str, float]:
-    """Count the tool calls with a fee among the output items (https://openai.com/api/pricing)."""
-    if not output.startswith(b"["):
-        return {}
+def _tool_uses(response: _Response) -> dict[str, float]:
+    """Count the tool calls with a fee (https://openai.com/api/pricing).
+
+    Newer answers say how many searches are billed; older ones only show them among the output items.
+    """
     uses: Counter[str] = Counter()
-    for item in _decode_items(output):
+    output = bytes(response.output)
+    for item in _decode_items(output) if output.startswith(b"[") else []:
         # Opening a page found before, or searching in it, is not another search.
         if item.type == "web_search_call" and mapping(item.action).get("type", "search") == "search":
             uses["web_searches"] += 1
         elif item.type == "file_search_call":
             uses["storage_searches"] += 1
-    return dict(uses)
+    billed = mapping(mapping(response.tool_usage).get("web_search"))
+    if "num_requests" in billed:
+        uses["web_searches"] = count(billed["num_requests"])
+    return {unit: number for unit, number in uses.items() if number}
+
+
+def _images(response: _Response) -> list[Reading]:
+    """Return what the image model used that the response called as a tool; its own usage leaves that out.
+
+    See `tool_usage` at https://platform.openai.com/docs/api-reference/responses/object.
+    """
+    tokens = image_tokens_of(mapping(mapping(response.tool_usage).get("image_gen")))
+    if not tokens:
+        return []
+    tools = bytes(response.tools)
+    named = [
+        text(tool.model)
+        for tool in (_decode_tools(tools) if tools.startswith(b"[") else [])
+        if tool.type == "image_generation"
+    ]
+    # Which model is the default changes: one that is not named has no price.
+    model = next(filter(None, named), "image_generation")
+    return [Reading(model=model, tokens=tokens, operation="image_generation")]
+
+
+def image_tokens_of(usage: Json) -> dict[TokenType, int]:
+    """Return the disjoint tokens of a `usage` object of an image model.
+
+    What comes out are image tokens, but for what the details call text.
+    """
+    tokens = tokens_of(usage)
+    generated = tokens.pop("output", 0) + tokens.pop("output_image", 0)
+    said = min(count(mapping(usage.get("output_tokens_details")).get("text_tokens")), generated)
+    return without_zeros({**tokens, "output": said, "output_image": generated - said})
 
 
 def tokens_of(usage: Json) -> dict[TokenType, int]:

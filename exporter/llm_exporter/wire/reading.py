@@ -84,6 +84,9 @@ class Reader(ABC):
     retrieves: ClassVar[bool] = False
     """Whether the request only fetches what others have asked for, and so is no call itself."""
 
+    batch: ClassVar[bool] = False
+    """Whether the answer holds the answers of a batch."""
+
     def __init__(self) -> None:
         self.reading = Reading()
         self.first_text = 0
