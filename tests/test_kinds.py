@@ -73,6 +73,13 @@ def test_kind_of_status(status: int, kind: ErrorKind) -> None:
         ("permission_error", "auth"),
         ("not_found_error", "not_found"),
         ("timeout_error", "timeout"),
+        # Bedrock
+        ("throttlingException", "rate_limited"),
+        ("validationException", "invalid_request"),
+        ("modelStreamErrorException", "server_error"),
+        ("internalServerException", "server_error"),
+        ("serviceUnavailableException", "overloaded"),
+        ("modelTimeoutException", "timeout"),
         # Google
         ("RESOURCE_EXHAUSTED", "rate_limited"),
         ("UNAVAILABLE", "overloaded"),

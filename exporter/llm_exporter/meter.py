@@ -296,10 +296,12 @@ _KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
     ("permission", "auth"),
     ("not_found", "not_found"),
     ("invalid", "invalid_request"),
+    ("validation", "invalid_request"),  # Bedrock's
     ("too_large", "invalid_request"),
     ("context_length", "invalid_request"),
     ("precondition", "invalid_request"),
     ("server_error", "server_error"),
+    ("streamerror", "server_error"),  # Bedrock's
     ("api_error", "server_error"),
     ("internal", "server_error"),
 )

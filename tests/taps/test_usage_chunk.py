@@ -121,13 +121,21 @@ OTHER_DIALECT = b'data: {"choices": [{"delta": {}}], "usage": {"total_tokens": 3
 DONE = b"data: [DONE]\n\n"
 
 
-@given(st.lists(st.integers(0, 400), max_size=12))
-def test_the_filter_never_depends_on_the_chunking(places: list[int]) -> None:
-    whole = AZURE_FIRST + TEXT + OTHER_DIALECT + USAGE_CHUNK + DONE
+@given(st.lists(st.integers(0, 400), max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_the_filter_never_depends_on_the_chunking(places: list[int], newline: bytes) -> None:
+    shown = (AZURE_FIRST.replace(b"\r\n", b"\n"), TEXT, OTHER_DIALECT, DONE)
+    azure, text, other, done = (each.replace(b"\n", newline) for each in shown)
+    whole = azure + text + other + USAGE_CHUNK.replace(b"\n", newline) + done
     hidden = UsageChunkFilter()
     cuts = [0, *sorted(place for place in places if place < len(whole)), len(whole)]
     seen = b"".join(hidden.feed(whole[start:end]) for start, end in pairwise(cuts))
-    assert seen + hidden.end() == AZURE_FIRST + TEXT + OTHER_DIALECT + DONE
+    assert seen + hidden.end() == azure + text + other + done
+
+
+def test_the_filter_takes_line_ends_as_they_come() -> None:
+    hidden = UsageChunkFilter()
+    seen = hidden.feed(AZURE_FIRST + TEXT + OTHER_DIALECT + USAGE_CHUNK + DONE)
+    assert seen == AZURE_FIRST + TEXT + OTHER_DIALECT + DONE
 
 
 def test_whole_events_pass_at_once_and_an_unfinished_one_at_the_end() -> None:

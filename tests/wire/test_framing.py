@@ -174,6 +174,11 @@ class Recorder(Reader):
         pytest.param(
             b'data: {"a":1}\r\n\r\ndata: {"b":2}\n\n', [b'{"a":1}', b'{"b":2}'], id="both line ends"
         ),
+        pytest.param(b'data:  {"a":1}\n\n', [b' {"a":1}'], id="two spaces after the colon"),
+        pytest.param(b'data: \t{"a":1}\n\n', [b'\t{"a":1}'], id="a tab after the colon"),
+        pytest.param(b'data: {"a":1}\r\rdata: {"b":2}\r\r', [b'{"a":1}', b'{"b":2}'], id="CR alone"),
+        pytest.param(b'data: {"a":\rdata: 1}\r\r', [b'{"a":\n1}'], id="data of several lines, CR"),
+        pytest.param(b'\xef\xbb\xbfdata: {"a":1}\n\n', [b'{"a":1}'], id="a byte order mark"),
         pytest.param(b'data: {"a":\ndata: 1}\n\n', [b'{"a":\n1}'], id="data of several lines"),
         pytest.param(b'data: {"a":\r\ndata: 1}\r\n\r\n', [b'{"a":\n1}'], id="data of several lines, CRLF"),
         pytest.param(b'id: 7\nevent: x\nretry: 9\ndata: {"a":1}\n\n', [b'{"a":1}'], id="other fields"),
@@ -204,7 +209,7 @@ def test_server_sent_events_by_the_standard(stream: bytes, events: list[bytes] |
         assert recorder.events == events
 
 
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100], ids="pieces of {} bytes".format)
 def test_event_is_read_as_soon_as_it_is_complete(newline: bytes, size: int) -> None:
     """The reader hears of an event with its blank line, not with the next event."""
@@ -385,6 +390,34 @@ def test_frame_without_an_event_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "payload"),
+    [
+        pytest.param(
+            {b":exception-type": b"throttlingException", b":message-type": b"exception"},
+            b'{"message": "Too many tokens"}',
+            id="an exception",
+        ),
+        pytest.param(
+            {
+                b":message-type": b"error",
+                b":error-code": b"throttlingException",
+                b":error-message": b"Too many tokens",
+            },
+            b"",
+            id="an error without a payload",
+        ),
+    ],
+)
+def test_frame_that_breaks_a_stream_off_is_an_error(named: dict[bytes, bytes], payload: bytes) -> None:
+    """Its name is among the headers; what was counted by then stays counted."""
+    stream = eventstream(messages_events()[:3]) + frame(payload, named)
+    for pieces in ([stream], list(cut(stream, range(len(stream))))):
+        reading, _ = read(MessagesReader, pieces, AWS)
+
+        assert reading == Reading("claude-t", {"input": 31, "output": 2}, error="throttlingException")
+
+
+@pytest.mark.parametrize(
     "prelude",
     [
         pytest.param(struct.pack(">III", 15, 0, 0), id="shorter than a frame can be"),
@@ -411,6 +444,9 @@ def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyP
         pytest.param("application/problem+json", b"{", Body, id="JSON of another kind"),
         pytest.param("application/json", b"", Body, id="JSON, still empty"),
         pytest.param("application/json", b"[{", Body, id="a JSON array"),
+        pytest.param("application/json", b"\xef\xbb\xbf{", Body, id="JSON behind a byte order mark"),
+        pytest.param("application/json", b"\xef", Body, id="half a byte order mark"),
+        pytest.param("text/event-stream", b"\xef", ServerSentEvents, id="half of one before SSE"),
         pytest.param("text/event-stream", b"data: {", ServerSentEvents, id="SSE"),
         pytest.param("text/event-stream;charset=utf-8", b": hi", ServerSentEvents, id="SSE with a charset"),
         pytest.param("text/event-stream", b"", ServerSentEvents, id="SSE, still empty"),
@@ -450,6 +486,21 @@ def test_json_sent_as_sse_is_read() -> None:
 
     expected = Reading("gpt-t", {"input": 31, "output": 7})
     assert read(ChatReader, cut(body, [20, 21, 50])) == expected
+
+
+def test_a_stream_that_is_one_array_is_read_when_it_ends() -> None:
+    """As Gemini streams that were not asked for as server-sent events: the last chunk holds, never the sum."""
+    stream = b"[" + b"\n,\r\n".join(json.dumps(each).encode() for each in gemini_events()) + b"\n]\n"
+    for pieces in ([stream], list(cut(stream, [1, 2, 50, 400]))):
+        reading = read(GenerateContentReader, pieces, "application/json")
+        assert reading == (Reading("gemini-t", TOKENS), True)
+
+
+def test_json_behind_a_byte_order_mark_is_read() -> None:
+    """The SDKs take it too."""
+    body = b"\xef\xbb\xbf" + json.dumps(chat_events()[-1]).encode()
+    for pieces in ([body], list(cut(body, [1, 2, 3, 50]))):
+        assert read(ChatReader, pieces, "application/json") == (Reading("gpt-t", TOKENS), False)
 
 
 def test_binary_body_is_let_go() -> None:

@@ -20,7 +20,7 @@ _AZURE_SINCE: Final = "2024-09-01"
 
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
-_EVENT: Final = re.compile(rb".*?(?:\r?\n){2,}", re.DOTALL)
+_EVENT: Final = re.compile(rb".*?(?>\r\n|\r|\n){2,}", re.DOTALL)
 
 
 def ask(body: Any, provider: str, api_version: str | None) -> dict[str, Any] | None:

@@ -6,8 +6,10 @@ Every framing is fed arbitrary pieces and holds no more than the one event that 
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, Final
@@ -17,6 +19,8 @@ import msgspec
 from .reading import Reader
 
 _JSON_BEGINS: Final = (b"{", b"[")
+
+_BOM: Final = b"\xef\xbb\xbf"
 
 _DONE: Final = b"data: [DONE]\n\n"
 
@@ -50,7 +54,7 @@ class Nothing(Framing):
 
 
 class Body(Framing):
-    """A whole JSON body."""
+    """A whole JSON body, or a stream in one array, as Gemini's unless asked for server-sent events."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
@@ -62,7 +66,11 @@ class Body(Framing):
 
     def end(self) -> None:
         """Read the body."""
-        if data := self._held.take():
+        data = self._held.take().removeprefix(_BOM).lstrip()
+        if data.startswith(b"["):
+            for event in msgspec.json.decode(data, type=list[msgspec.Raw]):
+                self._reader.event(bytes(event))
+        elif data:
             self._reader.body(data)
 
 
@@ -143,7 +151,7 @@ class ServerSentEvents(Framing):
             return
         data: list[bytes] = []
         size = 0
-        for line in BytesIO(events):  # one at a time, as above
+        for line in _lines(events):
             size += len(line)
             if line.startswith(b"data:"):
                 data.append(line[5:].rstrip(b"\r\n").removeprefix(b" "))
@@ -158,7 +166,7 @@ class ServerSentEvents(Framing):
         data = lines[0] if len(lines) == 1 else b"\n".join(lines)
         reader = self._reader
         seen = reader.reading.token_seen
-        if not data.startswith(b"{"):
+        if not data.lstrip().startswith(b"{"):
             return
         if seen:
             self._tokens_bytes += size
@@ -184,15 +192,24 @@ class Messages(Framing):
         return self._reader.text_seen
 
 
+def _lines(events: bytes) -> Iterator[bytes]:
+    """Yield lines that end with LF, CRLF or CR; one at a time, for an event may have millions."""
+    for line in BytesIO(events.removeprefix(_BOM)):
+        yield from line.splitlines(keepends=True)
+
+
 class EventStream(Framing):
     """`application/vnd.amazon.eventstream`, Bedrock's binary stream.
 
     Frames are described at https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html:
     total length, headers length, checksum, headers, payload, checksum. The payload of Bedrock's chunks is
-    `{"bytes": base64}` around the event that the plain API would send.
+    `{"bytes": base64}` around the event that the plain API would send. What breaks a stream off is a frame
+    with its name among the headers: `throttlingException`.
     """
 
     _PRELUDE: Final = struct.Struct(">III")
+    _ERROR: Final = re.compile(rb":(?:exception-type|error-code)\x07(..)", re.DOTALL)
+    """The name of a header, its type, which is a string, and the length of its value."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
@@ -208,10 +225,17 @@ class EventStream(Framing):
                 raise ValueError(f"not an event stream frame: {total} bytes with {headers} of headers")
             if len(buffer) < total:
                 return
-            payload = bytes(buffer[self._PRELUDE.size + headers : total - 4])
+            begin = self._PRELUDE.size + headers
+            self._read_headers(bytes(buffer[self._PRELUDE.size : begin]))
+            payload = bytes(buffer[begin : total - 4])
             del buffer[:total]
             with suppress(msgspec.DecodeError):
                 self._read(payload)
+
+    def _read_headers(self, headers: bytes) -> None:
+        if error := self._ERROR.search(headers):
+            code = headers[error.end() :][: int.from_bytes(error[1])]
+            self._reader.reading.error = code.decode("utf-8", "replace")
 
     def _read(self, payload: bytes) -> None:
         inner = msgspec.json.decode(payload, type=_BedrockChunk).bytes
@@ -258,6 +282,9 @@ def last_blank_line(data: bytes) -> int:
     """Return the index behind the last blank line, or -1."""
     unix = data.rfind(b"\n\n")
     dos = data.rfind(b"\n\r\n")
+    if unix < 0 and dos < 0:
+        mac = data.rfind(b"\r\r")
+        return mac + 2 if mac >= 0 else -1
     return max(unix + 2 if unix >= 0 else -1, dos + 3 if dos >= 0 else -1)
 
 
@@ -269,7 +296,7 @@ def framing_for(content_type: str, first: bytes, reader: Reader) -> Framing:
         first: the first bytes of the body.
         reader: who is to read what the framing finds.
     """
-    begins_with = first.lstrip()[:1]
+    begins_with = b"" if _BOM.startswith(first) else first.removeprefix(_BOM).lstrip()[:1]
     if reader.messages:
         return Messages(reader)
     if reader.lines:
