@@ -489,7 +489,7 @@ def test_json_sent_as_sse_is_read() -> None:
 
 
 def test_a_stream_that_is_one_array_is_read_when_it_ends() -> None:
-    """As Gemini streams that were not asked for as server-sent events: the last chunk holds, never the sum."""
+    """As Gemini's unless asked for server-sent events: the last chunk holds, never the sum."""
     stream = b"[" + b"\n,\r\n".join(json.dumps(each).encode() for each in gemini_events()) + b"\n]\n"
     for pieces in ([stream], list(cut(stream, [1, 2, 50, 400]))):
         reading = read(GenerateContentReader, pieces, "application/json")
