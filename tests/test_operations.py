@@ -372,7 +372,13 @@ ROWS = [
             sse(
                 '{"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "new"}}',
                 '{"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Seven."}}',
-                dump({"event_type": "step.start", "index": 1, "step": SEARCHED}).decode(),
+                dump(
+                    {
+                        "event_type": "step.start",
+                        "index": 1,
+                        "step": {**SEARCHED, "arguments": {"queries": ["", "c"]}},
+                    }
+                ).decode(),
                 dump({"event_type": "step.delta", "index": 1, "delta": SEARCHED}).decode(),
                 dump(
                     {
@@ -385,7 +391,7 @@ ROWS = [
         ),
         "generate_content",
         {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
-        {"input": 0.00016, "cache_read": 0.000005, "output": 0.00018, "reasoning": 0.00012, "tools": 0.028},
+        {"input": 0.00016, "cache_read": 0.000005, "output": 0.00018, "reasoning": 0.00012, "tools": 0.042},
         stream=True,
     ),
     Row(
@@ -691,7 +697,7 @@ def test_the_results_inside_a_gemini_batch_are_calls_at_batch_rates_and_once(
     ]
     server.says(
         "/batches/b1",
-        Answer(dump(_gemini_job("RUNNING"))),
+        Answer(dump(_gemini_job("RUNNING", inlinedResponses={"inlinedResponses": results[:1]}))),
         Answer(dump(_gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": results}))),
     )
     client = llm_exporter.instrument(GOOGLE[kind](server.url))
