@@ -6,23 +6,36 @@ import base64
 import json
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from llm_exporter import wire
 from llm_exporter.wire import Reader, Reading
 from llm_exporter.wire.anthropic import MessagesReader
-from llm_exporter.wire.batches import AnthropicResultsReader, OpenAIFileReader
+from llm_exporter.wire.batches import (
+    AnthropicResultsReader,
+    GeminiBatchReader,
+    GeminiFileReader,
+    OpenAIFileReader,
+)
 from llm_exporter.wire.free import CountTokensReader, ModerationReader
 from llm_exporter.wire.gemini import (
+    CachedContentReader,
     EmbedContentReader,
     GenerateContentReader,
     PredictImagesReader,
     PredictReader,
 )
-from llm_exporter.wire.interactions import InteractionsReader
-from llm_exporter.wire.media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader
+from llm_exporter.wire.interactions import InteractionsReader, RetrievedInteractionReader
+from llm_exporter.wire.media import (
+    ImagesReader,
+    SpeechReader,
+    TranscriptionReader,
+    TranslationReader,
+    VideosReader,
+)
 from llm_exporter.wire.openai import (
     ChatReader,
     CompletionReader,
@@ -87,15 +100,14 @@ def eventstream(events: Iterable[Json]) -> bytes:
     return frames
 
 
-def frame(payload: bytes) -> bytes:
+EVENT: Final = {b":event-type": b"chunk", b":content-type": b"application/json", b":message-type": b"event"}
+
+
+def frame(payload: bytes, named: Mapping[bytes, bytes] = MappingProxyType(EVENT)) -> bytes:
     """Return one frame of an AWS event stream: lengths, checksum, headers, payload, checksum."""
     headers = b"".join(
         bytes([len(name)]) + name + b"\x07" + struct.pack(">H", len(value)) + value  # 7: a string
-        for name, value in (
-            (b":event-type", b"chunk"),
-            (b":content-type", b"application/json"),
-            (b":message-type", b"event"),
-        )
+        for name, value in named.items()
     )
     prelude = struct.pack(">II", 12 + len(headers) + len(payload) + 4, len(headers))
     message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
@@ -273,9 +285,16 @@ _MESSAGE: Final = Reading(
     sub_calls=[Reading("claude-u", {"input": 13, "output": 1})],
 )
 _STREAMED_MESSAGE: Final = Reading("claude-t", {"input": 31, "output": 7}, token_seen=True)
+_WHOLE_GENERATED: Final = Reading(
+    "gemini-t",
+    {"input": 16, "input_audio": 11, "cache_read": 6, "output": 7, "reasoning": 9},
+    service_tier="priority",
+)
 _GENERATED: Final = Reading("gemini-t", {"input": 31, "output": 7}, token_seen=True)
 _INTERACTION: Final = Reading(
-    "gemini-t", {"input": 22, "input_image": 8, "cache_read": 3, "output": 7, "reasoning": 9}
+    "gemini-t",
+    {"input": 22, "input_image": 8, "cache_read": 3, "output": 7, "reasoning": 9},
+    response_id="t",
 )
 _IMAGES: Final = Reading(tokens={"input": 31, "output_image": 7})
 _BATCH: Final = [
@@ -292,6 +311,14 @@ def _seen(reading: Reading) -> Reading:
 SAMPLES: Final = [
     Sample("chat", ChatReader, dump(CHAT), JSON, _CHAT),
     Sample("chat stream, LF", ChatReader, sse(chat_events(), done=True), SSE, _seen(_CHAT)),
+    Sample("chat stream, CR", ChatReader, sse(chat_events(), "\r", done=True), SSE, _seen(_CHAT)),
+    Sample(
+        "chat stream, byte order mark",
+        ChatReader,
+        b"\xef\xbb\xbf" + sse(chat_events(), done=True),
+        SSE,
+        _seen(_CHAT),
+    ),
     Sample("chat stream, CRLF", ChatReader, sse(chat_events(), "\r\n", done=True), SSE, _seen(_CHAT)),
     Sample("completion", CompletionReader, dump({"model": "gpt-t", "usage": CHAT_USAGE}), JSON, _CHAT),
     Sample("completion stream", CompletionReader, sse(completion_events(), done=True), SSE, _seen(_CHAT)),
@@ -386,13 +413,10 @@ SAMPLES: Final = [
         GenerateContentReader,
         dump(GENERATED),
         JSON,
-        Reading(
-            "gemini-t",
-            {"input": 16, "input_audio": 11, "cache_read": 6, "output": 7, "reasoning": 9},
-            service_tier="priority",
-        ),
+        _WHOLE_GENERATED,
     ),
     Sample("generated stream, LF", GenerateContentReader, sse(gemini_events()), SSE, _GENERATED),
+    Sample("generated stream, CR", GenerateContentReader, sse(gemini_events(), "\r"), SSE, _GENERATED),
     Sample("generated stream, CRLF", GenerateContentReader, sse(gemini_events(), "\r\n"), SSE, _GENERATED),
     Sample(
         "embedded content",
@@ -411,5 +435,41 @@ SAMPLES: Final = [
     Sample("predicted images", PredictImagesReader, dump({"predictions": [{}]}), JSON, Reading()),
     Sample("interaction", InteractionsReader, dump(INTERACTION), JSON, _INTERACTION),
     Sample("interaction stream", InteractionsReader, sse(interactions_events()), SSE, _seen(_INTERACTION)),
+    Sample("retrieved interaction", RetrievedInteractionReader, dump(INTERACTION), JSON, _INTERACTION),
+    Sample(
+        "batch of Gemini's",
+        GeminiBatchReader,
+        dump(
+            {
+                "name": "batches/t",
+                "metadata": {
+                    "model": "models/gemini-t",
+                    "state": "BATCH_STATE_SUCCEEDED",
+                    "output": {"inlinedResponses": {"inlinedResponses": [{"response": GENERATED}, {}]}},
+                },
+            }
+        ),
+        JSON,
+        Reading(
+            "gemini-t",
+            response_id="batch batches/t",
+            sub_calls=[replace(_WHOLE_GENERATED, operation="generate_content")],
+        ),
+    ),
+    Sample(
+        "file of Gemini's",
+        GeminiFileReader,
+        dump({"key": "a", "response": GENERATED}) + b"\n" + dump({"key": "b", "error": {"code": 3}}) + b"\n",
+        BYTES,
+        Reading(response_id="batch ", sub_calls=[replace(_WHOLE_GENERATED, operation="generate_content")]),
+    ),
+    Sample("video", VideosReader, dump({"id": "video_t", "model": "sora-t"}), JSON, Reading("sora-t")),
+    Sample(
+        "cached content",
+        CachedContentReader,
+        dump({"model": "models/gemini-t", "usageMetadata": {"totalTokenCount": 31}}),
+        JSON,
+        Reading("gemini-t", {"cache_write": 31}),
+    ),
     Sample("token count", CountTokensReader, dump({"input_tokens": 31}), JSON, Reading()),
 ]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_exporter.call import TokenType
 from llm_exporter.wire import Framing, Nothing, Reader, Reading, framing, framing_for
 from llm_exporter.wire.anthropic import MessagesReader
 from llm_exporter.wire.framing import Body, EventStream, JsonLines, ServerSentEvents
@@ -412,9 +413,9 @@ def test_frame_that_breaks_a_stream_off_is_an_error(named: dict[bytes, bytes], p
     """Its name is among the headers; what was counted by then stays counted."""
     stream = eventstream(messages_events()[:3]) + frame(payload, named)
     for pieces in ([stream], list(cut(stream, range(len(stream))))):
-        reading, _ = read(MessagesReader, pieces, AWS)
-
-        assert reading == Reading("claude-t", {"input": 31, "output": 2}, error="throttlingException")
+        reading = read(MessagesReader, pieces, AWS)
+        counted: dict[TokenType, int] = {"input": 31, "output": 2}
+        assert reading == Reading("claude-t", counted, error="throttlingException", token_seen=True)
 
 
 @pytest.mark.parametrize(
@@ -493,14 +494,15 @@ def test_a_stream_that_is_one_array_is_read_when_it_ends() -> None:
     stream = b"[" + b"\n,\r\n".join(json.dumps(each).encode() for each in gemini_events()) + b"\n]\n"
     for pieces in ([stream], list(cut(stream, [1, 2, 50, 400]))):
         reading = read(GenerateContentReader, pieces, "application/json")
-        assert reading == (Reading("gemini-t", TOKENS), True)
+        assert reading == Reading("gemini-t", {"input": 31, "output": 7}, token_seen=True)
 
 
 def test_json_behind_a_byte_order_mark_is_read() -> None:
     """The SDKs take it too."""
     body = b"\xef\xbb\xbf" + json.dumps(chat_events()[-1]).encode()
     for pieces in ([body], list(cut(body, [1, 2, 3, 50]))):
-        assert read(ChatReader, pieces, "application/json") == (Reading("gpt-t", TOKENS), False)
+        expected = Reading("gpt-t", {"input": 31, "output": 7})
+        assert read(ChatReader, pieces, "application/json") == expected
 
 
 def test_binary_body_is_let_go() -> None:

@@ -1,9 +1,9 @@
 """The tap on the google-genai SDK.
 
 Calls go through `_request` of its API client, which makes one or more attempts through `_request_once`
-(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests. Only files come
-through `download_file`, the Interactions go through `do_request` of a second, generated SDK inside it, on the
-HTTP client of the first, and Live sessions over a WebSocket.
+(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests. Only files
+come through `download_file`, the Interactions go through `do_request` of a second, generated SDK inside it,
+on the HTTP client of the first, and Live sessions over a WebSocket.
 """
 
 from __future__ import annotations

@@ -210,5 +210,6 @@ class GeminiFileReader(_GeminiResultsReader):
         self._file = text(request.get("file"))
 
     def event(self, data: bytes) -> None:
-        """Read one line."""
-        self._answer(self._file, bytes(_decode_gemini_result(data).response))
+        """Read one line; one with no counts in it may be of any file."""
+        if b'"usageMetadata"' in data or b'"tokenCount"' in data:
+            self._answer(self._file, bytes(_decode_gemini_result(data).response))
