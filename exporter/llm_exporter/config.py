@@ -98,6 +98,10 @@ class Prices(_Section):
     """The negotiated discount on a provider's list prices, as a fraction: 0.1 is 10 % off."""
     fallback: dict[TokenType, Usd] = {}
     """USD per million tokens of models with no known price; without it they cost nothing."""
+    update: bool = False
+    """Whether to fetch newer price tables every hour, which needs the internet."""
+    update_url: str = ""
+    """Where from, instead of where `genai-prices` publishes them."""
 
 
 class SeriesLabels(_Section):

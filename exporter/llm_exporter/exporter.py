@@ -18,6 +18,7 @@ from .call import Call
 from .config import Config, ConfigError
 from .endings import close_at_exit
 from .metrics import Metrics
+from .price_updates import PriceUpdates
 from .prices import PriceList
 from .providers import Providers
 from .retrieval import Outcome, Retrievals
@@ -44,6 +45,7 @@ class Exporter:
         self.metrics = Metrics()
         self.prices = PriceList()
         self.providers = Providers()
+        self._updates = PriceUpdates()
         self._retrievals = Retrievals()
         self.registry = CollectorRegistry()
         """What `/metrics` shows. Not the default registry: other packages use `llm_*` names there."""
@@ -97,6 +99,7 @@ class Exporter:
         else:
             self.metrics.configure(config)
         self.prices = PriceList(config.prices)
+        self._updates.follow(config.prices)
         self.providers = Providers(config.providers)
 
     def ship_to(self, url: str) -> None:

@@ -19,6 +19,7 @@ from prometheus_client.samples import Sample
 
 from .call import UNATTRIBUTED, Call
 from .config import Config, SeriesLabels
+from .price_updates import table_timestamp
 from .prices import PROMPT_TYPES
 from .rate_limits import rate_limits
 from .retrieval import Outcome
@@ -128,6 +129,11 @@ SHIPPING_LAG: Final = Spec(
     "Seconds from the end of a call to its place in the service's ledger.",
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600, 86400),
 )
+PRICE_TABLE: Final = Spec(
+    "llm_exporter_price_table_timestamp_seconds",
+    "gauge",
+    "When the price table in use was fetched, or installed, in seconds since 1970.",
+)
 BUILD_INFO: Final = Spec(
     "llm_exporter_build_info",
     "gauge",
@@ -155,6 +161,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     SHIPPED,
     DROPPED,
     SHIPPING_LAG,
+    PRICE_TABLE,
     BUILD_INFO,
 )
 """Every metric that is exported."""
@@ -239,6 +246,7 @@ class Metrics(Collector):
         return self._collect(self.zero_first.scraped())
 
     def _collect(self, held: frozenset[Series]) -> Iterator[Metric]:
+        self._gauge(PRICE_TABLE, ()).set(table_timestamp())
         for name, family in self._families.items():
             for metric in family.collect():
                 metric.samples = [

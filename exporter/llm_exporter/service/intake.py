@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from ..call import Call
 from ..config import Config
 from ..metrics import DUPLICATES, RECEIVED, Metrics
+from ..price_updates import PriceUpdates
 from ..prices import PriceList
 from ..zero_first import ZeroFirst
 from .ledger import Ledger, LedgerError
@@ -53,6 +54,8 @@ class Intake:
         self._ledger = ledger
         self._retention = config.retention
         self._prices = PriceList(config.prices)
+        self._updates = PriceUpdates()
+        self._updates.follow(config.prices)
         self.metrics = Metrics(config, ZeroFirst(config.scrape_interval, ledger.release))
         counted, calls = ledger.after_checkpoint()
         self.metrics.restore(counted)
@@ -78,6 +81,7 @@ class Intake:
 
     def close(self) -> None:
         """Take in what waits, and checkpoint."""
+        self._updates.stop()
         self._queue.put(None)
         self._thread.join()
 
