@@ -8,7 +8,7 @@ OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-frameworks lint types servers dashboards docs lock clean
+.PHONY: help demo test test-heavy test-frameworks lint types servers dashboards docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it 
 
 test: $(READY) lint types servers  ## Check and test everything
 	$(BIN)/python -m pytest $(ARGS)
+
+test-heavy: $(READY)  ## Test the service under many processes, for minutes
+	$(BIN)/python -m pytest tests/heavy $(ARGS)
 
 test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Test calls through frameworks, and older SDKs
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)

@@ -1,0 +1,80 @@
+"""Many processes, some of which live no longer than a scrape, while the service is killed under them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from awaiting import until
+from operations import CHAT
+from scripted import Server
+from service.served import Served
+
+PROCESSES = 8
+SHORT_LIVED = 3
+CALLS_EACH = 10_000
+CALLS_OF_A_SHORT_LIFE = 50
+COST_OF_A_CALL = 0.00472
+"""USD, as worked out in test_prices.py."""
+DEADLINE = 900.0
+
+
+def start(served: Served, url: str, number: int) -> subprocess.Popen[str]:
+    short = CALLS_OF_A_SHORT_LIFE if number < SHORT_LIVED else 0
+    program = Path(__file__).with_name("agents.py")
+    return subprocess.Popen(
+        [sys.executable, str(program), url, f"agent-{number}", str(CALLS_EACH), str(short)],
+        env=served.clients,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def holds(served: Served, calls: int) -> bool:
+    return bool(served.get("/api/v1/cost?window=1d")["calls"] >= calls)
+
+
+def answered(server: Server, requests: int) -> bool:
+    return len(server.requests) >= requests
+
+
+def test_every_call_is_counted_once(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.says("/chat/completions", CHAT.answers[False]())
+    total = PROCESSES * CALLS_EACH
+    served = Served(tmp_path)
+    began = time.monotonic()
+    with served:
+        processes = [start(served, server.url, number) for number in range(PROCESSES)]
+        for part in (total // 4, total // 2):
+            until(partial(holds, served, part), DEADLINE)
+            served.kill()
+            until(partial(answered, server, len(server.requests) + 1000), DEADLINE)  # calls go on meanwhile
+            served.start()
+        output = [process.communicate(timeout=DEADLINE)[0] for process in processes]
+        took = time.monotonic() - began
+        assert [process.returncode for process in processes] == [0] * PROCESSES
+        until(partial(holds, served, total))
+        cost = served.get("/api/v1/cost?window=1d")
+        families = list(text_string_to_metric_families(served.get_text("/metrics")))
+    samples = [sample for family in families for sample in family.samples]
+    counted = {
+        name: sum(sample.value for sample in samples if sample.name == name)
+        for name in ("llm_calls_total", "llm_cost_usd_total", "llm_exporter_duplicate_calls_total")
+    }
+    with capsys.disabled():
+        print(f"\n{total} calls in {took:.0f} s; /metrics: {counted}; {''.join(output)}")  # noqa: T201
+    assert {row["agent"]: row["calls"] for row in cost["by_agent"]} == {
+        f"agent-{number}": CALLS_EACH for number in range(PROCESSES)
+    }
+    assert len(server.requests) == cost["calls"] == counted["llm_calls_total"] == total
+    assert cost["cost_usd"] == pytest.approx(total * COST_OF_A_CALL, abs=0.005)
+    assert counted["llm_cost_usd_total"] == pytest.approx(cost["cost_usd"], abs=0.005)
+    assert not list((tmp_path / "spool").rglob("*.jsonl"))

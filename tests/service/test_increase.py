@@ -1,0 +1,118 @@
+"""What Prometheus says was spent is what the ledger holds, though new agents come all the time."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry
+
+from awaiting import until
+from llm_exporter.config import Config
+from llm_exporter.demo.stack import Prometheus
+from llm_exporter.service.app import _Collected
+from llm_exporter.service.intake import Intake
+from llm_exporter.service.ledger import Query
+from llm_exporter.service.sqlite import SqliteLedger
+from service.calls import a_call
+
+INTERVAL = 1.0
+AGENTS = 120
+"""One every tenth of a second, each with four calls at once: a minute's work of short jobs."""
+CALLS_EACH = 4
+SPENT = AGENTS * CALLS_EACH * 0.75
+"""USD, as `a_call` costs; the ledger's own sum is compared with it."""
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def intake(ledger: SqliteLedger) -> Iterator[Intake]:
+    intake = Intake(Config(scrape_interval=INTERVAL), ledger)
+    yield intake
+    intake.close()
+
+
+@pytest.fixture
+def port(intake: Intake) -> Iterator[int]:
+    """Serves the same metrics at /with and /without the rule."""
+    apps = {}
+    for path, collect in (("/with", intake.metrics.scraped), ("/without", intake.metrics.collect)):
+        registry = CollectorRegistry()
+        registry.register(_Collected(collect))
+        apps[path] = prometheus_client.make_wsgi_app(registry)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        return apps[environ["PATH_INFO"]](environ, start_response)
+
+    server = make_server("127.0.0.1", 0, app, handler_class=_Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def config(directory: Path, port: int) -> Path:
+    """Two jobs that scrape each at its own pace, as two servers would, and one without the rule."""
+    jobs = [
+        {
+            "job_name": name,
+            "metrics_path": f"/{name.split('-')[0]}",
+            "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
+        }
+        for name in ("with-a", "with-b", "without")
+    ]
+    path = directory / "prometheus.yml"
+    path.write_text(json.dumps({"global": {"scrape_interval": f"{INTERVAL:.0f}s"}, "scrape_configs": jobs}))
+    return path
+
+
+def risen(prometheus: Prometheus, metric: str, job: str) -> float:
+    """The sum over series of their last value less their first, of all samples that were scraped."""
+    answer = prometheus.get("/api/v1/query", query=f'{metric}{{job="{job}"}}[10m]')
+    return sum(
+        float(series["values"][-1][1]) - float(series["values"][0][1]) for series in answer["data"]["result"]
+    )
+
+
+def test_increase_loses_nothing_of_new_series(
+    intake: Intake, ledger: SqliteLedger, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Prometheus.start(config=config(tmp_path, port), storage=tmp_path) as prometheus:
+        until(lambda: len(prometheus.query("up == 1")) == 3)
+        for agent in range(AGENTS):
+            labels = {"agent": f"agent-{agent}"}
+            intake.take([a_call(labels=labels) for _ in range(CALLS_EACH)]).result()
+            time.sleep(0.1)  # the pace of the run, not a wait
+        until(lambda: prometheus.query('sum(llm_cost_usd_total{job="with-b"})')[0].value == SPENT)
+        until(lambda: prometheus.query('sum(llm_cost_usd_total{job="with-a"})')[0].value == SPENT)
+        with_rule = {job: risen(prometheus, "llm_cost_usd_total", job) for job in ("with-a", "with-b")}
+        without = risen(prometheus, "llm_cost_usd_total", "without")
+        calls = risen(prometheus, "llm_calls_total", "with-a")
+    with capsys.disabled():
+        print(  # noqa: T201  # the figures of both runs
+            f"\nspent ${SPENT:.2f}; risen with the rule {with_rule}; without it ${without:.2f}"
+        )
+    assert ledger.totals(Query())[()].cost_usd == SPENT
+    assert with_rule == {"with-a": SPENT, "with-b": SPENT}
+    assert calls == AGENTS * CALLS_EACH
+    assert without < SPENT / 2
