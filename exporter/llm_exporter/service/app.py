@@ -23,6 +23,7 @@ from ..config import Config
 from ..exposition import AsgiMetrics
 from ..spool import Spool
 from . import reports
+from .alerts import alerts_in
 from .intake import Intake
 from .ledger import Ledger, LedgerError, Logged, Period
 from .live import Live
@@ -32,6 +33,7 @@ _PAGE: Final = files(__package__) / "page"
 _DEFAULT_CALLS: Final = 500
 _MOST_CALLS: Final = 10_000
 _LAST_POSITION: Final = 2**62
+_SCOPES: Final = ("project", "agent", "session", "model", "phase")
 _SWEEP_SECONDS: Final = 5.0
 _SWEPT_AT_ONCE: Final = 1000
 
@@ -66,6 +68,8 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
         lifespan=lifespan,
         routes=[
             Route("/", _file("index.html")),
+            Route("/page.css", _file("page.css")),
+            Route("/page.js", _file("page.js")),
             Route("/-/healthy", service.healthy),
             Route("/-/ready", service.ready),
             Route("/api/v1/calls", service.post_calls, methods=["POST"]),
@@ -73,6 +77,7 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/api/v1/cost", service.cost),
             Route("/api/v1/usage", service.usage),
             Route("/api/v1/events", service.events),
+            Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
             Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
             Route("/api/v1/openapi.json", _file("openapi.json")),
             Route("/metrics", metrics),
@@ -160,7 +165,7 @@ class _Service:
     async def usage(self, request: Request) -> Response:
         """Return what calls came to by hour, day or month."""
         asked = Parameters(request.query_params, "scope", "id", "period", "since", "until")
-        scope = asked.one_of("scope", "", "project", "agent", "session", "model", "phase")
+        scope = asked.text("scope") and asked.one_of("scope", *_SCOPES)
         name = asked.text("id")
         if bool(scope) != bool(name):
             raise Problem(400, "scope and id go together: scope=agent&id=planner")
@@ -175,6 +180,12 @@ class _Service:
         if await asyncio.to_thread(self._ledger.session, session) is None:
             raise Problem(404, f"no call of session {session!r} is known")
         await asyncio.to_thread(self._ledger.reset_session, session)
+        return Response(status_code=204)
+
+    async def post_alerts(self, request: Request) -> Response:
+        """Tell the live page of the alerts that Alertmanager sends to a webhook."""
+        for alert in alerts_in(await _body(request)):
+            self.live.alert(alert)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
@@ -203,7 +214,10 @@ async def _body(request: Request) -> bytes:
 
 def _file(name: str) -> Callable[[Request], Response]:
     def send(_: Request) -> Response:
-        return FileResponse(str(_PAGE / name))
+        # The page needs nothing from elsewhere, and shows text that does come from elsewhere.
+        return FileResponse(
+            str(_PAGE / name), headers={"content-security-policy": "default-src 'self'; img-src data:"}
+        )
 
     return send
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ..call import Call
+from .alerts import Alert
 from .ledger import totals_of
 
 _WAITING: Final = 1000
@@ -31,8 +32,8 @@ class Live:
         """Tell of calls."""
         self._tell([_event("call", _shown(call)) for call in calls])
 
-    def alert(self, alert: dict[str, Any]) -> None:
-        """Tell of a threshold or budget that was crossed, or an alert of Alertmanager."""
+    def alert(self, alert: Alert) -> None:
+        """Tell of an alert, or that it is over."""
         self._tell([_event("alert", alert)])
 
     def close(self) -> None:
@@ -94,5 +95,5 @@ def _shown(call: Call) -> dict[str, Any]:
     }
 
 
-def _event(kind: str, data: dict[str, Any]) -> bytes:
+def _event(kind: str, data: object) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

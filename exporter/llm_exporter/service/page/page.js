@@ -1,0 +1,258 @@
+// The live page: figures and bars from /api/v1/cost, kept current by the calls that /api/v1/events tells of.
+// What comes from outside (labels, models) is only ever set as text.
+
+const byId = (id) => document.getElementById(id);
+const RECENT = 50;
+const BARS = 12;
+const HOUR = 3600e3;
+const SETTLE = 3e3;
+const SETTLE_AT_LAST = 30e3;
+
+const state = { cost: null, labels: new Set(), label: "", recent: [], seen: new Set() };
+
+const usd = (value) => {
+  const digits = value !== 0 && Math.abs(value) < 0.01 ? 6 : value < 1 ? 4 : 2;
+  return `$${value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
+};
+const count = (value) => value.toLocaleString("en-US");
+
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+async function get(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
+  return answer.json();
+}
+
+// ---- what is asked for
+
+function startOf(kind) {
+  const now = new Date();
+  if (kind === "hour") return new Date(now - HOUR);
+  const day = kind === "month" ? 1 : now.getUTCDate();
+  return new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), day));
+}
+
+function question() {
+  const parameters = new URLSearchParams();
+  const kind = byId("window").value;
+  if (kind !== "session") parameters.set("since", startOf(kind).toISOString());
+  if (state.label) parameters.set("by", state.label);
+  return `api/v1/cost?${parameters}`;
+}
+
+async function refresh() {
+  const [cost, session, today, calls] = await Promise.all([
+    get(question()),
+    get("api/v1/cost"),
+    get(`api/v1/cost?since=${startOf("today").toISOString()}`),
+    get(`api/v1/calls?limit=${RECENT}`),
+  ]);
+  Object.assign(state, { cost, session, today, recent: calls.calls });
+  state.seen = new Set(calls.calls.map((call) => call.id));
+  calls.calls.forEach(noteLabels);
+  show();
+}
+
+// ---- a call that has just been made
+
+const SUMS = ["cost_usd", "input_tokens", "output_tokens", "unpriced_tokens"];
+
+function addTo(totals, call) {
+  for (const name of SUMS) totals[name] += call[name];
+  totals.calls += 1;
+  totals.errors += call.error ? 1 : 0;
+}
+
+function valueOf(call, name) {
+  return call[name] || call.labels[name] || "unattributed";
+}
+
+function addToBars(cost, call) {
+  for (const name of ["model", "agent", "phase", state.label].filter(Boolean)) {
+    const rows = cost[`by_${name}`];
+    if (!rows) continue;
+    const value = valueOf(call, name);
+    let row = rows.find((one) => one[name] === value);
+    if (!row) {
+      row = { [name]: value, calls: 0, errors: 0 };
+      for (const sum of SUMS) row[sum] = 0;
+      rows.push(row);
+    }
+    addTo(row, call);
+    rows.sort((one, other) => other.cost_usd - one.cost_usd || other.calls - one.calls);
+  }
+}
+
+function heard(call) {
+  if (!state.cost || state.seen.has(call.id)) return;
+  state.seen.add(call.id);
+  const session = call.labels.session || "default";
+  if (session !== state.session.session) {
+    refresh(); // another session is the current one now
+    return;
+  }
+  noteLabels(call);
+  addTo(state.session, call);
+  if (call.started * 1000 >= startOf("today")) addTo(state.today, call);
+  const kind = byId("window").value;
+  if (kind === "session" || call.started * 1000 >= startOf(kind)) {
+    addTo(state.cost, call);
+    addToBars(state.cost, call);
+  }
+  state.recent = [call, ...state.recent].slice(0, RECENT);
+  schedule();
+  settle();
+}
+
+// A call that comes while the figures are fetched may be in them already, or not yet: once it is quiet, or now and
+// then while it is not, they are fetched again.
+let settling = 0;
+let unsettledSince = 0;
+function settle() {
+  unsettledSince ||= Date.now();
+  if (settling && Date.now() - unsettledSince < SETTLE_AT_LAST) clearTimeout(settling);
+  else if (settling) return;
+  settling = setTimeout(() => {
+    settling = unsettledSince = 0;
+    refresh();
+  }, SETTLE);
+}
+
+function noteLabels(call) {
+  for (const name of Object.keys(call.labels)) {
+    if (["agent", "phase", "session"].includes(name) || state.labels.has(name)) continue;
+    state.labels.add(name);
+    byId("label").append(new Option(name, name));
+    if (!state.label) {
+      state.label = name;
+      refresh();
+    }
+  }
+}
+
+let scheduled = false;
+function schedule() {
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(() => {
+    scheduled = false;
+    show();
+  });
+}
+
+// ---- what is seen
+
+function show() {
+  const { cost, session, today } = state;
+  byId("today").textContent = usd(today.cost_usd);
+  byId("session").textContent = session.session ?? "";
+  byId("session-cost").textContent = usd(session.cost_usd);
+  byId("reset").hidden = !session.session;
+  byId("cost").textContent = usd(cost.cost_usd);
+  byId("calls").textContent = count(cost.calls);
+  byId("errors").textContent = count(cost.errors);
+  byId("input").textContent = count(cost.input_tokens);
+  byId("output").textContent = count(cost.output_tokens);
+  byId("unpriced").hidden = !cost.unpriced_tokens;
+  byId("unpriced").textContent = `No price is known for ${count(cost.unpriced_tokens)} of the tokens.`;
+  byId("empty").hidden = state.recent.length > 0;
+  byId("first-call").textContent = `LLM_EXPORTER_URL=${location.origin} python your_program.py`;
+  for (const name of ["model", "agent", "phase"]) showBars(`bars-${name}`, name, cost[`by_${name}`], cost);
+  byId("label").hidden = !state.label;
+  showBars("bars-label", state.label, cost[`by_${state.label}`] ?? [], cost);
+  byId("recent").replaceChildren(...state.recent.map(row));
+}
+
+function bar(name, value, share) {
+  const item = make("li");
+  const track = make("div", "track");
+  const fill = make("div", "fill");
+  fill.style.width = `${Math.min(share, 1) * 100}%`;
+  track.append(fill);
+  item.append(make("span", "name", name), make("span", "value", value), track);
+  return item;
+}
+
+function showBars(id, name, rows, total) {
+  const most = rows[0]?.cost_usd || 1;
+  byId(id).replaceChildren(
+    ...rows.slice(0, BARS).map((one) => {
+      const share = total.cost_usd ? ` (${Math.round((one.cost_usd / total.cost_usd) * 100)} %)` : "";
+      const value = one.cost_usd || !one.unpriced_tokens ? `${usd(one.cost_usd)}${share}` : "no price";
+      return bar(one[name], value, one.cost_usd / most);
+    }),
+  );
+  if (!rows.length) byId(id).append(make("li", "small", "nothing yet"));
+}
+
+function row(call) {
+  const line = make("tr");
+  const cell = (text, className) => line.append(make("td", className, text));
+  cell(new Date(call.started * 1000).toLocaleTimeString());
+  cell(call.agent);
+  cell(call.phase);
+  cell(call.model);
+  cell(call.operation);
+  cell(count(call.input_tokens), "number");
+  cell(count(call.output_tokens), "number");
+  const priced = call.cost_usd || !call.unpriced_tokens;
+  cell(priced ? usd(call.cost_usd) : "no price", priced ? "number" : "number warn");
+  cell(call.duration.toFixed(2), "number");
+  cell(call.error ? `failed: ${call.error}` : "ok", call.error ? "bad" : "");
+  return line;
+}
+
+// ---- alerts
+
+function alert({ key, title, detail, severity, resolved }) {
+  const known = [...byId("alerts").children].find((one) => one.dataset.key === key);
+  known?.remove();
+  if (resolved) return;
+  const item = make("div", severity === "critical" ? "alert critical" : "alert");
+  item.dataset.key = key;
+  const text = make("p");
+  text.append(make("strong", "", title), ` ${detail}`);
+  const dismiss = make("button", "", "Dismiss");
+  dismiss.type = "button";
+  dismiss.setAttribute("aria-label", `Dismiss: ${title}`);
+  dismiss.addEventListener("click", () => item.remove());
+  item.append(text, dismiss);
+  byId("alerts").append(item);
+}
+
+// ---- from now on
+
+function say(text) {
+  byId("state").textContent = text;
+}
+
+function follow() {
+  const events = new EventSource("api/v1/events");
+  events.addEventListener("open", () => {
+    say("live");
+    refresh().catch((error) => say(error.message));
+  });
+  events.addEventListener("error", () => say("reconnecting …"));
+  events.addEventListener("call", (event) => heard(JSON.parse(event.data)));
+  events.addEventListener("missed", () => refresh());
+  events.addEventListener("alert", (event) => alert(JSON.parse(event.data)));
+}
+
+byId("window").addEventListener("change", refresh);
+byId("label").addEventListener("change", (event) => {
+  state.label = event.target.value;
+  refresh();
+});
+byId("reset").addEventListener("click", async () => {
+  const name = state.session.session;
+  if (!confirm(`Count session ${name} from 0 again? Its calls stay in the ledger.`)) return;
+  await fetch(`api/v1/sessions/${encodeURIComponent(name)}/reset`, { method: "POST" });
+  await refresh();
+});
+follow();

@@ -1,0 +1,321 @@
+"""What the service answers over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.testclient import TestClient
+
+from llm_exporter import Call
+from llm_exporter.config import Config
+from llm_exporter.service.app import make_app
+from llm_exporter.service.requests import MAX_BODY
+from llm_exporter.service.sqlite import SqliteLedger
+from service.calls import a_call
+
+ZERO = {"calls": 0, "errors": 0, "cost_usd": 0.0, "input_tokens": 0, "output_tokens": 0, "unpriced_tokens": 0}
+
+
+def came_to(calls: int, errors: int = 0) -> dict[str, float]:
+    """What so many calls of `a_call` come to."""
+    return {
+        "calls": calls,
+        "errors": errors,
+        "cost_usd": 0.75 * calls,
+        "input_tokens": 100 * calls,
+        "output_tokens": 20 * calls,
+        "unpriced_tokens": 0,
+    }
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> SqliteLedger:
+    return SqliteLedger(tmp_path / "ledger.db")
+
+
+@pytest.fixture
+def client(ledger: SqliteLedger) -> Iterator[TestClient]:
+    with TestClient(make_app(Config(), ledger)) as client:
+        yield client
+
+
+def post(client: TestClient, *calls: Call) -> Any:
+    answer = client.post("/api/v1/calls", content=msgspec.json.encode(calls))
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def test_calls_are_taken_in_plain_packed_or_in_an_object(client: TestClient) -> None:
+    plain, packed, wrapped = a_call(), a_call(), a_call()
+    assert post(client, plain, plain) == {"accepted": 1, "duplicates": 1}
+    body = gzip.compress(msgspec.json.encode([packed]))
+    answer = client.post("/api/v1/calls", content=body, headers={"content-encoding": "gzip"})
+    assert answer.json() == {"accepted": 1, "duplicates": 0}
+    answer = client.post("/api/v1/calls", content=msgspec.json.encode({"calls": [wrapped, plain]}))
+    assert answer.json() == {"accepted": 1, "duplicates": 1}
+
+
+def test_costs_are_told_in_all_and_by_dimension_the_most_expensive_first(client: TestClient) -> None:
+    post(
+        client,
+        a_call(labels={"agent": "planner", "tier": "gold"}),
+        a_call(labels={"agent": "coder", "tier": "gold"}, error="timeout"),
+        a_call(labels={"agent": "coder"}, model="gpt-5-mini"),
+    )
+    cost = client.get("/api/v1/cost", params={"by": "tier", "window": "1h"}).json()
+    assert {name: cost[name] for name in ZERO} == came_to(3, errors=1)
+    assert cost["by_agent"] == [
+        {"agent": "coder", **came_to(2, errors=1)},
+        {"agent": "planner", **came_to(1)},
+    ]
+    assert cost["by_model"] == [
+        {"model": "gpt-5", **came_to(2, errors=1)},
+        {"model": "gpt-5-mini", **came_to(1)},
+    ]
+    assert cost["by_provider"] == [{"provider": "openai", **came_to(3, errors=1)}]
+    assert cost["by_phase"] == [{"phase": "unattributed", **came_to(3, errors=1)}]
+    assert cost["by_tier"] == [
+        {"tier": "gold", **came_to(2, errors=1)},
+        {"tier": "unattributed", **came_to(1)},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "calls"),
+    [
+        ({"since": "2026-01-31T12:00:00Z", "until": "2026-01-31T13:00:00Z"}, 2),
+        ({"since": "2026-01-31T13:00:00+01:00", "agent": "coder"}, 1),
+        ({"since": "0", "until": str(at("2026-01-31T12:30:00"))}, 1),
+        ({"since": "0", "label": "tier:gold"}, 1),
+        ({"since": "0", "label": "tier:gold,team:red"}, 0),
+        ({"since": "0", "model": "gpt-5", "provider": "openai", "phase": "plan"}, 3),
+        ({"since": "0", "session": "s-1"}, 1),
+        ({"session": "s-1"}, 1),
+    ],
+)
+def test_calls_are_chosen_by_time_session_and_labels(
+    client: TestClient, parameters: dict[str, str], calls: int
+) -> None:
+    post(
+        client,
+        a_call(started=at("2026-01-31T12:00:00"), labels={"agent": "coder", "phase": "plan"}),
+        a_call(started=at("2026-01-31T12:59:59"), labels={"phase": "plan", "session": "s-1"}),
+        a_call(started=at("2026-02-01T00:00:00"), labels={"phase": "plan", "tier": "gold"}),
+    )
+    assert client.get("/api/v1/cost", params=parameters).json()["calls"] == calls
+
+
+def test_the_current_session_is_that_of_the_latest_call_and_can_begin_anew(client: TestClient) -> None:
+    assert client.get("/api/v1/cost").json() == {
+        "session": None, "since": None, "until": None, **ZERO,
+        "by_model": [], "by_agent": [], "by_phase": [], "by_provider": [],
+    }
+    post(client, a_call(labels={"session": "s/1"}), a_call())
+    assert client.get("/api/v1/cost").json()["session"] == "default"
+    post(client, a_call(labels={"session": "s/1"}))
+    cost = client.get("/api/v1/cost").json()
+    assert (cost["session"], cost["calls"]) == ("s/1", 2)
+    assert client.post("/api/v1/sessions/s%2F1/reset").status_code == 204
+    assert client.get("/api/v1/cost").json()["calls"] == 0
+    post(client, a_call(labels={"session": "s/1"}))
+    assert client.get("/api/v1/cost", params={"session": "s/1"}).json()["calls"] == 1
+    assert client.get("/api/v1/cost", params={"since": "0"}).json()["calls"] == 4
+
+
+def test_calls_are_listed_the_newest_first_by_pages(client: TestClient) -> None:
+    calls = [a_call() for _ in range(5)]
+    post(client, *calls)
+    ids = []
+    page: dict[str, Any] = {"next": None}
+    for size in (2, 2, 1):
+        before = {"before": page["next"]} if page["next"] else {}
+        page = client.get("/api/v1/calls", params={"limit": 2, **before}).json()
+        assert len(page["calls"]) == size
+        ids += [call["id"] for call in page["calls"]]
+    assert ids == [call.id for call in reversed(calls)]
+    assert page["next"] is None
+    first = page["calls"][0]
+    assert (first["cost_usd"], first["cost_source"], first["agent"]) == (0.75, "list", "planner")
+
+
+def test_calls_are_downloaded_as_csv(client: TestClient) -> None:
+    labels = {"agent": 'a "quoted", agent', "project": "p"}
+    post(client, a_call(labels=labels, started=at("2026-01-31T12:00:00"), id="c-1"))
+    answer = client.get("/api/v1/calls", params={"format": "csv"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"] == 'attachment; filename="llm-calls.csv"'
+    ((line),) = csv.DictReader(io.StringIO(answer.text))
+    assert line["id"] == "c-1"
+    assert line["started"] == "2026-01-31T12:00:00.000Z"
+    assert line["agent"] == 'a "quoted", agent'
+    assert line["project"] == "p"
+    assert line["cost_usd"] == "0.75"
+    assert json.loads(line["tokens"]) == {"input": 100, "output": 20}
+
+
+def test_usage_is_told_by_period_with_its_boundaries(client: TestClient) -> None:
+    post(
+        client,
+        a_call(started=at("2026-01-31T23:59:59"), labels={"agent": "coder"}),
+        a_call(started=at("2026-02-01T00:00:00"), labels={"agent": "coder"}, model="gpt-5-mini"),
+        a_call(started=at("2026-02-01T00:00:00"), labels={"agent": "planner"}),
+    )
+    asked = {"scope": "agent", "id": "coder", "period": "month", "since": "2026-01-01"}
+    assert client.get("/api/v1/usage", params=asked).json() == {
+        "scope": "agent",
+        "id": "coder",
+        "period": "month",
+        "periods": [
+            {
+                "start": "2026-01-01T00:00:00.000Z",
+                "end": "2026-02-01T00:00:00.000Z",
+                **came_to(1),
+                "by_model": [{"model": "gpt-5", **came_to(1)}],
+            },
+            {
+                "start": "2026-02-01T00:00:00.000Z",
+                "end": "2026-03-01T00:00:00.000Z",
+                **came_to(1),
+                "by_model": [{"model": "gpt-5-mini", **came_to(1)}],
+            },
+        ],
+    }
+    days = client.get("/api/v1/usage", params={"period": "day", "since": "2026-01-01"}).json()["periods"]
+    assert [(day["start"][:10], day["end"][:10], day["calls"]) for day in days] == [
+        ("2026-01-31", "2026-02-01", 1),
+        ("2026-02-01", "2026-02-02", 2),
+    ]
+    hours = client.get("/api/v1/usage", params={"period": "hour", "since": "2026-01-01"}).json()["periods"]
+    assert [hour["end"] for hour in hours] == ["2026-02-01T00:00:00.000Z", "2026-02-01T01:00:00.000Z"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "detail"),
+    [
+        ("cost?session=nobody", 404, "no call of session 'nobody' is known"),
+        (
+            "cost?since=yesterday",
+            400,
+            "since is 'yesterday': write 2026-01-31T12:00:00Z, or seconds since 1970",
+        ),
+        ("cost?until=-1", 400, "until is '-1': it is before 1970 or after 9999"),
+        ("cost?since=nan", 400, "since is 'nan': it is before 1970 or after 9999"),
+        (
+            "cost?window=soon",
+            400,
+            "window: 'soon' is not a duration: write 20s, 2m, 1h30m, 30d, or 45 for seconds",
+        ),
+        ("cost?window=1h&since=0", 400, "window and since are both given: one is enough"),
+        ("cost?label=gold", 400, "label is 'gold': write name:value"),
+        ("calls?limit=0", 400, "limit is '0': it is an integer from 1 to 10000"),
+        ("calls?limit=1e3", 400, "limit is '1e3': it is an integer from 1 to 10000"),
+        ("calls?format=xml", 400, "format is 'xml': it is one of json, csv"),
+        ("usage?period=week", 400, "period is 'week': it is one of day, hour, month"),
+        ("usage?scope=agent", 400, "scope and id go together: scope=agent&id=planner"),
+        ("usage?scope=user&id=u", 400, "scope is 'user': it is one of project, agent, session, model, phase"),
+        ("usage?limit=1", 400, "there is no parameter 'limit': there are scope, id, period, since, until"),
+        ("nothing", 404, "Not Found"),
+    ],
+)
+def test_a_mistake_in_a_request_is_named(client: TestClient, path: str, status: int, detail: str) -> None:
+    answer = client.get(f"/api/v1/{path}")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {"status": status, "detail": detail}
+
+
+CALL = {"provider": "p", "model": "m", "operation": "chat"}
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "detail"),
+    [
+        (b"", "", 400, "not a list of calls: Input data was truncated"),
+        (b"[{}]", "", 400, "not a list of calls: Object missing required field `provider` - at `$[0]`"),
+        (
+            b'[{"provider": 1}]',
+            "",
+            400,
+            "not a list of calls: Expected `str`, got `int` - at `$[0].provider`",
+        ),
+        (b"[" * 10**6, "", 400, "not a list of calls: "),
+        (
+            json.dumps([{**CALL, "tokens": {"input": -1}}]).encode(),
+            "",
+            400,
+            "call 0: tokens.input is -1, which",
+        ),
+        (
+            json.dumps([CALL, {**CALL, "cost": {"input": 1e300}}]).encode(),
+            "",
+            400,
+            "call 1: cost.input is 1e+300",
+        ),
+        (
+            json.dumps([{**CALL, "tokens": {"gold": 1}}]).encode(),
+            "",
+            400,
+            "not a list of calls: Invalid enum value",
+        ),
+        (json.dumps([{**CALL, "id": ""}]).encode(), "", 400, "call 0: id is empty"),
+        (b"[]", "gzip", 400, "not gzip: "),
+        (gzip.compress(b"[]")[:-1], "gzip", 400, "not gzip: it ends too early"),
+        (gzip.compress(b" " * (MAX_BODY + 1)), "gzip", 413, f"more than {MAX_BODY} bytes"),
+        (b" " * (MAX_BODY + 1), "", 413, f"more than {MAX_BODY} bytes"),
+        (b"[]", "br", 415, "Content-Encoding 'br': only gzip is understood"),
+    ],
+)
+def test_calls_that_cannot_be_are_refused_whole(
+    client: TestClient, body: bytes, encoding: str, status: int, detail: str
+) -> None:
+    headers = {"content-encoding": encoding} if encoding else {}
+    answer = client.post("/api/v1/calls", content=body, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["detail"].startswith(detail)
+    assert client.get("/api/v1/calls").json()["calls"] == []
+
+
+def test_health_and_readiness(client: TestClient, ledger: SqliteLedger) -> None:
+    assert client.get("/-/healthy").text == "healthy\n"
+    assert client.get("/-/ready").text == "ready\n"
+    ledger.close()
+    answer = client.get("/-/ready")
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith("the ledger cannot be used: ")
+    assert client.get("/-/healthy").status_code == 200
+
+
+def test_metrics_are_served_in_both_formats(client: TestClient) -> None:
+    post(client, a_call())
+    assert 'llm_calls_total{agent="planner",' in client.get("/metrics").text
+    answer = client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+
+
+ALERT = {
+    "status": "firing",
+    "labels": {"alertname": "LLMCostHigh", "severity": "critical"},
+    "annotations": {"summary": "planner spends too much"},
+    "fingerprint": "f",
+}
+
+
+def test_alerts_of_alertmanager_are_taken(client: TestClient) -> None:
+    assert client.post("/api/v1/alerts", json={"version": "4", "alerts": [ALERT]}).status_code == 204
+    answer = client.post("/api/v1/alerts", json={"alerts": [{"status": "on"}]})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith(
+        "not what Alertmanager sends to a webhook: Invalid enum value 'on'"
+    )
