@@ -120,8 +120,14 @@ def test_calls_are_chosen_by_time_session_and_labels(
 
 def test_the_current_session_is_that_of_the_latest_call_and_can_begin_anew(client: TestClient) -> None:
     assert client.get("/api/v1/cost").json() == {
-        "session": None, "since": None, "until": None, **ZERO,
-        "by_model": [], "by_agent": [], "by_phase": [], "by_provider": [],
+        "session": None,
+        "since": None,
+        "until": None,
+        **ZERO,
+        "by_model": [],
+        "by_agent": [],
+        "by_phase": [],
+        "by_provider": [],
     }
     post(client, a_call(labels={"session": "s/1"}), a_call())
     assert client.get("/api/v1/cost").json()["session"] == "default"

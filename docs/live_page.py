@@ -1,0 +1,87 @@
+"""Take docs/live-page.png: the live page on a morning's work of five agents, in the Chromium on PATH."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from playwright.sync_api import expect, sync_playwright
+
+from llm_exporter import Call
+from llm_exporter.config import Config
+from llm_exporter.demo.stack import free_port
+from llm_exporter.prices import PriceList
+from llm_exporter.service.app import make_app
+from llm_exporter.service.sqlite import SqliteLedger
+
+PICTURE = Path(__file__).with_name("live-page.png")
+AGENTS = ("planner", "researcher", "coder", "reviewer", "summarizer")
+MODELS = (("anthropic", "claude-sonnet-4-6"), ("openai", "gpt-5"), ("google", "gemini-2.5-pro"))
+PHASES = ("plan", "execute", "review")
+CALLS = 400
+
+
+def a_morning() -> list[Call]:
+    """Return calls of the last minutes, the same ones every time but for when they were made."""
+    dice = random.Random(7)  # noqa: S311
+    now = time.time()
+    calls = []
+    for number in range(CALLS):
+        provider, model = dice.choices(MODELS, (5, 3, 2))[0]
+        labels = {
+            "agent": dice.choices(AGENTS, (1, 3, 6, 2, 1))[0],
+            "phase": dice.choice(PHASES),
+            "team": dice.choices(("search", "support"), (2, 1))[0],
+            "session": "release-42",
+        }
+        tokens: dict[Any, int] = {"input": dice.randint(300, 9000), "output": dice.randint(50, 1500)}
+        duration = round(tokens["output"] / 70, 2)
+        started = now - 2 * (CALLS - number)
+        error: Any = "overloaded" if dice.random() < 0.02 else None
+        call = Call(
+            provider=provider,
+            model=model,
+            operation="chat",
+            labels=labels,
+            tokens={} if error else tokens,
+            duration=duration,
+            started=started,
+            error=error,
+        )
+        PriceList().price(call)
+        calls.append(call)
+    return calls
+
+
+def main() -> None:
+    """Take the picture."""
+    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
+        ledger = SqliteLedger(Path(directory) / "ledger.db")
+        ledger.add(a_morning())
+        port = free_port()
+        server = uvicorn.Server(uvicorn.Config(make_app(Config(), ledger), port=port, log_level="warning"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        while not server.started:
+            time.sleep(0.05)
+        page.goto(f"http://127.0.0.1:{port}")
+        page.get_by_label("in").select_option("session")
+        expect(page.locator("#calls")).to_have_text(str(CALLS))
+        page.screenshot(path=PICTURE)
+        browser.close()
+        server.should_exit = True
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

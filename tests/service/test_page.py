@@ -1,0 +1,268 @@
+"""The live page in a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import msgspec
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Request as Asked
+
+from llm_exporter import Call
+from service.calls import a_call
+from service.served import Served
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SECOND = 1000.0
+"""In milliseconds, as Playwright has its timeouts."""
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="there is no Chromium on PATH; in CI this fails"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None, "there is no Chromium on PATH"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+def open_page(browser: Browser, served: Served) -> Iterator[Any]:
+    """Open the page; afterwards, nothing of it has failed and nothing came from elsewhere."""
+    contexts = []
+    complaints: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    def asked(request: Asked) -> None:
+        if not request.url.startswith(served.url):
+            complaints.append(request.url)
+
+    def open_page(**options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", said)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", asked)
+        page.goto(served.url)
+        expect(page.locator("#state")).to_have_text("live")
+        expect(page.locator("#cost")).to_contain_text("$")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [
+        line for line in complaints if not line.startswith(("data:", "Failed to load resource: net"))
+    ] == []
+
+
+def post(served: Served, path: str, body: object) -> None:
+    request = Request(served.url + path, msgspec.json.encode(body), {"content-type": "application/json"})
+    with urlopen(request) as answer:
+        assert answer.status in (200, 204)
+
+
+def send(served: Served, *calls: Call) -> None:
+    post(served, "/api/v1/calls", calls)
+
+
+def test_a_call_is_seen_within_a_second_of_being_made(
+    served: Served, open_page: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made in another process, shipped from there, kept in the ledger and told to the page."""
+    page = open_page()
+    expect(page.locator("#empty")).to_be_visible()
+    program = """
+import sys, llm_exporter
+llm_exporter.instrument()
+sys.stdin.readline()
+with llm_exporter.labels(agent="planner", phase="plan"):
+    llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000}, duration=1)
+print("made", flush=True)
+sys.stdin.readline()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=served.clients,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("now\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "made\n"
+        made = time.monotonic()
+        row = page.locator("#recent tr").first
+        expect(row).to_contain_text("planner", timeout=SECOND)
+        took = time.monotonic() - made
+        process.stdin.write("end\n")
+    with capsys.disabled():
+        print(f"\nseen {took:.2f} s after it was made")  # noqa: T201
+    expect(row).to_contain_text("$0.002500")
+    expect(page.locator("#today")).to_have_text("$0.002500")
+    expect(page.locator("#bars-agent li")).to_have_text("planner$0.002500 (100 %)")
+    expect(page.locator("#empty")).to_be_hidden()
+
+
+def test_an_alert_appears_is_dismissed_and_goes_when_it_is_over(served: Served, open_page: Any) -> None:
+    page = open_page()
+    alert = {
+        "status": "firing",
+        "labels": {"alertname": "LLMCostHigh", "severity": "critical"},
+        "annotations": {"summary": "The planner spends too much", "description": "It is at $12 an hour."},
+        "fingerprint": "f",
+    }
+    for _ in range(2):
+        post(served, "/api/v1/alerts", {"alerts": [alert]})
+    shown = page.locator("#alerts .alert")
+    expect(shown).to_have_count(1)
+    expect(shown).to_contain_text("The planner spends too much It is at $12 an hour.")
+    dismiss = page.get_by_role("button", name="Dismiss: The planner spends too much")
+    dismiss.focus()
+    page.keyboard.press("Enter")
+    expect(shown).to_have_count(0)
+    post(served, "/api/v1/alerts", {"alerts": [alert]})
+    expect(shown).to_have_count(1)
+    post(served, "/api/v1/alerts", {"alerts": [{**alert, "status": "resolved"}]})
+    expect(shown).to_have_count(0)
+
+
+def test_bars_are_sorted_and_follow_the_window_and_the_label(served: Served, open_page: Any) -> None:
+    send(
+        served,
+        a_call(labels={"agent": "planner", "tier": "gold"}, started=time.time() - 7200),
+        a_call(labels={"agent": "coder", "tier": "silver"}, cost={"input": 3.0}),
+        a_call(labels={"agent": "reviewer", "tier": "gold"}),
+    )
+    page = open_page()
+    page.get_by_label("in").select_option("hour")
+    expect(page.locator("#bars-agent .name")).to_have_text(["coder", "reviewer"])
+    expect(page.locator("#bars-agent .value")).to_have_text(["$3.00 (80 %)", "$0.7500 (20 %)"])
+    expect(page.locator("#bars-label .name")).to_have_text(["silver", "gold"])
+    page.get_by_label("in").select_option("session")
+    expect(page.locator("#bars-label .value")).to_have_text(["$3.00 (67 %)", "$1.50 (33 %)"])
+    send(served, *(a_call(labels={"agent": "planner", "tier": "gold"}) for _ in range(5)))
+    expect(page.locator("#bars-agent .name")).to_have_text(["planner", "coder", "reviewer"])
+    expect(page.locator("#bars-label .name")).to_have_text(["gold", "silver"])
+
+
+def test_a_session_begins_anew_when_asked_to(served: Served, open_page: Any) -> None:
+    send(served, a_call(labels={"session": "s-1"}))
+    page = open_page()
+    expect(page.locator("#session")).to_have_text("s-1")
+    expect(page.locator("#session-cost")).to_have_text("$0.7500")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Start it anew").click()
+    expect(page.locator("#session-cost")).to_have_text("$0.0000")
+
+
+def test_what_is_in_labels_is_text_and_never_markup(served: Served, open_page: Any) -> None:
+    evil = "<img src=x onerror=document.title='owned'>"
+    send(served, a_call(labels={"agent": evil}, model=evil))
+    page = open_page()
+    expect(page.locator("#bars-agent .name")).to_have_text(evil)
+    assert page.locator("main img").count() == 0
+    assert page.title() == "llm-exporter"
+
+
+def test_calls_that_failed_or_have_no_price_say_so(served: Served, open_page: Any) -> None:
+    send(served, a_call(error="timeout", cost={"input": 0.0}), a_call(model="zebra-9", cost={}))
+    page = open_page()
+    expect(page.locator("#recent tr").first).to_contain_text("no price")
+    expect(page.locator("#recent tr").last).to_contain_text("failed: timeout")
+    expect(page.locator("#unpriced")).to_have_text("No price is known for 120 of the tokens.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_is_readable_in_the_dark(served: Served, open_page: Any, scheme: str) -> None:
+    """No scrolling sideways at 320 pixels; every text has a contrast of 4.5 at least, as WCAG 2.2 AA asks."""
+    send(served, a_call(error="timeout"), a_call(model="zebra-9-with-a-long-name", cost={}))
+    alert = {"status": "firing", "labels": {"alertname": "A"}, "annotations": {}}
+    page = open_page(viewport={"width": 320, "height": 640}, color_scheme=scheme)
+    for severity in ("warning", "critical"):
+        labels = {"alertname": severity, "severity": severity}
+        post(served, "/api/v1/alerts", {"alerts": [{**alert, "labels": labels}]})
+    expect(page.locator(".alert")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.evaluate(CONTRASTS) == []
+
+
+CONTRASTS = """() => {
+  const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = rgb(getComputedStyle(element).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const texts = [...document.querySelectorAll("body *")].filter(
+    (one) =>
+      one.checkVisibility() &&
+      [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()),
+  );
+  return texts
+    .map((one) => {
+      const both = [light(rgb(getComputedStyle(one).color)), light(ground(one))];
+      const [dark, bright] = both.sort((a, b) => a - b);
+      return [one.outerHTML.slice(0, 80), (bright + 0.05) / (dark + 0.05)];
+    })
+    .filter(([, contrast]) => contrast < 4.5);
+}"""
+
+
+def test_every_control_has_a_name_and_is_reached_by_the_keyboard(served: Served, open_page: Any) -> None:
+    send(served, a_call(labels={"tier": "gold"}))
+    page = open_page()
+    expect(page.locator("#label")).to_be_visible()
+    for role, name in (
+        ("combobox", "in"),
+        ("combobox", "Label"),
+        ("button", "Start it anew"),
+        ("link", "/metrics"),
+        ("region", "Table of recent calls"),
+        ("table", "The 50 newest calls, the newest first"),
+    ):
+        expect(page.get_by_role(role, name=name, exact=True)).to_be_visible()
+    reached = set()
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+    assert {"/metrics", "API", "calls as CSV", "window", "reset", "label"} <= reached
+
+
+def test_it_goes_on_when_the_service_comes_back(served: Served, open_page: Any) -> None:
+    page = open_page()
+    served.kill()
+    expect(page.locator("#state")).to_have_text("reconnecting …")
+    served.start()
+    send(served, a_call())
+    expect(page.locator("#state")).to_have_text("live", timeout=30 * SECOND)
+    expect(page.locator("#calls")).to_have_text("1")
