@@ -35,7 +35,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 servers: $(READY)  ## Get the real servers that the tests talk to
-	$(BIN)/python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool
+	$(BIN)/python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool redis-server
 
 dashboards: $(READY)  ## Write the dashboards' JSON from grafana/dashboards.py
 	$(BIN)/python grafana/dashboards.py

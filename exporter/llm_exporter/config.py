@@ -39,6 +39,8 @@ _OUR_LABELS: Final = frozenset(
     }
 )
 _IDS: Final = frozenset({"session", "thread", "user"})
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+"""Of the URL of a Redis server; `unix` is a socket on this machine."""
 
 
 def _label_name(name: str) -> str:
@@ -53,6 +55,14 @@ def _label_name(name: str) -> str:
 
 def _seconds(value: object) -> object:
     return seconds(value) if isinstance(value, str) else value
+
+
+def _store(store: str) -> str:
+    scheme, colon, _ = store.partition("://")
+    if colon and scheme not in (*REDIS_SCHEMES, "sqlite"):
+        # No more of it than the scheme: there may be a password in it.
+        raise ValueError(f"{scheme}:// is neither redis://… nor the path of an SQLite file")
+    return store
 
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -126,8 +136,9 @@ class Config(_Section):
     """Of the Prometheus that scrapes the least often, as in its configuration."""
     series: tuple[SeriesLabels, ...] = ()
     """Series that are there at 0 from the start."""
-    store: str = ""
-    """Where the service keeps its ledger: `redis://…`, or the path of an SQLite file."""
+    store: Annotated[str, AfterValidator(_store)] = ""
+    """Where the service keeps its ledger: `redis://…`, `rediss://…` with TLS or `unix://…` for one that several
+    services share, else the path of an SQLite file."""
     retention: Seconds = 400 * 86400.0
     """How long the service's ledger keeps calls."""
     providers: dict[Address, Annotated[str, Field(min_length=1)]] = {}

@@ -4,7 +4,7 @@
 Debian package where there is apt, from the project's official release archive elsewhere. What is fetched is
 checked before it is unpacked: apt checks signatures, an archive must have the sha256 pinned here.
 
-    python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool
+    python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool redis-server
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DebianPackage:
     package: str
     programs: Mapping[str, str]
     extras: tuple[str, ...] = ()
-    """Packages unpacked beside it that it can do without."""
+    """Packages unpacked beside it where there are such; others have other names for what is in them."""
     compiled_in: str = ""
     """A directory below /usr that the programs have to find their files in; see `_relocate`."""
 
@@ -82,10 +82,11 @@ class DebianPackage:
             except OSError:
                 apt.update()  # the lists on this machine are missing or too old
                 apt.download(self.package)
-            try:
-                apt.download(*self.extras)
-            except OSError as error:
-                log.info("%s: going on without %s: %s", self.name, ", ".join(self.extras), error)
+            for extra in self.extras:
+                try:
+                    apt.download(extra)
+                except OSError as error:
+                    log.info("%s: going on without %s: %s", self.name, extra, error)
             for deb in Path(scratch).glob("*.deb"):
                 _run("dpkg", "-x", str(deb), str(into))
         if self.compiled_in:
@@ -130,9 +131,8 @@ Dir::State::Lists "{0}/lists";
             config.write(self.OWN_LISTS.format(self._directory))
         self._run("update")
 
-    def download(self, *packages: str) -> None:
-        if packages:
-            self._run("download", *packages)
+    def download(self, package: str) -> None:
+        self._run("download", package)
 
     def _run(self, *words: str) -> None:
         _run("apt-get", "--config-file", str(self._config), "--quiet", *words, cwd=self._directory)
@@ -272,12 +272,30 @@ _ALERTMANAGER: Final = (
         ("alertmanager", "amtool"),
     ),
 )
+# The program is in redis-tools; the others are the libraries that it is linked with, by release of the system.
+_REDIS: Final = (
+    DebianPackage(
+        "redis-server",
+        {"redis-server": "usr/bin/redis-server"},
+        extras=(
+            "redis-tools",
+            "libatomic1",
+            "libhiredis0.14",
+            "libjemalloc2",
+            "liblua5.1-0",
+            "liblzf1",
+            "lua-bitop",
+            "lua-cjson",
+        ),
+    ),
+)
 
 PROGRAMS: Final[Mapping[str, Program]] = {
     "prometheus": Program(("prometheus",), _PROMETHEUS),
     "promtool": Program(("promtool",), _PROMETHEUS),
     "alertmanager": Program(("alertmanager", "prometheus-alertmanager"), _ALERTMANAGER),
     "amtool": Program(("amtool",), _ALERTMANAGER),
+    "redis-server": Program(("redis-server",), _REDIS),
     # Grafana needs the files around its program, so only an installed one will do.
     "grafana": Program(("grafana", "grafana-server")),
 }
@@ -293,7 +311,8 @@ def cache() -> Path:
 def find(name: str) -> Path:
     """Return where a program of `PROGRAMS` is, getting it into the cache first when it is nowhere.
 
-    Run it in the directory above the one it is in: Debian's Alertmanager finds its templates from there.
+    Run it in the directory above the one it is in, where Debian's Alertmanager finds its templates, and with
+    `environment`.
     Raises BinaryUnavailable when it cannot be had, and KeyError for a name that is not in the table.
     """
     program = PROGRAMS[name]
@@ -314,6 +333,14 @@ def find(name: str) -> Path:
         else:
             return places[source.name]
     raise BinaryUnavailable(f"{name} is not to be had: {'; '.join(tried)}")
+
+
+def environment(program: Path) -> dict[str, str]:
+    """Return what a program that `find` found needs in its environment: its libraries, if they are ours."""
+    if not program.is_relative_to(cache()):
+        return {}
+    directories = [str(each) for each in sorted(program.parents[1].glob("lib/*-linux-gnu*"))]
+    return {"LD_LIBRARY_PATH": os.pathsep.join(directories)} if directories else {}
 
 
 def _keep(source: Source) -> None:

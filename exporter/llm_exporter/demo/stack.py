@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 
 from ..bundle import bundle
-from .binaries import BinaryUnavailable, find
+from .binaries import BinaryUnavailable, environment, find
 
 STARTS_WITHIN: Final = 60.0
 STOPS_WITHIN: Final = 10.0
@@ -81,7 +81,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=program.parents[1],  # see find()
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **environment(program), **(env or {})},
                 start_new_session=True,
             )
         self._stopped = False

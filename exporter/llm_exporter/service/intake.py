@@ -120,12 +120,11 @@ class Intake:
             for batch in batches:
                 batch.receipt.set_exception(error)
             return
-        self._dirty = True
+        self._dirty = self._dirty or bool(calls or new)
         for call in new:
             self.metrics.record(call)
             self.metrics.received(call)
-        self.metrics.count(DUPLICATES, len(calls) - len(new))
-        _acknowledge(batches, {call.id for call in new})
+        self._acknowledge(batches, {call.id for call in new})
         for listener in self._listeners:
             try:
                 listener(new)
@@ -137,7 +136,16 @@ class Intake:
             if not call.cost:
                 self._prices.price(call)
 
+    def _acknowledge(self, batches: list[_Batch], new: set[str]) -> None:
+        for batch in batches:
+            accepted = {call.id for call in batch.calls} & new
+            new -= accepted  # whoever sent one of them too has sent a duplicate
+            duplicates = len(batch.calls) - len(accepted)
+            self.metrics.count(DUPLICATES, duplicates)
+            batch.receipt.set_result(Receipt(len(accepted), duplicates))
+
     def _checkpoint(self) -> None:
+        self._take([])  # calls of which the ledger's answer was lost
         try:
             if self._dirty:
                 self._ledger.checkpoint(self.metrics.snapshot())
@@ -149,10 +157,3 @@ class Intake:
     def _failed(self, where: str, error: Exception) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
         self.metrics.error(where)
-
-
-def _acknowledge(batches: list[_Batch], new: set[str]) -> None:
-    for batch in batches:
-        accepted = {call.id for call in batch.calls} & new
-        new -= accepted
-        batch.receipt.set_result(Receipt(len(accepted), len(batch.calls) - len(accepted)))

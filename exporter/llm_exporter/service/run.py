@@ -9,7 +9,7 @@ from typing import Final
 
 import uvicorn
 
-from ..config import Config
+from ..config import REDIS_SCHEMES, Config
 from ..spool import spool_for
 from .app import make_app
 from .ledger import Ledger, LedgerError
@@ -25,8 +25,13 @@ def default_store() -> str:
     return str(home / "llm-exporter" / "ledger.db")
 
 
-def open_ledger(store: str, *, read_only: bool = False) -> Ledger:
+def open_ledger(store: str, instance: str = "", *, read_only: bool = False) -> Ledger:
     """Return the ledger in a store: `redis://…`, `sqlite:///…` or the path of an SQLite file.
+
+    Args:
+        store: where it is; in this user's data directory when it is empty.
+        instance: what this service is called among those that share the store.
+        read_only: for reports beside running services.
 
     Raises:
         LedgerError: when it cannot be used.
@@ -37,7 +42,16 @@ def open_ledger(store: str, *, read_only: bool = False) -> Ledger:
         return SqliteLedger(Path(store), read_only=read_only)
     if scheme == "sqlite":
         return SqliteLedger(Path(rest), read_only=read_only)
-    raise LedgerError(f"store: {store!r}: neither redis://… nor the path of an SQLite file")
+    if scheme in REDIS_SCHEMES:
+        try:
+            from .redis import RedisLedger  # noqa: PLC0415  # needs the extra [redis]
+        except ModuleNotFoundError as error:
+            if error.name != "redis":
+                raise
+            raise LedgerError("store: redis is not installed: pip install 'llm-exporter[redis]'") from None
+        return RedisLedger(store, instance, read_only=read_only)
+    # No more of it than the scheme: there may be a password in it.
+    raise LedgerError(f"store: {scheme}:// is neither redis://… nor the path of an SQLite file")
 
 
 def serve(config: Config, host: str, port: int) -> None:
@@ -51,7 +65,7 @@ def serve(config: Config, host: str, port: int) -> None:
     with socket.create_server((host, port), family=family, backlog=1024) as listening:
         taken = listening.getsockname()[1]
         spools = [spool_for(name, taken) for name in dict.fromkeys([host, *_LOOPBACK])]
-        app = make_app(config, open_ledger(config.store), spools)
+        app = make_app(config, open_ledger(config.store, f"{socket.gethostname()}:{taken}"), spools)
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
         )
