@@ -137,7 +137,7 @@ class Config(_Section):
     series: tuple[SeriesLabels, ...] = ()
     """Series that are there at 0 from the start."""
     store: Annotated[str, AfterValidator(_store)] = ""
-    """Where the service keeps its ledger: `redis://…`, `rediss://…` with TLS or `unix://…` for one that several
+    """Where the service keeps its ledger: `redis://…`, `rediss://…` (TLS) or `unix://…` for one that several
     services share, else the path of an SQLite file."""
     retention: Seconds = 400 * 86400.0
     """How long the service's ledger keeps calls."""

@@ -272,7 +272,7 @@ _ALERTMANAGER: Final = (
         ("alertmanager", "amtool"),
     ),
 )
-# The program is in redis-tools; the others are the libraries that it is linked with, by release of the system.
+# The program is in redis-tools; the others are libraries that it is linked with, by release of the system.
 _REDIS: Final = (
     DebianPackage(
         "redis-server",

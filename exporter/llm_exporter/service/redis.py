@@ -27,6 +27,7 @@ https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections import defaultdict
@@ -355,20 +356,12 @@ class RedisLedger:
         if kind is None or query.session is not None or query.since is None:
             yield from self._folded(query, by)
             return
-        for begin, end, period in _pieces(query.since, self._end(query), longest, time.time()):
+        for begin, end, period in _pieces(query.since, query.until, longest, time.time()):
             if period is None:
                 piece = msgspec.structs.replace(query, since=begin, until=end)
                 yield from self._folded(piece, by)
             else:
                 yield from ((begin, *one) for one in self._kept(kind, f"{period}:{begin:.0f}", query, by))
-
-    def _end(self, query: Query) -> float:
-        """Return until when calls are asked for: the end of the last one's month when it is not said."""
-        if query.until is not None:
-            return query.until
-        last = self._ask("ZREVRANGE", f"{_PREFIX}started", 0, 0, "WITHSCORES")
-        latest = max([time.time(), *(float(score) for _, score in last)])
-        return end_of(start_of(latest, "month"), "month")
 
     def _folded(self, query: Query, by: Sequence[str]) -> Iterator[tuple[float, tuple[str, ...], Totals]]:
         for logged in self._newest(query):
@@ -406,7 +399,7 @@ class RedisLedger:
             for instance in self._ask("SMEMBERS", f"{_PREFIX}instances")
             for position in self._ask("ZRANGE", f"{_PREFIX}log:".encode() + instance, 0, -1)
         }
-        pruned, begin, end = 0, "-", f"({before * 1e6:.0f}-0"
+        pruned, begin, end = 0, "-", f"({max(before * 1e6, 1):.0f}-0"
         while entries := self._ask("XRANGE", f"{_PREFIX}calls", begin, end, "COUNT", _AT_ONCE):
             old = [Logged(_position(position), _decode_call(fields[b"call"])) for position, fields in entries]
             pruned += self._forget([logged for logged in old if logged.position not in uncounted])
@@ -477,14 +470,24 @@ def _fits(call: Call, query: Query) -> bool:
 
 
 def _pieces(
-    begin: float, until: float, longest: Period, now: float
+    since: float, until: float | None, longest: Period, now: float
 ) -> Iterator[tuple[float, float, Period | None]]:
     """Cut a time into periods that totals are kept of, as long as can be, and the times between them."""
+    end = math.inf if until is None else until
     # Before this nothing is kept of periods of that length, nor of shorter ones.
-    oldest = end_of(start_of(max(now - _KEPT[longest] + _CLOCKS, 0), longest), longest)
-    if begin < oldest:
-        yield begin, min(until, oldest), None
-        begin = oldest
+    oldest = end_of(start_of(now - _KEPT[longest] + _CLOCKS, longest), longest)
+    if since < oldest:
+        yield since, min(end, oldest), None
+    # Only clocks that are wrong have calls start after this month.
+    horizon = end_of(start_of(now, "month"), "month")
+    yield from _periods(max(since, oldest), min(end, horizon), longest, now)
+    if end > horizon:
+        yield max(since, horizon), end, None
+
+
+def _periods(
+    begin: float, until: float, longest: Period, now: float
+) -> Iterator[tuple[float, float, Period | None]]:
     lengths = list(_KEPT)[list(_KEPT).index(longest) :]
     while begin < until:
         for period in lengths:

@@ -340,5 +340,5 @@ def _column(name: str) -> tuple[str, list[str]]:
     """Return the SQL of a dimension and its parameters: names of labels come from outside."""
     if name in _COLUMNS:
         return name, []
-    quoted = '"' + name.replace('"', '""') + '"'
-    return f"coalesce(nullif(json_extract(call, '$.labels.' || ?), ''), '{UNATTRIBUTED}')", [quoted]
+    value = "(SELECT value FROM json_each(call, '$.labels') WHERE key = ?)"
+    return f"coalesce(nullif({value}, ''), '{UNATTRIBUTED}')", [name]
