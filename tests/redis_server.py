@@ -64,7 +64,7 @@ class RedisServer:
             with self.client() as client:
                 return bool(client.ping())
         except RedisError as error:
-            return "LOADING" not in str(error) and "NOAUTH" in str(error)
+            return "Authentication required" in str(error)
 
     def client(self) -> Redis:
         return Redis.from_url(self.url, decode_responses=True, protocol=2)
@@ -72,7 +72,7 @@ class RedisServer:
     def ask(self, *command: str | float) -> Any:
         """Return what the server answers to a command."""
         with self.client() as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         self._process.send_signal(how)

@@ -189,6 +189,30 @@ def test_a_package_it_can_do_without_is_done_without(
     assert find("prometheus").is_file()
 
 
+def test_packages_beside_it_that_there_are_come_also_when_another_is_unknown(
+    path: Path, cache: Path, offer: Callable[..., None]
+) -> None:
+    offer(replace(DEBIAN, extras=("libjs-jquery", "liblzf1")))
+    apt(path, unknown="libjs-jquery")
+
+    assert (find("prometheus").parent / "liblzf1").is_file()
+
+
+def test_a_program_of_the_cache_runs_with_the_libraries_beside_it(
+    path: Path, cache: Path, offer: Callable[..., None]
+) -> None:
+    offer(DEBIAN)
+    apt(path)
+    program = find("prometheus")
+    assert binaries.environment(program) == {}
+
+    libraries = cache / "debian-prometheus/usr/lib/x86_64-linux-gnu"
+    libraries.mkdir(parents=True)
+
+    assert binaries.environment(program) == {"LD_LIBRARY_PATH": str(libraries)}
+    assert binaries.environment(command(path, "prometheus")) == {}
+
+
 def test_a_directory_compiled_into_debian_s_programs_is_made_relative_in_as_many_bytes(
     path: Path, cache: Path, offer: Callable[..., None]
 ) -> None:

@@ -98,8 +98,19 @@ def test_a_name_that_is_not_exported_is_found_out() -> None:
 # ---- Prometheus and Alertmanager
 
 
-def test_promtool_accepts_the_config_with_its_rules() -> None:
-    assert "SUCCESS" in run("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
+@pytest.mark.parametrize("file", ["prometheus.yml", "examples/remote-write.yml"])
+def test_promtool_accepts_the_config_with_its_rules(file: str) -> None:
+    said = run("promtool", "check", "config", PROMETHEUS / file)
+
+    assert f"SUCCESS: {len(list((PROMETHEUS / 'rules').glob('*.yml')))} rule files found" in said
+
+
+def test_the_example_of_remote_write_scrapes_what_the_config_does() -> None:
+    files = (PROMETHEUS / "prometheus.yml", PROMETHEUS / "examples/remote-write.yml")
+    shipped, example = (yaml.safe_load(file.read_text())["scrape_configs"] for file in files)
+
+    shipped[0]["file_sd_configs"][0]["files"] = ["../targets/*.yml"]
+    assert example == shipped
 
 
 @pytest.mark.parametrize("file", sorted((PROMETHEUS / "rules").glob("*.yml")), ids=lambda file: file.name)
