@@ -125,7 +125,7 @@ class Intake:
             self.metrics.record(call)
             self.metrics.received(call)
         self._acknowledge(batches, {call.id for call in new})
-        for listener in self._listeners:
+        for listener in self._listeners if new else ():
             try:
                 listener(new)
             except Exception as error:

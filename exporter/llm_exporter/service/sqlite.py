@@ -159,11 +159,11 @@ class SqliteLedger:
     def add(self, calls: Sequence[Call]) -> list[Call]:
         """See `Ledger.add`."""
         received = time.time()
-        by_id = {call.id: call for call in calls}
+        by_id = {call.id: call for call in reversed(calls)}  # the first one of an id counts
         with self._transaction() as writer:
             for known in _known(writer, list(by_id)):
                 del by_id[known]
-            new = list(by_id.values())
+            new = list(reversed(by_id.values()))
             writer.executemany(_INSERT, [_row(call, received) for call in new])
         return new
 
