@@ -325,3 +325,16 @@ def test_alerts_of_alertmanager_are_taken(client: TestClient) -> None:
     assert answer.json()["detail"].startswith(
         "not what Alertmanager sends to a webhook: Invalid enum value 'on'"
     )
+
+
+def test_the_description_has_every_route_and_only_those(client: TestClient) -> None:
+    described = client.get("/api/v1/openapi.json").json()
+    paths = {(path, method.upper()) for path, methods in described["paths"].items() for method in methods}
+    routes = {
+        (route.path.replace(":path", ""), method)
+        for route in client.app.routes  # type: ignore[attr-defined]
+        for method in route.methods or ()
+        if route.path.startswith("/api/") and method != "HEAD"
+    }
+    assert paths == routes - {("/api/v1/openapi.json", "GET")}
+    assert described["openapi"] == "3.1.0"

@@ -27,6 +27,7 @@ from .alerts import alerts_in
 from .intake import Intake
 from .ledger import Ledger, LedgerError, Logged, Period
 from .live import Live
+from .openapi import description
 from .requests import MAX_BODY, QUERY, Parameters, Problem, calls_in
 
 _PAGE: Final = files(__package__) / "page"
@@ -72,14 +73,13 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/page.js", _file("page.js")),
             Route("/-/healthy", service.healthy),
             Route("/-/ready", service.ready),
-            Route("/api/v1/calls", service.post_calls, methods=["POST"]),
-            Route("/api/v1/calls", service.get_calls),
+            Route("/api/v1/calls", service.calls, methods=["GET", "POST"]),
             Route("/api/v1/cost", service.cost),
             Route("/api/v1/usage", service.usage),
             Route("/api/v1/events", service.events),
             Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
             Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
-            Route("/api/v1/openapi.json", _file("openapi.json")),
+            Route("/api/v1/openapi.json", service.openapi),
             Route("/metrics", metrics),
         ],
         exception_handlers={
@@ -127,6 +127,10 @@ class _Service:
         self._intake = intake
         self._ledger = ledger
 
+    async def openapi(self, request: Request) -> Response:
+        """Describe the API."""
+        return _json(description())
+
     async def healthy(self, request: Request) -> Response:
         """Say that the process runs."""
         return Response("healthy\n", media_type="text/plain")
@@ -136,13 +140,17 @@ class _Service:
         await asyncio.to_thread(self._ledger.session, None)
         return Response("ready\n", media_type="text/plain")
 
-    async def post_calls(self, request: Request) -> Response:
+    async def calls(self, request: Request) -> Response:
+        """Take calls in, or return some."""
+        return await (self._post_calls(request) if request.method == "POST" else self._get_calls(request))
+
+    async def _post_calls(self, request: Request) -> Response:
         """Take calls in; they are acknowledged when they are safe in the ledger."""
         calls = calls_in(await _body(request), request.headers.get("content-encoding", ""))
         receipt = await asyncio.wrap_future(self._intake.take(calls))
         return _json(receipt._asdict())
 
-    async def get_calls(self, request: Request) -> Response:
+    async def _get_calls(self, request: Request) -> Response:
         """Return calls, the newest first, a page of them as JSON or all of them as CSV."""
         asked = Parameters(request.query_params, *QUERY, "limit", "before", "format")
         kind = asked.one_of("format", "json", "csv")
@@ -165,7 +173,7 @@ class _Service:
     async def usage(self, request: Request) -> Response:
         """Return what calls came to by hour, day or month."""
         asked = Parameters(request.query_params, "scope", "id", "period", "since", "until")
-        scope = asked.text("scope") and asked.one_of("scope", *_SCOPES)
+        scope = asked.one_of("scope", *_SCOPES) if "scope" in request.query_params else ""
         name = asked.text("id")
         if bool(scope) != bool(name):
             raise Problem(400, "scope and id go together: scope=agent&id=planner")

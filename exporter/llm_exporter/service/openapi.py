@@ -1,0 +1,250 @@
+"""The description of the REST API, in OpenAPI 3.1: https://spec.openapis.org/oas/v3.1.1.html."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from ..call import Call
+from .ledger import Totals
+from .reports import ALWAYS_BY
+
+Json = dict[str, Any]
+
+_TIME: Final = "RFC 3339, as in 2026-01-31T12:00:00Z, or seconds since 1970"
+_QUERY: Final = {
+    "since": f"Only calls that started then or later: {_TIME}.",
+    "until": f"Only calls that started before: {_TIME}.",
+    "window": "Only calls of the last so long: 45s, 5m, 1h30m, 30d. Instead of `since`.",
+    "session": "Only calls of this session since it last began anew.",
+    "provider": "Only calls to this provider.",
+    "model": "Only calls of this model.",
+    "operation": "Only calls of this operation.",
+    "agent": "Only calls of this agent.",
+    "phase": "Only calls of this phase.",
+    "project": "Only calls of this project.",
+    "label": "Only calls with these labels: name:value, and more behind commas.",
+}
+
+
+def _text(name: str, description: str, **schema: Any) -> Json:
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
+
+
+def _number(name: str, description: str, most: int) -> Json:
+    schema = {"type": "integer", "minimum": 1, "maximum": most}
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _which() -> list[Json]:
+    return [_text(name, description) for name, description in _QUERY.items()]
+
+
+def _answers(schema: Json, *problems: int, media_type: str = "application/json") -> Json:
+    return {
+        "200": {"description": "The answer.", "content": {media_type: {"schema": schema}}},
+        **_problems(*problems),
+    }
+
+
+def _problems(*statuses: int) -> Json:
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    meaning = {
+        400: "A mistake in the request.",
+        404: "There is none.",
+        413: "The body is too long.",
+        415: "The body is encoded in a way that is not understood.",
+        503: "The ledger cannot be used; try again later.",
+    }
+    return {str(status): {"description": meaning[status], "content": problem} for status in statuses}
+
+
+def _object(properties: Json, *required: str) -> Json:
+    return {"type": "object", "properties": properties, "required": list(required or properties)}
+
+
+def _list(of: Json) -> Json:
+    return {"type": "array", "items": of}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def description() -> Json:
+    """Return the description of every route."""
+    (_, _), components = msgspec.json.schema_components(
+        (Call, Totals), ref_template="#/components/schemas/{name}"
+    )
+    totals = components["Totals"]["properties"]
+    maybe_time = {"type": ["string", "null"], "format": "date-time"}
+    ranked = {f"by_{name}": _list(_object({name: {"type": "string"}, **totals})) for name in ALWAYS_BY}
+    shown = {
+        "allOf": [
+            _ref("Call"),
+            _object(
+                {
+                    "position": {"type": "integer"},
+                    **{name: {"type": "string"} for name in ("agent", "phase")},
+                    "cost_usd": {"type": "number"},
+                    **{name: {"type": "integer"} for name in ("input_tokens", "output_tokens")},
+                }
+            ),
+        ]
+    }
+    period = _object(
+        {
+            **{name: {"type": "string", "format": "date-time"} for name in ("start", "end")},
+            **totals,
+            "by_model": ranked["by_model"],
+        }
+    )
+    components["Problem"] = _object({"status": {"type": "integer"}, "detail": {"type": "string"}})
+    paths: Json = {
+        "/api/v1/calls": {
+            "post": {
+                "summary": "Take calls in, each once by its id; acknowledged when they are on disk.",
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": _list(_ref("Call"))}},
+                },
+                "responses": _answers(
+                    _object({"accepted": {"type": "integer"}, "duplicates": {"type": "integer"}}),
+                    *(400, 413, 415, 503),
+                ),
+            },
+            "get": {
+                "summary": "Calls, the newest first.",
+                "parameters": [
+                    *_which(),
+                    _number("limit", "How many at most; 500 if not given.", 10_000),
+                    _number("before", "Only those before a position, as `next` of the page before.", 2**62),
+                    _text("format", "JSON, or CSV to download.", enum=["json", "csv"]),
+                ],
+                "responses": {
+                    "200": {
+                        "description": "A page of calls.",
+                        "content": {
+                            "application/json": {
+                                "schema": _object(
+                                    {"calls": _list(shown), "next": {"type": ["integer", "null"]}}
+                                )
+                            },
+                            "text/csv": {"schema": {"type": "string"}},
+                        },
+                    },
+                    **_problems(400, 503),
+                },
+            },
+        },
+        "/api/v1/cost": {
+            "get": {
+                "summary": "What calls cost, in all and by dimension; of the current session by default.",
+                "parameters": [*_which(), _text("by", "Further labels, with commas between them.")],
+                "responses": _answers(
+                    _object(
+                        {
+                            "session": {"type": ["string", "null"]},
+                            "since": maybe_time,
+                            "until": maybe_time,
+                            **totals,
+                            **ranked,
+                        }
+                    ),
+                    *(400, 404, 503),
+                ),
+            }
+        },
+        "/api/v1/usage": {
+            "get": {
+                "summary": "What calls came to by UTC hour, day or month, and by model.",
+                "parameters": [
+                    _text(
+                        "scope",
+                        "What `id` is the name of.",
+                        enum=["project", "agent", "session", "model", "phase"],
+                    ),
+                    _text("id", "The name of one project, agent, session, model or phase."),
+                    _text("period", "How long a period is.", enum=["day", "hour", "month"]),
+                    _text("since", _QUERY["since"]),
+                    _text("until", _QUERY["until"]),
+                ],
+                "responses": _answers(
+                    _object(
+                        {
+                            "scope": {"type": ["string", "null"]},
+                            "id": {"type": ["string", "null"]},
+                            "period": {"type": "string"},
+                            "periods": _list(period),
+                        }
+                    ),
+                    *(400, 503),
+                ),
+            }
+        },
+        "/api/v1/sessions/{id}/reset": {
+            "post": {
+                "summary": "Let a session begin anew; its calls stay in the ledger.",
+                "parameters": [
+                    {
+                        "name": "id",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "minLength": 1},
+                    }
+                ],
+                "responses": {"204": {"description": "Done."}, **_problems(404, 503)},
+            }
+        },
+        "/api/v1/alerts": {
+            "post": {
+                "summary": "Alerts, as Alertmanager sends them to a webhook: shown on the live page.",
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/json": {
+                            "schema": _object(
+                                {
+                                    "alerts": _list(
+                                        _object(
+                                            {
+                                                "status": {"enum": ["firing", "resolved"]},
+                                                "labels": _strings(),
+                                                "annotations": _strings(),
+                                                "fingerprint": {"type": "string"},
+                                            },
+                                            *("status", "labels"),
+                                        )
+                                    )
+                                }
+                            )
+                        }
+                    },
+                },
+                "responses": {"204": {"description": "Done."}, **_problems(400, 413)},
+            }
+        },
+        "/api/v1/events": {
+            "get": {
+                "summary": "Server-sent events from now on: `call`, `alert`, `missed` for who is slow.",
+                "responses": _answers({"type": "string"}, media_type="text/event-stream"),
+            }
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "llm-exporter", "version": version("llm-exporter")},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _strings() -> Json:
+    return {"type": "object", "additionalProperties": {"type": "string"}}

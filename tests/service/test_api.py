@@ -1,0 +1,36 @@
+"""The REST API does what its description says, whatever it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.request import Request, urlopen
+
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from llm_exporter.service.openapi import description
+from service.calls import a_call
+from service.served import Served
+
+described = schemathesis.openapi.from_dict(description())
+answered = described.exclude(path="/api/v1/events")  # which answers for as long as it is listened to
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Served(tmp_path_factory.mktemp("api")) as served:
+        body = msgspec.json.encode([a_call(labels={"session": "0"})])
+        with urlopen(Request(f"{served.url}/api/v1/calls", body)) as answer:
+            assert answer.status == 200
+        yield served.url
+
+
+@answered.parametrize()
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_as_described(case: Any, url: str) -> None:
+    # A description cannot say that two parameters exclude each other, or which texts are durations.
+    case.call_and_validate(base_url=url, excluded_checks=[positive_data_acceptance])
