@@ -22,12 +22,15 @@ import click
 from llm_exporter import exporter as exporters
 from llm_exporter import start_http_server, subscribe, unsubscribe
 
+from ..config import Config
 from ..exposition import MetricsServer
 from .provider import Provider
 from .stack import Grafana, start_stack
 from .tally import Tally
 from .workload import work
 
+SCRAPE_SECONDS: Final = 5.0
+"""As prometheus/prometheus.yml has it."""
 RATE_LIMITED_EVERY: Final = 8
 OVERLOADED_EVERY: Final = 13
 """Requests of one wire format: often enough to be seen, rare enough that a second try succeeds."""
@@ -50,6 +53,7 @@ def run(*, duration: float | None, host: str, port: int, stack: bool, speed: flo
         click.ClickException: when `/metrics` cannot be served there.
     """
     _log_to_stderr()
+    exporters.default.configure(Config(scrape_interval=SCRAPE_SECONDS))
     tally = Tally()
     with _ended_by_signals(), ExitStack() as running:
         server = _serve_metrics(host, port)
