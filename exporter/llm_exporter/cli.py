@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,12 +85,22 @@ def serve(*, config: Path | None, host: str, port: int, store: str | None) -> No
     try:
         loaded = load(config) if config else Config()
         run(loaded.model_copy(update={"store": store}) if store else loaded, host, port)
-    except ConfigError as error:
-        raise Usage(str(error)) from None
-    except LedgerError as error:
+    except (ConfigError, LedgerError) as error:
         raise Usage(str(error)) from None
     except OSError as error:
-        raise Usage(f"cannot listen on port {port} of {host}: {error.strerror or error}") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+        raise Usage(f"cannot listen on port {port} of {host}: {reason}") from None
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(*, config: Path) -> None:
+    """Say whether a configuration file can be used, or every mistake in it by line and key."""
+    try:
+        load(config)
+    except ConfigError as error:
+        raise Usage(str(error)) from None
+    click.echo(f"{config}: ok")
 
 
 def _missing(error: ImportError, extra: str) -> click.ClickException:

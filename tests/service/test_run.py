@@ -1,0 +1,123 @@
+"""What keeps the service from starting is said in one line, with exit status 2 and no traceback."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm_exporter.service.sqlite import SqliteLedger
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "llm_exporter.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+def serve(*arguments: str | Path) -> tuple[int, str]:
+    return run("serve", "--port", "0", *arguments)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    store = tmp_path / "ledger.db"
+    store.write_bytes(b"this is no database, it is a letter" * 100)
+    assert serve("--store", store) == (2, f"Error: {store}: file is not a database\n")
+
+
+def test_a_damaged_ledger(tmp_path: Path) -> None:
+    """Half of it is gone, as after a disk failure: nothing is made up in its place."""
+    store = tmp_path / "ledger.db"
+    SqliteLedger(store).close()
+    whole = store.read_bytes()
+    store.write_bytes(whole[: len(whole) // 2])
+    assert serve("--store", store) == (2, f"Error: {store}: database disk image is malformed\n")
+    assert store.read_bytes() == whole[: len(whole) // 2]
+
+
+def test_a_database_of_another_program(tmp_path: Path) -> None:
+    store = tmp_path / "ledger.db"
+    other = sqlite3.connect(store)
+    other.execute("CREATE TABLE recipes (name TEXT)")
+    other.close()
+    message = f"Error: {store}: an SQLite file, and not a ledger of llm-exporter\n"
+    assert serve("--store", store) == (2, message)
+
+
+def test_a_ledger_of_a_newer_release(tmp_path: Path) -> None:
+    store = tmp_path / "ledger.db"
+    SqliteLedger(store).close()
+    newer = sqlite3.connect(store)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    message = f"Error: {store}: written by a newer llm-exporter (schema 99): upgrade this one\n"
+    assert serve("--store", store) == (2, message)
+
+
+def test_a_ledger_in_use(tmp_path: Path) -> None:
+    store = tmp_path / "ledger.db"
+    ledger = SqliteLedger(store)
+    assert serve("--store", store) == (2, f"Error: {store}: in use by another llm-exporter serve\n")
+    ledger.close()
+
+
+def test_a_place_where_no_ledger_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    status, message = serve("--store", tmp_path / "file" / "ledger.db")
+    assert status == 2
+    assert message == f"Error: {tmp_path}/file/ledger.db: [Errno 17] File exists: '{tmp_path}/file'\n"
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, message = run("serve", "--port", str(port), "--store", tmp_path / "ledger.db")
+    assert (status, message) == (
+        2,
+        f"Error: cannot listen on port {port} of 127.0.0.1: Address already in use\n",
+    )
+
+
+MISTAKES = [
+    ("prices: {discount: {}}", "1: prices.discount: Extra inputs are not permitted"),
+    ("scrape_interval: soon", "1: scrape_interval: Value error, 'soon' is not a duration: "),
+    ("scrape_interval: -5", "1: scrape_interval: Input should be greater than 0"),
+    ("labels: [team, team]", "1: labels: Value error, 'team' is there twice"),
+    ("labels:\n  - 7up", "2: labels.0: Value error, '7up' is no Prometheus label name"),
+    ("labels: [agent]", "1: labels.0: Value error, 'agent' is a label that is there anyway"),
+    ("labels: [session]", "1: labels.0: Value error, 'session' would make a series for every value"),
+    ("series:\n  - {model: m}", "2: series.0.provider: Field required"),
+    ("labels: {", "1: not YAML: "),
+]
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+@pytest.mark.parametrize(("text", "mistake"), MISTAKES, ids=[text for text, _ in MISTAKES])
+def test_a_mistake_in_the_configuration(tmp_path: Path, command: str, text: str, mistake: str) -> None:
+    config = tmp_path / "llm-exporter.yml"
+    config.write_text(text)
+    arguments = [config] if command == "check" else ["--port", "0", "--config", config]
+    status, message = run(command, *arguments)
+    assert status == 2
+    assert message.startswith(f"Error: {config}:{mistake}")
+    assert "Traceback" not in message
+
+
+def test_a_configuration_that_can_be_used(tmp_path: Path) -> None:
+    config = tmp_path / "llm-exporter.yml"
+    config.write_text("labels: [team]\nscrape_interval: 30s\nretention: 90d\n")
+    assert run("check", config) == (0, "")
+
+
+def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "none.yml"
+    assert run("check", path) == (2, f"Error: {path}: No such file or directory\n")
