@@ -31,7 +31,13 @@ class RedisServer:
         self._directory = directory
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
+        self.options = {
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "repl-diskless-sync-delay": "0",  # else a replica waits 5 s for others
+            **options,
+        }
         self.start()
 
     def start(self) -> None:
@@ -67,7 +73,7 @@ class RedisServer:
             return "Authentication required" in str(error)
 
     def client(self) -> Redis:
-        return Redis.from_url(self.url, decode_responses=True, protocol=2)
+        return Redis.from_url(self.url, decode_responses=True, protocol=2, socket_timeout=PATIENCE)
 
     def ask(self, *command: str | float) -> Any:
         """Return what the server answers to a command."""

@@ -8,6 +8,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 import llm_exporter
+from llm_exporter import Call
 from llm_exporter.config import Config, SeriesLabels
 from llm_exporter.exporter import Exporter
 from llm_exporter.zero_first import Series, ZeroFirst
@@ -32,14 +33,20 @@ def clock() -> Clock:
     return Clock()
 
 
+def held(zero_first: ZeroFirst) -> set[Series]:
+    """What a Prometheus that scrapes now is shown at 0."""
+    zero_first.scraped()
+    return {series for series in (A, B) if zero_first.holds(series)}
+
+
 def test_a_series_is_at_0_until_every_prometheus_has_scraped_once(clock: Clock) -> None:
-    """One scrapes at 0, 10, 20 … and one at 9.9, 19.9 …: the first one's third scrape may show the value."""
+    """One scrapes at 0, 10, 20 … and one at 9.9, 19.9 …: both have seen 0 twice when one shows the value."""
     zero_first = ZeroFirst(INTERVAL, clock=clock)
     zero_first.born(A)
     shown = {}
-    for clock.now in (0.0, 9.9, 10.0, 19.9, 20.0):
-        shown[clock.now] = A not in zero_first.scraped()
-    assert shown == {0.0: False, 9.9: False, 10.0: False, 19.9: True, 20.0: True}
+    for clock.now in (0.0, 9.9, 10.0, 19.9, 20.0, 29.9, 30.0):
+        shown[clock.now] = held(zero_first) == set()
+    assert shown == {**dict.fromkeys((0.0, 9.9, 10.0, 19.9, 20.0), False), 29.9: True, 30.0: True}
 
 
 def test_the_time_runs_from_the_first_scrape_not_from_the_birth(clock: Clock) -> None:
@@ -47,10 +54,19 @@ def test_the_time_runs_from_the_first_scrape_not_from_the_birth(clock: Clock) ->
     zero_first = ZeroFirst(INTERVAL, clock=clock)
     zero_first.born(A)
     clock.now = 3600
-    assert zero_first.scraped() == {A}
-    clock.now = 3600 + 1.5 * INTERVAL
+    assert held(zero_first) == {A}
+    clock.now = 3600 + 2.5 * INTERVAL
     zero_first.born(B)
-    assert zero_first.scraped() == {B}
+    assert held(zero_first) == {B}
+
+
+def test_a_series_that_is_born_during_a_scrape_is_at_0_in_it(exporter: Exporter) -> None:
+    """Whoever renders reads values one after the other, while calls are counted."""
+    families = exporter.metrics.scraped()
+    next(families)
+    exporter.metrics.record(Call(provider="p", model="m", operation="chat", tokens={"input": 5}))
+    calls = next(family for family in families if family.name == "llm_calls")
+    assert [sample.value for sample in calls.samples] == [0.0]
 
 
 def test_what_is_shown_first_is_kept_before_it_is_shown(clock: Clock) -> None:
@@ -65,10 +81,10 @@ def test_what_is_shown_first_is_kept_before_it_is_shown(clock: Clock) -> None:
     zero_first = ZeroFirst(INTERVAL, release, clock)
     zero_first.born(A)
     zero_first.scraped()
-    clock.now = 2 * INTERVAL
-    assert zero_first.scraped() == {A}
+    clock.now = 3 * INTERVAL
+    assert held(zero_first) == {A}
     full = False
-    assert zero_first.scraped() == set()
+    assert held(zero_first) == set()
     assert kept == [A]
 
 
@@ -77,7 +93,7 @@ def test_what_was_shown_before_a_restart_is_shown_at_once(clock: Clock) -> None:
     zero_first.born(A)
     zero_first.born(B)
     zero_first.known([A])
-    assert zero_first.scraped() == {B}
+    assert held(zero_first) == {B}
 
 
 def calls_total(port: int, headers: dict[str, str]) -> float:

@@ -239,29 +239,29 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families as they stand, for whoever looks once."""
-        return self._collect(frozenset())
+        return self._collect(scrape=False)
 
     def scraped(self) -> Iterator[Metric]:
         """Yield the families for a Prometheus: a series that it has not seen yet is shown at 0 first."""
-        return self._collect(self.zero_first.scraped())
+        self.zero_first.scraped()
+        return self._collect(scrape=True)
 
-    def _collect(self, held: frozenset[Series]) -> Iterator[Metric]:
+    def _collect(self, *, scrape: bool) -> Iterator[Metric]:
         self._gauge(PRICE_TABLE, ()).set(table_timestamp())
         for name, family in self._families.items():
             for metric in family.collect():
                 metric.samples = [
-                    self._shown(name, sample, held)
+                    self._shown(name, sample, scrape=scrape)
                     for sample in metric.samples
                     # The `_created` series would double their number.
                     if not sample.name.endswith("_created")
                 ]
                 yield metric
 
-    def _shown(self, family: str, sample: Sample, held: frozenset[Series]) -> Sample:
-        if not (held or self._restored):
-            return sample
+    def _shown(self, family: str, sample: Sample, *, scrape: bool) -> Sample:
         values = tuple(sample.labels.values())
-        if held and (family, *(value for name, value in sample.labels.items() if name != "le")) in held:
+        series = values[:-1] if "le" in sample.labels else values
+        if scrape and self.zero_first.holds((family, *series)):
             return sample._replace(value=0.0)
         before = self._restored.get((sample.name, *values))
         return sample._replace(value=sample.value + before) if before else sample

@@ -18,9 +18,9 @@ log = logging.getLogger("llm_exporter")
 Series = tuple[str, ...]
 """The name of a metric family and the values of its labels."""
 
-INTERVALS: Final = 1.5
-"""How long 0 is shown, in scrape intervals: another Prometheus scrapes once within one, and the half keeps
-a scrape that comes a few milliseconds early from deciding."""
+INTERVALS: Final = 2.5
+"""How long 0 is shown, in scrape intervals: within two, another Prometheus scrapes even if one of its scrapes
+fails, and the half keeps one that comes a few milliseconds early from deciding."""
 
 
 class ZeroFirst:
@@ -60,8 +60,15 @@ class ZeroFirst:
             for one in series:
                 self._waiting.pop(one, None)
 
-    def scraped(self) -> frozenset[Series]:
-        """Return the series to show at 0 to a Prometheus that scrapes now."""
+    def holds(self, series: Series) -> bool:
+        """Return whether a series is still to be shown at 0.
+
+        To be asked after its value was read: one that was born since `scraped` is held too.
+        """
+        return series in self._waiting
+
+    def scraped(self) -> None:
+        """Note that a Prometheus scrapes now, and let go of the series that all have seen at 0."""
         with self._lock:
             now = self._clock()
             due = [
@@ -75,7 +82,6 @@ class ZeroFirst:
             for series, shown in self._waiting.items():
                 if shown is None:
                     self._waiting[series] = now
-            return frozenset(self._waiting)
 
     def _released(self, due: list[Series]) -> bool:
         if self._release is not None:

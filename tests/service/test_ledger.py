@@ -99,7 +99,7 @@ def test_of_a_batch_only_calls_that_are_not_there_yet_are_new(ledger: Ledger) ->
 def test_of_the_same_call_twice_in_a_batch_the_first_is_new(ledger: Ledger) -> None:
     first, second = call("a", model="first"), call("a", model="second")
 
-    (new,) = ledger.add([first, second])
+    (new,) = ledger.add([first, second, first])
 
     assert new is first
     assert [logged.call for logged in ledger.calls(Query(), limit=10)] == [first]

@@ -27,7 +27,7 @@ from llm_exporter.demo.stack import free_port
 from llm_exporter.service.intake import Intake, Receipt
 from llm_exporter.service.ledger import LedgerError, Query, Totals
 from llm_exporter.service.redis import RedisLedger, _pieces, masked, start_of
-from llm_exporter.service.run import open_ledger
+from llm_exporter.service.store import open_ledger
 from redis_server import RedisServer
 
 PATIENCE = 60.0
@@ -456,7 +456,7 @@ def test_a_replica_that_takes_no_writes_is_told_and_does_for_reports(
     RedisLedger(redis.url, "a:1").add(calls("x"))
     (tmp_path / "replica").mkdir()
     with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
-        redis.ask("WAIT", 1, int(PATIENCE * 1000))
+        assert redis.ask("WAIT", 1, 20_000) == 1
         with pytest.raises(LedgerError, match="read only replica"):
             open_ledger(replica.url, "a:1")
         report = open_ledger(replica.url, read_only=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ..call import Call
+from ..tables import aligned
 
 _HEADINGS: Final = (
     ("provider/model", "agent"),
@@ -75,7 +75,7 @@ class Tally:
         rows = [[*names, *numbers]]
         rows += [[*key, *_cells(spent)] for key, spent in sorted(self._rows.items())]
         rows.append(["total", "", *_cells(self.total)])
-        lines = list(_aligned(rows, left=len(names)))
+        lines = list(aligned(rows, left=len(names)))
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
@@ -93,14 +93,3 @@ def _cells(spent: Spent) -> list[str]:
     # What has no price did not cost nothing.
     usd = "no price" if spent.unpriced == spent.tokens > 0 else f"{spent.usd:.4f}"
     return [*(f"{number:,}" for number in counts), usd]
-
-
-def _aligned(rows: list[list[str]], left: int) -> Iterator[str]:
-    """Yield the rows as lines, the first `left` columns aligned to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        padded = zip(row, widths, strict=True)
-        yield "  ".join(
-            cell.ljust(width) if number < left else cell.rjust(width)
-            for number, (cell, width) in enumerate(padded)
-        )

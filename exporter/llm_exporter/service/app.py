@@ -35,6 +35,7 @@ _DEFAULT_CALLS: Final = 500
 _MOST_CALLS: Final = 10_000
 _LAST_POSITION: Final = 2**62
 _SCOPES: Final = ("project", "agent", "session", "model", "phase")
+_PERIODS: Final = ("day", "hour", "month")
 _SWEEP_SECONDS: Final = 5.0
 _SWEPT_AT_ONCE: Final = 1000
 
@@ -76,6 +77,7 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/api/v1/calls", service.calls, methods=["GET", "POST"]),
             Route("/api/v1/cost", service.cost),
             Route("/api/v1/usage", service.usage),
+            Route("/api/v1/report", service.report),
             Route("/api/v1/events", service.events),
             Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
             Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
@@ -159,7 +161,7 @@ class _Service:
         calls = await asyncio.to_thread(self._ledger.calls, asked.query(), limit=limit, before=before)
         if kind == "csv":
             return Response(
-                "".join(reports.csv_lines(iter(calls))),
+                "".join(reports.csv_lines(map(reports.as_json, calls))),
                 media_type="text/csv; charset=utf-8; header=present",
                 headers={"content-disposition": 'attachment; filename="llm-calls.csv"'},
             )
@@ -177,10 +179,19 @@ class _Service:
         name = asked.text("id")
         if bool(scope) != bool(name):
             raise Problem(400, "scope and id go together: scope=agent&id=planner")
-        period = cast("Period", asked.one_of("period", "day", "hour", "month"))
+        period = cast("Period", asked.one_of("period", *_PERIODS))
         query = asked.query(match={scope: name} if scope else {})
         periods = await asyncio.to_thread(reports.usage, self._ledger, query, period)
         return _json({"scope": scope or None, "id": name or None, "period": period, "periods": periods})
+
+    async def report(self, request: Request) -> Response:
+        """Return what calls came to by several dimensions together, and by period."""
+        asked = Parameters(request.query_params, *QUERY, "by", "period")
+        period = (
+            cast("Period", asked.one_of("period", *_PERIODS)) if "period" in request.query_params else None
+        )
+        query, by = asked.query(), asked.names("by")
+        return _json({"rows": await asyncio.to_thread(reports.rows, self._ledger, query, by, period)})
 
     async def reset_session(self, request: Request) -> Response:
         """Let a session begin anew."""

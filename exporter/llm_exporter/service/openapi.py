@@ -13,6 +13,7 @@ from .reports import ALWAYS_BY
 
 Json = dict[str, Any]
 
+_PERIODS: Final = ("day", "hour", "month")
 _TIME: Final = "RFC 3339, as in 2026-01-31T12:00:00Z, or seconds since 1970"
 _QUERY: Final = {
     "since": f"Only calls that started then or later: {_TIME}.",
@@ -172,7 +173,7 @@ def description() -> Json:
                         enum=["project", "agent", "session", "model", "phase"],
                     ),
                     _text("id", "The name of one project, agent, session, model or phase."),
-                    _text("period", "How long a period is.", enum=["day", "hour", "month"]),
+                    _text("period", "How long a period is.", enum=[*_PERIODS]),
                     _text("since", _QUERY["since"]),
                     _text("until", _QUERY["until"]),
                 ],
@@ -187,6 +188,17 @@ def description() -> Json:
                     ),
                     *(400, 503),
                 ),
+            }
+        },
+        "/api/v1/report": {
+            "get": {
+                "summary": "What calls came to by several dimensions together, and by UTC period.",
+                "parameters": [
+                    *_which(),
+                    _text("by", "The dimensions and labels, with commas between them."),
+                    _text("period", "How long a period is; all in one if not given.", enum=[*_PERIODS]),
+                ],
+                "responses": _answers(_object({"rows": _list(_object(totals))}), *(400, 503)),
             }
         },
         "/api/v1/sessions/{id}/reset": {

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -85,6 +85,28 @@ def usage(ledger: Ledger, query: Query, period: Period) -> list[dict[str, Any]]:
     return answer
 
 
+def rows(
+    ledger: Ledger, query: Query, by: Sequence[str], period: Period | None = None
+) -> list[dict[str, Any]]:
+    """Return what calls came to by all of some dimensions together, and by UTC period if there is one.
+
+    The earliest period comes first, and in it who spent the most.
+    """
+    if period is None:
+        groups = {(0.0, key): totals for key, totals in ledger.totals(query, by).items()}
+    else:
+        groups = ledger.periods(query, period, by)
+    ranked = sorted(groups.items(), key=lambda group: (group[0][0], -group[1].cost_usd, group[0][1]))
+    return [
+        {
+            **({period: rfc3339(start)} if period else {}),
+            **dict(zip(by, key, strict=True)),
+            **msgspec.to_builtins(totals),
+        }
+        for (start, key), totals in ranked
+    ]
+
+
 def end_of(start: float, period: Period) -> float:
     """Return when a UTC hour, day or month that starts then is over."""
     begun = datetime.fromtimestamp(start, UTC)
@@ -116,16 +138,19 @@ _CSV: Final = (
 )
 
 
-def csv_lines(calls: Iterator[Logged]) -> Iterator[str]:
-    """Yield calls as CSV, RFC 4180, with a line of headings; tokens, cost and labels by type are JSON."""
+def csv_lines(calls: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield calls as CSV, RFC 4180, with a line of headings; tokens, cost and labels by type are JSON.
+
+    Args:
+        calls: as `as_json` returns them.
+    """
     yield _csv_line(_CSV)
-    for logged in calls:
-        call = logged.call
+    for call in calls:
         shown = {
-            **as_json(logged),
-            "started": rfc3339(call.started),
-            "project": call.labels.get("project", ""),
-            "session": call.labels.get("session", ""),
+            **call,
+            "started": rfc3339(call["started"]),
+            "project": call["labels"].get("project", ""),
+            "session": call["labels"].get("session", ""),
         }
         yield _csv_line([_cell(shown[name]) for name in _CSV])
 
