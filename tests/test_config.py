@@ -166,3 +166,23 @@ def test_a_file_that_is_not_there_is_named(file: Path) -> None:
 def test_no_file_named_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLM_EXPORTER_CONFIG", raising=False)
     llm_exporter.configure()
+
+
+def test_a_label_that_no_call_has_is_named_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "llm-exporter.yml"
+    file.write_text(
+        "labels: [project]\n"
+        "thresholds:\n"
+        "  - {name: daily, window: day, usd: 50, match: {project: acme, agnt: planner}}\n"
+        "budgets:\n"
+        "  - name: each\n"
+        "    period: day\n"
+        "    tokens: 1000\n"
+        "    per: [session, projct]\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    assert str(raised.value).splitlines() == [
+        f"{file}:3: thresholds.0.match.agnt: no call has the label 'agnt': declare it in labels",
+        f"{file}:8: budgets.0.per.1: no call has the label 'projct': declare it in labels",
+    ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from .call import UNATTRIBUTED, TokenType
@@ -33,11 +35,16 @@ _OUR_LABELS: Final = frozenset(
         "operation",
         "error",
         "resource",
+        "budget",
+        "period",
+        "threshold",
+        "window",
         "le",
         "job",
         "instance",
     }
 )
+_BASE_LABELS: Final = frozenset({"provider", "model", "agent", "phase"})
 _IDS: Final = frozenset({"session", "thread", "user"})
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 """Of the URL of a Redis server; `unix` is a socket on this machine."""
@@ -126,6 +133,57 @@ class SeriesLabels(_Section):
     """Values of declared labels."""
 
 
+Window = Literal["hour", "day", "month"]
+"""A calendar hour, day or month in UTC."""
+Period = Literal["hour", "day", "month", "total"]
+"""A window, or all the time there is."""
+
+
+class _Rule(_Section):
+    name: Annotated[str, Field(min_length=1)]
+    match: dict[str, str] = {}
+    """For which calls: those with all of these labels."""
+
+    def named_labels(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the labels that are named, and where."""
+        for name in self.match:
+            yield ("match", name), name
+
+
+class Threshold(_Rule):
+    """What spending is to be told of when it passes."""
+
+    window: Window
+    usd: Annotated[Usd, Field(gt=0)]
+
+
+class Budget(_Rule):
+    """What may be spent, and what happens when it is."""
+
+    period: Period
+    usd: Annotated[Usd, Field(gt=0)] | None = None
+    tokens: Annotated[int, Field(gt=0)] | None = None
+    per: Annotated[tuple[str, ...], AfterValidator(_unique)] = ()
+    """Labels of which every value has the budget for itself: `per: [session]` is for each session."""
+    on_exceed: Literal["warn", "block"] = "warn"
+    warn_at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.8,)
+    """At which fractions of the limit to tell of it."""
+    on_unavailable: Literal["fail_open", "fail_closed"] = "fail_open"
+    """Whether calls go on while the service that shares the budget cannot be reached."""
+
+    def named_labels(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the labels that are named, and where."""
+        yield from super().named_labels()
+        for index, name in enumerate(self.per):
+            yield ("per", index), name
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Self:
+        if (self.usd is None) == (self.tokens is None):
+            raise ValueError("a budget has a limit in usd or in tokens: one of them")
+        return self
+
+
 class Config(_Section):
     """All of it."""
 
@@ -143,6 +201,21 @@ class Config(_Section):
     """How long the service's ledger keeps calls."""
     providers: dict[Address, Annotated[str, Field(min_length=1)]] = {}
     """The provider at an address: one of genai-prices' ids, whose prices then hold, or any other name."""
+    thresholds: tuple[Threshold, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+
+    def unknown_labels(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield where thresholds and budgets name a label that no call has, and what is wrong."""
+        known = _BASE_LABELS | _IDS | set(self.labels)
+        rules: dict[str, Sequence[_Rule]] = {"thresholds": self.thresholds, "budgets": self.budgets}
+        for section, named in rules.items():
+            for index, rule in enumerate(named):
+                for location, name in rule.named_labels():
+                    if name not in known:
+                        yield (
+                            (section, index, *location),
+                            f"no call has the label {name!r}: declare it in labels",
+                        )
 
 
 def load(path: str | PathLike[str]) -> Config:
@@ -161,13 +234,15 @@ def load(path: str | PathLike[str]) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}{_where(error)}: not YAML: {getattr(error, 'problem', error)}") from None
     try:
-        return Config.model_validate({} if content is None else content)
+        config = Config.model_validate({} if content is None else content)
     except ValidationError as error:
-        mistakes = [
-            f"{file}:{_line(root, mistake['loc'])}: {_key(mistake['loc'])}{mistake['msg']}"
-            for mistake in error.errors()
-        ]
-        raise ConfigError("\n".join(mistakes)) from None
+        mistakes = [(mistake["loc"], mistake["msg"]) for mistake in error.errors()]
+    else:
+        mistakes = [*config.unknown_labels()]
+        if not mistakes:
+            return config
+    said = [f"{file}:{_line(root, location)}: {_key(location)}{message}" for location, message in mistakes]
+    raise ConfigError("\n".join(said))
 
 
 def _where(error: yaml.YAMLError) -> str:
