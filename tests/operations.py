@@ -108,10 +108,16 @@ def _google_on_httpx2(url: str) -> genai.Client:
     return _google(url, async_client_args={"transport": httpx2.AsyncHTTPTransport()})
 
 
+def _openai(url: str) -> dict[str, Any]:
+    # Old releases take a WebSocket to be encrypted unless they are told.
+    sockets = url.replace("http:", "ws:") + "/v1"
+    return {"base_url": url + "/v1", "websocket_base_url": sockets, "api_key": "k"}
+
+
 PROMPT = [{"role": "user", "content": "How many?"}]
 OPENAI: dict[str, Callable[[str], Any]] = {
-    "sync": lambda url: openai.OpenAI(base_url=url + "/v1", api_key="k"),
-    "async": lambda url: openai.AsyncOpenAI(base_url=url + "/v1", api_key="k"),
+    "sync": lambda url: openai.OpenAI(**_openai(url)),
+    "async": lambda url: openai.AsyncOpenAI(**_openai(url)),
 }
 ANTHROPIC: dict[str, Callable[[str], Any]] = {
     "sync": lambda url: anthropic.Anthropic(base_url=url, api_key="k"),
