@@ -5,6 +5,11 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +19,7 @@ import pytest
 from google import genai
 
 import llm_exporter
-from llm_exporter import taps
+from llm_exporter.taps.imports import ImportHook
 from metered import Metered
 from operations import CHAT, GEMINI, MESSAGES, Format, Operation
 from scripted import Server
@@ -121,6 +126,14 @@ def test_what_is_no_client_is_refused_by_name(client: object) -> None:
         llm_exporter.instrument(client)
 
 
+BASES = {
+    "chat": "openai._base_client",
+    "messages": "anthropic._base_client",
+    "gemini": "google.genai._api_client",
+}
+"""The module of each SDK that the tap hangs on first."""
+
+
 @FORMATS
 def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a_warning(
     wire: Format,
@@ -132,7 +145,7 @@ def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a
     operation = Operation(wire, "sync", stream=False)
     server.says(operation.path, operation.answer())
     client = operation.client(server.url)
-    monkeypatch.setattr(taps, "import_module", ModuleType)
+    monkeypatch.setitem(sys.modules, BASES[wire.name], ModuleType("empty"))
     with caplog.at_level(logging.WARNING, "llm_exporter"):
         assert llm_exporter.instrument(client) is client
     operation.run(client)
@@ -146,7 +159,8 @@ def test_instrument_warns_of_every_sdk_that_it_does_not_know(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)  # as if it were not installed
-    monkeypatch.setattr(taps, "import_module", ModuleType)
+    for base in BASES.values():
+        monkeypatch.setitem(sys.modules, base, ModuleType("empty"))
     with caplog.at_level(logging.WARNING, "llm_exporter"):
         llm_exporter.instrument()
     assert [record.getMessage().split()[0] for record in caplog.records] == ["anthropic", "google.genai"]
@@ -161,13 +175,203 @@ import llm_exporter
 llm_exporter.instrument()
 llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1})
 """
-    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    assert run.stderr == b""  # no warning of what is not there
+    assert run(script) == ""  # no warning of what is not there
+
+
+NOT_IMPORTED = 'assert not {"openai", "anthropic", "google.genai", "starlette", "aiohttp"} & set(sys.modules)'
+
+
+def run(script: str, *arguments: object) -> str:
+    """Return what a program says, in a process of its own where no SDK is imported yet."""
+    program = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 def test_importing_the_package_imports_no_sdk() -> None:
-    script = """
-import sys, llm_exporter
-assert not {"openai", "anthropic", "google.genai", "starlette", "aiohttp"} & set(sys.modules)
+    run(f"import sys, llm_exporter; {NOT_IMPORTED}")
+
+
+def test_instrument_imports_no_sdk() -> None:
+    run(f"import sys, llm_exporter; llm_exporter.instrument(); {NOT_IMPORTED}")
+
+
+METERED = """
+import importlib, importlib.util, sys, threading
+import llm_exporter
+from llm_exporter import exporter
+url, directory = sys.argv[1:]
+calls = []
+llm_exporter.subscribe(calls.append)
+llm_exporter.instrument()
+{imports}
+{call}
+exporter.default.flush()
+print(len(calls))
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+"""Prints how many calls are metered of an SDK that is imported after `instrument`."""
+
+CHAT_CALL = """
+from openai import OpenAI
+OpenAI(base_url=url + "/v1", api_key="k").chat.completions.create(model="gpt-4o", messages=[])
+"""
+MESSAGES_CALL = """
+from anthropic import Anthropic
+Anthropic(base_url=url, api_key="k").messages.create(model="claude-sonnet-4-6", max_tokens=9, messages=[])
+"""
+GEMINI_CALL = """
+from google import genai
+client = genai.Client(api_key="k", vertexai=False, http_options={"base_url": url})
+client.models.generate_content(model="gemini-2.5-pro", contents="How many?")
+"""
+
+
+@pytest.mark.parametrize(
+    ("wire", "call"), [(CHAT, CHAT_CALL), (MESSAGES, MESSAGES_CALL), (GEMINI, GEMINI_CALL)], ids=lambda _: ""
+)
+def test_an_sdk_that_is_imported_later_is_metered(
+    wire: Format, call: str, server: Server, tmp_path: Path
+) -> None:
+    operation = Operation(wire, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    assert run(METERED.format(imports="", call=call), server.url, tmp_path) == "1\n"
+
+
+WAYS_TO_IMPORT = {
+    "the package": "import openai",
+    "a submodule first": "import openai.resources",
+    "the tapped module first": "import openai._base_client",
+    "by its name": 'importlib.import_module("openai.types")',
+    "in threads": """
+threads = [threading.Thread(target=importlib.import_module, args=("openai",)) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()""",
+    "by a framework": "sys.path.append(directory); import framework; framework.start()",
+    "lazily": """
+spec = importlib.util.find_spec("openai")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+openai = sys.modules["openai"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(openai)
+assert "openai._client" not in sys.modules""",
+    "through another hook": """
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        return next(filter(None, found), None)
+sys.meta_path.insert(0, Hook())
+import openai""",
+    "after it was looked for": 'assert importlib.util.find_spec("openai").loader.is_package("openai")',
+    "after an import that failed": """
+sys.modules["openai._base_client"] = None
+try: import openai
+except ImportError: del sys.modules["openai._base_client"]
+else: raise AssertionError""",
+    "a second time": """
+import openai
+for name in [name for name in sys.modules if name.split(".")[0] == "openai"]: del sys.modules[name]""",
+}
+
+
+@pytest.mark.parametrize("imports", WAYS_TO_IMPORT.values(), ids=WAYS_TO_IMPORT)
+def test_it_does_not_matter_how_the_sdk_is_imported(imports: str, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "framework.py").write_text("def start():\n    from openai.resources import Chat\n")
+    operation = Operation(CHAT, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "1\n"
+
+
+def test_an_sdk_that_is_imported_after_uninstrument_is_left_alone(server: Server, tmp_path: Path) -> None:
+    imports = """
+before = list(sys.meta_path)
+llm_exporter.uninstrument()
+assert sys.meta_path == before[1:]
+import openai
+assert openai.OpenAI.request.__module__ == "openai._base_client"
+assert not hasattr(openai.OpenAI.request, "__wrapped__")
+"""
+    operation = Operation(CHAT, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "0\n"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a package `awaited` that can be imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "awaited.py"
+    sys.modules.pop("awaited", None)
+
+
+@pytest.fixture
+def hook() -> Iterator[ImportHook]:
+    hook = ImportHook()
+    yield hook
+    hook.forget(["awaited", "missing"])
+    assert hook not in sys.meta_path
+
+
+def test_an_imported_module_is_as_it_would_have_been(package: Path, hook: ImportHook) -> None:
+    package.write_text("loader = __loader__\nof_spec = __spec__.loader\n")
+    seen: list[ModuleType] = []
+    hook.expect("awaited", seen.append)
+    module = import_module("awaited")
+    assert seen == [module]
+    assert type(module.__loader__) is SourceFileLoader
+    assert module.__loader__ is module.loader is module.of_spec is module.__spec__.loader  # type: ignore[union-attr]
+
+
+def test_an_import_fails_as_it_would_have_failed(package: Path, hook: ImportHook) -> None:
+    error = "class Error(BaseException): pass\nraise Error('no')\n"
+    package.write_text(error)
+    seen: list[ModuleType] = []
+    hook.expect("awaited", seen.append)
+    hook.expect("missing", seen.append)
+    with pytest.raises(BaseException, match="no") as raised:
+        import_module("awaited")
+    assert type(raised.value).__module__ == "awaited"
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'missing'$"):
+        import_module("missing")
+    assert seen == []
+    assert "awaited" not in sys.modules
+
+
+def test_a_thread_that_imports_meanwhile_waits_until_the_tap_hangs(package: Path, hook: ImportHook) -> None:
+    package.write_text("")
+    hanging, may_hang = threading.Event(), threading.Event()
+    steps: list[str] = []
+
+    def imported(_: ModuleType) -> None:
+        hanging.set()
+        assert may_hang.wait(30)
+        steps.append("tapped")
+
+    def use() -> None:
+        import_module("awaited")
+        steps.append("used")
+
+    hook.expect("awaited", imported)
+    first = threading.Thread(target=use)
+    first.start()
+    assert hanging.wait(30)
+    second = threading.Thread(target=use)
+    second.start()
+    may_hang.set()
+    first.join()
+    second.join()
+    assert steps == ["tapped", "used", "used"]
+
+
+def test_an_sdk_that_another_thread_is_importing_is_metered(server: Server, tmp_path: Path) -> None:
+    """It is there, half made, when `instrument` looks."""
+    imports = """
+llm_exporter.uninstrument()
+thread = threading.Thread(target=importlib.import_module, args=("openai",))
+thread.start()
+while "openai" not in sys.modules: pass
+llm_exporter.instrument()
+thread.join()
+"""
+    operation = Operation(CHAT, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "1\n"

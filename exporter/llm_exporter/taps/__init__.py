@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from .. import exporter as exporters
 from .google import GoogleTap
+from .imports import Imported, ImportHook
 from .openai import OpenAITap
 from .stainless import StainlessTap
 from .switch import Switch
@@ -24,23 +28,25 @@ class Tap(Protocol):
 
     switch: Switch
 
-    def install(self, module: Any, /) -> None:
-        """Hang the tap on the SDK's classes; a second time changes nothing.
+    @property
+    def modules(self) -> Mapping[str, Imported]:
+        """The modules of the SDK that the tap waits for, and what hangs it on each.
 
-        Raises:
-            AttributeError: for a release of the SDK that is built in another way.
+        A second time changes nothing. A release of the SDK that is built in another way is an exception.
         """
 
     def owners(self, client: Any) -> list[object]:
         """Return the objects that say whether a client is metered."""
 
 
-_TAPS: Final[dict[str, tuple[Tap, str]]] = {
-    "openai": (OpenAITap(), "openai._base_client"),
-    "anthropic": (StainlessTap("anthropic"), "anthropic._base_client"),
-    "google.genai": (GoogleTap(), "google.genai._api_client"),
+_TAPS: Final[dict[str, Tap]] = {
+    "openai": OpenAITap(),
+    "anthropic": StainlessTap("anthropic"),
+    "google.genai": GoogleTap(),
 }
-"""The tap of each SDK, and the module it hangs on."""
+"""The tap of each SDK, by the name of its package."""
+
+_hook: Final = ImportHook()
 
 
 @overload
@@ -48,12 +54,13 @@ def instrument(client: Client, *, ask_for_usage: bool = True) -> Client: ...
 @overload
 def instrument(client: None = None, *, ask_for_usage: bool = True) -> None: ...
 def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> Client | None:
-    """Meter a client, or every client of the installed SDKs in this process, made before or after.
+    """Meter a client, or every client of the three SDKs in this process, made before or after.
 
-    Copies of a client (`with_options` …) are metered with it. A second time changes nothing, and a client
-    that is metered by itself and with all others is metered once. A release of an SDK that is built in a way
-    that is not known stays unmetered, with a warning in the log. With `LLM_EXPORTER_URL` set, the calls are
-    also sent to the exporter service there.
+    No SDK is imported for it: one that is imported later is metered from then on. Copies of a client
+    (`with_options` …) are metered with it. A second time changes nothing, and a client that is metered by
+    itself and with all others is metered once. A release of an SDK that is built in a way that is not known
+    stays unmetered, with a warning in the log. With `LLM_EXPORTER_URL` set, the calls are also sent to the
+    exporter service there.
 
     Args:
         client: an `OpenAI`, `Anthropic` or `genai.Client`, of any variant, sync or async; None for all.
@@ -70,14 +77,14 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> C
     if url := os.environ.get("LLM_EXPORTER_URL"):
         exporters.default.ship_to(url)
     if client is None:
-        for sdk, (tap, _) in _TAPS.items():
+        for sdk, tap in _TAPS.items():
             tap.switch.everything = True
             tap.switch.asks_for_usage = ask_for_usage
-            _install(sdk)
+            _hang(sdk)
         return None
     sdk = _sdk_of(client)
-    tap, _ = _TAPS[sdk]
-    if _install(sdk):
+    tap = _TAPS[sdk]
+    if _hang(sdk):
         for owner in tap.owners(client):
             tap.switch.turn(owner, on=True, ask_for_usage=ask_for_usage)
     return client
@@ -100,28 +107,49 @@ def uninstrument(client: Client | None = None) -> Client | None:
         TypeError: for an object that is no client of the three SDKs.
     """
     if client is None:
-        for tap, _ in _TAPS.values():
+        for tap in _TAPS.values():
             tap.switch.everything = False
+            if not tap.switch.named:
+                _hook.forget(tap.modules)
         return None
-    tap, _ = _TAPS[_sdk_of(client)]
+    tap = _TAPS[_sdk_of(client)]
     for owner in tap.owners(client):
         tap.switch.turn(owner, on=False)
     return client
 
 
-def _install(sdk: str) -> bool:
-    """Hang the tap on an SDK, and return whether all of it hangs."""
-    tap, module = _TAPS[sdk]
+def _hang(sdk: str) -> bool:
+    """Hang the tap on what is imported of an SDK, and on the rest when it is.
+
+    Returns:
+        Whether it hangs on all that is imported.
+    """
+    hangs = True
+    for name, install in _TAPS[sdk].modules.items():
+        _hook.expect(name, partial(_install, sdk, install))
+        if sys.modules.get(name) is not None:
+            hangs &= _install_on_imported(sdk, name, install)
+    return hangs
+
+
+def _install_on_imported(sdk: str, name: str, install: Imported) -> bool:
     try:
-        tap.install(import_module(module))
+        module = import_module(name)  # waits for another thread that is about to import it
+    except Exception:
+        return False  # which is for that thread to say
+    return _install(sdk, install, module)
+
+
+def _install(sdk: str, install: Imported, module: ModuleType) -> bool:
+    try:
+        install(module)
     except Exception as error:
-        if (package := sys.modules.get(sdk)) is not None:  # else it is not installed, or nobody can import it
-            log.warning(
-                "%s %s is built in a way that is not known: its calls are not metered, or not all",
-                sdk,
-                getattr(package, "__version__", "(no version)"),
-                exc_info=error,
-            )
+        log.warning(
+            "%s %s is built in a way that is not known: its calls are not metered, or not all",
+            sdk,
+            getattr(sys.modules.get(sdk), "__version__", "(no version)"),
+            exc_info=error,
+        )
         return False
     return True
 

@@ -9,7 +9,7 @@ on the HTTP client of the first, and Live sessions over a WebSocket.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
@@ -23,6 +23,7 @@ from ..meter import Meter, current, kind_of_exception, kind_of_status
 from ..wire import reader_for
 from ..wire.live import LiveDialogue
 from .boundary import Method, ametered, hang, metered
+from .imports import Imported
 from .response import tap
 from .send import tap_asend, tap_send
 from .switch import Switch
@@ -46,9 +47,14 @@ class GoogleTap:
     def __init__(self) -> None:
         self.switch = Switch()
 
-    def install(self, api_client: ModuleType) -> None:
-        """Hang the tap on the API client of the module `google.genai._api_client`."""
-        cls = api_client.BaseApiClient
+    @property
+    def modules(self) -> Mapping[str, Imported]:
+        """See `Tap.modules`; the SDK imports the one inside it when Interactions are first used."""
+        return {"google.genai": self.install, "google.genai._gaos.basesdk": self._install_on_interactions}
+
+    def install(self, package: ModuleType) -> None:
+        """Hang the tap on the API client of the SDK."""
+        cls = import_module(f"{package.__name__}._api_client").BaseApiClient
         hang(
             (cls, "_request", lambda send: metered(send, self._meter)),
             (cls, "_async_request", lambda send: ametered(send, self._meter)),
@@ -59,14 +65,9 @@ class GoogleTap:
             (cls, "download_file", lambda get: metered(_fed(get), self._download_meter)),
             (cls, "async_download_file", lambda get: ametered(_afed(get), self._download_meter)),
         )
-        self._install_on_interactions()
         self._install_on_live()
 
-    def _install_on_interactions(self) -> None:
-        try:
-            generated = import_module("google.genai._gaos.basesdk")
-        except ImportError:
-            return  # a release before Interactions, or after the generated SDK
+    def _install_on_interactions(self, generated: ModuleType) -> None:
         meter_for = partial(self._interaction_meter, "client", tap_send)
         ameter_for = partial(self._interaction_meter, "async_client", tap_asend)
         hang(

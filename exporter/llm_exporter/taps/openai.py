@@ -35,13 +35,13 @@ class OpenAITap(StainlessTap):
     def __init__(self) -> None:
         super().__init__("openai")
 
-    def install(self, base: ModuleType) -> None:
+    def install(self, package: ModuleType) -> None:
         """Hang the tap on the base clients, and on the connection managers as soon as they are there.
 
         The SDK imports the module of a resource when the resource is first used: importing them all here
         would take as long as importing the SDK.
         """
-        super().install(base)
+        super().install(package)
         resource = import_module("openai._resource")
         hang(
             (resource.SyncAPIResource, "__init__", self._first_used),

@@ -6,8 +6,9 @@ HTTP client. The first tells where a call begins and ends, the second shows its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,7 @@ from .. import exporter as exporters
 from ..meter import Meter
 from ..wire import ChatReader, reader_for
 from .boundary import ametered, hang, metered
+from .imports import Imported
 from .send import tap_asend, tap_send
 from .switch import Switch
 from .usage_chunk import UsageChunkFilter, ask
@@ -31,8 +33,14 @@ class StainlessTap:
         self._sdk = sdk
         self.switch = Switch()
 
-    def install(self, base: ModuleType) -> None:
-        """Hang the tap on the base clients of the SDK's module `_base_client`."""
+    @property
+    def modules(self) -> Mapping[str, Imported]:
+        """See `Tap.modules`."""
+        return {self._sdk: self.install}
+
+    def install(self, package: ModuleType) -> None:
+        """Hang the tap on the base clients of the SDK."""
+        base = import_module(f"{package.__name__}._base_client")
         meter_for = partial(self._meter, tap_send)
         ameter_for = partial(self._meter, tap_asend)
         hang(

@@ -13,10 +13,13 @@ class Switch:
 
     def __init__(self) -> None:
         self.everything = False
+        self.named = False
+        """Whether any client has been named."""
         self.asks_for_usage = True
 
     def turn(self, owner: object, *, on: bool, ask_for_usage: bool = True) -> None:
         """Meter, or no longer meter, what goes through one object, whatever is said of everything."""
+        self.named |= on
         setattr(owner, _MARK, on)
         setattr(owner, _ASKS, ask_for_usage)
 
