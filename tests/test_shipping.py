@@ -17,8 +17,9 @@ from awaiting import until
 from llm_exporter import Call
 from llm_exporter.exporter import Exporter
 from llm_exporter.metrics import Metrics
-from llm_exporter.shipping import Shipper
+from llm_exporter.shipping import Service, Shipper
 from llm_exporter.spool import Spool
+from operations import CHAT, Operation
 from scripted import Answer, Server
 from service.calls import a_call
 from service.served import Served
@@ -182,6 +183,48 @@ def test_memory_is_bounded_and_the_oldest_calls_are_dropped(
     signals.wait("llm_exporter_shipped_calls_total", 3)
     assert received(server) == ["first", "second", "third"]
     assert signals.total("llm_exporter_dropped_calls_total") == 1
+
+
+def test_no_call_waits_while_the_service_hangs_and_memory_is_full(
+    server: Server, exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service takes a request and does not answer; whoever wants the shipper's lock waits as well."""
+    monkeypatch.setattr("llm_exporter.shipping._MOST_HELD", 1)
+    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
+    may_answer = threading.Event()
+    server.says(CALLS, Answer([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
+    operations = [Operation(CHAT, "sync", stream=stream) for stream in (False, True)]
+    server.says(CHAT.paths[0], operations[0].answer())
+    server.says_streaming(CHAT.paths[1], operations[1].answer())
+    senders = set()
+    post = Service._post
+
+    def posting(service: Service, body: bytes, timeout: float) -> tuple[int, bytes]:
+        senders.add(threading.current_thread().name)
+        return post(service, body, timeout)
+
+    monkeypatch.setattr(Service, "_post", posting)
+    exporter.ship_to(server.url)
+    exporter.record(a_call())
+    until(lambda: bool(server.requests))
+    shipper = exporter._shipper
+    assert shipper is not None
+
+    def make_calls() -> None:
+        for operation in operations * 2:
+            operation.run(llm_exporter.instrument(operation.client(server.url)))
+
+    caller = threading.Thread(target=make_calls)
+    with shipper._changed:
+        caller.start()
+        caller.join(30)
+        assert not caller.is_alive()
+        assert len(server.requests) == 1 + 4
+    assert exporter.flush()
+    assert len(shipper._held) == 1  # of four
+    may_answer.set()
+    exporter.close()
+    assert senders == {"llm-exporter-shipper"}
 
 
 @pytest.mark.parametrize(
