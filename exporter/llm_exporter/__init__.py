@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
+from .asking import BudgetStatus, check_budget, estimate_cost
+from .budgets import BudgetExceeded
 from .call import Call
 from .config import ConfigError
+from .events import BudgetReached, ThresholdCrossed
 from .exposition import make_asgi_app, make_wsgi_app, start_http_server
 from .labels import labels
 from .recording import configure, record, subscribe, unsubscribe
@@ -13,10 +16,16 @@ from .taps import instrument, uninstrument
 
 __version__ = _version("llm-exporter")
 __all__ = [
+    "BudgetExceeded",
+    "BudgetReached",
+    "BudgetStatus",
     "Call",
     "ConfigError",
+    "ThresholdCrossed",
     "__version__",
+    "check_budget",
     "configure",
+    "estimate_cost",
     "instrument",
     "labels",
     "make_asgi_app",

@@ -48,6 +48,7 @@ ErrorKind = Literal[
     "invalid_request",
     "server_error",
     "cancelled",
+    "budget",
     "unknown",
 ]
 """Why a call, or one attempt of it, failed."""

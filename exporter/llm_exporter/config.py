@@ -45,7 +45,8 @@ _OUR_LABELS: Final = frozenset(
     }
 )
 _BASE_LABELS: Final = frozenset({"provider", "model", "agent", "phase"})
-_IDS: Final = frozenset({"session", "thread", "user"})
+IDS: Final = frozenset({"session", "thread", "user"})
+"""Labels that are in the ledger and never on metrics: each value would make a series."""
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 """Of the URL of a Redis server; `unix` is a socket on this machine."""
 
@@ -55,7 +56,7 @@ def _label_name(name: str) -> str:
         raise ValueError(f"{name!r} is no Prometheus label name: letters, digits and _, not a digit first")
     if name in _OUR_LABELS:
         raise ValueError(f"{name!r} is a label that is there anyway")
-    if name in _IDS:
+    if name in IDS:
         raise ValueError(f"{name!r} would make a series for every value: it is in the ledger, not on metrics")
     return name
 
@@ -206,7 +207,7 @@ class Config(_Section):
 
     def unknown_labels(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yield where thresholds and budgets name a label that no call has, and what is wrong."""
-        known = _BASE_LABELS | _IDS | set(self.labels)
+        known = _BASE_LABELS | IDS | set(self.labels)
         rules: dict[str, Sequence[_Rule]] = {"thresholds": self.thresholds, "budgets": self.budgets}
         for section, named in rules.items():
             for index, rule in enumerate(named):

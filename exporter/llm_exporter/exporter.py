@@ -5,29 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
+from .budgets import BudgetExceeded, Budgets
 from .call import Call
 from .config import Config, ConfigError
 from .endings import close_at_exit
-from .metrics import Metrics
+from .events import Event
+from .metrics import BUDGET_REJECTED, Metrics
 from .price_updates import PriceUpdates
 from .prices import PriceList
 from .providers import Providers
 from .retrieval import Outcome, Retrievals
+from .rule_gauges import gauges
 from .shipping import Service, Shipper
+from .thresholds import Thresholds
 
 log = logging.getLogger("llm_exporter")
 
 T = TypeVar("T")
-Subscriber = Callable[[Call], object]
 _Action = Callable[[], None]
 
 _FLUSH_SECONDS: Final = 5.0
@@ -44,6 +48,9 @@ class Exporter:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.prices = PriceList()
+        self.budgets = Budgets((), self.prices, self.tell)
+        self.thresholds = Thresholds((), self.tell)
+        self.metrics.more = self._gauges
         self.providers = Providers()
         self._updates = PriceUpdates()
         self._retrievals = Retrievals()
@@ -53,16 +60,20 @@ class Exporter:
         self.scraped = CollectorRegistry()
         """What `/metrics` shows to a Prometheus: new series at 0 first."""
         self.scraped.register(_Flushed(self, Metrics.scraped))
-        self._subscribers: tuple[Subscriber, ...] = ()
+        self._subscribers: tuple[tuple[type[Any], Callable[[Any], object]], ...] = ()
         self._service = ""
         self._begin()
         _exporters.add(self)
+
+    def _gauges(self) -> Iterable[Sample]:
+        return gauges(self.budgets, self.thresholds)
 
     def _begin(self) -> None:
         self._queue: SimpleQueue[_Action | None] = SimpleQueue()
         self._worker: threading.Thread | None = None
         self._shipper: Shipper | None = None
         self._starting = threading.Lock()
+        self.budgets.forked()
 
     def started(self, call: Call) -> None:
         """Count a call as under way."""
@@ -82,6 +93,15 @@ class Exporter:
         """Record a finished call."""
         self._put(lambda: self._record(call))
 
+    def refused(self, exceeded: BudgetExceeded) -> None:
+        """Count a call that was not sent."""
+        self._put(lambda: self.metrics.count(BUDGET_REJECTED, 1, exceeded.budget))
+
+    def tell(self, event: Event) -> None:
+        """Tell the log and whoever subscribed to such events."""
+        log.warning("llm-exporter: %s", event)
+        self._call_back(event)
+
     def error(self, where: str, error: BaseException) -> None:
         """Log and count an error of our own code. Never raises."""
         self._put(lambda: self._note(where, error))
@@ -96,9 +116,15 @@ class Exporter:
             if self.metrics.used:
                 raise ConfigError("labels: calls are counted already: labels are set before the first call")
             self.metrics = Metrics(config)
+            self.metrics.more = self._gauges
         else:
             self.metrics.configure(config)
         self.prices = PriceList(config.prices)
+        budgets = Budgets(config.budgets, self.prices, self.tell)
+        budgets.adopt(self.budgets)
+        thresholds = Thresholds(config.thresholds, self.tell)
+        thresholds.adopt(self.thresholds)
+        self.budgets, self.thresholds = budgets, thresholds
         self._updates.follow(config.prices)
         self.providers = Providers(config.providers)
 
@@ -113,13 +139,13 @@ class Exporter:
             close_at_exit(self)
         self._service = url
 
-    def subscribe(self, callback: Subscriber) -> None:
-        """Call back with every finished call, on the worker thread, one call at a time."""
-        self._subscribers = (*self._subscribers, callback)
+    def subscribe(self, callback: Callable[[Any], object], to: type[Any] = Call) -> None:
+        """Call back with everything of a type: calls or events; on the worker thread, one at a time."""
+        self._subscribers = (*self._subscribers, (to, callback))
 
-    def unsubscribe(self, callback: Subscriber) -> None:
+    def unsubscribe(self, callback: Callable[[Any], object]) -> None:
         """Stop calling back; a callback that never subscribed is no error."""
-        self._subscribers = tuple(known for known in self._subscribers if known != callback)
+        self._subscribers = tuple(known for known in self._subscribers if known[1] != callback)
 
     def flush(self, timeout: float = _FLUSH_SECONDS) -> bool:
         """Wait until everything recorded so far has reached the sinks.
@@ -168,11 +194,17 @@ class Exporter:
 
     def _record(self, call: Call) -> None:
         self._guarded("prices", self.prices.price, call)
+        self._guarded("budgets", self.budgets.settle, call)
+        self._guarded("thresholds", self.thresholds.settle, call)
         self._guarded("metrics", self.metrics.record, call)
         if self._service:
             self._guarded("shipping", self._ship, call)
-        for subscriber in self._subscribers:
-            self._guarded("subscriber", subscriber, call)
+        self._call_back(call)
+
+    def _call_back(self, told: Call | Event) -> None:
+        for to, callback in self._subscribers:
+            if isinstance(told, to):
+                self._guarded("subscriber", callback, told)
 
     def _ship(self, call: Call) -> None:
         if self._shipper is None:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import msgspec
 
 from . import exporter as exporters
+from .budgets import BudgetExceeded
 from .call import Call, ErrorKind, TokenType
 from .labels import current_labels
 from .retrieval import Outcome
@@ -36,7 +37,7 @@ class Filter(Protocol):
 class Meter:
     """One SDK call: any number of HTTP attempts, of which the last one is answered or fails.
 
-    No method raises: what goes wrong in here is for the log and `llm_exporter_errors_total`.
+    No method but `admit` raises: what goes wrong in here is for the log and `llm_exporter_errors_total`.
     """
 
     def __init__(
@@ -73,6 +74,23 @@ class Meter:
         self._began = self._last_byte = perf_counter()
         if not reader.retrieves:
             self._exporter.started(self._call)
+
+    def admit(self) -> None:
+        """Hold what the call may come to in the budgets that are for it.
+
+        Raises:
+            BudgetExceeded: when it must not be sent, and only that.
+        """
+        if self._reader.free or self._reader.retrieves:
+            return
+        try:
+            self._exporter.budgets.hold(self._call, self._request)
+        except BudgetExceeded as exceeded:
+            self._exporter.refused(exceeded)
+            self.finish("budget")
+            raise
+        except Exception as error:
+            self._exporter.error("budgets", error)
 
     def failed(self, kind: ErrorKind) -> None:
         """Note that an attempt failed; if another one follows, it was retried."""

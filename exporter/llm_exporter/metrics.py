@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, Literal, cast
@@ -25,6 +25,8 @@ from .rate_limits import rate_limits
 from .retrieval import Outcome
 from .zero_first import Series, ZeroFirst
 
+_BUDGET: Final = ("budget", "period")
+_THRESHOLD: Final = ("threshold", "window")
 MetricType = Literal["counter", "gauge", "histogram"]
 
 BASE_LABELS: Final = ("provider", "model", "agent", "phase")
@@ -105,6 +107,36 @@ RATE_LIMIT: Final = Spec(
     "The rate limit of a resource, by the headers of the last answer.",
     ("provider", "model", "resource"),
 )
+BUDGET_LIMIT_USD: Final = Spec(
+    "llm_budget_limit_usd",
+    "gauge",
+    "What a budget allows in a period; also labelled with what it matches.",
+    _BUDGET,
+)
+BUDGET_SPENT_USD: Final = Spec(
+    "llm_budget_spent_usd", "gauge", "What is spent of a budget in the current period.", _BUDGET
+)
+BUDGET_LIMIT_TOKENS: Final = Spec(
+    "llm_budget_limit_tokens",
+    "gauge",
+    "Tokens that a budget allows in a period; also labelled with what it matches.",
+    _BUDGET,
+)
+BUDGET_SPENT_TOKENS: Final = Spec(
+    "llm_budget_spent_tokens", "gauge", "Tokens used of a budget in the current period.", _BUDGET
+)
+BUDGET_REJECTED: Final = Spec(
+    "llm_budget_rejected_calls_total", "counter", "Calls that a budget kept from being sent.", ("budget",)
+)
+THRESHOLD: Final = Spec(
+    "llm_cost_threshold_usd",
+    "gauge",
+    "A threshold of spending in a window; also labelled with what it matches.",
+    _THRESHOLD,
+)
+THRESHOLD_SPENT: Final = Spec(
+    "llm_cost_threshold_spent_usd", "gauge", "What is spent in the current window of a threshold.", _THRESHOLD
+)
 ERRORS: Final = Spec(
     "llm_exporter_errors_total", "counter", "Errors inside the exporter, kept from the caller.", ("where",)
 )
@@ -155,6 +187,13 @@ METRICS: Final[tuple[Spec, ...]] = (
     USAGE_MISSING,
     RATE_LIMIT_REMAINING,
     RATE_LIMIT,
+    BUDGET_LIMIT_USD,
+    BUDGET_SPENT_USD,
+    BUDGET_LIMIT_TOKENS,
+    BUDGET_SPENT_TOKENS,
+    BUDGET_REJECTED,
+    THRESHOLD,
+    THRESHOLD_SPENT,
     ERRORS,
     RECEIVED,
     DUPLICATES,
@@ -202,6 +241,8 @@ class Metrics(Collector):
         self._families = {spec.name: self._family(spec) for spec in METRICS}
         self._restored: defaultdict[tuple[str, ...], float] = defaultdict(float)
         """What samples came to before this process, by sample name and label values."""
+        self.more: Callable[[], Iterable[Sample]] = tuple
+        """Returns samples whose labels differ within a family."""
         self._gauge(BUILD_INFO, (version("llm-exporter"), platform.python_version())).set(1)
         self.configure(config)
 
@@ -248,6 +289,9 @@ class Metrics(Collector):
 
     def _collect(self, *, scrape: bool) -> Iterator[Metric]:
         self._gauge(PRICE_TABLE, ()).set(table_timestamp())
+        more: defaultdict[str, list[Sample]] = defaultdict(list)
+        for sample in self.more():
+            more[sample.name].append(sample)
         for name, family in self._families.items():
             for metric in family.collect():
                 metric.samples = [
@@ -256,6 +300,7 @@ class Metrics(Collector):
                     # The `_created` series would double their number.
                     if not sample.name.endswith("_created")
                 ]
+                metric.samples += more[name]
                 yield metric
 
     def _shown(self, family: str, sample: Sample, *, scrape: bool) -> Sample:
@@ -327,7 +372,8 @@ class Metrics(Collector):
         base = self._base(call, call.model)
         by_operation = (*base, call.operation)
         self._counter(CALLS, by_operation).inc()
-        self._histogram(LATENCY, by_operation).observe(call.duration)
+        if call.error != "budget":  # which was not sent
+            self._histogram(LATENCY, by_operation).observe(call.duration)
         for kind, number in call.tokens.items():
             self._counter(TOKENS, (*base, kind)).inc(number)
         for cost_type, usd in call.cost.items():

@@ -118,6 +118,20 @@ class PriceList:
             self._warn(call)
             self._fall_back(call)
 
+    def estimate(self, call: Call, input_tokens: int, output_tokens: int) -> float:
+        """Return about what a call would cost in USD, by the standard rates of text.
+
+        An unknown model costs the configured fallback, as it does when it is priced.
+        """
+        rates = self._rates_for(call)[1] or self._fallback
+        usd = Decimal(0)
+        for unit, number in ("input_text_tokens", input_tokens), ("output_text_tokens", output_tokens):
+            if rate := rates.get(unit):
+                usd += rate.at(input_tokens) * number
+        if fee := rates.get("requests"):
+            usd += fee.base
+        return float(usd)
+
     def _fall_back(self, call: Call) -> None:
         """Price the tokens of an unknown model as configured; they go on counting as unpriced."""
         if self._fallback and not call.cost:
@@ -192,7 +206,7 @@ def _look_up(call: Call) -> Rates:
     snapshot = data_snapshot.get_snapshot()
     for name in filter(None, (call.model, call.requested_model)):
         try:
-            provider, model = snapshot.find_provider_model(name, None, call.provider, None)
+            provider, model = snapshot.find_provider_model(name, None, call.provider or None, None)
         except LookupError:
             continue
         # Who resells a model bills it at the list price; the service tiers are its owner's.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import cast, get_args
+from typing import Any, TypeVar, cast, get_args, overload
 
 from . import exporter as exporters
 from .call import Call, ErrorKind, TokenType
 from .config import load
-from .exporter import Subscriber
 from .labels import current_labels
 from .wire.reading import MAX_COUNT
+
+T = TypeVar("T")
 
 
 def record(
@@ -77,15 +78,19 @@ def configure(path: str | PathLike[str] | None = None) -> None:
         exporters.default.configure(load(path))
 
 
-def subscribe(callback: Subscriber) -> None:
-    """Call back with every finished `Call`.
+@overload
+def subscribe(callback: Callable[[Call], object]) -> None: ...
+@overload
+def subscribe(callback: Callable[[T], object], to: type[T]) -> None: ...
+def subscribe(callback: Callable[[Any], object], to: type[Any] = Call) -> None:
+    """Call back with every finished `Call`, or with every `ThresholdCrossed` or `BudgetReached`.
 
     Callbacks run one at a time on a thread of the exporter's, so a slow one delays no LLM call; what
     one raises is logged and counted in `llm_exporter_errors_total`.
     """
-    exporters.default.subscribe(callback)
+    exporters.default.subscribe(callback, to)
 
 
-def unsubscribe(callback: Subscriber) -> None:
+def unsubscribe(callback: Callable[[Any], object]) -> None:
     """Stop calling back; a callback that never subscribed is no error."""
     exporters.default.unsubscribe(callback)

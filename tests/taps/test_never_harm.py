@@ -41,6 +41,12 @@ def _sinks(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
     exporter.subscribe(fails)
 
 
+def _budgets(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+    patch.setattr(exporter.budgets, "hold", fails)
+    patch.setattr(exporter.budgets, "settle", fails)
+    patch.setattr(exporter.thresholds, "settle", fails)
+
+
 def _framing(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
     patch.setattr(meter, "framing_for", fails)
 
@@ -61,6 +67,7 @@ def _looking(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
 BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Exporter], None], set[str]]] = {
     "every reader": (_readers, {"wire"}),
     "every sink": (_sinks, {"prices", "metrics", "subscriber"}),
+    "the budgets": (_budgets, {"budgets", "thresholds"}),
     "the framing": (_framing, {"wire"}),
     "the conclusion": (_conclusion, {"meter"}),
     "the beginning": (_begin, {"tap"}),

@@ -78,7 +78,10 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
 
 def _begin(meter_for: MeterFor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meter | None:
     try:
-        return meter_for(*args, **kwargs)
+        meter = meter_for(*args, **kwargs)
     except Exception as error:
         exporters.default.error("tap", error)
         return None
+    if meter is not None:
+        meter.admit()
+    return meter

@@ -1,0 +1,249 @@
+"""Budgets: a call that would pass one is not sent.
+
+What a call costs is known when it has been answered. So an estimate is held from before it is sent until what
+it came to is spent, which happens in one step: a hundred calls at a time pass a limit by no more than the
+errors of their estimates.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from .call import Call
+from .config import Budget
+from .estimates import Estimates
+from .events import BudgetReached, money, of
+from .prices import PriceList
+from .spending import USD, Account, Spending, Unit, facts_of
+
+Tell = Callable[[BudgetReached], object]
+
+
+class BudgetExceeded(Exception):  # noqa: N818 - its name is in the contract
+    """A call was not sent: with it, more could be spent than a budget allows.
+
+    Args:
+        budget: the name of the budget in the configuration.
+        labels: the labels of the calls that it is for.
+        unit: `usd` or `tokens`, of the three amounts.
+        spent: so far in the period.
+        held: what the calls under way may come to.
+        estimate: what the call may come to.
+        limit: of the budget.
+        resets_at: when the next period begins, in UTC; None for a budget for all time.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: str,
+        labels: dict[str, str],
+        unit: Unit,
+        period: str,
+        spent: float,
+        held: float,
+        estimate: float,
+        limit: float,
+        resets_at: datetime | None,
+    ) -> None:
+        self.budget = budget
+        self.labels = labels
+        self.unit = unit
+        self.period = period
+        self.spent = spent
+        self.held = held
+        self.estimate = estimate
+        self.limit = limit
+        self.resets_at = resets_at
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        amounts = [money(amount, self.unit) for amount in (self.spent, self.limit, self.held, self.estimate)]
+        spent, limit, held, estimate = amounts
+        state = "is used up" if self.spent >= self.limit else "has too little left"
+        until = f"until {self.resets_at:%Y-%m-%d %H:%M} UTC" if self.resets_at else "for good"
+        if self.spent >= self.limit:
+            why = f"{spent} of {limit} spent"
+        else:
+            why = (
+                f"{spent} of {limit} spent, {held} held for calls under way, this one may come to {estimate}"
+            )
+        return f"budget {self.budget}{of(self.labels)} {state} {until}: {why}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the amounts when it is sent to another process."""
+        return _rebuilt, (vars(self),)
+
+
+def _rebuilt(amounts: dict[str, object]) -> BudgetExceeded:
+    return BudgetExceeded(**amounts)  # type: ignore[arg-type]
+
+
+class _Hold(NamedTuple):
+    account: Account
+    amount: int
+
+
+class Budgets:
+    """What may be spent, what is, and what is held for calls under way.
+
+    Asked on the caller's thread before a call, told on the exporter's worker afterwards.
+
+    Args:
+        budgets: of the configuration.
+        prices: of the estimates.
+        tell: takes events, on the thread that settles.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        budgets: Sequence[Budget],
+        prices: PriceList,
+        tell: Tell,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._all = [Spending(budget, clock) for budget in budgets]
+        self._blocking = [spending for spending in self._all if spending.rule.on_exceed == "block"]
+        self._estimates = Estimates(prices)
+        self._tell = tell
+        self._holds: dict[str, list[_Hold]] = {}
+        """By the id of the call."""
+        self.forked()
+
+    def forked(self) -> None:
+        """Begin in a forked process, where nobody holds the lock and no call is under way."""
+        # Re-entrant: a signal handler may make a call while the thread that it interrupts is about to.
+        self._lock = threading.RLock()
+        for call_id in list(self._holds):
+            self._release(call_id)
+
+    def adopt(self, other: Budgets) -> None:
+        """Go on from what was spent before the configuration changed, where a budget stays."""
+        with other._lock:
+            known = {spending.identity: spending for spending in other._all}
+            for spending in self._all:
+                if before := known.get(spending.identity):
+                    spending.adopt(before)
+            self._holds = other._holds
+            self._estimates.adopt(other._estimates)
+
+    def hold(self, call: Call, request: object) -> None:
+        """Hold what a call may come to in every blocking budget that is for it, until it is settled.
+
+        Args:
+            call: about to be sent.
+            request: its body.
+
+        Raises:
+            BudgetExceeded: when it does not fit into one of them; then nothing is held.
+        """
+        if not self._blocking:
+            return
+        model = self._estimates.answering(call)
+        facts = facts_of(call, model)
+        models = (model, call.requested_model)
+        with self._lock:
+            concerned = [
+                (spending, account)
+                for spending in self._blocking
+                if (account := spending.account(facts, models)) is not None
+            ]
+            if not concerned:
+                return
+            usd, tokens = self._estimates.of(call, request)
+            holds = []
+            for spending, account in concerned:
+                amount = tokens if spending.unit == "tokens" else round(usd * USD)
+                taken = account.spent + account.held
+                if taken >= account.limit or taken + amount > account.limit:
+                    raise _exceeded(spending, account, amount)
+                holds.append(_Hold(account, amount))
+            for account, amount in holds:
+                account.held += amount
+            self._holds[call.id] = holds
+
+    def settle(self, call: Call) -> None:
+        """Spend what a call came to, instead of what was held for it."""
+        if not self._all:
+            return
+        self._estimates.learn(call)
+        facts = facts_of(call, call.model)
+        models = (call.model, call.requested_model)
+        events: list[BudgetReached] = []
+        with self._lock:
+            self._release(call.id)
+            for spending in self._all:
+                account = spending.account(facts, models)
+                if account is not None:
+                    spending.spend(account, call, spending.amount_of(call))
+                    events += _reached(spending, account)
+        for event in events:
+            self._tell(event)
+
+    def release(self, call_id: str) -> None:
+        """Hold nothing any longer for a call that will not be settled."""
+        with self._lock:
+            self._release(call_id)
+
+    def _release(self, call_id: str) -> None:
+        for account, amount in self._holds.pop(call_id, ()):
+            account.held -= amount
+
+    def forget(self, label: str, value: str) -> None:
+        """Forget what was spent under an id, such as that of a session that has ended."""
+        with self._lock:
+            for spending in self._all:
+                spending.forget(label, value)
+
+    def accounts(self) -> Iterator[tuple[Budget, Account]]:
+        """Yield every account there is, and its budget."""
+        with self._lock:
+            yield from [(spending.rule, account) for spending in self._all for account in spending.accounts()]
+
+    def check(self, facts: Mapping[str, str]) -> list[tuple[Budget, Account]]:
+        """Return the accounts of calls with these labels."""
+        models = (facts.get("model", ""),)
+        with self._lock:
+            return [
+                (spending.rule, account)
+                for spending in self._all
+                if (account := spending.account(facts, models)) is not None
+            ]
+
+
+def _exceeded(spending: Spending[Budget], account: Account, amount: int) -> BudgetExceeded:
+    return BudgetExceeded(
+        budget=spending.rule.name,
+        labels=dict(account.labels),
+        unit=account.unit,
+        period=spending.period,
+        spent=account.outside(account.spent),
+        held=account.outside(account.held),
+        estimate=account.outside(amount),
+        limit=account.outside(account.limit),
+        resets_at=account.resets_at,
+    )
+
+
+def _reached(spending: Spending[Budget], account: Account) -> Iterator[BudgetReached]:
+    """Yield the event of the highest part of the limit that is newly reached."""
+    ratio = max(
+        (part for part in (*spending.rule.warn_at, 1.0) if account.spent >= part * account.limit), default=0.0
+    )
+    if ratio > account.told:
+        account.told = ratio
+        yield BudgetReached(
+            budget=spending.rule.name,
+            period=spending.period,
+            labels=dict(account.labels),
+            unit=account.unit,
+            ratio=ratio,
+            limit=account.outside(account.limit),
+            spent=account.outside(account.spent),
+            since=account.span.start,
+        )

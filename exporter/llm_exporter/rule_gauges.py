@@ -1,0 +1,45 @@
+"""The gauges of budgets and thresholds, whose labels are those that each of them matches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.samples import Sample
+
+from .budgets import Budgets
+from .metrics import (
+    BUDGET_LIMIT_TOKENS,
+    BUDGET_LIMIT_USD,
+    BUDGET_SPENT_TOKENS,
+    BUDGET_SPENT_USD,
+    THRESHOLD,
+    THRESHOLD_SPENT,
+)
+from .spending import Account, public
+from .thresholds import Thresholds
+
+_BY_UNIT = {
+    "usd": (BUDGET_LIMIT_USD, BUDGET_SPENT_USD),
+    "tokens": (BUDGET_LIMIT_TOKENS, BUDGET_SPENT_TOKENS),
+}
+
+
+def gauges(budgets: Budgets, thresholds: Thresholds) -> Iterator[Sample]:
+    """Yield the samples: of accounts that differ in ids only, such as those of sessions, the fullest one."""
+    rows = [
+        (*_BY_UNIT[account.unit], {"budget": budget.name, "period": budget.period}, account)
+        for budget, account in budgets.accounts()
+    ]
+    rows += [
+        (THRESHOLD, THRESHOLD_SPENT, {"threshold": threshold.name, "window": threshold.window}, account)
+        for threshold, account in thresholds.accounts()
+    ]
+    fullest: dict[tuple[object, ...], tuple[str, str, dict[str, str], Account]] = {}
+    for limit, spent, names, account in rows:
+        labels = {**names, **public(account.labels)}
+        key = limit.name, *sorted(labels.items())
+        if key not in fullest or account.spent > fullest[key][3].spent:
+            fullest[key] = limit.name, spent.name, labels, account
+    for limit_name, spent_name, labels, account in fullest.values():
+        yield Sample(limit_name, labels, account.outside(account.limit))
+        yield Sample(spent_name, labels, account.outside(account.spent))

@@ -1,0 +1,177 @@
+"""What calls have come to in the current period of each threshold and budget.
+
+Amounts are whole numbers, so that a hundred times $0.01 is $1 and not a little more: tokens, or trillionths
+of a USD, which is finer than any published price for one token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from math import isinf
+from typing import Final, Generic, Literal, TypeVar
+
+from .call import Call
+from .config import IDS, Budget, Period, Threshold
+from .periods import Span, span_of
+
+Unit = Literal["usd", "tokens"]
+R = TypeVar("R", bound=Budget | Threshold)
+
+USD: Final = 10**12
+"""One USD as an amount."""
+_MOST_ACCOUNTS: Final = 10_000
+"""Of one rule at most; the one that was not used for the longest time is forgotten first."""
+_SESSION_SECONDS: Final = 86400.0
+"""A session or thread with no call for so long has ended."""
+
+
+class Account:
+    """What is spent, and held for calls under way, in the current period of a rule, for one set of labels."""
+
+    __slots__ = ("held", "labels", "limit", "span", "spent", "told", "unit", "used")
+
+    def __init__(self, labels: Mapping[str, str], limit: int, unit: Unit, span: Span) -> None:
+        self.labels = dict(labels)
+        self.limit = limit
+        self.unit = unit
+        self.span = span
+        self.spent = 0
+        self.held = 0
+        self.told = 0.0
+        """The highest part of the limit that was told of."""
+        self.used = 0.0
+
+    def renew(self, span: Span) -> None:
+        """Begin a new period."""
+        self.span = span
+        self.spent = 0
+        self.told = 0.0
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """When the next period begins, in UTC; None when there is none."""
+        return None if isinf(self.span.end) else datetime.fromtimestamp(self.span.end, UTC)
+
+    def outside(self, amount: int) -> float:
+        """Return an amount in USD or tokens."""
+        return amount / USD if self.unit == "usd" else float(amount)
+
+
+class Spending(Generic[R]):
+    """The accounts of one rule. Not locked.
+
+    Args:
+        rule: a threshold or a budget.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, rule: R, clock: Callable[[], float] = time.time) -> None:
+        self.rule: R = rule
+        self.period: Period = rule.period if isinstance(rule, Budget) else rule.window
+        self.unit: Unit = "tokens" if isinstance(rule, Budget) and rule.tokens is not None else "usd"
+        self._limit = _limit(rule)
+        self._per: tuple[str, ...] = rule.per if isinstance(rule, Budget) else ()
+        self._match = tuple((name, value) for name, value in rule.match.items() if name != "model")
+        self._model = rule.match.get("model")
+        self._ends = bool({*self._per} & IDS)
+        self._clock = clock
+        self._accounts: OrderedDict[tuple[str, ...], Account] = OrderedDict()
+        if not self._per:
+            self._open(())
+
+    def account(self, facts: Mapping[str, str], models: Iterable[str]) -> Account | None:
+        """Return the account of a call for now; None for one that the rule is not for.
+
+        Args:
+            facts: the labels of the call, provider and model included.
+            models: the names of its model: as it was asked for, and as it answered.
+        """
+        for name, value in self._match:
+            if facts.get(name) != value:
+                return None
+        if self._model is not None and self._model not in models:
+            return None
+        key = tuple(facts.get(name, "") for name in self._per)
+        if not all(key):
+            return None  # a call outside every session has no budget for its session
+        account = self._accounts.get(key)
+        now = self._clock()
+        if account is None:
+            account = self._open(key)
+        elif not account.span.start <= now < account.span.end:
+            account.renew(span_of(self.period, now))
+        elif self._ends and now - account.used > _SESSION_SECONDS:
+            account.renew(account.span)
+        account.used = now
+        if self._per:
+            self._accounts.move_to_end(key)
+        return account
+
+    def spend(self, account: Account, call: Call, amount: int) -> None:
+        """Add what a call came to, if it was made in the current period."""
+        if call.started >= account.span.start:
+            account.spent += amount
+
+    def accounts(self) -> Iterator[Account]:
+        """Yield the accounts, as they stand now."""
+        now = self._clock()
+        for account in list(self._accounts.values()):
+            if not account.span.start <= now < account.span.end:
+                account.renew(span_of(self.period, now))
+            yield account
+
+    def forget(self, label: str, value: str) -> None:
+        """Forget what was spent under an id, such as that of a session that has ended."""
+        if label in self._per:
+            at = self._per.index(label)
+            for key in [key for key in self._accounts if key[at] == value]:
+                del self._accounts[key]
+
+    def amount_of(self, call: Call) -> int:
+        """Return what a call comes to in the rule's unit."""
+        return call.total_tokens if self.unit == "tokens" else round(call.total_cost * USD)
+
+    def adopt(self, other: Spending[R]) -> None:
+        """Go on from the accounts of the same rule before the configuration changed."""
+        self._accounts = other._accounts
+        for account in self._accounts.values():
+            account.limit = self._limit
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes two rules the same one with perhaps another limit."""
+        return self.rule.name, self.period, self.unit, tuple(sorted(self.rule.match.items())), self._per
+
+    def _open(self, key: tuple[str, ...]) -> Account:
+        labels = {**self.rule.match, **dict(zip(self._per, key, strict=True))}
+        account = Account(labels, self._limit, self.unit, span_of(self.period, self._clock()))
+        self._accounts[key] = account
+        if len(self._accounts) > _MOST_ACCOUNTS:
+            self._accounts.popitem(last=False)
+        return account
+
+
+def facts_of(call: Call, model: str) -> dict[str, str]:
+    """Return what rules can match of a call: its labels, its provider and its model."""
+    return {
+        **call.labels,
+        "provider": call.provider,
+        "model": model,
+        "agent": call.agent,
+        "phase": call.phase,
+    }
+
+
+def public(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels without the ids, which would make a series for each of their values."""
+    return {name: value for name, value in labels.items() if name not in IDS}
+
+
+def _limit(rule: Budget | Threshold) -> int:
+    if isinstance(rule, Budget) and rule.tokens is not None:
+        return rule.tokens
+    assert rule.usd is not None  # noqa: S101 - a budget has one of the two
+    return int(rule.usd * USD)
