@@ -17,6 +17,7 @@ from .call import Call
 from .config import Budget
 from .estimates import Estimates
 from .events import BudgetReached, money, of
+from .leases import LeasedAccount, Leases, SharedBudgets
 from .prices import PriceList
 from .spending import USD, Account, Spending, Unit, facts_of
 
@@ -35,6 +36,7 @@ class BudgetExceeded(Exception):  # noqa: N818 - its name is in the contract
         estimate: what the call may come to.
         limit: of the budget.
         resets_at: when the next period begins, in UTC; None for a budget for all time.
+        away: whether it cannot be told, because the service that shares the budget does not answer.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class BudgetExceeded(Exception):  # noqa: N818 - its name is in the contract
         estimate: float,
         limit: float,
         resets_at: datetime | None,
+        away: bool = False,
     ) -> None:
         self.budget = budget
         self.labels = labels
@@ -59,9 +62,14 @@ class BudgetExceeded(Exception):  # noqa: N818 - its name is in the contract
         self.estimate = estimate
         self.limit = limit
         self.resets_at = resets_at
+        self.away = away
         super().__init__(self._message())
 
     def _message(self) -> str:
+        if self.away:
+            return (
+                f"budget {self.budget}{of(self.labels)} cannot be checked: the service that shares it is away"
+            )
         amounts = [money(amount, self.unit) for amount in (self.spent, self.limit, self.held, self.estimate)]
         spent, limit, held, estimate = amounts
         state = "is used up" if self.spent >= self.limit else "has too little left"
@@ -109,11 +117,26 @@ class Budgets:
     ) -> None:
         self._all = [Spending(budget, clock) for budget in budgets]
         self._blocking = [spending for spending in self._all if spending.rule.on_exceed == "block"]
+        self.shared = SharedBudgets()
+        self.wants_more: Callable[[], object] = lambda: None
+        """Called when a lease is not enough."""
         self._estimates = Estimates(prices)
         self._tell = tell
         self._holds: dict[str, list[_Hold]] = {}
         """By the id of the call."""
         self.forked()
+
+    def sent(self, calls: Sequence[Call]) -> None:
+        """Take note that calls are with the service."""
+        if self.shared.spendings:
+            with self._lock:
+                self.shared.sent(calls)
+
+    def lease_from(self, url: str, answered: Callable[[bool], object]) -> Leases:
+        """Share the budgets of a service."""
+        leases = Leases(url, self.shared, self._lock, answered)
+        self.wants_more = leases.wake
+        return leases
 
     def forked(self) -> None:
         """Begin in a forked process, where nobody holds the lock and no call is under way."""
@@ -121,6 +144,7 @@ class Budgets:
         self._lock = threading.RLock()
         for call_id in list(self._holds):
             self._release(call_id)
+        self.shared = SharedBudgets()
 
     def adopt(self, other: Budgets) -> None:
         """Go on from what was spent before the configuration changed, where a budget stays."""
@@ -130,6 +154,7 @@ class Budgets:
                 if before := known.get(spending.identity):
                     spending.adopt(before)
             self._holds = other._holds
+            self._lock, self.shared, self.wants_more = other._lock, other.shared, other.wants_more
             self._estimates.adopt(other._estimates)
 
     def hold(self, call: Call, request: object) -> None:
@@ -142,7 +167,7 @@ class Budgets:
         Raises:
             BudgetExceeded: when it does not fit into one of them; then nothing is held.
         """
-        if not self._blocking:
+        if not self._blocking and not self.shared.spendings:
             return
         model = self._estimates.answering(call)
         facts = facts_of(call, model)
@@ -150,7 +175,7 @@ class Budgets:
         with self._lock:
             concerned = [
                 (spending, account)
-                for spending in self._blocking
+                for spending in (*self._blocking, *self.shared.spendings)
                 if (account := spending.account(facts, models)) is not None
             ]
             if not concerned:
@@ -159,9 +184,9 @@ class Budgets:
             holds = []
             for spending, account in concerned:
                 amount = tokens if spending.unit == "tokens" else round(usd * USD)
-                taken = account.spent + account.held
-                if taken >= account.limit or taken + amount > account.limit:
-                    raise _exceeded(spending, account, amount)
+                if not account.fits(amount):
+                    self.wants_more()
+                    raise exceeded_by(spending, account, amount)
                 holds.append(_Hold(account, amount))
             for account, amount in holds:
                 account.held += amount
@@ -169,7 +194,7 @@ class Budgets:
 
     def settle(self, call: Call) -> None:
         """Spend what a call came to, instead of what was held for it."""
-        if not self._all:
+        if not self._all and not self.shared.spendings:
             return
         self._estimates.learn(call)
         facts = facts_of(call, call.model)
@@ -181,7 +206,11 @@ class Budgets:
                 account = spending.account(facts, models)
                 if account is not None:
                     spending.spend(account, call, spending.amount_of(call))
-                    events += _reached(spending, account)
+                    events += reached(spending, account)
+            for spending in self.shared.spendings:
+                account = spending.account(facts, models)
+                if account is not None:
+                    spending.spend(account, call, spending.amount_of(call))
         for event in events:
             self._tell(event)
 
@@ -211,12 +240,13 @@ class Budgets:
         with self._lock:
             return [
                 (spending.rule, account)
-                for spending in self._all
+                for spending in (*self._all, *self.shared.spendings)
                 if (account := spending.account(facts, models)) is not None
             ]
 
 
-def _exceeded(spending: Spending[Budget], account: Account, amount: int) -> BudgetExceeded:
+def exceeded_by(spending: Spending[Budget], account: Account, amount: int) -> BudgetExceeded:
+    """Return the refusal of a call that may come to an amount."""
     return BudgetExceeded(
         budget=spending.rule.name,
         labels=dict(account.labels),
@@ -227,14 +257,13 @@ def _exceeded(spending: Spending[Budget], account: Account, amount: int) -> Budg
         estimate=account.outside(amount),
         limit=account.outside(account.limit),
         resets_at=account.resets_at,
+        away=isinstance(account, LeasedAccount) and account.away,
     )
 
 
-def _reached(spending: Spending[Budget], account: Account) -> Iterator[BudgetReached]:
+def reached(spending: Spending[Budget], account: Account) -> Iterator[BudgetReached]:
     """Yield the event of the highest part of the limit that is newly reached."""
-    ratio = max(
-        (part for part in (*spending.rule.warn_at, 1.0) if account.spent >= part * account.limit), default=0.0
-    )
+    ratio = part_reached(spending.rule, account)
     if ratio > account.told:
         account.told = ratio
         yield BudgetReached(
@@ -247,3 +276,9 @@ def _reached(spending: Spending[Budget], account: Account) -> Iterator[BudgetRea
             spent=account.outside(account.spent),
             since=account.span.start,
         )
+
+
+def part_reached(budget: Budget, account: Account) -> float:
+    """Return the highest part of the limit, of those to be told of, that is reached."""
+    parts = (*budget.warn_at, 1.0)
+    return max((part for part in parts if account.spent >= part * account.limit), default=0.0)

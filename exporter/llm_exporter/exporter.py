@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -20,6 +20,7 @@ from .call import Call
 from .config import Config, ConfigError
 from .endings import close_at_exit
 from .events import Event
+from .leases import Leases
 from .metrics import BUDGET_REJECTED, Metrics
 from .price_updates import PriceUpdates
 from .prices import PriceList
@@ -66,12 +67,13 @@ class Exporter:
         _exporters.add(self)
 
     def _gauges(self) -> Iterable[Sample]:
-        return gauges(self.budgets, self.thresholds)
+        return gauges(self.budgets.accounts(), self.thresholds.accounts())
 
     def _begin(self) -> None:
         self._queue: SimpleQueue[_Action | None] = SimpleQueue()
         self._worker: threading.Thread | None = None
         self._shipper: Shipper | None = None
+        self._leases: Leases | None = None
         self._starting = threading.Lock()
         self.budgets.forked()
 
@@ -138,6 +140,15 @@ class Exporter:
         if not self._service:
             close_at_exit(self)
         self._service = url
+        self._lease().wait()
+
+    def _lease(self) -> Leases:
+        if self._leases is None:
+            self._leases = self.budgets.lease_from(self._service, self._store_answered)
+        return self._leases
+
+    def _store_answered(self, up: bool) -> None:
+        self.metrics.budget_store(up)
 
     def subscribe(self, callback: Callable[[Any], object], to: type[Any] = Call) -> None:
         """Call back with everything of a type: calls or events; on the worker thread, one at a time."""
@@ -171,6 +182,9 @@ class Exporter:
         if self._shipper is not None:
             self._shipper.close(_FLUSH_SECONDS)
             self._shipper = None
+        if self._leases is not None:
+            self._leases.close()
+            self._leases = None
 
     def _put(self, action: _Action) -> None:
         self._queue.put(action)
@@ -180,6 +194,8 @@ class Exporter:
                 if self._worker is None:
                     self._worker = threading.Thread(target=self._work, name="llm-exporter", daemon=True)
                     self._worker.start()
+                    if self._service:
+                        self._lease()
             except RuntimeError:
                 self._worker = None  # no thread can be started, as at interpreter exit
             finally:
@@ -208,8 +224,11 @@ class Exporter:
 
     def _ship(self, call: Call) -> None:
         if self._shipper is None:
-            self._shipper = Shipper(self._service, self.metrics)
+            self._shipper = Shipper(self._service, self.metrics, handed_over=self._sent)
         self._shipper.take(call)
+
+    def _sent(self, calls: Sequence[Call]) -> None:
+        self.budgets.sent(calls)
 
     def _guarded(self, where: str, sink: Callable[[T], object], taken: T) -> None:
         try:

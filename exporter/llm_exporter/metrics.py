@@ -137,6 +137,11 @@ THRESHOLD: Final = Spec(
 THRESHOLD_SPENT: Final = Spec(
     "llm_cost_threshold_spent_usd", "gauge", "What is spent in the current window of a threshold.", _THRESHOLD
 )
+BUDGET_STORE: Final = Spec(
+    "llm_exporter_budget_store_up",
+    "gauge",
+    "0 if the service that shares the budgets did not answer when it was asked last.",
+)
 ERRORS: Final = Spec(
     "llm_exporter_errors_total", "counter", "Errors inside the exporter, kept from the caller.", ("where",)
 )
@@ -194,6 +199,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     BUDGET_REJECTED,
     THRESHOLD,
     THRESHOLD_SPENT,
+    BUDGET_STORE,
     ERRORS,
     RECEIVED,
     DUPLICATES,
@@ -243,6 +249,7 @@ class Metrics(Collector):
         """What samples came to before this process, by sample name and label values."""
         self.more: Callable[[], Iterable[Sample]] = tuple
         """Returns samples whose labels differ within a family."""
+        self.budget_store(True)
         self._gauge(BUILD_INFO, (version("llm-exporter"), platform.python_version())).set(1)
         self.configure(config)
 
@@ -355,6 +362,10 @@ class Metrics(Collector):
     def error(self, where: str) -> None:
         """Count an error inside the exporter."""
         self.count(ERRORS, 1, where)
+
+    def budget_store(self, up: bool) -> None:
+        """Show whether the service that shares the budgets answers."""
+        self._gauge(BUDGET_STORE, ()).set(up)
 
     def count(self, spec: Spec, number: float, *labels: str) -> None:
         """Add to a counter of the exporter itself."""

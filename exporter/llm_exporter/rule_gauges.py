@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.samples import Sample
 
-from .budgets import Budgets
+from .config import Budget, Threshold
 from .metrics import (
     BUDGET_LIMIT_TOKENS,
     BUDGET_LIMIT_USD,
@@ -16,7 +16,6 @@ from .metrics import (
     THRESHOLD_SPENT,
 )
 from .spending import Account, public
-from .thresholds import Thresholds
 
 _BY_UNIT = {
     "usd": (BUDGET_LIMIT_USD, BUDGET_SPENT_USD),
@@ -24,15 +23,17 @@ _BY_UNIT = {
 }
 
 
-def gauges(budgets: Budgets, thresholds: Thresholds) -> Iterator[Sample]:
+def gauges(
+    budgets: Iterable[tuple[Budget, Account]], thresholds: Iterable[tuple[Threshold, Account]]
+) -> Iterator[Sample]:
     """Yield the samples: of accounts that differ in ids only, such as those of sessions, the fullest one."""
     rows = [
         (*_BY_UNIT[account.unit], {"budget": budget.name, "period": budget.period}, account)
-        for budget, account in budgets.accounts()
+        for budget, account in budgets
     ]
     rows += [
         (THRESHOLD, THRESHOLD_SPENT, {"threshold": threshold.name, "window": threshold.window}, account)
-        for threshold, account in thresholds.accounts()
+        for threshold, account in thresholds
     ]
     fullest: dict[tuple[object, ...], tuple[str, str, dict[str, str], Account]] = {}
     for limit, spent, names, account in rows:

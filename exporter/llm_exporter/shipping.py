@@ -67,7 +67,7 @@ class Service:
         self._class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self.host = host
         self.port = port or (443 if parts.scheme == "https" else 80)
-        self._path = parts.path.rstrip("/") + "/api/v1/calls"
+        self._path = parts.path.rstrip("/")
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, calls: Sequence[Call], timeout: float) -> None:
@@ -77,9 +77,17 @@ class Service:
             Away: when it does not answer, or not well.
             Refused: when it says that they are no calls.
         """
-        body = gzip.compress(_encode(calls), compresslevel=1)
+        self.post("/api/v1/calls", calls, timeout)
+
+    def post(self, path: str, body: object, timeout: float) -> bytes:
+        """Send something as JSON, and return what the service answers.
+
+        Raises:
+            Away: when it does not answer, or not well.
+            Refused: when it says that it cannot be sent.
+        """
         try:
-            status, answer = self._post(body, timeout)
+            status, answer = self._post(path, gzip.compress(_encode(body), compresslevel=1), timeout)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Away(str(error) or type(error).__name__) from None
@@ -87,14 +95,15 @@ class Service:
             raise Refused(f"HTTP {status}: {answer[:500].decode(errors='replace')}")
         if status != 200:
             raise Away(f"HTTP {status}: {answer[:500].decode(errors='replace')}")
+        return answer
 
-    def _post(self, body: bytes, timeout: float) -> tuple[int, bytes]:
+    def _post(self, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = self._class(self.host, self.port, timeout=timeout)
         elif self._connection.sock is not None:
             self._connection.sock.settimeout(timeout)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-        self._connection.request("POST", self._path, body, headers)
+        self._connection.request("POST", self._path + path, body, headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 
@@ -113,6 +122,7 @@ class Shipper:
         metrics: of this process, where it counts what it ships and drops.
         spool: where calls wait on disk.
         clock: seconds that only go forward.
+        handed_over: called with calls that are no longer in memory.
     """
 
     def __init__(
@@ -121,8 +131,10 @@ class Shipper:
         metrics: Metrics,
         spool: Spool | None = None,
         clock: Callable[[], float] = time.monotonic,
+        handed_over: Callable[[Sequence[Call]], object] = lambda _: None,
     ) -> None:
         self._service = Service(url)
+        self._handed_over = handed_over
         self._metrics = metrics
         self._spool = spool or Spool(spool_for(self._service.host, self._service.port))
         self._clock = clock
@@ -181,8 +193,10 @@ class Shipper:
 
     def _ship(self, calls: list[Call]) -> None:
         waits = self._away and self._clock() < self._look_at
-        if calls and (waits or not self._sent(calls)):
-            self._keep(calls)
+        if calls:
+            if waits or not self._sent(calls):
+                self._keep(calls)
+            self._handed_over(calls)
         if self._clock() >= self._look_at and not (self._away and self._closing_at is not None):
             self._look()
 

@@ -6,6 +6,7 @@ of a USD, which is finer than any published price for one token.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +25,7 @@ USD: Final = 10**12
 """One USD as an amount."""
 _MOST_ACCOUNTS: Final = 10_000
 """Of one rule at most; the one that was not used for the longest time is forgotten first."""
-_SESSION_SECONDS: Final = 86400.0
+SESSION_SECONDS: Final = 86400.0
 """A session or thread with no call for so long has ended."""
 
 
@@ -50,6 +51,15 @@ class Account:
         self.spent = 0
         self.told = 0.0
 
+    def fits(self, amount: int) -> bool:
+        """Tell whether a call may be sent that may come to so much; none once the limit is reached."""
+        taken = self.spent + self.held
+        return taken < self.limit and taken + amount <= self.limit
+
+    def add(self, amount: int) -> None:
+        """Spend what a call came to."""
+        self.spent += amount
+
     @property
     def resets_at(self) -> datetime | None:
         """When the next period begins, in UTC; None when there is none."""
@@ -66,24 +76,33 @@ class Spending(Generic[R]):
     Args:
         rule: a threshold or a budget.
         clock: seconds since 1970.
+        kind: of the accounts.
     """
 
-    def __init__(self, rule: R, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        rule: R,
+        clock: Callable[[], float] = time.time,
+        kind: Callable[[Mapping[str, str], int, Unit, Span], Account] = Account,
+    ) -> None:
+        self._kind = kind
         self.rule: R = rule
         self.period: Period = rule.period if isinstance(rule, Budget) else rule.window
         self.unit: Unit = "tokens" if isinstance(rule, Budget) and rule.tokens is not None else "usd"
         self._limit = _limit(rule)
-        self._per: tuple[str, ...] = rule.per if isinstance(rule, Budget) else ()
+        self.by: tuple[str, ...] = rule.per if isinstance(rule, Budget) else ()
+        """The labels of which every value has an account."""
         self._match = tuple((name, value) for name, value in rule.match.items() if name != "model")
         self._model = rule.match.get("model")
-        self._ends = bool({*self._per} & IDS)
+        self.ends = bool({*self.by} & IDS)
+        """Whether accounts are forgotten without calls: those of sessions and the like."""
         self._clock = clock
         self._accounts: OrderedDict[tuple[str, ...], Account] = OrderedDict()
-        if not self._per:
+        if not self.by:
             self._open(())
 
-    def account(self, facts: Mapping[str, str], models: Iterable[str]) -> Account | None:
-        """Return the account of a call for now; None for one that the rule is not for.
+    def per(self, facts: Mapping[str, str], models: Iterable[str]) -> tuple[str, ...] | None:
+        """Return the values that a call's account is for; None for a call that the rule is not for.
 
         Args:
             facts: the labels of the call, provider and model included.
@@ -94,39 +113,50 @@ class Spending(Generic[R]):
                 return None
         if self._model is not None and self._model not in models:
             return None
-        key = tuple(facts.get(name, "") for name in self._per)
-        if not all(key):
-            return None  # a call outside every session has no budget for its session
-        account = self._accounts.get(key)
+        values = tuple(facts.get(name, "") for name in self.by)
+        return values if all(values) else None  # a call in no session has no budget for its session
+
+    def account(self, facts: Mapping[str, str], models: Iterable[str]) -> Account | None:
+        """Return the account of a call for now; None for a call that the rule is not for."""
+        values = self.per(facts, models)
+        return None if values is None else self.account_of(values)
+
+    def account_of(self, values: tuple[str, ...]) -> Account:
+        """Return the account for values of the labels that each have one, for now."""
+        account = self._accounts.get(values)
         now = self._clock()
         if account is None:
-            account = self._open(key)
+            account = self._open(values)
         elif not account.span.start <= now < account.span.end:
             account.renew(span_of(self.period, now))
-        elif self._ends and now - account.used > _SESSION_SECONDS:
+        elif self.ends and now - account.used > SESSION_SECONDS:
             account.renew(account.span)
         account.used = now
-        if self._per:
-            self._accounts.move_to_end(key)
+        if self.by:
+            self._accounts.move_to_end(values)
         return account
 
     def spend(self, account: Account, call: Call, amount: int) -> None:
         """Add what a call came to, if it was made in the current period."""
         if call.started >= account.span.start:
-            account.spent += amount
+            account.add(amount)
 
     def accounts(self) -> Iterator[Account]:
         """Yield the accounts, as they stand now."""
+        return (account for _, account in self.by_values())
+
+    def by_values(self) -> Iterator[tuple[tuple[str, ...], Account]]:
+        """Yield the accounts with the values that they are for."""
         now = self._clock()
-        for account in list(self._accounts.values()):
+        for values, account in list(self._accounts.items()):
             if not account.span.start <= now < account.span.end:
                 account.renew(span_of(self.period, now))
-            yield account
+            yield values, account
 
     def forget(self, label: str, value: str) -> None:
         """Forget what was spent under an id, such as that of a session that has ended."""
-        if label in self._per:
-            at = self._per.index(label)
+        if label in self.by:
+            at = self.by.index(label)
             for key in [key for key in self._accounts if key[at] == value]:
                 del self._accounts[key]
 
@@ -140,14 +170,20 @@ class Spending(Generic[R]):
         for account in self._accounts.values():
             account.limit = self._limit
 
+    def name_of(self, values: tuple[str, ...], span: Span) -> str:
+        """Return the name of an account in a ledger; JSON, also where a period has no start."""
+        start = None if isinf(span.start) else span.start
+        return json.dumps([self.identity, values, start], ensure_ascii=False)
+
     @property
     def identity(self) -> tuple[object, ...]:
         """What makes two rules the same one with perhaps another limit."""
-        return self.rule.name, self.period, self.unit, tuple(sorted(self.rule.match.items())), self._per
+        kind = type(self.rule).__name__
+        return kind, self.rule.name, self.period, self.unit, tuple(sorted(self.rule.match.items())), self.by
 
     def _open(self, key: tuple[str, ...]) -> Account:
-        labels = {**self.rule.match, **dict(zip(self._per, key, strict=True))}
-        account = Account(labels, self._limit, self.unit, span_of(self.period, self._clock()))
+        labels = {**self.rule.match, **dict(zip(self.by, key, strict=True))}
+        account = self._kind(labels, self._limit, self.unit, span_of(self.period, self._clock()))
         self._accounts[key] = account
         if len(self._accounts) > _MOST_ACCOUNTS:
             self._accounts.popitem(last=False)

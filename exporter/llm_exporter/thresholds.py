@@ -44,9 +44,8 @@ class Thresholds:
             account = spending.account(facts, (call.model, call.requested_model))
             if account is not None:
                 spending.spend(account, call, spending.amount_of(call))
-                if account.spent > account.limit and not account.told:
-                    account.told = 1.0
-                    self._tell(_crossed(spending, account))
+                for event in crossed(spending, account):
+                    self._tell(event)
 
     def accounts(self) -> Iterator[tuple[Threshold, Account]]:
         """Yield what is spent of each threshold in its current window."""
@@ -55,12 +54,15 @@ class Thresholds:
                 yield spending.rule, account
 
 
-def _crossed(spending: Spending[Threshold], account: Account) -> ThresholdCrossed:
-    return ThresholdCrossed(
-        threshold=spending.rule.name,
-        window=spending.period,
-        match=spending.rule.match,
-        limit=account.outside(account.limit),
-        spent=account.outside(account.spent),
-        since=account.span.start,
-    )
+def crossed(spending: Spending[Threshold], account: Account) -> Iterator[ThresholdCrossed]:
+    """Yield the event of a threshold that is newly passed."""
+    if account.spent > account.limit and not account.told:
+        account.told = 1.0
+        yield ThresholdCrossed(
+            threshold=spending.rule.name,
+            window=spending.period,
+            match=spending.rule.match,
+            limit=account.outside(account.limit),
+            spent=account.outside(account.spent),
+            since=account.span.start,
+        )

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from ..events import Event, ThresholdCrossed
 from .requests import Problem
 
 
@@ -21,6 +22,17 @@ class Alert(msgspec.Struct, kw_only=True):
     detail: str
     severity: str
     resolved: bool
+
+
+def alert_of(event: Event) -> Alert:
+    """Return what the live page shows of an event."""
+    if isinstance(event, ThresholdCrossed):
+        key, severity = f"threshold {event.threshold} {event.since}", "warning"
+    else:
+        key = f"budget {event.budget} {event.labels} {event.since} {event.ratio}"
+        severity = "critical" if event.ratio >= 1 else "warning"
+    title, _, detail = str(event).partition(": ")
+    return Alert(key=key, title=title, detail=detail, severity=severity, resolved=False)
 
 
 class _Sent(msgspec.Struct):

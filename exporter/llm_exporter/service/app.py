@@ -25,10 +25,11 @@ from ..spool import Spool
 from . import reports
 from .alerts import alerts_in
 from .intake import Intake
+from .leases import answer_to, question_in
 from .ledger import Ledger, LedgerError, Logged, Period
 from .live import Live
 from .openapi import description
-from .requests import MAX_BODY, QUERY, Parameters, Problem, calls_in
+from .requests import MAX_BODY, QUERY, Parameters, Problem, calls_in, decoded
 
 _PAGE: Final = files(__package__) / "page"
 _DEFAULT_CALLS: Final = 500
@@ -58,6 +59,7 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         service.live = Live()
         intake.listen(service.live.calls)
+        intake.listen_to_events(service.live.event)
         sweeping = asyncio.create_task(_sweep(intake, spools))
         yield
         sweeping.cancel()
@@ -78,6 +80,8 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/api/v1/cost", service.cost),
             Route("/api/v1/usage", service.usage),
             Route("/api/v1/report", service.report),
+            Route("/api/v1/budgets", service.budgets),
+            Route("/api/v1/budgets/leases", service.post_leases, methods=["POST"]),
             Route("/api/v1/events", service.events),
             Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
             Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
@@ -193,12 +197,24 @@ class _Service:
         query, by = asked.query(), asked.names("by")
         return _json({"rows": await asyncio.to_thread(reports.rows, self._ledger, query, by, period)})
 
+    async def budgets(self, request: Request) -> Response:
+        """Return how the budgets stand."""
+        accounts = self._intake.accounts
+        await asyncio.to_thread(accounts.refresh)
+        return _json({"budgets": accounts.shown()})
+
+    async def post_leases(self, request: Request) -> Response:
+        """Grant a process what it may spend of shared budgets."""
+        question = question_in(decoded(await _body(request), request.headers.get("content-encoding", "")))
+        return _json(await asyncio.to_thread(answer_to, question, self._intake.accounts, self._ledger))
+
     async def reset_session(self, request: Request) -> Response:
         """Let a session begin anew."""
         session = request.path_params["id"]
         if await asyncio.to_thread(self._ledger.session, session) is None:
             raise Problem(404, f"no call of session {session!r} is known")
         await asyncio.to_thread(self._ledger.reset_session, session)
+        await asyncio.to_thread(self._intake.accounts.forget, "session", session)
         return Response(status_code=204)
 
     async def post_alerts(self, request: Request) -> Response:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from queue import Empty, Queue
 from typing import Final, NamedTuple
 
+from prometheus_client.samples import Sample
+
 from ..call import Call
 from ..config import Config
+from ..events import Event
 from ..metrics import DUPLICATES, RECEIVED, Metrics
 from ..price_updates import PriceUpdates
 from ..prices import PriceList
 from ..zero_first import ZeroFirst
+from .accounts import Accounts
 from .ledger import Ledger, LedgerError
 
 log = logging.getLogger("llm_exporter")
 
 Listener = Callable[[Sequence[Call]], object]
+EventListener = Callable[[Event], object]
 
 _CALLS_AT_ONCE: Final = 10_000
 """In one transaction: those that wait while another is written share the next one's trip to the disk."""
@@ -63,6 +68,9 @@ class Intake:
             self.metrics.record(call)
             self.metrics.count(RECEIVED, 1)
         self.metrics.zero_first.known(ledger.released())
+        self.accounts = Accounts(config, ledger, self._told)
+        self.metrics.more = self._gauges
+        self._event_listeners: tuple[EventListener, ...] = ()
         self._listeners: tuple[Listener, ...] = ()
         self._queue: Queue[_Batch | None] = Queue()
         self._dirty = True
@@ -78,6 +86,19 @@ class Intake:
     def listen(self, listener: Listener) -> None:
         """Tell of all new calls, on the intake's thread, once they are in the ledger."""
         self._listeners = (*self._listeners, listener)
+
+    def listen_to_events(self, listener: EventListener) -> None:
+        """Tell of what happens to budgets and thresholds, on the intake's thread."""
+        self._event_listeners = (*self._event_listeners, listener)
+
+    def _told(self, event: Event) -> None:
+        log.warning("llm-exporter: %s", event)
+        for listener in self._event_listeners:
+            self._guarded("listener", listener, event)
+
+    def _gauges(self) -> Iterable[Sample]:
+        self._guarded("accounts", self.accounts.refresh)
+        return self.accounts.samples()
 
     def close(self) -> None:
         """Take in what waits, and checkpoint."""
@@ -125,11 +146,10 @@ class Intake:
             self.metrics.record(call)
             self.metrics.received(call)
         self._acknowledge(batches, {call.id for call in new})
-        for listener in self._listeners if new else ():
-            try:
-                listener(new)
-            except Exception as error:
-                self._failed("listener", error)
+        if new:
+            self._guarded("accounts", self.accounts.settle, new)
+            for listener in self._listeners:
+                self._guarded("listener", listener, new)
 
     def _price(self, calls: list[Call]) -> None:
         for call in calls:
@@ -153,6 +173,12 @@ class Intake:
             self._ledger.prune(time.time() - self._retention)
         except LedgerError as error:
             self._failed("checkpoint", error)
+
+    def _guarded(self, where: str, tell: Callable[..., object], *told: object) -> None:
+        try:
+            tell(*told)
+        except Exception as error:
+            self._failed(where, error)
 
     def _failed(self, where: str, error: Exception) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -60,8 +60,61 @@ class Logged(msgspec.Struct, frozen=True):
     call: Call
 
 
+class Spent(NamedTuple):
+    """What calls have added to an account of a budget or threshold."""
+
+    usd: float = 0.0
+    tokens: int = 0
+
+
+class Charge(NamedTuple):
+    """What a call is added to beside the totals."""
+
+    account: str
+    expires: float
+    """When the account may be forgotten, in seconds since 1970."""
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """What a process may spend of an account before it asks again."""
+
+    amount: int
+    until: float
+    """In seconds since 1970; then it is free for others."""
+
+
+Leases = dict[str, Lease]
+"""By process."""
+
+
 class Ledger(Protocol):
     """Keeps calls for good, each once. Errors of the store are `LedgerError`."""
+
+    charges: Callable[[Call], Iterable[Charge]]
+    """Returns the accounts that a call is added to, in one step with the call itself."""
+
+    def begun(self, rules: Sequence[str]) -> set[str]:
+        """Return which of these rules have accounts, and forget that any other one has."""
+
+    def begin(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
+        """Give a rule accounts, with what was spent before; of those who do so together one counts."""
+
+    def accounts(self) -> list[str]:
+        """Return the accounts that there are."""
+
+    def spent(self, accounts: Sequence[str]) -> list[Spent]:
+        """Return what was spent of accounts."""
+
+    def forget(self, accounts: Sequence[str]) -> None:
+        """Forget what was spent of accounts."""
+
+    def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+        """Change who may spend how much of an account, with nobody changing it meanwhile.
+
+        Args:
+            account: its name.
+            decide: returns the leases that there are to be; called again when somebody was faster.
+        """
 
     def add(self, calls: Sequence[Call]) -> list[Call]:
         """Keep calls, and return those that are not there yet, once they are safe on disk."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from ..call import Call
-from .alerts import Alert
+from ..events import BudgetReached, Event
+from .alerts import Alert, alert_of
 from .ledger import totals_of
 
 _WAITING: Final = 1000
@@ -35,6 +36,11 @@ class Live:
     def alert(self, alert: Alert) -> None:
         """Tell of an alert, or that it is over."""
         self._tell([_event("alert", alert)])
+
+    def event(self, event: Event) -> None:
+        """Tell of what has happened to a budget or threshold, and show it as an alert."""
+        kind = "budget" if isinstance(event, BudgetReached) else "threshold"
+        self._tell([_event(kind, event), _event("alert", alert_of(event))])
 
     def close(self) -> None:
         """End every listener's stream."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ..call import Call
+from ..leases import Answer, Question
 from .ledger import Totals
 from .reports import ALWAYS_BY
 
@@ -81,8 +82,8 @@ def _ref(name: str) -> Json:
 
 def description() -> Json:
     """Return the description of every route."""
-    (_, _), components = msgspec.json.schema_components(
-        (Call, Totals), ref_template="#/components/schemas/{name}"
+    _, components = msgspec.json.schema_components(
+        (Call, Totals, Question, Answer), ref_template="#/components/schemas/{name}"
     )
     totals = components["Totals"]["properties"]
     maybe_time = {"type": ["string", "null"], "format": "date-time"}
@@ -201,6 +202,22 @@ def description() -> Json:
                 "responses": _answers(_object({"rows": _list(_object(totals))}), *(400, 503)),
             }
         },
+        "/api/v1/budgets": {
+            "get": {
+                "summary": "How the budgets stand, the fullest first.",
+                "responses": _answers(_object({"budgets": _list(_budget())}), 503),
+            }
+        },
+        "/api/v1/budgets/leases": {
+            "post": {
+                "summary": "What a metered process may spend of shared budgets before it asks again.",
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": _ref("Question")}},
+                },
+                "responses": _answers(_ref("Answer"), *(400, 413, 415, 503)),
+            }
+        },
         "/api/v1/sessions/{id}/reset": {
             "post": {
                 "summary": "Let a session begin anew; its calls stay in the ledger.",
@@ -245,7 +262,7 @@ def description() -> Json:
         },
         "/api/v1/events": {
             "get": {
-                "summary": "Server-sent events from now on: `call`, `alert`, `missed` for who is slow.",
+                "summary": "Server-sent events: `call`, `alert`, `budget`, `threshold`, `missed` for who is slow.",
                 "responses": _answers({"type": "string"}, media_type="text/event-stream"),
             }
         },
@@ -256,6 +273,21 @@ def description() -> Json:
         "paths": paths,
         "components": {"schemas": components},
     }
+
+
+def _budget() -> Json:
+    text, amount = {"type": "string"}, {"type": "number"}
+    return _object(
+        {
+            "budget": text,
+            "period": {"enum": ["hour", "day", "month", "total"]},
+            "labels": _strings(),
+            "unit": {"enum": ["usd", "tokens"]},
+            **dict.fromkeys(("limit", "spent", "left"), amount),
+            "on_exceed": {"enum": ["warn", "block"]},
+            "resets_at": {"type": ["string", "null"], "format": "date-time"},
+        }
+    )
 
 
 def _strings() -> Json:

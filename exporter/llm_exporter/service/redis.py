@@ -31,7 +31,7 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -42,13 +42,14 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from ..call import Call
 from ..metrics import Counted
 from ..zero_first import Series
-from .ledger import LedgerError, Logged, Period, Query, Totals, dimension, totals_of
+from .ledger import Charge, Leases, LedgerError, Logged, Period, Query, Spent, Totals, dimension, totals_of
 from .reports import end_of
 
 log = logging.getLogger("llm_exporter")
@@ -154,6 +155,18 @@ redis.call('ZREMRANGEBYSCORE', logged, '-inf', ARGV[4])
 """
 )
 
+_BEGIN: Final = """
+if redis.call('SADD', ARGV[1] .. 'rules', ARGV[2]) == 0 then return end
+for _, account in ipairs(cmsgpack.unpack(ARGV[3])) do
+    local key = ARGV[1] .. 'account:' .. account[1]
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'cost_usd ', account[3], 'output_tokens ', account[4])
+    redis.call('EXPIREAT', key, account[2])
+end
+"""
+_SPENT: Final = ("cost_usd ", "input_tokens ", "output_tokens ")
+"""The fields of an account: it is written as totals are, by no dimension."""
+
 _RESET: Final = """
 local position = redis.call('GET', ARGV[1] .. 'position') or '0'
 redis.call('SET', ARGV[1] .. 'reset:' .. ARGV[2], position, 'EX', ARGV[3])
@@ -173,6 +186,7 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 _decode_call: Final = msgspec.json.Decoder(Call).decode
 _decode_counted: Final = msgspec.json.Decoder(list[Counted]).decode
 _decode_series: Final = msgspec.json.Decoder(Series).decode
+_decode_leases: Final = msgspec.json.Decoder(Leases).decode
 _decode_cell: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -196,6 +210,7 @@ class RedisLedger:
         self._owner = b"0"
         self._seen = b"0"
         """The last position in this instance's log that it has been told of."""
+        self.charges: Callable[[Call], Iterable[Charge]] = lambda _: ()
         try:
             self._check()
             if not read_only:
@@ -261,7 +276,7 @@ class RedisLedger:
 
     def add(self, calls: Sequence[Call]) -> list[Call]:
         """See `Ledger.add`; calls of which the answer to an earlier one was lost are returned too."""
-        packed = _pack([_adding(call) for call in calls])
+        packed = _pack([_adding(call, self.charges(call)) for call in calls])
         with self._writing:
             self._seen, new, untold = self._run(
                 _ADD, *self._held(), packed, _SESSION_SECONDS, _pack(list(_SUMS))
@@ -270,6 +285,59 @@ class RedisLedger:
 
     def _held(self) -> tuple[str | bytes, ...]:
         return _PREFIX, self._instance, self._owner, self._seen
+
+    def begun(self, rules: Sequence[str]) -> set[str]:
+        """See `Ledger.begun`."""
+        known = {rule.decode() for rule in self._ask("SMEMBERS", f"{_PREFIX}rules")}
+        if gone := known - {*rules}:
+            self._ask("SREM", f"{_PREFIX}rules", *gone)
+        return known & {*rules}
+
+    def begin(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
+        """See `Ledger.begin`."""
+        sums = [
+            (charge.account, _expiry(charge), repr(came_to.usd), came_to.tokens)
+            for charge, came_to in spent.items()
+        ]
+        self._run(_BEGIN, _PREFIX, rule, _pack(sums))
+
+    def accounts(self) -> list[str]:
+        """See `Ledger.accounts`."""
+        start = len(f"{_PREFIX}account:")
+        with self._errors():
+            keys = list(self._client.scan_iter(match=f"{_PREFIX}account:*", count=_AT_ONCE))
+        return [key[start:].decode() for key in keys]
+
+    def spent(self, accounts: Sequence[str]) -> list[Spent]:
+        """See `Ledger.spent`."""
+        with self._errors(), self._client.pipeline(transaction=False) as pipeline:
+            for account in accounts:
+                pipeline.hmget(f"{_PREFIX}account:{account}", list(_SPENT))
+            return [
+                Spent(float(usd or 0), int(float(into or 0)) + int(float(out or 0)))
+                for usd, into, out in pipeline.execute()
+            ]
+
+    def forget(self, accounts: Sequence[str]) -> None:
+        """See `Ledger.forget`."""
+        for account in accounts:
+            self._ask("DEL", f"{_PREFIX}account:{account}")
+
+    def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+        """See `Ledger.lease`."""
+        key = f"{_PREFIX}leases:{account}"
+
+        def change(transaction: Pipeline) -> None:
+            there = transaction.get(key)
+            leases = decide(_decode_leases(there) if there else {})
+            transaction.multi()
+            if leases:
+                transaction.set(key, _encode(leases), ex=_SESSION_SECONDS)
+            else:
+                transaction.delete(key)
+
+        with self._errors():
+            self._client.transaction(change, key)
 
     def after_checkpoint(self) -> tuple[list[Counted], Iterator[Call]]:
         """See `Ledger.after_checkpoint`; the calls are those that this instance has added."""
@@ -442,7 +510,13 @@ def _position(entry: bytes) -> int:
     return int(entry.partition(b"-")[0])
 
 
-def _adding(call: Call) -> tuple[str, str, float, str, list[tuple[str, str, int]], list[float]]:
+def _expiry(charge: Charge) -> int:
+    return int(min(charge.expires, _LAST))
+
+
+def _adding(
+    call: Call, charges: Iterable[Charge]
+) -> tuple[str, str, float, str, list[tuple[str, str, int]], list[float]]:
     """Return what the script takes of a call."""
     cells = []
     for kind, names in _DIMENSIONS.items():
@@ -450,6 +524,7 @@ def _adding(call: Call) -> tuple[str, str, float, str, list[tuple[str, str, int]
         for period, kept in _KEPT.items():
             start = start_of(min(call.started, _LAST - _KEPT["month"]), period)
             cells.append((f"{kind}:{period}:{start:.0f}", cell, int(end_of(start, period)) + kept))
+    cells += [(f"account:{charge.account}", "", _expiry(charge)) for charge in charges]
     sums = totals_of(call)
     came_to = [float(getattr(sums, name)) for name in _SUMS]
     return call.id, _encode(call).decode(), call.started, dimension(call, "session"), cells, came_to

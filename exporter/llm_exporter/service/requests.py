@@ -45,10 +45,7 @@ def calls_in(body: bytes, encoding: str) -> list[Call]:
     Raises:
         Problem: for a body that is something else, with the place of the first mistake.
     """
-    if encoding == "gzip":
-        body = _unpacked(body)
-    elif encoding not in ("", "identity"):
-        raise Problem(415, f"Content-Encoding {encoding!r}: only gzip is understood")
+    body = decoded(body, encoding)
     try:
         calls = _decode_envelope(body).calls if body.lstrip()[:1] == b"{" else _decode_calls(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -57,6 +54,19 @@ def calls_in(body: bytes, encoding: str) -> list[Call]:
         if mistake := _mistake(call):
             raise Problem(400, f"call {number}: {mistake}")
     return calls
+
+
+def decoded(body: bytes, encoding: str) -> bytes:
+    """Return a request's body without its content encoding.
+
+    Raises:
+        Problem: for one that is not understood, or a body that is not in it.
+    """
+    if encoding == "gzip":
+        return _unpacked(body)
+    if encoding not in ("", "identity"):
+        raise Problem(415, f"Content-Encoding {encoding!r}: only gzip is understood")
+    return body
 
 
 def _unpacked(body: bytes) -> bytes:
@@ -92,9 +102,13 @@ def _mistake(call: Call) -> str:
     for name, number in counts.items():
         if not 0 <= number < _TOO_LARGE:
             return f"{name} is {number}, which cannot be"
+    if call.started >= _YEAR_9999:
+        return f"started is {call.started}, which is after the year 9998"
     return ""
 
 
+_YEAR_9999: Final = 253370764800.0
+"""Later periods have no end that can be told."""
 _TOO_LARGE: Final = 2**53
 """From here on a float, as Prometheus has it, does not hold every integer."""
 

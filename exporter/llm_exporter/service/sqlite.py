@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -20,7 +20,18 @@ from ..call import UNATTRIBUTED, Call
 from ..locks import lock
 from ..metrics import Counted
 from ..zero_first import Series
-from .ledger import DEFAULT, LedgerError, Logged, Period, Query, Totals, totals_of
+from .ledger import (
+    DEFAULT,
+    Charge,
+    Leases,
+    LedgerError,
+    Logged,
+    Period,
+    Query,
+    Spent,
+    Totals,
+    totals_of,
+)
 
 _MIGRATIONS: Final = (
     """
@@ -52,6 +63,15 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE TABLE released (series TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     CREATE TABLE resets (session TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE accounts (
+        account TEXT PRIMARY KEY,
+        expires REAL NOT NULL,
+        usd REAL NOT NULL,
+        tokens INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE rules (rule TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     """,
 )
 """What makes each version of the schema from the one before; `user_version` says how many have been made."""
@@ -85,6 +105,8 @@ class SqliteLedger:
         self._writing = Lock()
         self._reading = Lock()
         self._lock: IO[str] | None = None
+        self.charges: Callable[[Call], Iterable[Charge]] = lambda _: ()
+        self._leases: dict[str, Leases] = {}
         with self._errors():
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +187,54 @@ class SqliteLedger:
                 del by_id[known]
             new = list(reversed(by_id.values()))
             writer.executemany(_INSERT, [_row(call, received) for call in new])
+            writer.executemany(_CHARGE, self._charged(new))
         return new
+
+    def _charged(self, calls: Sequence[Call]) -> Iterator[tuple[str, float, float, int]]:
+        for call in calls:
+            for charge in self.charges(call):
+                yield charge.account, charge.expires, call.total_cost, call.total_tokens
+
+    def begun(self, rules: Sequence[str]) -> set[str]:
+        """See `Ledger.begun`."""
+        known = {rule for (rule,) in self._read("SELECT rule FROM rules")}
+        with self._transaction() as writer:
+            gone = [(rule,) for rule in known - {*rules}]
+            writer.executemany("DELETE FROM rules WHERE rule = ?", gone)
+        return known & {*rules}
+
+    def begin(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
+        """See `Ledger.begin`."""
+        with self._transaction() as writer:
+            if writer.execute("INSERT OR IGNORE INTO rules VALUES (?)", (rule,)).rowcount:
+                rows = [(*charge, *came_to) for charge, came_to in spent.items()]
+                writer.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)", rows)
+
+    def accounts(self) -> list[str]:
+        """See `Ledger.accounts`."""
+        rows = self._read("SELECT account FROM accounts WHERE expires > ?", (time.time(),))
+        return [account for (account,) in rows]
+
+    def spent(self, accounts: Sequence[str]) -> list[Spent]:
+        """See `Ledger.spent`."""
+        marks = ",".join("?" * len(accounts))
+        rows = self._read(
+            f"SELECT account, usd, tokens FROM accounts WHERE account IN ({marks}) AND expires > ?",  # noqa: S608
+            [*accounts, time.time()],
+        )
+        known = {account: Spent(usd, tokens) for account, usd, tokens in rows}
+        return [known.get(account, Spent()) for account in accounts]
+
+    def forget(self, accounts: Sequence[str]) -> None:
+        """See `Ledger.forget`."""
+        with self._transaction() as writer:
+            rows = [(account,) for account in accounts]
+            writer.executemany("DELETE FROM accounts WHERE account = ?", rows)
+
+    def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+        """See `Ledger.lease`; they are in memory: after a restart every process asks anew."""
+        with self._writing:
+            self._leases[account] = decide(self._leases.get(account, {}))
 
     def after_checkpoint(self) -> tuple[list[Counted], Iterator[Call]]:
         """See `Ledger.after_checkpoint`."""
@@ -255,6 +324,7 @@ class SqliteLedger:
     def prune(self, before: float) -> int:
         """See `Ledger.prune`."""
         with self._transaction() as writer:
+            writer.execute("DELETE FROM accounts WHERE expires < ?", (time.time(),))
             # The newest one stays: what is checkpointed is counted by its position.
             return writer.execute(
                 "DELETE FROM calls WHERE received < ? AND position <= (SELECT position FROM checkpoint)"
@@ -288,6 +358,12 @@ def _known(connection: sqlite3.Connection, ids: list[str]) -> Iterator[str]:
 
 
 _INSERT: Final = f"INSERT INTO calls VALUES (NULL, {', '.join('?' * 16)})"  # noqa: S608  # marks only
+
+
+_CHARGE: Final = (
+    "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
+    " usd = usd + excluded.usd, tokens = tokens + excluded.tokens, expires = max(expires, excluded.expires)"
+)
 
 
 def _row(call: Call, received: float) -> tuple[Any, ...]:

@@ -1,0 +1,185 @@
+"""One budget of many processes, kept by a service, or by two on one Redis: it is spent and not passed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from awaiting import until
+from llm_exporter import BudgetExceeded, leases
+from llm_exporter.call import Call
+from llm_exporter.exporter import Exporter
+from payloads import chat
+from redis_server import RedisServer
+from scripted import Server
+from service.calls import a_call
+from service.served import Served
+
+SPENDERS = Path(__file__).with_name("spenders.py")
+CENT = {"prompt_tokens": 1600, "completion_tokens": 600, "total_tokens": 2200}
+
+CONFIG = """\
+budgets:
+  - {name: all, period: total, usd: 1, on_exceed: block, on_unavailable: %s}
+  - {name: planner, period: day, usd: 4, match: {agent: planner}}
+"""
+
+
+def configured(directory: Path, on_unavailable: str = "fail_open") -> Path:
+    file = directory / "llm-exporter.yml"
+    file.write_text(CONFIG % on_unavailable)
+    return file
+
+
+def spend(
+    services: Sequence[Served], provider: Server, calls: int, patience: float = 0.0
+) -> list[tuple[int, int, int]]:
+    """Make so many calls in a process for each service, and return how many were sent, refused and away."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, SPENDERS, provider.url, str(calls), str(patience)],
+            env=service.clients,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for service in services
+    ]
+    fates = []
+    for process in processes:
+        sent, refused, away = map(int, process.communicate(timeout=120)[0].split())
+        assert process.returncode == 0
+        fates.append((sent, refused, away))
+    return fates
+
+
+def adds_up(service: Served, provider: Server, fates: Sequence[tuple[int, int, int]]) -> float:
+    """Check that every call is accounted for, and return what is spent."""
+    sent = sum(one for one, _, _ in fates)
+    assert len(provider.requests) == sent
+    assert sum(map(sum, fates)) == 200
+    (budget, _) = sorted(service.get("/api/v1/budgets")["budgets"], key=lambda each: str(each["budget"]))
+    assert budget["budget"] == "all"
+    assert budget["spent"] == pytest.approx(sent / 100, abs=1e-9)
+    totals = service.get("/api/v1/cost?window=1h")
+    assert totals["cost_usd"] == pytest.approx(sent / 100, abs=1e-9)
+    assert totals["calls"] >= 200  # those that were refused, and tried again, are calls too
+    assert totals["calls"] - totals["errors"] == sent
+    return float(budget["spent"])
+
+
+def test_four_processes_spend_one_budget_and_no_more(tmp_path: Path, server: Server) -> None:
+    server.says("/chat/completions", chat(CENT))
+    with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
+        fates = spend([service] * 4, server, 50)
+        spent = adds_up(service, server, fates)
+    print(f"sent, refused, away: {fates}, spent ${spent:.2f}")  # noqa: T201
+    assert spent <= 1.0
+    assert sum(refused for _, refused, _ in fates) >= 100
+
+
+def test_processes_that_try_again_spend_it_to_the_last_cent(tmp_path: Path, server: Server) -> None:
+    server.says("/chat/completions", chat(CENT))
+    with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
+        fates = spend([service] * 4, server, 50, patience=5.0)
+        spent = adds_up(service, server, fates)
+    print(f"sent, refused, away: {fates}, spent ${spent:.2f}")  # noqa: T201
+    assert 0.97 <= spent <= 1.0
+
+
+def test_two_services_on_one_redis_share_a_budget(tmp_path: Path, server: Server) -> None:
+    server.says("/chat/completions", chat(CENT))
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    with RedisServer(tmp_path) as redis:
+        options = ("--config", str(configured(tmp_path)), "--store", redis.url)
+        with Served(one, *options) as first, Served(other, *options) as second:
+            fates = spend([first, second] * 2, server, 50, patience=5.0)
+            spent = adds_up(first, server, fates)
+            assert second.get("/api/v1/budgets") == first.get("/api/v1/budgets")
+    print(f"sent, refused, away: {fates}, spent ${spent:.2f}")  # noqa: T201
+    assert 0.97 <= spent <= 1.0
+
+
+def test_what_is_spent_stays_spent_over_a_restart(tmp_path: Path, server: Server) -> None:
+    server.says("/chat/completions", chat(CENT))
+    with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
+        ((sent, _, _),) = spend([service], server, 60, patience=1.0)
+        assert sent == 60
+        service.kill()
+        service.start()
+        ((more, _, _),) = spend([service], server, 60, patience=3.0)
+        budgets = service.get("/api/v1/budgets")["budgets"]
+    assert 38 <= more <= 40
+    assert budgets[0]["spent"] == pytest.approx((60 + more) / 100, abs=1e-9)
+
+
+def test_a_new_budget_knows_what_was_spent_before_it(tmp_path: Path) -> None:
+    calls = [
+        a_call(
+            id=str(number), labels={"agent": "planner", "session": f"s-{number % 2}"}, cost={"output": 0.5}
+        )
+        for number in range(3)
+    ]
+    with Served(tmp_path) as service:
+        httpx.post(f"{service.url}/api/v1/calls", content=msgspec.json.encode(calls)).raise_for_status()
+    file = tmp_path / "llm-exporter.yml"
+    file.write_text(
+        "budgets:\n"
+        "  - {name: day, period: day, usd: 10, match: {agent: planner}}\n"
+        "  - {name: each, period: total, usd: 2, per: [session]}\n"
+        "thresholds:\n"
+        "  - {name: low, window: month, usd: 1}\n"
+    )
+    with Served(tmp_path, "--config", str(file)) as service:
+        before = _spent(service)
+        assert before == {("day", "planner"): 1.5, ("each", "s-0"): 1.0, ("each", "s-1"): 0.5}
+        httpx.post(f"{service.url}/api/v1/calls", content=msgspec.json.encode(calls[:1])).raise_for_status()
+        assert _spent(service) == before  # which is a duplicate
+        service.kill()
+        service.start()
+        assert _spent(service) == before
+        httpx.post(f"{service.url}/api/v1/sessions/s-0/reset").raise_for_status()
+        assert _spent(service) == {("day", "planner"): 1.5, ("each", "s-1"): 0.5}
+        metrics = service.get_text("/metrics")
+    assert 'llm_budget_spent_usd{agent="planner",budget="day",period="day"} 1.5' in metrics
+    assert 'llm_cost_threshold_spent_usd{threshold="low",window="month"} 1.5' in metrics
+
+
+def _spent(service: Served) -> dict[tuple[str, ...], float]:
+    budgets = service.get("/api/v1/budgets")["budgets"]
+    return {(each["budget"], *each["labels"].values()): each["spent"] for each in budgets}
+
+
+@pytest.mark.parametrize("on_unavailable", ["fail_open", "fail_closed"])
+def test_a_service_that_is_away_lets_calls_go_on_or_not_as_configured(
+    on_unavailable: str,
+    fates: tuple[str, int],
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.5)
+    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path / "spool"))
+    exporter = Exporter()
+    with Served(tmp_path, "--config", str(configured(tmp_path, on_unavailable))) as service:
+        exporter.ship_to(service.url)
+        assert [spending.rule.name for spending in exporter.budgets.shared.spendings] == ["all"]
+    (spending,) = exporter.budgets.shared.spendings
+    (account,) = spending.accounts()
+    until(lambda: account.away)  # type: ignore[attr-defined]
+    call = Call(provider="openai", model="gpt-4o", requested_model="gpt-4o", operation="chat")
+    if on_unavailable == "fail_open":
+        exporter.budgets.hold(call, {})
+    else:
+        with pytest.raises(BudgetExceeded, match="cannot be checked: the service that shares it is away"):
+            exporter.budgets.hold(call, {})
+    families = {family.name: family for family in exporter.registry.collect()}
+    assert families["llm_exporter_budget_store_up"].samples[0].value == 0
+    exporter.close()
