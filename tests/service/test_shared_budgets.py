@@ -159,11 +159,7 @@ def _spent(service: Served) -> dict[tuple[str, ...], float]:
 
 @pytest.mark.parametrize("on_unavailable", ["fail_open", "fail_closed"])
 def test_a_service_that_is_away_lets_calls_go_on_or_not_as_configured(
-    on_unavailable: str,
-    fates: tuple[str, int],
-    tmp_path: Path,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
+    on_unavailable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_SECONDS", 1.5)
     monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path / "spool"))

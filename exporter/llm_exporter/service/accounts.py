@@ -125,7 +125,7 @@ class Accounts:
     def _events(self, touched: Iterable[tuple[Spending[Any], tuple[str, ...]]]) -> Iterator[Event]:
         for rule, values in touched:
             account = rule.account_of(values)
-            yield from (reached if rule in self.budgets else crossed)(rule, account)  # type: ignore[operator]
+            yield from (reached if rule in self.budgets else crossed)(rule, account)
 
     def account_of(self, spending: Spending[Any], values: tuple[str, ...]) -> Account:
         """Return an account of now."""

@@ -262,7 +262,7 @@ def description() -> Json:
         },
         "/api/v1/events": {
             "get": {
-                "summary": "Server-sent events: `call`, `alert`, `budget`, `threshold`, `missed` for who is slow.",
+                "summary": "Server-sent events: `call`, `alert`, `budget`, `threshold`, `missed`.",
                 "responses": _answers({"type": "string"}, media_type="text/event-stream"),
             }
         },
