@@ -82,7 +82,7 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
             Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
             Route("/api/v1/openapi.json", service.openapi),
-            Route("/metrics", metrics),
+            Route("/metrics", metrics, methods=["GET"]),
         ],
         exception_handlers={
             Problem: cast("Any", _problem),
