@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from starlette.testclient import TestClient
 
 from llm_exporter import Call
 from llm_exporter.config import Config
+from llm_exporter.service import examples
 from llm_exporter.service.app import make_app
 from llm_exporter.service.requests import MAX_BODY
 from llm_exporter.service.sqlite import SqliteLedger
@@ -157,6 +160,33 @@ def test_calls_are_listed_the_newest_first_by_pages(client: TestClient) -> None:
     assert (first["cost_usd"], first["cost_source"], first["agent"]) == (0.75, "list", "planner")
 
 
+def test_calls_are_listed_by_what_they_are(client: TestClient) -> None:
+    """A page and its CSV are of the same calls as the costs are."""
+    post(
+        client,
+        a_call(id="c-1", labels={"agent": "coder", "tier": "gold"}, started=at("2026-01-31T12:00:00")),
+        a_call(id="c-2", labels={"agent": "coder", "session": "s-1"}, started=at("2026-02-01T00:00:00")),
+        a_call(id="c-3", labels={"project": "p"}, operation="embeddings", provider="google"),
+    )
+    for parameters, ids in [
+        ({}, ["c-3", "c-2", "c-1"]),
+        ({"agent": "coder"}, ["c-2", "c-1"]),
+        ({"agent": "coder", "limit": "1"}, ["c-2"]),
+        ({"label": "tier:gold"}, ["c-1"]),
+        ({"session": "s-1"}, ["c-2"]),
+        ({"session": "s-2"}, []),
+        ({"project": "p"}, ["c-3"]),
+        ({"project": "default"}, ["c-2", "c-1"]),
+        ({"operation": "embeddings", "provider": "google"}, ["c-3"]),
+        ({"until": "2026-02-01"}, ["c-1"]),
+        ({"before": "3"}, ["c-2", "c-1"]),
+    ]:
+        listed = client.get("/api/v1/calls", params=parameters).json()["calls"]
+        assert [call["id"] for call in listed] == ids, parameters
+        lines = client.get("/api/v1/calls", params={**parameters, "format": "csv"}).text
+        assert [line["id"] for line in csv.DictReader(io.StringIO(lines))] == ids, parameters
+
+
 def test_calls_are_downloaded_as_csv(client: TestClient) -> None:
     labels = {"agent": 'a "quoted", agent', "project": "p"}
     post(client, a_call(labels=labels, started=at("2026-01-31T12:00:00"), id="c-1"))
@@ -209,6 +239,53 @@ def test_usage_is_told_by_period_with_its_boundaries(client: TestClient) -> None
 
 
 @pytest.mark.parametrize(
+    ("period", "moments", "boundaries"),
+    [
+        (
+            "month",
+            ["2026-12-31T23:59:59.999", "2027-01-01T00:00:00"],
+            [("2026-12-01T00", "2027-01-01T00"), ("2027-01-01T00", "2027-02-01T00")],
+        ),
+        (
+            "month",
+            ["2028-02-29T23:59:59", "2028-03-01T00:00:00", "2028-04-30T12:00:00"],
+            [
+                ("2028-02-01T00", "2028-03-01T00"),
+                ("2028-03-01T00", "2028-04-01T00"),
+                ("2028-04-01T00", "2028-05-01T00"),
+            ],
+        ),
+        (
+            "day",
+            ["2028-02-28T23:59:59", "2028-02-29T00:00:00", "2028-03-01T00:00:00"],
+            [
+                ("2028-02-28T00", "2028-02-29T00"),
+                ("2028-02-29T00", "2028-03-01T00"),
+                ("2028-03-01T00", "2028-03-02T00"),
+            ],
+        ),
+        ("hour", ["2026-12-31T23:30:00"], [("2026-12-31T23", "2027-01-01T00")]),
+    ],
+)
+def test_periods_end_where_the_next_one_starts_in_utc(
+    client: TestClient, period: str, moments: list[str], boundaries: list[tuple[str, str]]
+) -> None:
+    post(client, *(a_call(started=at(moment)) for moment in moments))
+    periods = client.get("/api/v1/usage", params={"period": period, "since": "0"}).json()["periods"]
+    assert [(one["start"], one["end"], one["calls"]) for one in periods] == [
+        (f"{start}:00:00.000Z", f"{end}:00:00.000Z", 1) for start, end in boundaries
+    ]
+
+
+def test_usage_is_by_day_of_the_last_thirty_days_unless_asked_otherwise(client: TestClient) -> None:
+    now = time.time()
+    post(client, a_call(started=now), a_call(started=now - 29 * 86400), a_call(started=now - 31 * 86400))
+    usage = client.get("/api/v1/usage").json()
+    assert (usage["scope"], usage["id"], usage["period"]) == (None, None, "day")
+    assert [day["calls"] for day in usage["periods"]] == [1, 1]
+
+
+@pytest.mark.parametrize(
     ("path", "status", "detail"),
     [
         ("cost?session=nobody", 404, "no call of session 'nobody' is known"),
@@ -228,6 +305,18 @@ def test_usage_is_told_by_period_with_its_boundaries(client: TestClient) -> None
         ("cost?label=gold", 400, "label is 'gold': write name:value"),
         ("calls?limit=0", 400, "limit is '0': it is an integer from 1 to 10000"),
         ("calls?limit=1e3", 400, "limit is '1e3': it is an integer from 1 to 10000"),
+        ("calls?limit=10001", 400, "limit is '10001': it is an integer from 1 to 10000"),
+        ("calls?limit=-1", 400, "limit is '-1': it is an integer from 1 to 10000"),
+        ("calls?limit=%D9%A3", 400, "limit is '\u0663': it is an integer from 1 to 10000"),
+        ("calls?before=x", 400, f"before is 'x': it is an integer from 1 to {2**62}"),
+        (f"calls?before={2**62 + 1}", 400, f"before is '{2**62 + 1}': it is an integer from 1 to {2**62}"),
+        ("cost?until=inf", 400, "until is 'inf': it is before 1970 or after 9999"),
+        (
+            "cost?agents=coder",
+            400,
+            "there is no parameter 'agents': there are since, until, window, session, provider, model,"
+            " operation, agent, phase, project, label, by",
+        ),
         ("calls?format=xml", 400, "format is 'xml': it is one of json, csv"),
         ("usage?period=week", 400, "period is 'week': it is one of day, hour, month"),
         ("usage?scope=agent", 400, "scope and id go together: scope=agent&id=planner"),
@@ -276,6 +365,52 @@ CALL = {"provider": "p", "model": "m", "operation": "chat"}
             "not a list of calls: Invalid enum value",
         ),
         (json.dumps([{**CALL, "id": ""}]).encode(), "", 400, "call 0: id is empty"),
+        (
+            json.dumps([{**CALL, "cost": {"input": -0.01}}]).encode(),
+            "",
+            400,
+            "call 0: cost.input is -0.01, which cannot be",
+        ),
+        (
+            json.dumps([{**CALL, "cost": {"input": math.nan}}]).encode(),
+            "",
+            400,
+            "not a list of calls: JSON is m",
+        ),
+        (
+            json.dumps([{**CALL, "cost": {"input": math.inf}}]).encode(),
+            "",
+            400,
+            "not a list of calls: JSON is m",
+        ),
+        (
+            json.dumps([{**CALL, "tokens": {"input": 1.5}}]).encode(),
+            "",
+            400,
+            "not a list of calls: Expected `int`",
+        ),
+        (
+            json.dumps([{**CALL, "tokens": {"input": 2**53}}]).encode(),
+            "",
+            400,
+            f"call 0: tokens.input is {2**53}",
+        ),
+        (
+            json.dumps([{**CALL, "duration": -1}]).encode(),
+            "",
+            400,
+            "call 0: duration is -1.0, which cannot be",
+        ),
+        (json.dumps([{**CALL, "started": -1}]).encode(), "", 400, "call 0: started is -1.0, which cannot be"),
+        (json.dumps([{**CALL, "units": {"images": -1}}]).encode(), "", 400, "call 0: units.images is -1.0"),
+        (
+            json.dumps([{**CALL, "labels": {"agent": 7}}]).encode(),
+            "",
+            400,
+            "not a list of calls: Expected `str`",
+        ),
+        (b'{"call": []}', "", 400, "not a list of calls: Object missing required field `calls`"),
+        (b"\xff\xfe[]", "", 400, "not a list of calls: "),
         (b"[]", "gzip", 400, "not gzip: "),
         (gzip.compress(b"[]")[:-1], "gzip", 400, "not gzip: it ends too early"),
         (gzip.compress(b" " * (MAX_BODY + 1)), "gzip", 413, f"more than {MAX_BODY} bytes"),
@@ -288,7 +423,8 @@ def test_calls_that_cannot_be_are_refused_whole(
 ) -> None:
     headers = {"content-encoding": encoding} if encoding else {}
     answer = client.post("/api/v1/calls", content=body, headers=headers)
-    assert answer.status_code == status
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["status"] == status
     assert answer.json()["detail"].startswith(detail)
     assert client.get("/api/v1/calls").json()["calls"] == []
 
@@ -320,11 +456,53 @@ ALERT = {
 
 def test_alerts_of_alertmanager_are_taken(client: TestClient) -> None:
     assert client.post("/api/v1/alerts", json={"version": "4", "alerts": [ALERT]}).status_code == 204
-    answer = client.post("/api/v1/alerts", json={"alerts": [{"status": "on"}]})
-    assert answer.status_code == 400
-    assert answer.json()["detail"].startswith(
-        "not what Alertmanager sends to a webhook: Invalid enum value 'on'"
-    )
+
+
+@pytest.mark.parametrize(
+    ("body", "mistake"),
+    [
+        ({"alerts": [{"status": "on"}]}, "Invalid enum value 'on'"),
+        ({"alerts": [{"status": "firing"}]}, "Object missing required field `labels`"),
+        ({"alerts": [{**ALERT, "labels": {"severity": 1}}]}, "Expected `str`, got `int`"),
+        ({"alerts": ALERT}, "Expected `array`, got `object`"),
+        ({}, "Object missing required field `alerts`"),
+        ([], "Expected `object`, got `array`"),
+    ],
+)
+def test_what_alertmanager_never_sends_is_refused(client: TestClient, body: Any, mistake: str) -> None:
+    answer = client.post("/api/v1/alerts", json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert answer.json()["detail"].startswith(f"not what Alertmanager sends to a webhook: {mistake}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/api/v1/calls", {"GET", "HEAD", "POST"}),
+        ("POST", "/api/v1/cost", {"GET", "HEAD"}),
+        ("POST", "/metrics", {"GET", "HEAD"}),
+        ("GET", "/api/v1/alerts", {"POST"}),
+        ("GET", "/api/v1/sessions/s-1/reset", {"POST"}),
+    ],
+)
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(
+    client: TestClient, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, allowed)
+    assert answer.json() == {"status": 405, "detail": "Method Not Allowed"}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")],
+)
+def test_the_page_is_served_and_may_use_nothing_from_elsewhere(
+    client: TestClient, path: str, kind: str
+) -> None:
+    answer = client.get(path)
+    assert answer.headers["content-type"].startswith(kind)
+    assert answer.headers["content-security-policy"] == "default-src 'self'; img-src data:"
 
 
 def test_the_description_has_every_route_and_only_those(client: TestClient) -> None:
@@ -334,7 +512,22 @@ def test_the_description_has_every_route_and_only_those(client: TestClient) -> N
         (route.path.replace(":path", ""), method)
         for route in client.app.routes  # type: ignore[attr-defined]
         for method in route.methods or ()
-        if route.path.startswith("/api/") and method != "HEAD"
+        if route.path not in ("/", "/page.css", "/page.js") and method != "HEAD"
     }
-    assert paths == routes - {("/api/v1/openapi.json", "GET")}
+    assert paths == routes
     assert described["openapi"] == "3.1.0"
+
+
+def test_the_examples_are_what_is_answered(client: TestClient) -> None:
+    assert client.post("/api/v1/calls", json=[examples.CALL]).json() == {"accepted": 1, "duplicates": 0}
+    assert client.get("/api/v1/cost").json() == examples.COST
+    usage = {"scope": "agent", "id": "coder", "period": "month", "since": "0"}
+    assert client.get("/api/v1/usage", params=usage).json() == examples.USAGE
+    page = client.get("/api/v1/calls").json()
+    (call,) = page["calls"]
+    example = examples.PAGE_CALL
+    assert {name: call[name] for name in example} == example
+    assert page["next"] is examples.CALLS["next"]
+    missing = client.get("/api/v1/cost", params={"session": "s-18"}).json()
+    assert missing == {**examples.PROBLEM, "detail": "no call of session 's-18' is known"}
+    assert client.post("/api/v1/alerts", json=examples.ALERTS).status_code == 204

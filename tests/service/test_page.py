@@ -7,14 +7,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 from playwright.sync_api import Request as Asked
 
 from llm_exporter import Call
@@ -41,8 +42,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """A service; with the configuration that a test is parametrized with, if it is."""
+    file = tmp_path / "llm-exporter.yml"
+    file.write_text(getattr(request, "param", ""))
+    with Served(tmp_path, "--config", str(file)) as served:
         yield served
 
 
@@ -60,9 +64,10 @@ def open_page(browser: Browser, served: Served) -> Iterator[Any]:
         if not request.url.startswith(served.url):
             complaints.append(request.url)
 
-    def open_page(**options: Any) -> Page:
+    def open_page(prepare: Callable[[Page], object] = lambda page: None, **options: Any) -> Page:
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
+        prepare(page)
         page.on("console", said)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", asked)
@@ -74,9 +79,12 @@ def open_page(browser: Browser, served: Served) -> Iterator[Any]:
     yield open_page
     for context in contexts:
         context.close()
-    assert [
-        line for line in complaints if not line.startswith(("data:", "Failed to load resource: net"))
-    ] == []
+    expected = (
+        "data:",
+        "Failed to load resource: net",
+        "Failed to load resource: the server responded with a status of 503",
+    )
+    assert [line for line in complaints if not line.startswith(expected)] == []
 
 
 def post(served: Served, path: str, body: object) -> None:
@@ -141,7 +149,7 @@ def test_an_alert_appears_is_dismissed_and_goes_when_it_is_over(served: Served, 
         post(served, "/api/v1/alerts", {"alerts": [alert]})
     shown = page.locator("#alerts .alert")
     expect(shown).to_have_count(1)
-    expect(shown).to_contain_text("The planner spends too much It is at $12 an hour.")
+    expect(shown).to_contain_text("critical: The planner spends too much It is at $12 an hour.")
     dismiss = page.get_by_role("button", name="Dismiss: The planner spends too much")
     dismiss.focus()
     page.keyboard.press("Enter")
@@ -171,6 +179,154 @@ def test_bars_are_sorted_and_follow_the_window_and_the_label(served: Served, ope
     expect(page.locator("#bars-label .name")).to_have_text(["gold", "silver"])
 
 
+def test_calls_of_two_sessions_in_turn_are_all_shown_and_not_asked_for_each(
+    served: Served, open_page: Any
+) -> None:
+    """The session of the latest call is the current one, so the current one changes with every call."""
+    asked: list[str] = []
+    page = open_page(lambda page: page.on("request", lambda request: asked.append(request.url)))
+    asked.clear()
+    for number in range(20):
+        send(served, a_call(labels={"agent": "coder", "session": f"s-{number % 2}"}))
+    expect(page.locator("#recent tr")).to_have_count(20)
+    expect(page.locator("#today")).to_have_text("$15.00")
+    expect(page.locator("#bars-agent .value")).to_have_text("$15.00 (100 %)")
+    assert sum(url.endswith("/budgets") for url in asked) <= 2
+    expect(page.locator("#session")).to_have_text("s-1")
+    expect(page.locator("#session-cost")).to_have_text("$7.50")
+
+
+def test_a_call_that_comes_while_the_first_answer_is_awaited_is_shown(served: Served, open_page: Any) -> None:
+    def late(route: Route) -> None:
+        answer = route.fetch()
+        if not sent:
+            sent.append(a_call())
+            send(served, *sent)
+        route.fulfill(response=answer)
+
+    sent: list[Call] = []
+    page = open_page(lambda page: page.route("**/api/v1/cost*", late))
+    expect(page.locator("#calls")).to_have_text("1")
+
+
+def test_an_earlier_answer_does_not_replace_a_later_one(served: Served, open_page: Any) -> None:
+    send(served, a_call(started=time.time() - 7200), a_call())
+    page = open_page()
+    page.get_by_label("in").select_option("session")
+    expect(page.locator("#calls")).to_have_text("2")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/v1/budgets", hold, times=1)
+    with page.expect_request("**/api/v1/budgets"):
+        page.get_by_label("in").select_option("hour")
+    with page.expect_response("**/api/v1/budgets"):
+        page.get_by_label("in").select_option("session")
+    (first,) = held
+    with page.expect_event("requestfinished", lambda request: request == first.request):
+        first.continue_()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(page.locator("#calls")).to_have_text("2")
+
+
+def test_a_day_ends_and_an_hour_passes_also_when_no_call_comes(served: Served, open_page: Any) -> None:
+    evening = datetime(2026, 1, 31, 23, 59, tzinfo=UTC)
+    send(served, a_call(started=evening.timestamp() - 1800))
+    page = open_page(lambda page: page.clock.install(time=evening))
+    for shown in ("#today", "#cost"):
+        expect(page.locator(shown)).to_have_text("$0.7500")
+    page.clock.fast_forward("02:00")
+    for shown in ("#today", "#cost"):
+        expect(page.locator(shown)).to_have_text("$0.00")
+    page.get_by_label("in").select_option("hour")
+    expect(page.locator("#cost")).to_have_text("$0.7500")
+    page.clock.fast_forward("30:00")
+    expect(page.locator("#cost")).to_have_text("$0.00")
+
+
+def test_a_service_that_cannot_answer_is_named_until_it_can(served: Served, open_page: Any) -> None:
+    page = open_page()
+    page.route("**/api/v1/calls*", lambda route: route.fulfill(status=503))
+    page.get_by_label("in").select_option("hour")
+    expect(page.locator("#state")).to_have_text("api/v1/calls?limit=50: HTTP 503")
+    page.unroute("**/api/v1/calls*")
+    expect(page.locator("#state")).to_have_text("live")
+
+
+BUDGET = {
+    "budget": "coder-daily",
+    "period": "day",
+    "labels": {"agent": "coder"},
+    "unit": "usd",
+    "limit": 1.0,
+    "spent": 0.4,
+    "left": 0.6,
+    "on_exceed": "warn",
+    "resets_at": "2026-02-01T00:00:00.000Z",
+}
+BUDGETS = {
+    "budgets": [
+        BUDGET,
+        {**BUDGET, "budget": "all", "period": "month", "labels": {}, "on_exceed": "block", "spent": 1.25},
+        {**BUDGET, "budget": "tokens", "unit": "tokens", "limit": 2000, "spent": 1500, "resets_at": None},
+    ]
+}
+
+
+def with_budgets(page: Page) -> None:
+    page.route("**/api/v1/budgets", lambda route: route.fulfill(json=BUDGETS))
+
+
+def test_budgets_say_how_much_is_left(served: Served, open_page: Any) -> None:
+    page = open_page(with_budgets)
+    budgets = page.get_by_role("region", name="Budgets")
+    expect(budgets.locator("li .name")).to_have_text(["coder-daily", "all", "tokens"])
+    expect(budgets.locator("li .value")).to_have_text(
+        ["$0.6000 of $1.00 left", "$0.2500 over $1.00", "500 of 2,000 tokens left"]
+    )
+    expect(budgets.locator("li .small")).to_have_text(
+        [
+            "day · agent coder · warns · begins anew 2026-02-01 00:00 UTC",
+            "month · calls are stopped · begins anew 2026-02-01 00:00 UTC",
+            "day · agent coder · warns",
+        ]
+    )
+    expect(open_page().locator("#budgets")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "served",
+    ["budgets: [{name: planner-all, period: total, usd: 1, match: {agent: planner}, on_exceed: block}]"],
+    indirect=True,
+)
+def test_a_budget_is_followed_and_its_end_is_an_alert(served: Served, open_page: Any) -> None:
+    page = open_page()
+    budgets = page.get_by_role("region", name="Budgets")
+    expect(budgets.locator("li .value")).to_have_text(["$1.00 of $1.00 left"])
+    send(served, a_call(id="c-1"))
+    expect(budgets.locator("li .value")).to_have_text(["$0.2500 of $1.00 left"])
+    expect(page.locator("#alerts")).to_be_empty()
+    send(served, a_call(id="c-2"))
+    expect(budgets.locator("li .value")).to_have_text(["$0.5000 over $1.00"])
+    expect(page.locator("#alerts .alert p")).to_have_text(
+        ["critical: budget planner-all of agent planner is used up $1.50 of $1.00 in all"]
+    )
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#alerts")).to_be_empty()
+
+
+@pytest.mark.parametrize(("link", "name"), [("calls as CSV", "llm-calls.csv"), ("as JSON", "llm-calls.json")])
+def test_calls_are_downloaded(served: Served, open_page: Any, link: str, name: str) -> None:
+    send(served, a_call(id="c-1"))
+    page = open_page()
+    with page.expect_download() as download:
+        page.get_by_role("link", name=link).click()
+    assert download.value.suggested_filename == name
+    assert "c-1" in Path(download.value.path()).read_text()
+
+
 def test_a_session_begins_anew_when_asked_to(served: Served, open_page: Any) -> None:
     send(served, a_call(labels={"session": "s-1"}))
     page = open_page()
@@ -178,15 +334,20 @@ def test_a_session_begins_anew_when_asked_to(served: Served, open_page: Any) -> 
     expect(page.locator("#session-cost")).to_have_text("$0.7500")
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Start it anew").click()
-    expect(page.locator("#session-cost")).to_have_text("$0.0000")
+    expect(page.locator("#session-cost")).to_have_text("$0.00")
 
 
 def test_what_is_in_labels_is_text_and_never_markup(served: Served, open_page: Any) -> None:
     evil = "<img src=x onerror=document.title='owned'>"
-    send(served, a_call(labels={"agent": evil}, model=evil))
+    labels = {"agent": evil, "phase": evil, "session": evil, evil: evil}
+    send(served, a_call(labels=labels, model=evil, operation=evil))
     page = open_page()
-    expect(page.locator("#bars-agent .name")).to_have_text(evil)
-    assert page.locator("main img").count() == 0
+    post(served, "/api/v1/alerts", {"alerts": [{"status": "firing", "labels": {"alertname": evil}}]})
+    expect(page.locator("#alerts strong")).to_have_text(f"warning: {evil}")
+    for bars in ("agent", "phase", "model", "label"):
+        expect(page.locator(f"#bars-{bars} .name")).to_have_text(evil)
+    expect(page.locator("#session")).to_have_text(evil)
+    assert page.locator("img").count() == 0
     assert page.title() == "llm-exporter"
 
 
@@ -203,7 +364,7 @@ def test_it_fits_a_phone_and_is_readable_in_the_dark(served: Served, open_page: 
     """No scrolling sideways at 320 pixels; every text has a contrast of 4.5 at least, as WCAG 2.2 AA asks."""
     send(served, a_call(error="timeout"), a_call(model="zebra-9-with-a-long-name", cost={}))
     alert = {"status": "firing", "labels": {"alertname": "A"}, "annotations": {}}
-    page = open_page(viewport={"width": 320, "height": 640}, color_scheme=scheme)
+    page = open_page(with_budgets, viewport={"width": 320, "height": 640}, color_scheme=scheme)
     for severity in ("warning", "critical"):
         labels = {"alertname": severity, "severity": severity}
         post(served, "/api/v1/alerts", {"alerts": [{**alert, "labels": labels}]})
@@ -252,10 +413,10 @@ def test_every_control_has_a_name_and_is_reached_by_the_keyboard(served: Served,
     ):
         expect(page.get_by_role(role, name=name, exact=True)).to_be_visible()
     reached = set()
-    for _ in range(8):
+    for _ in range(9):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
-    assert {"/metrics", "API", "calls as CSV", "window", "reset", "label"} <= reached
+    assert {"/metrics", "API", "calls as CSV", "as JSON", "window", "reset", "label"} <= reached
 
 
 def test_it_goes_on_when_the_service_comes_back(served: Served, open_page: Any) -> None:

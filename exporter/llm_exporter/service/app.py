@@ -59,6 +59,8 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         service.live = Live()
         intake.listen(service.live.calls)
+        if config.budgets:
+            intake.listen(lambda _: service.live.budgets(intake.accounts.shown()))
         intake.listen_to_events(service.live.event)
         sweeping = asyncio.create_task(_sweep(intake, spools))
         yield
@@ -86,7 +88,7 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
             Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
             Route("/api/v1/openapi.json", service.openapi),
-            Route("/metrics", metrics),
+            Route("/metrics", metrics, methods=["GET"]),
         ],
         exception_handlers={
             Problem: cast("Any", _problem),

@@ -37,6 +37,10 @@ class Live:
         """Tell of an alert, or that it is over."""
         self._tell([_event("alert", alert)])
 
+    def budgets(self, budgets: Sequence[dict[str, Any]]) -> None:
+        """Tell how the budgets stand."""
+        self._tell([_event("budgets", {"budgets": budgets})])
+
     def event(self, event: Event) -> None:
         """Tell of what has happened to a budget or threshold, and show it as an alert."""
         kind = "budget" if isinstance(event, BudgetReached) else "threshold"

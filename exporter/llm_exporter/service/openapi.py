@@ -9,6 +9,7 @@ import msgspec
 
 from ..call import Call
 from ..leases import Answer, Question
+from . import examples
 from .ledger import Totals
 from .reports import ALWAYS_BY
 
@@ -49,15 +50,17 @@ def _which() -> list[Json]:
     return [_text(name, description) for name, description in _QUERY.items()]
 
 
-def _answers(schema: Json, *problems: int, media_type: str = "application/json") -> Json:
-    return {
-        "200": {"description": "The answer.", "content": {media_type: {"schema": schema}}},
-        **_problems(*problems),
-    }
+def _answers(schema: Json, *problems: int, media_type: str = "application/json", example: Any = None) -> Json:
+    content = {media_type: _content(schema, example)}
+    return {"200": {"description": "The answer.", "content": content}, **_problems(*problems)}
+
+
+def _content(schema: Json, example: Any = None) -> Json:
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
 
 
 def _problems(*statuses: int) -> Json:
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    problem = {"application/problem+json": _content(_ref("Problem"), examples.PROBLEM)}
     meaning = {
         400: "A mistake in the request.",
         404: "There is none.",
@@ -109,17 +112,27 @@ def description() -> Json:
         }
     )
     components["Problem"] = _object({"status": {"type": "integer"}, "detail": {"type": "string"}})
+    components["Alert"] = _object(
+        {
+            "status": {"enum": ["firing", "resolved"]},
+            "labels": _strings(),
+            "annotations": _strings(),
+            "fingerprint": {"type": "string"},
+        },
+        *("status", "labels"),
+    )
     paths: Json = {
         "/api/v1/calls": {
             "post": {
                 "summary": "Take calls in, each once by its id; acknowledged when they are on disk.",
                 "requestBody": {
                     "required": True,
-                    "content": {"application/json": {"schema": _list(_ref("Call"))}},
+                    "content": {"application/json": _content(_list(_ref("Call")), [examples.CALL])},
                 },
                 "responses": _answers(
                     _object({"accepted": {"type": "integer"}, "duplicates": {"type": "integer"}}),
                     *(400, 413, 415, 503),
+                    example={"accepted": 1, "duplicates": 0},
                 ),
             },
             "get": {
@@ -134,11 +147,10 @@ def description() -> Json:
                     "200": {
                         "description": "A page of calls.",
                         "content": {
-                            "application/json": {
-                                "schema": _object(
-                                    {"calls": _list(shown), "next": {"type": ["integer", "null"]}}
-                                )
-                            },
+                            "application/json": _content(
+                                _object({"calls": _list(shown), "next": {"type": ["integer", "null"]}}),
+                                examples.CALLS,
+                            ),
                             "text/csv": {"schema": {"type": "string"}},
                         },
                     },
@@ -161,6 +173,7 @@ def description() -> Json:
                         }
                     ),
                     *(400, 404, 503),
+                    example=examples.COST,
                 ),
             }
         },
@@ -188,6 +201,7 @@ def description() -> Json:
                         }
                     ),
                     *(400, 503),
+                    example=examples.USAGE,
                 ),
             }
         },
@@ -238,23 +252,9 @@ def description() -> Json:
                 "requestBody": {
                     "required": True,
                     "content": {
-                        "application/json": {
-                            "schema": _object(
-                                {
-                                    "alerts": _list(
-                                        _object(
-                                            {
-                                                "status": {"enum": ["firing", "resolved"]},
-                                                "labels": _strings(),
-                                                "annotations": _strings(),
-                                                "fingerprint": {"type": "string"},
-                                            },
-                                            *("status", "labels"),
-                                        )
-                                    )
-                                }
-                            )
-                        }
+                        "application/json": _content(
+                            _object({"alerts": _list(_ref("Alert"))}), examples.ALERTS
+                        )
                     },
                 },
                 "responses": {"204": {"description": "Done."}, **_problems(400, 413)},
@@ -263,7 +263,38 @@ def description() -> Json:
         "/api/v1/events": {
             "get": {
                 "summary": "Server-sent events: `call`, `alert`, `budget`, `threshold`, `missed`.",
-                "responses": _answers({"type": "string"}, media_type="text/event-stream"),
+                "responses": _answers(
+                    {"type": "string"}, media_type="text/event-stream", example=examples.EVENTS
+                ),
+            }
+        },
+        "/api/v1/openapi.json": {
+            "get": {"summary": "This description.", "responses": _answers({"type": "object"})}
+        },
+        "/metrics": {
+            "get": {
+                "summary": "What all calls came to, for Prometheus; also as OpenMetrics.",
+                "responses": {
+                    "200": {
+                        "description": "The metrics.",
+                        "content": {
+                            "text/plain": {"schema": {"type": "string"}},
+                            "application/openmetrics-text": {"schema": {"type": "string"}},
+                        },
+                    }
+                },
+            }
+        },
+        "/-/healthy": {
+            "get": {
+                "summary": "Whether the process runs.",
+                "responses": _answers({"type": "string"}, media_type="text/plain", example="healthy\n"),
+            }
+        },
+        "/-/ready": {
+            "get": {
+                "summary": "Whether the ledger answers.",
+                "responses": _answers({"type": "string"}, 503, media_type="text/plain", example="ready\n"),
             }
         },
     }

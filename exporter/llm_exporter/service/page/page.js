@@ -7,11 +7,12 @@ const BARS = 12;
 const HOUR = 3600e3;
 const SETTLE = 3e3;
 const SETTLE_AT_LAST = 30e3;
+const MINUTE = 60e3;
 
-const state = { cost: null, labels: new Set(), label: "", recent: [], seen: new Set() };
+const state = { cost: null, labels: new Set(), label: "", recent: [], seen: new Set(), connected: false };
 
 const usd = (value) => {
-  const digits = value !== 0 && Math.abs(value) < 0.01 ? 6 : value < 1 ? 4 : 2;
+  const digits = value === 0 || value >= 1 ? 2 : value < 0.01 ? 6 : 4;
   return `$${value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 };
 const count = (value) => value.toLocaleString("en-US");
@@ -46,16 +47,31 @@ function question() {
   return `api/v1/cost?${parameters}`;
 }
 
+// Of several questions under way only the last one's answer counts: an earlier one may come later.
+let asked = 0;
+let askedAt = 0;
 async function refresh() {
-  const [cost, session, today, calls] = await Promise.all([
-    get(question()),
-    get("api/v1/cost"),
-    get(`api/v1/cost?since=${startOf("today").toISOString()}`),
-    get(`api/v1/calls?limit=${RECENT}`),
-  ]);
-  Object.assign(state, { cost, session, today, recent: calls.calls });
-  state.seen = new Set(calls.calls.map((call) => call.id));
-  calls.calls.forEach(noteLabels);
+  const number = ++asked;
+  askedAt = Date.now();
+  try {
+    const [cost, session, today, calls, budgets] = await Promise.all([
+      get(question()),
+      get("api/v1/cost"),
+      get(`api/v1/cost?since=${startOf("today").toISOString()}`),
+      get(`api/v1/calls?limit=${RECENT}`),
+      get("api/v1/budgets"),
+    ]);
+    if (number !== asked) return;
+    Object.assign(state, { cost, session, today, recent: calls.calls, budgets: budgets.budgets });
+  } catch (error) {
+    if (number !== asked || !state.connected) return; // it is asked again when the connection is back
+    say(error.message);
+    settle();
+    return;
+  }
+  state.seen = new Set(state.recent.map((call) => call.id));
+  state.recent.forEach(noteLabels);
+  say();
   show();
 }
 
@@ -69,8 +85,10 @@ function addTo(totals, call) {
   totals.errors += call.error ? 1 : 0;
 }
 
+// As the ledger has it: `dimension` in ledger.py.
 function valueOf(call, name) {
-  return call[name] || call.labels[name] || "unattributed";
+  if (name === "model") return call.model;
+  return call.labels[name] || (name === "project" ? "default" : "unattributed");
 }
 
 function addToBars(cost, call) {
@@ -90,24 +108,24 @@ function addToBars(cost, call) {
 }
 
 function heard(call) {
-  if (!state.cost || state.seen.has(call.id)) return;
+  if (state.seen.has(call.id)) return;
+  settle();
+  if (!state.cost) return; // the first answer is not here yet
   state.seen.add(call.id);
-  const session = call.labels.session || "default";
-  if (session !== state.session.session) {
-    refresh(); // another session is the current one now
-    return;
-  }
   noteLabels(call);
-  addTo(state.session, call);
+  const session = call.labels.session || "default";
+  state.session.session ??= session;
+  const current = session === state.session.session;
+  if (current) addTo(state.session, call);
+  else if (Date.now() - askedAt > SETTLE) refresh(); // the other one is current now
   if (call.started * 1000 >= startOf("today")) addTo(state.today, call);
   const kind = byId("window").value;
-  if (kind === "session" || call.started * 1000 >= startOf(kind)) {
+  if (kind === "session" ? current : call.started * 1000 >= startOf(kind)) {
     addTo(state.cost, call);
     addToBars(state.cost, call);
   }
   state.recent = [call, ...state.recent].slice(0, RECENT);
   schedule();
-  settle();
 }
 
 // A call that comes while the figures are fetched may be in them already, or not yet: once it is quiet, or now and
@@ -124,9 +142,10 @@ function settle() {
   }, SETTLE);
 }
 
+const NOT_LABELS = ["agent", "phase", "session", "provider", "model", "operation"];
 function noteLabels(call) {
   for (const name of Object.keys(call.labels)) {
-    if (["agent", "phase", "session"].includes(name) || state.labels.has(name)) continue;
+    if (NOT_LABELS.includes(name) || state.labels.has(name)) continue;
     state.labels.add(name);
     byId("label").append(new Option(name, name));
     if (!state.label) {
@@ -166,6 +185,7 @@ function show() {
   for (const name of ["model", "agent", "phase"]) showBars(`bars-${name}`, name, cost[`by_${name}`], cost);
   byId("label").hidden = !state.label;
   showBars("bars-label", state.label, cost[`by_${state.label}`] ?? [], cost);
+  showBudgets();
   byId("recent").replaceChildren(...state.recent.map(row));
 }
 
@@ -191,10 +211,32 @@ function showBars(id, name, rows, total) {
   if (!rows.length) byId(id).append(make("li", "small", "nothing yet"));
 }
 
+function showBudgets() {
+  byId("budgets").hidden = !state.budgets.length;
+  byId("bars-budgets").replaceChildren(...state.budgets.slice(0, BARS).map(budget));
+}
+
+function budget(one) {
+  const match = Object.entries(one.labels).map(([name, value]) => `${name} ${value}`);
+  const end = one.resets_at && `begins anew ${one.resets_at.slice(0, 16).replace("T", " ")} UTC`;
+  const terms = [one.period, ...match, one.on_exceed === "block" ? "calls are stopped" : "warns", end];
+  const [text, unit] = one.unit === "usd" ? [usd, ""] : [count, " tokens"];
+  const over = one.spent > one.limit;
+  const [difference, whole] = [text(Math.abs(one.limit - one.spent)), text(one.limit) + unit];
+  const left = over ? `${difference} over ${whole}` : `${difference} of ${whole} left`;
+  const item = bar(one.budget, left, one.spent / one.limit);
+  item.classList.toggle("bad", over);
+  item.append(make("span", "small", terms.filter(Boolean).join(" · ")));
+  return item;
+}
+
 function row(call) {
   const line = make("tr");
-  const cell = (text, className) => line.append(make("td", className, text));
-  cell(new Date(call.started * 1000).toLocaleTimeString());
+  const cell = (text, className) => line.appendChild(make("td", className, text));
+  const started = new Date(call.started * 1000);
+  const time = make("time", "", started.toLocaleTimeString());
+  time.dateTime = started.toISOString();
+  cell().append(time);
   cell(call.agent);
   cell(call.phase);
   cell(call.model);
@@ -217,7 +259,7 @@ function alert({ key, title, detail, severity, resolved }) {
   const item = make("div", severity === "critical" ? "alert critical" : "alert");
   item.dataset.key = key;
   const text = make("p");
-  text.append(make("strong", "", title), ` ${detail}`);
+  text.append(make("strong", "", `${severity}: ${title}`), ` ${detail}`);
   const dismiss = make("button", "", "Dismiss");
   dismiss.type = "button";
   dismiss.setAttribute("aria-label", `Dismiss: ${title}`);
@@ -228,19 +270,27 @@ function alert({ key, title, detail, severity, resolved }) {
 
 // ---- from now on
 
-function say(text) {
+function say(text = state.connected ? "live" : "reconnecting …") {
   byId("state").textContent = text;
+  byId("state").classList.toggle("live", text === "live");
+}
+
+function connected(whether) {
+  state.connected = whether;
+  say();
+  if (whether) refresh();
 }
 
 function follow() {
   const events = new EventSource("api/v1/events");
-  events.addEventListener("open", () => {
-    say("live");
-    refresh().catch((error) => say(error.message));
-  });
-  events.addEventListener("error", () => say("reconnecting …"));
+  events.addEventListener("open", () => connected(true));
+  events.addEventListener("error", () => connected(false));
   events.addEventListener("call", (event) => heard(JSON.parse(event.data)));
-  events.addEventListener("missed", () => refresh());
+  events.addEventListener("missed", refresh);
+  events.addEventListener("budgets", (event) => {
+    Object.assign(state, JSON.parse(event.data));
+    showBudgets();
+  });
   events.addEventListener("alert", (event) => alert(JSON.parse(event.data)));
 }
 
@@ -252,7 +302,13 @@ byId("label").addEventListener("change", (event) => {
 byId("reset").addEventListener("click", async () => {
   const name = state.session.session;
   if (!confirm(`Count session ${name} from 0 again? Its calls stay in the ledger.`)) return;
-  await fetch(`api/v1/sessions/${encodeURIComponent(name)}/reset`, { method: "POST" });
-  await refresh();
+  const answer = await fetch(`api/v1/sessions/${encodeURIComponent(name)}/reset`, { method: "POST" }).catch(() => null);
+  if (answer?.ok) refresh();
+  else say(`session ${name} was not reset`);
 });
+// Time passes also when no call comes: a day begins, and calls leave the last hour.
+setInterval(() => {
+  const newDay = state.today && Date.parse(state.today.since) < startOf("today");
+  if (newDay || byId("window").value === "hour") refresh();
+}, MINUTE);
 follow();
