@@ -8,7 +8,7 @@ OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy test-frameworks lint types servers dashboards docs lock clean
+.PHONY: help demo test test-heavy test-frameworks bench lint types servers dashboards docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -26,6 +26,10 @@ test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Test 
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
 	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps tests/test_operations.py -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps -o filterwarnings=default $(ARGS)
+
+bench: $(READY)  ## Measure what is claimed about speed; ARGS="calls" for one comparison
+	$(BIN)/python -m llm_exporter.demo.binaries redis-server
+	@PYTHONPATH=tests $(BIN)/python -W ignore -m bench $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -85,9 +85,8 @@ def test_a_subscriber_may_look_at_the_metrics_and_record_calls_itself(metered: M
 def test_a_call_that_ends_inside_a_garbage_collection_that_interrupts_the_metrics_is_counted(
     metered: Metered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The collection runs while the metrics hold their locks, in the very thread that holds them."""
-    families = metered.exporter.metrics._families
-    counter = families["llm_calls_total"]
+    """The collection runs while the metrics hold their lock, in the very thread that holds it."""
+    lock = metered.exporter.metrics.zero_first._lock
     held: list[bool] = []
 
     class Dropped:
@@ -95,11 +94,11 @@ def test_a_call_that_ends_inside_a_garbage_collection_that_interrupts_the_metric
             self.cycle = self
 
         def __del__(self) -> None:
-            held.append(counter._lock.locked())
+            held.append(lock.locked())
             metered.exporter.record(a_call("collected"))
 
     Dropped()
-    with counter._lock:
+    with lock:
         gc.collect()
     assert held == [True]
     assert metered.call.model == "collected"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import Request, urlopen
 from wsgiref.util import setup_testing_defaults
@@ -16,6 +19,8 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import llm_exporter
+from llm_exporter.exposition import Answer, AsgiMetrics, answer
+from llm_exporter.metrics import Metrics
 from metered import Metered
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -81,6 +86,47 @@ def test_one_metric_can_be_asked_for_by_name(metered: Metered) -> None:
     finally:
         server.close()
     assert names == {"llm_calls"}
+
+
+def test_the_event_loop_goes_on_while_metrics_are_rendered(metered: Metered) -> None:
+    """What renders waits for what the event loop does meanwhile."""
+    loop_went_on = threading.Event()
+
+    class Slow(Metrics):
+        def text(self, **options: Any) -> Iterator[bytes]:
+            yield b"# HELP"
+            assert loop_went_on.wait(30)
+            yield from super().text(**options)
+
+    async def serve() -> list[Any]:
+        said: list[Any] = []
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        scope = {"type": "http", "method": "GET", "headers": []}
+        serving = asyncio.create_task(AsgiMetrics(Slow)(scope, None, send))
+        await asyncio.sleep(0)
+        loop_went_on.set()
+        await serving
+        return said
+
+    said = asyncio.run(serve())
+    assert said[0]["status"] == 200
+    assert b"llm_exporter_build_info" in b"".join(message["body"] for message in said[1:])
+
+
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", "200 OK"), ("POST", "405 Method Not Allowed")])
+def test_metrics_are_only_got(method: str, status: str) -> None:
+    assert answer(Metrics, method, "", {}) == Answer(status, [("Allow", "GET, OPTIONS")], [])
+
+
+def test_metrics_are_compressed_for_who_takes_that(metered: Metered) -> None:
+    plain = b"".join(answer(Metrics, "GET", "name[]=llm_calls_total", {}).body)
+    said = answer(Metrics, "GET", "name[]=llm_calls_total", {"accept-encoding": "deflate, gzip;q=0.5"})
+    assert ("Content-Encoding", "gzip") in said.headers
+    assert ("Content-Length", str(len(b"".join(said.body)))) in said.headers
+    assert gzip.decompress(b"".join(said.body)) == plain
 
 
 def test_the_server_listens_on_this_machine_only_and_stops_when_closed(metered: Metered) -> None:

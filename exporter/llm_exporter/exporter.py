@@ -57,10 +57,7 @@ class Exporter:
         self._retrievals = Retrievals()
         self.registry = CollectorRegistry()
         """What `/metrics` shows. Not the default registry: other packages use `llm_*` names there."""
-        self.registry.register(_Flushed(self, Metrics.collect))
-        self.scraped = CollectorRegistry()
-        """What `/metrics` shows to a Prometheus: new series at 0 first."""
-        self.scraped.register(_Flushed(self, Metrics.scraped))
+        self.registry.register(_Flushed(self))
         self._subscribers: tuple[tuple[type[Any], Callable[[Any], object]], ...] = ()
         self._service = ""
         self._begin()
@@ -173,6 +170,11 @@ class Exporter:
         self._put(done.set)
         return done.wait(timeout)
 
+    def flushed(self) -> Metrics:
+        """Return the metrics when every call is in them that has ended."""
+        self.flush()
+        return self.metrics
+
     def close(self) -> None:
         """Let the worker finish what is recorded, ship it, and end. A later call starts anew."""
         if self._worker is not None:
@@ -244,13 +246,11 @@ class Exporter:
 class _Flushed(Collector):
     """The exporter's metrics, with every call in them that ended before they were asked for."""
 
-    def __init__(self, exporter: Exporter, collect: Callable[[Metrics], Iterator[Metric]]) -> None:
+    def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
-        self._collect = collect
 
     def collect(self) -> Iterator[Metric]:
-        self._exporter.flush()
-        return self._collect(self._exporter.metrics)
+        return self._exporter.flushed().collect()
 
     def describe(self) -> Iterator[Metric]:
         return self._exporter.metrics.describe()

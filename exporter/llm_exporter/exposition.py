@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any, Final
+from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import prometheus_client
-from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from . import exporter as exporters
+from .metrics import Metrics
 
 _SCRAPE_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
 """What Prometheus, and what scrapes as it does, sends with every scrape: others just look."""
@@ -65,41 +68,107 @@ def start_http_server(port: int = 9847, addr: str = "127.0.0.1") -> MetricsServe
     return MetricsServer(port, addr)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one request."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: list[bytes]
+
+
+def answer(metrics: Callable[[], Metrics], method: str, query: str, headers: Mapping[str, str]) -> Answer:
+    """Answer a request for metrics.
+
+    Args:
+        metrics: what is to be shown; called for each request that is answered with them.
+        method: the HTTP method.
+        query: `name[]=llm_calls_total` asks for one family alone, and may be repeated.
+        headers: of the request, their names in lower case.
+    """
+    if method != "GET":
+        status = "200 OK" if method == "OPTIONS" else "405 Method Not Allowed"
+        return Answer(status, [("Allow", "GET, OPTIONS")], [])
+    openmetrics = choose_encoder(headers.get("accept", ""))[1].startswith("application/openmetrics-text")
+    kind = "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version=0.0.4"
+    said = [("Content-Type", f"{kind}; charset=utf-8")]
+    names = frozenset(parse_qs(query).get("name[]", ()))
+    text = metrics().text(scrape=_SCRAPE_HEADER in headers, openmetrics=openmetrics, names=names)
+    if gzip_accepted(headers.get("accept-encoding", "")):
+        said.append(("Content-Encoding", "gzip"))
+        text = _gzipped(text)
+    body = list(text)
+    said.append(("Content-Length", str(sum(map(len, body)))))
+    return Answer("200 OK", said, body)
+
+
+def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    # What repeats itself as much as this does gets little smaller by more effort.
+    compressor = zlib.compressobj(level=1, wbits=16 + zlib.MAX_WBITS)
+    for piece in pieces:
+        if compressed := compressor.compress(piece):
+            yield compressed
+    yield compressor.flush()
+
+
 def make_asgi_app() -> Callable[..., Any]:
     """Return an ASGI application that serves the metrics, to mount where you like."""
-    return AsgiMetrics(exporters.default.registry, exporters.default.scraped, exporters.default.flush)
+    return AsgiMetrics(exporters.default.flushed)
 
 
 class AsgiMetrics:
-    """An ASGI application that serves one registry to a Prometheus and another to whoever looks.
+    """An ASGI application that serves metrics; the event loop goes on while they are rendered.
 
     Args:
-        seen: for whoever looks.
-        scraped: for a Prometheus.
-        flush: called before, on another thread than the host's event loop.
+        metrics: returns them, on a thread where it may wait.
     """
 
-    def __init__(
-        self, seen: CollectorRegistry, scraped: CollectorRegistry, flush: Callable[[], object]
-    ) -> None:
-        self._for_people = prometheus_client.make_asgi_app(seen)
-        self._for_prometheus = prometheus_client.make_asgi_app(scraped)
-        self._flush = flush
+    def __init__(self, metrics: Callable[[], Metrics]) -> None:
+        self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
-        await asyncio.to_thread(self._flush)
-        names = {name.decode("latin-1") for name, _ in scope.get("headers", ())}
-        await (self._for_prometheus if _SCRAPE_HEADER in names else self._for_people)(scope, receive, send)
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            known = headers.get(name.decode("latin-1"))
+            text = value.decode("latin-1")
+            headers[name.decode("latin-1")] = text if known is None else f"{known}, {text}"
+        query = scope.get("query_string", b"").decode("latin-1")
+        said = await asyncio.to_thread(answer, self._metrics, scope["method"], query, headers)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": int(said.status[:3]),
+                "headers": [(name.lower().encode(), value.encode()) for name, value in said.headers],
+            }
+        )
+        for piece in said.body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def make_wsgi_app() -> Callable[..., Any]:
     """Return a WSGI application that serves the metrics, to mount where you like."""
-    for_people = prometheus_client.make_wsgi_app(exporters.default.registry)
-    for_prometheus = prometheus_client.make_wsgi_app(exporters.default.scraped)
-    header = "HTTP_" + _SCRAPE_HEADER.upper().replace("-", "_")
+    return WsgiMetrics(exporters.default.flushed)
 
-    def metrics(environ: Any, start_response: Any) -> Any:
-        return (for_prometheus if header in environ else for_people)(environ, start_response)
 
-    return metrics
+class WsgiMetrics:
+    """A WSGI application that serves metrics.
+
+    Args:
+        metrics: returns them.
+    """
+
+    def __init__(self, metrics: Callable[[], Metrics]) -> None:
+        self._metrics = metrics
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        """Answer one request."""
+        headers = {
+            name[5:].replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+        said = answer(self._metrics, environ["REQUEST_METHOD"], environ.get("QUERY_STRING", ""), headers)
+        start_response(said.status, said.headers)
+        return said.body

@@ -5,14 +5,13 @@ from __future__ import annotations
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final, Literal, cast
+from threading import Lock
+from typing import Final, cast
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -22,12 +21,13 @@ from .config import Config, SeriesLabels
 from .price_updates import table_timestamp
 from .prices import PROMPT_TYPES
 from .rate_limits import rate_limits
+from .rendering import rendered
 from .retrieval import Outcome
+from .series import Distribution, Family, LooseFamily, MetricType, Value
 from .zero_first import Series, ZeroFirst
 
 _BUDGET: Final = ("budget", "period")
 _THRESHOLD: Final = ("threshold", "window")
-MetricType = Literal["counter", "gauge", "histogram"]
 
 BASE_LABELS: Final = ("provider", "model", "agent", "phase")
 
@@ -211,6 +211,8 @@ METRICS: Final[tuple[Spec, ...]] = (
 )
 """Every metric that is exported."""
 
+_LABELLED_APART: Final = {spec.name for spec in METRICS if spec.labels in (_BUDGET, _THRESHOLD)}
+"""Those whose samples are also labelled with what a budget or threshold matches."""
 _DECLARED_TYPES: Final = ("input", "cache_read", "cache_write", "output", "reasoning")
 """The token types that a series named in the configuration is there for from the start."""
 
@@ -241,14 +243,20 @@ class Metrics(Collector):
         """The labels of the configuration, which cannot change once there are series."""
         self.used = False
         """Whether a call has been counted."""
-        self._registry = CollectorRegistry()
-        self._children: dict[Series, MetricWrapperBase] = {}
+        self._children: dict[Series, Value | Distribution] = {}
         self._specs = {spec.name: spec for spec in METRICS}
-        self._families = {spec.name: self._family(spec) for spec in METRICS}
-        self._restored: defaultdict[tuple[str, ...], float] = defaultdict(float)
-        """What samples came to before this process, by sample name and label values."""
+        self._families = {
+            spec.name: (Family if spec.name not in _LABELLED_APART else LooseFamily)(
+                spec.name, spec.type, spec.help, self._label_names(spec), spec.buckets
+            )
+            for spec in METRICS
+        }
         self.more: Callable[[], Iterable[Sample]] = tuple
         """Returns samples whose labels differ within a family."""
+        self._counting = Lock()
+        for spec in METRICS:
+            if not spec.labels:
+                self._child(spec, ())
         self.budget_store(True)
         self._gauge(BUILD_INFO, (version("llm-exporter"), platform.python_version())).set(1)
         self.configure(config)
@@ -258,13 +266,6 @@ class Metrics(Collector):
         self.zero_first.scrape_interval = config.scrape_interval
         for labels in config.series:
             self._declare(labels)
-
-    def _family(self, spec: Spec) -> MetricWrapperBase:
-        labels = self._label_names(spec)
-        if spec.type == "histogram":
-            return Histogram(spec.name, spec.help, labels, buckets=spec.buckets, registry=self._registry)
-        kind = Counter if spec.type == "counter" else Gauge
-        return kind(spec.name, spec.help, labels, registry=self._registry)
 
     def _label_names(self, spec: Spec) -> tuple[str, ...]:
         base = len(BASE_LABELS)
@@ -286,44 +287,40 @@ class Metrics(Collector):
             self._counter(COST, (*base, token_type))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families as they stand, for whoever looks once."""
-        return self._collect(scrape=False)
+        """Yield the families as they stand, as `prometheus_client` has them."""
+        self._refresh()
+        for family in self._families.values():
+            yield family.metric()
 
-    def scraped(self) -> Iterator[Metric]:
-        """Yield the families for a Prometheus: a series that it has not seen yet is shown at 0 first."""
-        self.zero_first.scraped()
-        return self._collect(scrape=True)
+    def text(self, *, scrape: bool, openmetrics: bool, names: Set[str] = frozenset()) -> Iterator[bytes]:
+        """Return the families as text, which is rendered piece by piece.
 
-    def _collect(self, *, scrape: bool) -> Iterator[Metric]:
+        Args:
+            scrape: whether it is for a Prometheus: a series that it has not seen yet is shown at 0 first.
+            openmetrics: whether it is to be in that format, instead of the Prometheus text format.
+            names: of the families that are wanted; none for all.
+        """
+        self._refresh()
+        if scrape:
+            self.zero_first.scraped()
+        zero_first = self.zero_first if scrape else None
+        families = [family for name, family in self._families.items() if not names or name in names]
+        return rendered(families, zero_first, openmetrics=openmetrics)
+
+    def _refresh(self) -> None:
+        """Set what is true of the moment."""
         self._gauge(PRICE_TABLE, ()).set(table_timestamp())
         more: defaultdict[str, list[Sample]] = defaultdict(list)
         for sample in self.more():
             more[sample.name].append(sample)
-        for name, family in self._families.items():
-            for metric in family.collect():
-                metric.samples = [
-                    self._shown(name, sample, scrape=scrape)
-                    for sample in metric.samples
-                    # The `_created` series would double their number.
-                    if not sample.name.endswith("_created")
-                ]
-                metric.samples += more[name]
-                yield metric
-
-    def _shown(self, family: str, sample: Sample, *, scrape: bool) -> Sample:
-        values = tuple(sample.labels.values())
-        series = values[:-1] if "le" in sample.labels else values
-        if scrape and self.zero_first.holds((family, *series)):
-            return sample._replace(value=0.0)
-        before = self._restored.get((sample.name, *values))
-        return sample._replace(value=sample.value + before) if before else sample
+        for family in self._families.values():
+            if isinstance(family, LooseFamily):
+                family.show((sample.labels, sample.value) for sample in more[family.name])
 
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples, as a registry asks for them."""
         for family in self._families.values():
-            for metric in family.collect():
-                metric.samples = []
-                yield metric
+            yield Metric(family.name.removesuffix("_total"), family.help, family.type)
 
     def snapshot(self) -> list[Counted]:
         """Return what is counted so far, to be kept over a restart."""
@@ -341,9 +338,8 @@ class Metrics(Collector):
             if spec is None:
                 continue
             values = [one.labels.get(name) or UNATTRIBUTED for name in self._label_names(spec)]
-            self._child(spec, tuple(values))
-            bound = [one.labels["le"]] if "le" in one.labels else []
-            self._restored[one.sample, *values, *bound] += one.value
+            suffix = one.sample.removeprefix(one.family)
+            self._child(spec, tuple(values)).restore((suffix, one.labels.get("le", ""), one.value))
 
     def started(self, call: Call) -> None:
         """Count a call as under way, under the model that was asked for."""
@@ -368,8 +364,9 @@ class Metrics(Collector):
         self._gauge(BUDGET_STORE, ()).set(up)
 
     def count(self, spec: Spec, number: float, *labels: str) -> None:
-        """Add to a counter of the exporter itself."""
-        self._counter(spec, labels).inc(number)
+        """Add to a counter of the exporter itself, from any thread."""
+        with self._counting:
+            self._counter(spec, labels).inc(number)
 
     def received(self, call: Call) -> None:
         """Count a call that has come into the service's ledger, beside `record`."""
@@ -411,25 +408,22 @@ class Metrics(Collector):
         declared = (call.labels.get(name) or UNATTRIBUTED for name in self.declared)
         return (call.provider, model, call.agent, call.phase, *declared)
 
-    # `labels()` validates and takes a lock each time: a series is looked up once and kept.
+    def _counter(self, spec: Spec, labels: tuple[str, ...]) -> Value:
+        return cast("Value", self._child(spec, labels))
 
-    def _counter(self, spec: Spec, labels: tuple[str, ...]) -> Counter:
-        return cast("Counter", self._child(spec, labels))
+    def _gauge(self, spec: Spec, labels: tuple[str, ...]) -> Value:
+        return cast("Value", self._child(spec, labels))
 
-    def _gauge(self, spec: Spec, labels: tuple[str, ...]) -> Gauge:
-        return cast("Gauge", self._child(spec, labels))
+    def _histogram(self, spec: Spec, labels: tuple[str, ...]) -> Distribution:
+        return cast("Distribution", self._child(spec, labels))
 
-    def _histogram(self, spec: Spec, labels: tuple[str, ...]) -> Histogram:
-        return cast("Histogram", self._child(spec, labels))
-
-    def _child(self, spec: Spec, labels: tuple[str, ...]) -> MetricWrapperBase:
+    def _child(self, spec: Spec, labels: tuple[str, ...]) -> Value | Distribution:
         key = (spec.name, *labels)
         child = self._children.get(key)
         if child is None:
             # What is no text (half a surrogate pair, from a file name) would break every scrape.
-            values = [value.encode("utf-8", "replace").decode() for value in labels]
-            family = self._families[spec.name]
-            child = self._children[key] = family.labels(*values) if values else family
-            if spec.type != "gauge":
+            values = tuple(value.encode("utf-8", "replace").decode() for value in labels)
+            if spec.type != "gauge" and values not in self._families[spec.name].series:
                 self.zero_first.born((spec.name, *values))
+            child = self._children[key] = self._families[spec.name].one(values)
         return child

@@ -67,6 +67,10 @@ class ZeroFirst:
         """
         return series in self._waiting
 
+    def holds_any(self) -> bool:
+        """Return whether there is any such series."""
+        return bool(self._waiting)
+
     def scraped(self) -> None:
         """Note that a Prometheus scrapes now, and let go of the series that all have seen at 0."""
         with self._lock:

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import prometheus_client
 import pytest
-from prometheus_client import CollectorRegistry
 
 from awaiting import until
 from llm_exporter.config import Config
 from llm_exporter.demo.stack import Prometheus
-from llm_exporter.service.app import _Collected
+from llm_exporter.exposition import WsgiMetrics
 from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger import Query
 from llm_exporter.service.sqlite import SqliteLedger
@@ -53,14 +51,12 @@ def intake(ledger: SqliteLedger) -> Iterator[Intake]:
 @pytest.fixture
 def port(intake: Intake) -> Iterator[int]:
     """Serves the same metrics at /with and /without the rule."""
-    apps = {}
-    for path, collect in (("/with", intake.metrics.scraped), ("/without", intake.metrics.collect)):
-        registry = CollectorRegistry()
-        registry.register(_Collected(collect))
-        apps[path] = prometheus_client.make_wsgi_app(registry)
+    metrics = WsgiMetrics(lambda: intake.metrics)
 
     def app(environ: Any, start_response: Any) -> Any:
-        return apps[environ["PATH_INFO"]](environ, start_response)
+        if environ["PATH_INFO"] == "/without":
+            del environ["HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS"]  # as if no Prometheus asked
+        return metrics(environ, start_response)
 
     server = make_server("127.0.0.1", 0, app, handler_class=_Quiet)
     thread = threading.Thread(target=server.serve_forever)

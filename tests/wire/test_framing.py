@@ -270,12 +270,14 @@ def held(frames: Framing) -> int:
     if isinstance(frames, EventStream):
         return len(frames._buffer)
     assert isinstance(frames, Body | JsonLines | ServerSentEvents)
-    return sum(map(len, frames._held._pieces))
+    unseen = frames._unseen if isinstance(frames, ServerSentEvents) else []
+    return sum(map(len, [*frames._held._pieces, *unseen]))
 
 
 @streams
-def test_stream_holds_nothing_after_a_complete_event(sample: Sample) -> None:
-    """Never more than one event is kept, however long the stream."""
+def test_stream_holds_nothing_after_a_complete_event(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more than one event is kept of what was looked at, however long the stream."""
+    monkeypatch.setattr(framing, "_AT_ONCE", 1)
     reads = sample.reader()
     frames = framing_for(sample.content_type, sample.data, reads)
     for _ in range(50):
@@ -284,6 +286,20 @@ def test_stream_holds_nothing_after_a_complete_event(sample: Sample) -> None:
         frames.feed(sample.data[100:])
         assert held(frames) == 0
     assert reads.reading.tokens == sample.reading.tokens
+
+
+def test_no_more_than_a_few_small_chunks_wait_to_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first token, of which nothing waits, three at a time of those that have up to 250 bytes."""
+    monkeypatch.setattr(framing, "_AT_ONCE", 3)
+    monkeypatch.setattr(framing, "_SMALL", 250)
+    small = sse([chat_events()[1]])
+    large = small.replace(b"\n", b" " * 300 + b"\n", 1)
+    frames = ServerSentEvents(ChatReader())
+    waiting = []
+    for chunk in (small, small, small, small, small, small, large, small, large):
+        frames.feed(chunk)
+        waiting.append(held(frames) // len(small))
+    assert waiting == [0, 1, 2, 0, 1, 2, 0, 1, 0]
 
 
 @pytest.mark.parametrize("size", [1, 7, 40], ids="pieces of {} bytes".format)

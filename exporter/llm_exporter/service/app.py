@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -69,7 +66,6 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
         await asyncio.to_thread(intake.close)
         ledger.close()
 
-    metrics = AsgiMetrics(_registry(intake.metrics.collect), _registry(intake.metrics.scraped), lambda: None)
     return Starlette(
         lifespan=lifespan,
         routes=[
@@ -88,7 +84,7 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
             Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
             Route("/api/v1/openapi.json", service.openapi),
-            Route("/metrics", metrics, methods=["GET"]),
+            Route("/metrics", AsgiMetrics(lambda: intake.metrics), methods=["GET"]),
         ],
         exception_handlers={
             Problem: cast("Any", _problem),
@@ -110,20 +106,6 @@ async def _sweep(intake: Intake, spools: Sequence[Path]) -> None:
 def _take_in(intake: Intake, spool: Spool) -> None:
     for calls in spool.waiting(_SWEPT_AT_ONCE):
         intake.take(calls).result()
-
-
-class _Collected(Collector):
-    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
-        self._collect = collect
-
-    def collect(self) -> Iterator[Metric]:
-        return self._collect()
-
-
-def _registry(collect: Callable[[], Iterator[Metric]]) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(_Collected(collect))
-    return registry
 
 
 class _Service:

@@ -53,6 +53,8 @@ class UsageChunkFilter:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the caller is to see of the stream so far, beyond what was returned before."""
+        if not self.held and chunk.endswith(b"\n\n") and not _NO_CHOICES.search(chunk):
+            return chunk  # most are whole events
         data = self.held + chunk
         end = max(last_blank_line(data), 0)
         visible = self._without_usage(data[:end])

@@ -1,6 +1,7 @@
 """From the chunks of a response, as the SDK reads them, to the bodies and events that a `Reader` reads.
 
-Every framing is fed arbitrary pieces and holds no more than the one event that is not complete yet.
+Every framing is fed arbitrary pieces and holds no more than the one event that is not complete yet, and a
+few small pieces that are still to be looked at.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ _JSON_BEGINS: Final = (b"{", b"[")
 _BOM: Final = b"\xef\xbb\xbf"
 
 _DONE: Final = b"data: [DONE]\n\n"
+
+_AT_ONCE: Final = 16
+"""Chunks of a stream that are looked at together; of so many, a look costs little more than of one."""
+_SMALL: Final = 1024
+"""Bytes of a chunk that may wait for others."""
 
 MAX_HELD: Final = 64 * 1024 * 1024
 """Bytes held of one body or event at most; what is larger is let go unread."""
@@ -101,12 +107,15 @@ class JsonLines(Framing):
 class ServerSentEvents(Framing):
     """`text/event-stream`, by https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-    Most chunks of a stream say nothing about usage. So a chunk is taken apart only when the reader finds it
-    `telling`, or while the first token has not been seen.
+    Most chunks of a stream say nothing about usage. So once the first token was seen, small chunks are looked
+    at several at a time, and taken apart only when the reader finds them `telling`.
     """
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
+        self._reading = reader.reading
+        self._unseen: list[bytes] = []
+        """The last chunks, which are still to be looked at."""
         self._held = Held()
         self._seam = b""
         """The last two bytes held: a blank line may be split between two pieces."""
@@ -114,7 +123,15 @@ class ServerSentEvents(Framing):
         """The events with generated tokens, and what of each is not text, going by the first."""
 
     def feed(self, chunk: bytes) -> None:
-        """Read the events that this piece completes."""
+        """Read the events that this piece completes, now or together with those of the next ones."""
+        unseen = self._unseen
+        unseen.append(chunk)
+        if not self._reading.token_seen or len(unseen) == _AT_ONCE or len(chunk) > _SMALL:
+            self._look()
+
+    def _look(self) -> None:
+        chunk = b"".join(self._unseen)
+        self._unseen.clear()
         end = last_blank_line(chunk)
         if end < 0 and self._seam:
             end = last_blank_line(self._seam + chunk[:2]) - len(self._seam)
@@ -136,6 +153,7 @@ class ServerSentEvents(Framing):
 
     def end(self) -> None:
         """Read an event whose closing blank line never came."""
+        self._look()
         self._read(self._held.take())
 
     def text_seen(self) -> int:

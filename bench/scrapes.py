@@ -1,0 +1,101 @@
+"""What `/metrics` takes with many series, by prometheus_client and by us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import CollectorRegistry, make_asgi_app
+from prometheus_client import generate_latest as generate_text
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from llm_exporter import Call
+from llm_exporter.exposition import AsgiMetrics
+from llm_exporter.metrics import Metrics
+
+from .compared import Row, in_turns, micro
+
+LINES = 150_000
+TURNS = 3
+TICK = 0.001
+
+
+def _filled() -> Metrics:
+    """Return metrics of about so many lines."""
+    metrics = Metrics()
+    tokens: Any = {"input": 100, "cache_read": 50, "output": 20, "reasoning": 5}
+    cost = dict.fromkeys(tokens, 0.001)
+    lines_of_an_agent = 1 + 8 + 3 * 16
+    for number in range(LINES // lines_of_an_agent):
+        metrics.record(
+            Call(
+                provider="openai",
+                model="gpt-4o-2024-08-06",
+                operation="chat",
+                labels={"agent": f"agent-{number}", "phase": "plan"},
+                tokens=tokens,
+                cost=cost,
+                duration=1.5,
+                time_to_first_token=0.5,
+            )
+        )
+    return metrics
+
+
+async def _longest_stall(app: Any) -> float:
+    """Return how long the event loop that serves `/metrics` stood still at most, in seconds."""
+    longest, serving = 0.0, True
+
+    async def tick() -> None:
+        nonlocal longest
+        while serving:
+            began = perf_counter()
+            await asyncio.sleep(TICK)
+            longest = max(longest, perf_counter() - began - TICK)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(10 * TICK)
+    await app({"type": "http", "method": "GET", "headers": [], "query_string": b""}, receive, send)
+    serving = False
+    await ticking
+    return longest
+
+
+def rows() -> Iterator[Row]:
+    """Compare the time of a line, and how long an event loop waits for a scrape."""
+    metrics = _filled()
+    lines = sum(piece.count(b"\n") for piece in metrics.text(scrape=False, openmetrics=False))
+    for name, generate in (("text", generate_text), ("OpenMetrics", generate_openmetrics)):
+        theirs, ours = in_turns(
+            partial(generate, metrics),
+            partial(_render, metrics, openmetrics=name == "OpenMetrics"),
+            turns=TURNS,
+        )
+        yield Row(
+            f"a line of `/metrics`, {name}, {lines:,} lines",
+            micro(median(theirs) / lines),
+            micro(median(ours) / lines),
+            "0.5 µs",
+        )
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    stalls = [
+        median(asyncio.run(_longest_stall(app)) for _ in range(TURNS))
+        for app in (make_asgi_app(registry), AsgiMetrics(lambda: metrics))
+    ]
+    yield Row("an event loop stands still for a scrape", *(f"{stall * 1e3:,.0f} ms" for stall in stalls))
+
+
+def _render(metrics: Metrics, *, openmetrics: bool) -> None:
+    for _ in metrics.text(scrape=False, openmetrics=openmetrics):
+        pass
