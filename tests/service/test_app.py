@@ -402,6 +402,13 @@ CALL = {"provider": "p", "model": "m", "operation": "chat"}
             "call 0: duration is -1.0, which cannot be",
         ),
         (json.dumps([{**CALL, "started": -1}]).encode(), "", 400, "call 0: started is -1.0, which cannot be"),
+        (
+            json.dumps([{**CALL, "started": 253370764800}]).encode(),
+            "",
+            400,
+            "call 0: started is 253370764800.0, which is after the year 9998",
+        ),
+        (b'[{"provider":"p","model":"m","operation":"o","duration":1e999}]', "", 400, "not a list of calls:"),
         (json.dumps([{**CALL, "units": {"images": -1}}]).encode(), "", 400, "call 0: units.images is -1.0"),
         (
             json.dumps([{**CALL, "labels": {"agent": 7}}]).encode(),
@@ -427,6 +434,12 @@ def test_calls_that_cannot_be_are_refused_whole(
     assert answer.json()["status"] == status
     assert answer.json()["detail"].startswith(detail)
     assert client.get("/api/v1/calls").json()["calls"] == []
+
+
+def test_the_last_call_that_is_taken_has_periods(client: TestClient) -> None:
+    post(client, a_call(started=at("9998-12-31T23:59:59")))
+    (month,) = client.get("/api/v1/usage", params={"period": "month", "since": "0"}).json()["periods"]
+    assert month["end"] == "9999-01-01T00:00:00.000Z"
 
 
 def test_health_and_readiness(client: TestClient, ledger: SqliteLedger) -> None:
