@@ -181,7 +181,7 @@ def test_alertmanager_is_ready_on_our_config_and_ends_with_the_block(
     monkeypatch.chdir(tmp_path)
 
     with Alertmanager.start(config=config, storage=Path()) as server:
-        assert server.get("/api/v2/receivers") == [{"name": "default"}]
+        assert server.get("/api/v2/receivers") == [{"name": "live-page"}]
         assert server.get("/api/v2/status")["cluster"]["status"] == "disabled"
         assert not gone(server.pid)
 
@@ -258,6 +258,10 @@ def test_the_stack_is_wired_up_and_says_what_is_missing(page: Page, tmp_path: Pa
         alertmanager, prometheus, *grafana = running.servers
         assert isinstance(alertmanager, Alertmanager)
         assert isinstance(prometheus, Prometheus)
+        assert (
+            f"url: http://{page.address}/api/v1/alerts\n"
+            in alertmanager.get("/api/v2/status")["config"]["original"]
+        )
         told = eventually(lambda: prometheus.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"])
         assert told == [{"url": f"{alertmanager.url}/api/v2/alerts"}]
         eventually(lambda: [up for up in prometheus.query("up") if up.labels["instance"] == page.address])

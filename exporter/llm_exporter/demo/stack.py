@@ -297,6 +297,15 @@ def prometheus_config(into: Path, *, targets: Sequence[str], alertmanagers: Sequ
     return into / "prometheus.yml"
 
 
+def alertmanager_config(into: Path, *, exporter: str) -> Path:
+    """Copy our Alertmanager config into a directory, to tell the live page of this exporter; return it."""
+    into.mkdir(parents=True, exist_ok=True)
+    shipped = (bundle("prometheus") / "alertmanager.yml").read_text(encoding="utf-8")
+    config = into / "alertmanager.yml"
+    config.write_text(shipped.replace("//127.0.0.1:9847/", f"//{exporter}/"), encoding="utf-8")
+    return config
+
+
 @dataclass
 class Stack:
     """The servers that run, in the order they were started, and in one line each why others do not."""
@@ -326,7 +335,9 @@ def start_stack(*, exporter: str, directory: Path) -> Iterator[Stack]:
             stack.servers.append(running.enter_context(server))
             return cast(Server, server)
 
-        alertmanager = run(Alertmanager, config=bundle("prometheus") / "alertmanager.yml")
+        alertmanager = run(
+            Alertmanager, config=alertmanager_config(directory / "alerting", exporter=exporter)
+        )
         told = [alertmanager.url.removeprefix("http://")] if alertmanager else []
         config = prometheus_config(directory / "config", targets=[exporter], alertmanagers=told)
         if prometheus := run(Prometheus, config=config):

@@ -1,0 +1,203 @@
+"""From an agent that overspends to a webhook that is told of it, and of its end, through real servers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+import payloads
+from awaiting import until
+from llm_exporter.demo.stack import Alertmanager, Prometheus, alertmanager_config, prometheus_config
+from scripted import Server
+from service.served import Served
+
+Json = dict[str, Any]
+
+SPENDING = """
+import sys, time
+import openai
+import llm_exporter
+
+llm_exporter.instrument()
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="none", max_retries=0)
+with llm_exporter.labels(agent="planner", team="search"):
+    client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+print(time.time())
+"""
+
+CONFIG = """
+labels: [team]
+thresholds:
+  - {{name: planner-hour, window: hour, usd: {usd}, match: {{agent: planner, team: search}}}}
+"""
+
+
+class Webhook:
+    """Whoever is told of alerts, and when."""
+
+    def __init__(self) -> None:
+        told: list[tuple[float, Json]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                told.extend((time.time(), alert) for alert in body["alerts"])
+                self.send_response(204)
+                self.end_headers()
+
+            def log_request(self, code: object = "-", size: object = "-") -> None:
+                pass  # to stderr, otherwise
+
+        self.told = told
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def await_status(self, status: str) -> tuple[float, Json]:
+        """Return the first alert of a status that this was told of, and when."""
+        until(lambda: any(alert["status"] == status for _, alert in self.told))
+        return next((when, alert) for when, alert in self.told if alert["status"] == status)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    webhook = Webhook()
+    yield webhook
+    webhook.close()
+
+
+def rewritten(file: Path, *changes: tuple[str, str]) -> None:
+    """Change what a copy of ours says; each change must be of something that is there."""
+    text = file.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
+def next_alert_shown(page: Any) -> Json:
+    """Return the next alert among a live page's events that Alertmanager has sent."""
+    for line in page:
+        if line == b"event: alert\n":
+            alert: Json = json.loads(next(page).removeprefix(b"data: "))
+            if alert["title"].startswith("$"):  # the service's own of a threshold begin otherwise
+                return alert
+    raise AssertionError("the page's events ended")
+
+
+def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
+    server: Server, webhook: Webhook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On our files, with shorter intervals, a `for` to see the alert pending, and one more webhook."""
+    usage = {"prompt_tokens": 400_000, "completion_tokens": 500_000, "total_tokens": 900_000}
+    server.says("/v1/chat/completions", payloads.chat(usage))
+    config = tmp_path / "llm-exporter.yml"
+    config.write_text(CONFIG.format(usd=5))  # a call costs 0.4 x 2.50 + 0.5 x 10
+    with Served(tmp_path, "--config", str(config)) as served:
+        exporter = f"127.0.0.1:{served.port}"
+        alerting = alertmanager_config(tmp_path / "alerting", exporter=exporter)
+        rewritten(
+            alerting,
+            ("group_wait: 15s", "group_wait: 1s"),
+            ("group_interval: 1m", "group_interval: 1s"),
+            (
+                f"      - url: http://{exporter}/api/v1/alerts",
+                f"      - url: http://{exporter}/api/v1/alerts\n      - url: http://{webhook.address}/",
+            ),
+        )
+        with Alertmanager.start(config=alerting, storage=tmp_path) as alertmanager:
+            address = alertmanager.url.removeprefix("http://")
+            watching = prometheus_config(tmp_path / "config", targets=[exporter], alertmanagers=[address])
+            rewritten(
+                watching,
+                ("scrape_interval: 5s", "scrape_interval: 1s"),
+                ("scrape_timeout: 5s", "scrape_timeout: 1s"),
+                ("evaluation_interval: 15s", "evaluation_interval: 1s"),
+                ("runbooks_url: docs/runbooks.md", "runbooks_url: https://runbooks.example"),
+            )
+            rewritten(
+                tmp_path / "config/rules/cost.yml",
+                (
+                    "expr: llm_cost_threshold_spent_usd > llm_cost_threshold_usd\n",
+                    "expr: llm_cost_threshold_spent_usd > llm_cost_threshold_usd\n        for: 2s\n",
+                ),
+            )
+            with (
+                Prometheus.start(config=watching, storage=tmp_path) as prometheus,
+                urlopen(f"{served.url}/api/v1/events", timeout=60) as page,
+            ):
+                until(lambda: bool(prometheus.query("up == 1")))
+                assert _states(prometheus) == []
+                called = float(_spend(server.url, served))
+                until(lambda: _states(prometheus) == ["pending"])
+                until(lambda: _states(prometheus) == ["firing"])
+                told, alert = webhook.await_status("firing")
+                shown = next_alert_shown(page)
+
+                _raise_the_threshold(served, config)
+                over, resolved = webhook.await_status("resolved")
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nfrom the call to the webhook {told - called:.1f} s, intervals of 1 s, `for` of 2 s\n"
+        )
+
+    summary = "$6.00 spent in the current hour, over the threshold planner-hour"
+    assert alert["labels"] == {
+        "alertname": "LLMCostOverThreshold",
+        "severity": "warning",
+        "job": "llm-exporter",
+        "instance": exporter,
+        "threshold": "planner-hour",
+        "window": "hour",
+        "agent": "planner",
+        "team": "search",
+    }
+    assert alert["annotations"]["summary"] == summary
+    assert alert["annotations"]["dashboard_url"] == (
+        "http://127.0.0.1:3000/d/llm-cost?var-job=llm-exporter&var-agent=planner"
+    )
+    assert alert["annotations"]["runbook_url"] == "https://runbooks.example#llmcostoverthreshold"
+    assert (shown["title"], shown["severity"], shown["resolved"]) == (summary, "warning", False)
+    assert resolved["labels"] == alert["labels"]
+    assert over > told
+
+
+def _spend(url: str, served: Served) -> str:
+    """Have a process make one call, and return when it was over."""
+    done = subprocess.run(
+        [sys.executable, "-c", SPENDING, url],
+        env=served.clients,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _states(prometheus: Prometheus) -> list[str]:
+    alerts = prometheus.get("/api/v1/alerts")["data"]["alerts"]
+    return [each["state"] for each in alerts if each["labels"]["alertname"] == "LLMCostOverThreshold"]
+
+
+def _raise_the_threshold(served: Served, config: Path) -> None:
+    served.stop()
+    config.write_text(CONFIG.format(usd=10))
+    served.start()
