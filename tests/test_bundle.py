@@ -49,9 +49,6 @@ def exported_names() -> dict[str, set[str]]:
             series[f"{spec.name}_bucket"] = {*labels, "le"}
         else:
             series[spec.name] = labels
-    # TEMPORARY: what alerts ask for and is not exported yet. Delete what is.
-    for name in ("llm_exporter_config_last_reload_successful", "llm_exporter_series_over_limit_total"):
-        series.setdefault(name, {"job", "instance"})
     return series
 
 

@@ -113,6 +113,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Seconds from the request to the first generated token of a stream."""
     error: ErrorKind | None = None
     """Why the call failed; None when it succeeded."""
+    budget: str = ""
+    """The name of the budget that kept it from being sent, when the error is `budget`."""
     retries: list[ErrorKind] = []
     """Why each attempt before the last one failed."""
 

@@ -16,13 +16,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from .budgets import BudgetExceeded, Budgets
+from .budgets import Budgets
 from .call import Call
 from .config import Config, ConfigError
 from .endings import close_at_exit
 from .events import Event
 from .leases import Leases
-from .metrics import BUDGET_REJECTED, Metrics
+from .metrics import Metrics
 from .price_updates import PriceUpdates
 from .prices import PriceList
 from .providers import Providers
@@ -98,10 +98,6 @@ class Exporter:
     def record(self, call: Call) -> None:
         """Record a finished call."""
         self._put(lambda: self._record(call))
-
-    def refused(self, exceeded: BudgetExceeded) -> None:
-        """Count a call that was not sent."""
-        self._put(lambda: self.metrics.count(BUDGET_REJECTED, 1, exceeded.budget))
 
     def tell(self, event: Event) -> None:
         """Tell the log and whoever subscribed to such events."""

@@ -90,7 +90,7 @@ class Meter:
         try:
             self._exporter.budgets.hold(self._call, self._request)
         except BudgetExceeded as exceeded:
-            self._exporter.refused(exceeded)
+            self._call.budget = exceeded.budget
             self.finish("budget")
             raise
         except Exception as error:

@@ -429,7 +429,9 @@ class Metrics(Collector):
             self.count(SERIES_OVER_LIMIT, 1)
         by_operation = (*base, call.operation)
         self._counter(CALLS, by_operation).inc()
-        if call.error != "budget":  # which was not sent
+        if call.error == "budget":
+            self.count(BUDGET_REJECTED, 1, call.budget)
+        else:
             self._histogram(LATENCY, by_operation).observe(call.duration)
         for kind, number in call.tokens.items():
             self._counter(TOKENS, (*base, kind)).inc(number)

@@ -78,9 +78,12 @@ def test_four_processes_spend_one_budget_and_no_more(tmp_path: Path, server: Ser
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
         fates = spend([service] * 4, server, 50)
         spent = adds_up(service, server, fates)
+        metrics = service.get_text("/metrics")
     print(f"sent, refused, away: {fates}, spent ${spent:.2f}")  # noqa: T201
+    refused = sum(one for _, one, _ in fates)
+    assert f'llm_budget_rejected_calls_total{{budget="all"}} {float(refused)}' in metrics
     assert spent <= 1.0
-    assert sum(refused for _, refused, _ in fates) >= 100
+    assert refused >= 100
 
 
 def test_processes_that_try_again_spend_it_to_the_last_cent(tmp_path: Path, server: Server) -> None:
