@@ -1,13 +1,14 @@
 """What a call costs with our tap and without, through the same SDK over an in-memory transport.
 
-The calls follow one another without a pause, so that what our worker thread does is in the times as well:
-between real calls, which take seconds, it does that while the caller waits for the network.
+What our worker thread does is in the times as well: between real calls, which take seconds, it does that
+while the caller waits for the network.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -17,11 +18,12 @@ import openai
 from google import genai
 
 import llm_exporter
+from llm_exporter import exporter as exporters
 
 from .compared import Row, added, in_turns, micro, times
 
 CALLS = 200
-CHUNKS = 5000
+CHUNKS = 2000
 TURNS = 15
 
 PROMPT: Any = [{"role": "user", "content": "Hello"}]
@@ -133,19 +135,26 @@ def _streams() -> Iterator[tuple[str, Callable[[], Any], Callable[[Any], None]]]
     yield "anthropic", lambda: _anthropic(message), _message_stream
 
 
+def _tapped(call: Callable[[Any], None], number: int, client: Any) -> None:
+    times(call, number, client)()
+    exporters.default.flush()
+
+
 def rows() -> Iterator[Row]:
     """Compare plain calls and streams."""
     for sdk, client, call in _plain_calls():
         plain, tapped = in_turns(
             times(call, CALLS, client()),
-            times(call, CALLS, llm_exporter.instrument(client())),
+            partial(_tapped, call, CALLS, llm_exporter.instrument(client())),
             turns=TURNS,
         )
         more = micro(added(plain, tapped, CALLS))
         yield Row(f"a call, {sdk}", micro(median(plain) / CALLS), f"+ {more}", "+ 15 µs")
     for sdk, client, call in _streams():
         plain, tapped = in_turns(
-            times(call, 1, client()), times(call, 1, llm_exporter.instrument(client())), turns=TURNS
+            times(call, 1, client()),
+            partial(_tapped, call, 1, llm_exporter.instrument(client())),
+            turns=TURNS,
         )
         more = micro(added(plain, tapped, CHUNKS))
         yield Row(f"a streamed chunk, {sdk}", micro(median(plain) / CHUNKS), f"+ {more}", "+ 0.5 µs")

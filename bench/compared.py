@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 
@@ -22,16 +22,19 @@ class Row:
 
 
 def in_turns(*ways: Callable[[], object], turns: int) -> list[list[float]]:
-    """Return the seconds that each way took in each turn, after one turn that does not count."""
+    """Return the seconds that each way took in each turn, after one turn that does not count.
+
+    They are CPU seconds of this process: the work of all its threads is in them, and other processes are not.
+    """
     took: list[list[float]] = [[] for _ in ways]
     for way in ways:
         way()
     for _ in range(turns):
         for way, seconds in zip(ways, took, strict=True):
             gc.collect()
-            began = perf_counter()
+            began = process_time()
             way()
-            seconds.append(perf_counter() - began)
+            seconds.append(process_time() - began)
     return took
 
 

@@ -1,6 +1,6 @@
-"""How many calls a second the service takes in, from the body of a request until they are safe and counted.
+"""How many calls a CPU second the service takes in, from a request's body until they are safe and counted.
 
-What they are compared with is the way they would go without batches: a transaction for each call.
+What they are compared with is the way they would go without batches: a request and a transaction for each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ def _row(name: str, ledger: Ledger) -> Row:
     together = _rate(intake, _bodies(CALLS, A_BODY))
     intake.close()
     ledger.close()
-    return Row(f"calls a second into {name}", f"{single:,.0f}", f"{together:,.0f}", "20,000")
+    return Row(f"calls a CPU second into {name}", f"{single:,.0f}", f"{together:,.0f}", "20,000")
 
 
 def _bodies(calls: int, each: int) -> list[bytes]:
@@ -69,9 +69,9 @@ def _call() -> Call:
 
 
 def _rate(intake: Intake, bodies: list[bytes]) -> float:
-    """Return how many calls a second are taken in, each body as soon as the one before it is acknowledged."""
+    """Return how many calls a CPU second are taken in, each body when the one before it is acknowledged."""
     calls = 0
-    began = perf_counter()
+    began = process_time()
     waiting: Future[Any] | None = None
     for body in bodies:
         taken = calls_in(body, "gzip")
@@ -81,4 +81,4 @@ def _rate(intake: Intake, bodies: list[bytes]) -> float:
         calls += len(taken)
     if waiting is not None:
         waiting.result()
-    return calls / (perf_counter() - began)
+    return calls / (process_time() - began)

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil, inf
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, Final
@@ -73,11 +74,45 @@ _MIGRATIONS: Final = (
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE rules (rule TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE sums (  -- what the calls of each day and of each hour came to
+        span INTEGER NOT NULL,  -- seconds of it
+        started INTEGER NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        project TEXT NOT NULL,
+        calls INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        cost_usd REAL NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        unpriced_tokens INTEGER NOT NULL,
+        PRIMARY KEY (span, started, provider, model, operation, agent, phase, project)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO sums
+        SELECT value, CAST(started AS INTEGER) / value * value,
+            provider, model, operation, agent, phase, project,
+            count(*), sum(errors), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(unpriced_tokens)
+        FROM calls, json_each('[86400, 3600]') GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+    """,
 )
 """What makes each version of the schema from the one before; `user_version` says how many have been made."""
 
 _APPLICATION_ID: Final = 0x6C6C6D65  # "llme": whose file it is
-_COLUMNS: Final = ("provider", "model", "operation", "agent", "phase", "project", "session")
+_SUMMED_BY: Final = ("provider", "model", "operation", "agent", "phase", "project")
+_COLUMNS: Final = (*_SUMMED_BY, "session")
+_DAY: Final = 86400
+_HOUR: Final = 3600
+_SPANS: Final[dict[Period | None, tuple[int, ...]]] = {
+    None: (_DAY, _HOUR),
+    "hour": (_HOUR,),
+    "day": (_DAY, _HOUR),
+    "month": (_DAY, _HOUR),
+}
+"""Which sums a report by a period is made of, the longest first."""
 _SUMS: Final = ("errors", "cost_usd", "input_tokens", "output_tokens", "unpriced_tokens")
 _PERIODS: Final[dict[Period, str]] = {
     "hour": "%Y-%m-%d %H:00:00",
@@ -186,7 +221,10 @@ class SqliteLedger:
             for known in _known(writer, list(by_id)):
                 del by_id[known]
             new = list(reversed(by_id.values()))
+            (last,) = writer.execute("SELECT coalesce(max(position), 0) FROM calls").fetchone()
             writer.executemany(_INSERT, [_row(call, received) for call in new])
+            for span in (_DAY, _HOUR):
+                writer.execute(_SUM_UP.format(span=span, which="position > ?"), (last,))
             writer.executemany(_CHARGE, self._charged(new))
         return new
 
@@ -279,31 +317,43 @@ class SqliteLedger:
 
     def totals(self, query: Query, by: Sequence[str] = ()) -> dict[tuple[str, ...], Totals]:
         """See `Ledger.totals`."""
-        return {key: totals for (_, key), totals in self._grouped(query, "0", by).items()}
+        return {key: totals for (_, key), totals in self._grouped(query, None, by).items()}
 
     def periods(
         self, query: Query, period: Period, by: Sequence[str] = ()
     ) -> dict[tuple[float, tuple[str, ...]], Totals]:
         """See `Ledger.periods`."""
-        start = f"unixepoch(strftime('{_PERIODS[period]}', started, 'unixepoch'))"
-        return self._grouped(query, start, by)
+        return self._grouped(query, period, by)
 
     def _grouped(
-        self, query: Query, start: str, by: Sequence[str]
+        self, query: Query, period: Period | None, by: Sequence[str]
     ) -> dict[tuple[float, tuple[str, ...]], Totals]:
+        start = f"unixepoch(strftime('{_PERIODS[period]}', started, 'unixepoch'))" if period else "0"
+        bounds: list[float] = []
+        if query.session is None and {*by, *query.match} <= {*_SUMMED_BY}:
+            since = -inf if query.since is None else query.since
+            until = inf if query.until is None else query.until
+            parts = [*_parts(since, until, _SPANS[period])]
+            if not parts:
+                return {}
+            source = " UNION ALL ".join(sql for sql, _ in parts)
+            bounds = [bound for _, pair in parts for bound in pair]
+            query = msgspec.structs.replace(query, since=None, until=None)
+        else:
+            source = "SELECT *, 1 AS calls FROM calls"
         where, parameters = _where(query)
         keys = [_column(name) for name in by]
-        sums = ", ".join(f"sum({name})" for name in _SUMS)
+        sums = ", ".join(f"sum({name})" for name in ("calls", *_SUMS))
         groups = ", ".join(str(number + 1) for number in range(1 + len(by)))
         rows = self._read(
-            f"SELECT {', '.join([start, *(sql for sql, _ in keys)])}, count(*), {sums}"  # noqa: S608
-            f" FROM calls WHERE {where} GROUP BY {groups} ORDER BY {groups}",
-            [*(parameter for _, more in keys for parameter in more), *parameters],
+            f"SELECT {', '.join([start, *(sql for sql, _ in keys)])}, {sums}"  # noqa: S608
+            f" FROM ({source}) WHERE {where} GROUP BY {groups} ORDER BY {groups}",
+            [*(parameter for _, more in keys for parameter in more), *bounds, *parameters],
         )
         width = 1 + len(by)
         return {
             (float(row[0]), tuple(row[1:width])): Totals(
-                calls=row[width], **dict(zip(_SUMS, row[width + 1 :], strict=True))
+                **dict(zip(("calls", *_SUMS), row[width:], strict=True))
             )
             for row in rows
         }
@@ -326,11 +376,18 @@ class SqliteLedger:
         with self._transaction() as writer:
             writer.execute("DELETE FROM accounts WHERE expires < ?", (time.time(),))
             # The newest one stays: what is checkpointed is counted by its position.
-            return writer.execute(
+            gone = writer.execute(
                 "DELETE FROM calls WHERE received < ? AND position <= (SELECT position FROM checkpoint)"
-                " AND position < (SELECT max(position) FROM calls)",
+                " AND position < (SELECT max(position) FROM calls) RETURNING started",
                 (before,),
-            ).rowcount
+            ).fetchall()
+            for span in (_DAY, _HOUR):
+                # Anew, for a sum of dollars less some of them is not exactly what is left.
+                for start in {int(started) // span * span for (started,) in gone}:
+                    writer.execute("DELETE FROM sums WHERE span = ? AND started = ?", (span, start))
+                    within = "started >= ? AND started < ?"
+                    writer.execute(_SUM_UP.format(span=span, which=within), (start, start + span))
+        return len(gone)
 
     def close(self) -> None:
         """See `Ledger.close`."""
@@ -386,6 +443,42 @@ def _row(call: Call, received: float) -> tuple[Any, ...]:
         sums.unpriced_tokens,
         _encode(call).decode(),
     )
+
+
+_KEY: Final = f"started, {', '.join(_SUMMED_BY)}"
+_SUM_UP: Final = (
+    "INSERT INTO sums SELECT {span}, CAST(started AS INTEGER) / {span} * {span},"  # noqa: S608  # names only
+    f" {', '.join(_SUMMED_BY)}, count(*), {', '.join(f'sum({name})' for name in _SUMS)}"
+    f" FROM calls WHERE {{which}} GROUP BY {', '.join(map(str, range(1, len(_SUMMED_BY) + 3)))}"
+    f" ON CONFLICT (span, {_KEY}) DO UPDATE SET"
+    f" {', '.join(f'{name} = {name} + excluded.{name}' for name in ('calls', *_SUMS))}"
+)
+"""Adds some calls to the sums of their days or hours."""
+
+
+def _parts(since: float, until: float, spans: Sequence[int]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Yield the SQL and the bounds of what makes up a time: whole days and hours, and the calls around them.
+
+    A month has a hundred times fewer of those than calls.
+    """
+    if since >= until:
+        return
+    if not spans:
+        yield f"SELECT {_KEY}, 1 AS calls, {', '.join(_SUMS)} FROM calls WHERE {_BETWEEN}", (since, until)  # noqa: S608
+        return
+    span, *shorter = spans
+    first = since if since == -inf else ceil(since / span) * span
+    last = until if until == inf else until // span * span
+    if first >= last:
+        yield from _parts(since, until, shorter)
+        return
+    which = f"span = {span} AND {_BETWEEN}"
+    yield f"SELECT {_KEY}, calls, {', '.join(_SUMS)} FROM sums WHERE {which}", (first, last)  # noqa: S608
+    yield from _parts(since, first, shorter)
+    yield from _parts(last, until, shorter)
+
+
+_BETWEEN: Final = "started >= ? AND started < ?"
 
 
 def _where(query: Query) -> tuple[str, list[Any]]:
