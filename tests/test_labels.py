@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from llm_exporter.call import UNATTRIBUTED, Call
-from llm_exporter.labels import Labels, current_labels, labels
+from llm_exporter.labels import Labels, current_labels, from_environment, labels
 
 
 def now() -> dict[str, str]:
@@ -379,3 +379,14 @@ def test_block_inside_a_generator_is_in_force_while_it_runs() -> None:
 
     assert list(steps()) == 2 * [{"agent": "planner"}]
     assert now() == {}
+
+
+def test_labels_of_the_environment_are_name_and_value(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM_EXPORTER_LABELS", "agent=a%2Cb, phase = plan,,oops,=x,agent=c=d")
+    assert from_environment() == {"agent": "c=d", "phase": "plan"}
+    assert caplog.messages == [
+        "llm-exporter: LLM_EXPORTER_LABELS: 'oops' is not name=value",
+        "llm-exporter: LLM_EXPORTER_LABELS: '=x' is not name=value",
+    ]

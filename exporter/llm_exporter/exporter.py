@@ -23,6 +23,7 @@ from .endings import close_at_exit
 from .events import Event
 from .leases import Leases
 from .metrics import Metrics
+from .multiprocess import processes
 from .price_updates import PriceUpdates
 from .prices import PriceList
 from .providers import Providers
@@ -51,7 +52,7 @@ class Exporter:
     """
 
     def __init__(self) -> None:
-        self.metrics = Metrics()
+        self.metrics = Metrics(processes=processes())
         self.prices = PriceList()
         self.budgets = Budgets((), self.prices, self.tell)
         self.thresholds = Thresholds((), self.tell)
@@ -117,7 +118,7 @@ class Exporter:
         if config.labels != self.metrics.declared:
             if self.metrics.used:
                 raise ConfigError("labels: calls are counted already: labels are set before the first call")
-            self.metrics = Metrics(config)
+            self.metrics = Metrics(config, processes=processes())
             self.metrics.more = self._gauges
         else:
             self.metrics.configure(config)
@@ -284,6 +285,7 @@ _exporters: WeakSet[Exporter] = WeakSet()
 def _after_fork() -> None:
     # The child has none of the parent's threads, and what waits in the queue is the parent's to record.
     for exporter in _exporters:
+        exporter.metrics = exporter.metrics.forked()
         exporter._begin()  # noqa: SLF001
 
 

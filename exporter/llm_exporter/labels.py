@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -9,6 +11,9 @@ from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, TypeVar, cast
+from urllib.parse import unquote
+
+log = logging.getLogger("llm_exporter")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,9 +36,21 @@ class _Frame:
         return self if outer is self.outer else _Frame(self.labels, self.owner, outer)
 
 
+def from_environment() -> dict[str, str]:
+    """Return the labels in LLM_EXPORTER_LABELS: `agent=planner,phase=plan`, with %2C for a comma."""
+    given: dict[str, str] = {}
+    for pair in filter(None, os.environ.get("LLM_EXPORTER_LABELS", "").split(",")):
+        name, equals, value = pair.partition("=")
+        if name.strip() and equals:
+            given[unquote(name.strip())] = unquote(value.strip())
+        else:
+            log.warning("llm-exporter: LLM_EXPORTER_LABELS: %r is not name=value", pair)
+    return given
+
+
 _current: Final[ContextVar[_Frame]] = ContextVar(
     "llm_exporter_labels",
-    default=_Frame(MappingProxyType({})),  # noqa: B039 - frozen, of a read-only mapping
+    default=_Frame(MappingProxyType(from_environment())),  # noqa: B039 - frozen, of a read-only mapping
 )
 
 

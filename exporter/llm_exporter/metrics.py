@@ -19,6 +19,7 @@ from prometheus_client.samples import Sample
 
 from .call import UNATTRIBUTED, Call
 from .config import Config, SeriesLabels
+from .multiprocess import Kept, Processes, SharedFamily, SharedZeroFirst, processes
 from .price_updates import table_timestamp
 from .prices import PROMPT_TYPES
 from .rate_limits import rate_limits
@@ -265,10 +266,19 @@ class Metrics(Collector):
     Args:
         config: its declared labels are on every metric of a call, its series are there at 0 from the start.
         zero_first: knows which series a Prometheus is to see at 0.
+        processes: whose calls are shown too; None for those of this process alone.
     """
 
-    def __init__(self, config: Config | None = None, zero_first: ZeroFirst | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        zero_first: ZeroFirst | None = None,
+        processes: Processes | None = None,
+    ) -> None:
         config = config or Config()
+        self._processes = processes
+        if processes is not None:
+            zero_first = SharedZeroFirst(config.scrape_interval, processes.directory / "series.jsonl")
         self.zero_first = zero_first or ZeroFirst(config.scrape_interval)
         self.declared = config.labels
         """The labels of the configuration, which cannot change once there are series."""
@@ -276,12 +286,7 @@ class Metrics(Collector):
         """Whether a call has been counted."""
         self._children: dict[Series, Value | Distribution] = {}
         self._specs = {spec.name: spec for spec in METRICS}
-        self._families = {
-            spec.name: (Family if spec.name not in _LABELLED_APART else LooseFamily)(
-                spec.name, spec.type, spec.help, self._label_names(spec), spec.buckets
-            )
-            for spec in METRICS
-        }
+        self._families = {spec.name: self._family(spec) for spec in METRICS}
         self.more: Callable[[], Iterable[Sample]] = tuple
         """Returns samples whose labels differ within a family."""
         self._bases: set[tuple[str, ...]] = set()
@@ -297,12 +302,23 @@ class Metrics(Collector):
 
     def configure(self, config: Config) -> None:
         """Follow a configuration that has the same labels."""
+        self._config = config
         self.zero_first.scrape_interval = config.scrape_interval
         self._max_series = config.max_series
         self._has_room = True
         self._gauge(SERIES_LIMIT, ()).set(config.max_series)
         for labels in config.series:
             self._declare(labels)
+
+    def _family(self, spec: Spec) -> Family:
+        labels = self._label_names(spec)
+        if spec.name in _LABELLED_APART:
+            return LooseFamily(spec.name, spec.type, spec.help, labels)
+        if self._processes is not None:
+            return SharedFamily(
+                spec.name, spec.type, spec.help, labels, spec.buckets, processes=self._processes
+            )
+        return Family(spec.name, spec.type, spec.help, labels, spec.buckets)
 
     def _label_names(self, spec: Spec) -> tuple[str, ...]:
         base = len(BASE_LABELS)
@@ -326,8 +342,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families as they stand, as `prometheus_client` has them."""
-        self._refresh()
-        for family in self._families.values():
+        for family in self._shown().values():
             yield family.metric()
 
     def text(self, *, scrape: bool, openmetrics: bool, names: Set[str] = frozenset()) -> Iterator[bytes]:
@@ -338,12 +353,30 @@ class Metrics(Collector):
             openmetrics: whether it is to be in that format, instead of the Prometheus text format.
             names: of the families that are wanted; none for all.
         """
-        self._refresh()
+        shown = self._shown()
         if scrape:
             self.zero_first.scraped()
         zero_first = self.zero_first if scrape else None
-        families = [family for name, family in self._families.items() if not names or name in names]
+        families = [family for name, family in shown.items() if not names or name in names]
         return rendered(families, zero_first, openmetrics=openmetrics)
+
+    def _shown(self) -> dict[str, Family]:
+        """Return the families with what is true of the moment, of all processes."""
+        self._refresh()
+        if self._processes is None:
+            return self._families
+        of_all = Metrics(self._config)
+        for kept in self._processes.kept():
+            of_all.take_in(kept)
+        return of_all._families
+
+    def forked(self) -> Metrics:
+        """Return what a process forked from this one is to count into."""
+        if self._processes is None:
+            return self
+        metrics = Metrics(self._config, processes=processes())
+        metrics.more = self.more
+        return metrics
 
     def _refresh(self) -> None:
         """Set what is true of the moment."""
@@ -381,6 +414,19 @@ class Metrics(Collector):
                 self._bases.add(tuple(values[: len(BASE_LABELS) + len(self.declared)]))
             suffix = one.sample.removeprefix(one.family)
             self._child(spec, tuple(values)).restore((suffix, one.labels.get("le", ""), one.value))
+
+    def take_in(self, kept: Kept) -> None:
+        """Add a series of another process; one that is taken in later is of later."""
+        spec = self._specs.get(kept.family)
+        if spec is None or (spec.type == "gauge" and not kept.alive):
+            return
+        values = tuple(kept.labels.get(name) or UNATTRIBUTED for name in self._label_names(spec))
+        one = self._child(spec, values)
+        for sample in kept.samples:
+            if spec.type == "gauge" and spec is not IN_FLIGHT:
+                cast("Value", one).set(sample[2])
+            else:
+                one.restore(sample)
 
     def started(self, call: Call) -> None:
         """Count a call as under way, under the model that was asked for."""

@@ -33,7 +33,8 @@ def rendered(
         for first in range(0, len(series), _AT_ONCE):
             piece = series[first : first + _AT_ONCE]
             lines = [line(one) for _, one in piece]
-            if zero_first is not None and zero_first.holds_any():  # asked after the values were read
+            # Asked after the values were read.
+            if zero_first is not None and family.type != "gauge" and zero_first.holds_any():
                 for index, (values, one) in enumerate(piece):
                     if zero_first.holds((family.name, *values)):
                         lines[index] = line(family.at_0(one.labels))

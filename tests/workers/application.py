@@ -1,0 +1,32 @@
+"""The application that test_gunicorn.py serves: it calls an LLM, and has a `/metrics`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import openai
+
+import llm_exporter
+
+llm_exporter.configure()
+llm_exporter.instrument()
+client = openai.OpenAI(base_url=os.environ["PROVIDER"] + "/v1", api_key="k", max_retries=0)
+metrics = llm_exporter.make_wsgi_app()
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Serve `/metrics`, else call the LLM for the agent that the path names and answer which worker did."""
+    agent = environ["PATH_INFO"].strip("/")
+    if agent == "metrics":
+        answer: Iterable[bytes] = metrics(environ, start_response)
+        return answer
+    with llm_exporter.labels(agent=agent):
+        client.chat.completions.create(
+            model="gpt-4o",
+            messages=[{"role": "user", "content": "Hello"}],
+            extra_headers={"X-Worker": str(os.getpid())},
+        )
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [str(os.getpid()).encode()]
