@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -312,7 +314,8 @@ PINNED = re.compile(r"[a-z/-]+:v?\d+\.\d+\.\d+(-[a-z-]+)?")
 def test_a_service_is_pinned_checked_restarted_and_published_on_loopback_only(name: str) -> None:
     service = COMPOSE["services"][name]
 
-    assert "build" in service or PINNED.fullmatch(service["image"])
+    built = {service["image"] for service in COMPOSE["services"].values() if "build" in service}
+    assert service["image"] in built or PINNED.fullmatch(service["image"])
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["ports"]
@@ -361,6 +364,59 @@ def test_the_image_is_built_on_a_pinned_python_and_does_not_run_as_root() -> Non
 
     assert all(PINNED.fullmatch(image) for image in re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE))
     assert re.findall(r"^USER (\S+)", dockerfile, re.MULTILINE) == ["9847"]
+
+
+def image() -> tuple[dict[str, str], list[str]]:
+    """The environment and the command of the image."""
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    (environment,) = re.findall(r"^ENV (.*)$", dockerfile, re.MULTILINE)
+    (command,) = re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)
+    return dict(pair.split("=", 1) for pair in environment.split()), json.loads(command)
+
+
+def test_the_exporter_is_healthy_and_keeps_calls_on_its_volume(tmp_path: Path) -> None:
+    """As in its container, but for where the volume and the port are."""
+    service = COMPOSE["services"]["exporter"]
+    (volume,) = [mount.split(":")[1] for mount in service["volumes"]]
+    environment, (program, *words) = image()
+    directory = tmp_path / Path(volume).name
+    directory.mkdir()
+    port = str(stack.free_port())
+    inside = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("LLM_EXPORTER_")},
+        **{
+            name: value.replace(str(Path(volume).parent), str(tmp_path))
+            for name, value in environment.items()
+            if name != "PATH"
+        },
+        "HOME": "/nonexistent",
+    }
+    assert program == "llm-exporter"
+    command = [sys.executable, "-m", "llm_exporter.cli", *words, "--port", port]
+    url = f"http://127.0.0.1:{port}"
+    check = [sys.executable, "-c", service["healthcheck"]["test"][-1].replace("9847", port)]
+    assert "/-/healthy" in check[-1]
+    for calls in (0, 1):
+        with subprocess.Popen(command, env=inside, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("llm-exporter serves ")
+            subprocess.run(check, check=True)
+            with urlopen(f"{url}/api/v1/cost?window=1h") as answer:
+                assert json.load(answer)["calls"] == calls
+            ship = 'import llm_exporter as e; e.instrument(); e.record(provider="x", model="x", tokens={})'
+            subprocess.run([sys.executable, "-c", ship], env={**inside, "LLM_EXPORTER_URL": url}, check=True)
+            process.terminate()
+    assert [path.name for path in tmp_path.iterdir()] == [directory.name]
+    assert (directory / "ledger.db").is_file()
+
+
+def test_the_demo_is_there_when_asked_for_and_ships_its_calls() -> None:
+    demo = COMPOSE["services"]["demo"]
+    assert demo["profiles"] == ["demo"]
+    assert demo["environment"] == {"LLM_EXPORTER_URL": "http://exporter:9847"}
+    assert demo["depends_on"] == {"exporter": {"condition": "service_healthy"}}
+    others = [service for name, service in COMPOSE["services"].items() if name != "demo"]
+    assert not [service for service in others if "profiles" in service]
 
 
 # ---- where it all is
