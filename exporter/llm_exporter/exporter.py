@@ -84,7 +84,10 @@ class Exporter:
 
     def started(self, call: Call) -> None:
         """Count a call as under way."""
-        self._actions.append(lambda: self.metrics.started(call))  # in time for whoever flushes
+        if self.metrics.seen_by_others:
+            self._put(lambda: self.metrics.started(call))
+        else:
+            self._actions.append(lambda: self.metrics.started(call))  # in time for whoever flushes
 
     def finished(self, outcome: Outcome) -> None:
         """Record a call that had `started`, and the calls that the provider made on its way."""

@@ -277,6 +277,8 @@ class Metrics(Collector):
     ) -> None:
         config = config or Config()
         self._processes = processes
+        self.seen_by_others = processes is not None
+        """Whether other processes show what is counted here, and cannot flush what waits to be."""
         if processes is not None:
             zero_first = SharedZeroFirst(config.scrape_interval, processes.directory / "series.jsonl")
         self.zero_first = zero_first or ZeroFirst(config.scrape_interval)
