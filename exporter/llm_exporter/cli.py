@@ -61,16 +61,23 @@ def main() -> None:
     default=5.0,
     help="How many times as fast as real providers.",
 )
-def demo(*, duration: float | None, host: str, port: int, no_stack: bool, speed: float) -> None:
+@click.option(
+    "--history", type=Duration(), help="Begin with a sample of so long a past, such as 30d: full dashboards."
+)
+def demo(
+    *, duration: float | None, host: str, port: int, no_stack: bool, speed: float, history: float | None
+) -> None:
     """Run a sample workload of several agents against a local stand-in for the providers.
 
     No key is needed, nothing is sent outside and nothing is paid.
     """
+    if history and no_stack:
+        raise click.UsageError("--history is for the Prometheus that --no-stack does not start")
     try:
         from .demo.run import run  # noqa: PLC0415  # the SDKs take a second to import, and may not be there
     except ImportError as error:
         raise _missing(error, "llm-exporter[all]") from None
-    run(duration=duration, host=host, port=port, stack=not no_stack, speed=speed)
+    run(duration=duration, host=host, port=port, stack=not no_stack, speed=speed, history=history)
 
 
 @main.command()
