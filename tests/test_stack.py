@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_no_server_behind(tmp_path: Path) -> None:
 import pathlib, signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from llm_exporter.demo.stack import start_stack
-with start_stack(targets=["127.0.0.1:1"], directory=pathlib.Path({str(tmp_path)!r})) as stack:
+with start_stack(exporter="127.0.0.1:1", directory=pathlib.Path({str(tmp_path)!r})) as stack:
     print(*(server.pid for server in stack.servers), flush=True)
     time.sleep(600)
 """
@@ -217,7 +217,7 @@ with start_stack(targets=["127.0.0.1:1"], directory=pathlib.Path({str(tmp_path)!
 
 
 def test_the_stack_is_wired_up_and_says_what_is_missing(page: Page, tmp_path: Path) -> None:
-    with start_stack(targets=[page.address], directory=tmp_path) as running:
+    with start_stack(exporter=page.address, directory=tmp_path) as running:
         alertmanager, prometheus, *grafana = running.servers
         assert isinstance(alertmanager, Alertmanager)
         assert isinstance(prometheus, Prometheus)
@@ -245,7 +245,7 @@ def test_a_stack_goes_on_without_a_server_that_cannot_be_had(
 
     monkeypatch.setattr(stack, "find", find)
 
-    with start_stack(targets=["127.0.0.1:1"], directory=tmp_path) as running:
+    with start_stack(exporter="127.0.0.1:1", directory=tmp_path) as running:
         assert [server.name for server in running.servers] == ["Prometheus"]
         assert running.missing == ["alertmanager: not today", "grafana: not today"]
 

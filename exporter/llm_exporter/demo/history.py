@@ -228,7 +228,14 @@ INCIDENTS: Final = (
         severity="critical",
     ),
     Incident(
-        19.6, 5, {"provider": "google"}, "rate_limited", 0.12, 1.4, alert="LLMRateLimitClose", severity="warning"
+        19.6,
+        5,
+        {"provider": "google"},
+        "rate_limited",
+        0.12,
+        1.4,
+        alert="LLMRateLimitClose",
+        severity="warning",
     ),
     Incident(11.2, 6, {"agent": "migrator"}, busier=24, alert="LLMCostSpike", severity="critical"),
     Incident(

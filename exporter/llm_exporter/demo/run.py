@@ -115,10 +115,8 @@ def _watched(target: str, history: float | None) -> Iterator[None]:
                 tempfile.TemporaryDirectory(prefix="llm-exporter-demo-", ignore_cleanup_errors=True)
             )
         )
-        targets = [target]
-        if history:
-            targets.append(running.enter_context(_past(history, directory)))
-        stack = running.enter_context(start_stack(targets=targets, directory=directory))
+        others = [running.enter_context(_past(history, directory))] if history else []
+        stack = running.enter_context(start_stack(exporter=target, others=others, directory=directory))
         for server in stack.servers:
             url = server.overview if isinstance(server, Grafana) else server.url
             click.echo(f"{server.name:<13} {url}")

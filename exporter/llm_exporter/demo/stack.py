@@ -318,8 +318,8 @@ class Stack:
 
 
 @contextlib.contextmanager
-def start_stack(*, targets: Sequence[str], directory: Path) -> Iterator[Stack]:
-    """Start every server that can be had to watch exporters (`host:port`), and end them with the block.
+def start_stack(*, exporter: str, directory: Path, others: Sequence[str] = ()) -> Iterator[Stack]:
+    """Start every server that can be had to watch an exporter (`host:port`), and end them with the block.
 
     Servers have their usual ports, or free ones where those are taken. One that cannot be had or does not
     come up is in `missing`, and the others go on without it.
@@ -342,7 +342,7 @@ def start_stack(*, targets: Sequence[str], directory: Path) -> Iterator[Stack]:
             Alertmanager, config=alertmanager_config(directory / "alerting", exporter=exporter)
         )
         told = [alertmanager.url.removeprefix("http://")] if alertmanager else []
-        config = prometheus_config(directory / "config", targets=targets, alertmanagers=told)
+        config = prometheus_config(directory / "config", targets=[exporter, *others], alertmanagers=told)
         if prometheus := run(Prometheus, config=config):
             run(Grafana, prometheus=prometheus.url)
         yield stack
