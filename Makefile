@@ -8,7 +8,7 @@ OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy test-frameworks bench lint types servers dashboards docs lock clean
+.PHONY: help demo test test-heavy test-frameworks bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ servers: $(READY)  ## Get the real servers that the tests talk to
 dashboards: $(READY)  ## Write the dashboards' JSON, and the rules that they read
 	$(BIN)/python prometheus/increases.py
 	$(BIN)/python grafana/dashboards.py
+
+kubernetes: $(READY)  ## Write kubernetes/*.yml from the files in prometheus/
+	$(BIN)/python kubernetes/manifests.py
 
 docs: $(READY)  ## Write the generated parts of the README
 	$(BIN)/python docs/readme.py

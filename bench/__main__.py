@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib import import_module
 
-COMPARISONS = ("calls", "scrapes", "ingest")
+COMPARISONS = ("calls", "budgets", "scrapes", "ingest")
 
 
 def main(names: list[str]) -> None:

@@ -1,14 +1,17 @@
-"""Write the generated parts of README.md, or with --check say whether they are up to date."""
+"""Write what is generated of the documentation, or with --check say whether it is up to date."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 
+from llm_exporter.config import Config
 from llm_exporter.metrics import BASE_LABELS, METRICS, Spec
 
 README = Path(__file__).parents[1] / "README.md"
+SCHEMA = Path(__file__).with_name("llm-exporter.schema.json")
 
 
 def metrics_table() -> str:
@@ -36,13 +39,25 @@ def generated(text: str) -> str:
     return text
 
 
+def schema() -> str:
+    """Return the JSON Schema of `llm-exporter.yml`, for editors: https://json-schema.org/draft/2020-12."""
+    described = Config.model_json_schema()
+    described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    described["title"] = "llm-exporter.yml"
+    # A duration is written as text too.
+    for name in ("scrape_interval", "retention"):
+        duration = described["properties"][name]
+        duration |= {"type": ["number", "string"], "exclusiveMinimum": duration.pop("gt")}
+    return json.dumps(described, indent=2) + "\n"
+
+
 def main() -> int:
     """Return the exit status: 1 when checking finds a difference."""
-    text = README.read_text(encoding="utf-8")
-    wanted = generated(text)
+    wanted = {README: generated(README.read_text(encoding="utf-8")), SCHEMA: schema()}
     if "--check" in sys.argv[1:]:
-        return int(text != wanted)
-    README.write_text(wanted, encoding="utf-8")
+        return int(any(not file.exists() or file.read_text("utf-8") != text for file, text in wanted.items()))
+    for file, text in wanted.items():
+        file.write_text(text, encoding="utf-8")
     return 0
 
 

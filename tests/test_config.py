@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
+import yaml
 
 import llm_exporter
 from llm_exporter.call import Call, TokenType
-from llm_exporter.config import ConfigError, load
+from llm_exporter.config import Config, ConfigError
+from llm_exporter.loading import load
 from llm_exporter.prices import PriceList
 from metered import Metered
 
@@ -98,66 +102,6 @@ def test_an_empty_configuration_changes_nothing(file: Path, text: str) -> None:
     assert call.cost == {"input": 2.5}
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("price: {}\n", ":1: price: Extra inputs are not permitted"),
-        ("prices:\n  discount: {}\n", ":2: prices.discount: Extra inputs are not permitted"),
-        (
-            "prices:\n  discounts:\n    openai: 1.5\n",
-            ":3: prices.discounts.openai: Input should be less than or equal to 1",
-        ),
-        (
-            "prices:\n  fallback:\n    input: -1\n",
-            ":3: prices.fallback.input: Input should be greater than or equal to 0",
-        ),
-        (
-            "prices:\n  fallback:\n    input: .nan\n",
-            ":3: prices.fallback.input: Input should be a finite number",
-        ),
-        (
-            "prices:\n  fallback:\n    input: much\n",
-            ":3: prices.fallback.input: Input should be a valid decimal",
-        ),
-        (
-            "prices:\n  overrides:\n    - model: m\n      usd_per_million_tokens: {input: 1}\n",
-            ":3: prices.overrides.0.provider: Field required",
-        ),
-        (
-            "prices:\n  overrides:\n    - provider: p\n      model: m\n      usd_per_million_tokens: {}\n",
-            ":5: prices.overrides.0.usd_per_million_tokens: Dictionary should have at least 1 item",
-        ),
-        (
-            "prices:\n  fallback:\n    outputs: 1\n",
-            ":3: prices.fallback.outputs: Input should be 'input', 'input_audio'",
-        ),
-        (
-            "providers:\n  gpu-7: vllm\n  http://gpu-8: vllm\n",
-            ":3: providers.http://gpu-8: String should match pattern",
-        ),
-        ("providers:\n  gpu-7/v1: vllm\n", ":2: providers.gpu-7/v1: String should match pattern"),
-        ("providers:\n  8000: vllm\n", ":2: providers.8000: Input should be a valid string"),
-        ("providers:\n  gpu-7: ''\n", ":2: providers.gpu-7: String should have at least 1 character"),
-        ("prices: 7\n", ":1: prices: Input should be a valid dictionary"),
-        ("- prices\n", ":1: Input should be a valid dictionary"),
-        ("prices: {\n", ":2: not YAML: "),
-        ("prices: !!python/object:os.system {}\n", ":1: not YAML: could not determine a constructor"),
-    ],
-)
-def test_a_mistake_is_named_by_file_line_and_key(text: str, message: str, file: Path) -> None:
-    file.write_text(text)
-    with pytest.raises(ConfigError) as error:
-        load(file)
-    assert str(error.value).startswith(f"{file}{message}")
-
-
-def test_every_mistake_is_named(file: Path) -> None:
-    file.write_text("prices:\n  fallback: {input: -1, output: -2}\n  discounts: {openai: 2}\n")
-    with pytest.raises(ConfigError) as error:
-        load(file)
-    assert len(str(error.value).splitlines()) == 3
-
-
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:
     with pytest.raises(ConfigError, match=f"{file}: No such file or directory"):
         llm_exporter.configure(file)
@@ -186,3 +130,14 @@ def test_a_label_that_no_call_has_is_named_where_it_stands(tmp_path: Path) -> No
         f"{file}:3: thresholds.0.match.agnt: no call has the label 'agnt': declare it in labels",
         f"{file}:8: budgets.0.per.1: no call has the label 'projct': declare it in labels",
     ]
+
+
+def test_the_example_is_what_may_be_configured() -> None:
+    """With every key, so that it shows them all; the schema knows them too."""
+    docs = Path(__file__).parents[1] / "docs"
+    config = load(docs / "llm-exporter.example.yml")
+    assert set(config.model_fields_set) == set(Config.model_fields)
+    schema = json.loads((docs / "llm-exporter.schema.json").read_text())
+    assert set(schema["properties"]) == set(Config.model_fields)
+    content = yaml.safe_load((docs / "llm-exporter.example.yml").read_text())
+    jsonschema_rs.Draft202012Validator(schema).validate(content)

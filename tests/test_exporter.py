@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from llm_exporter import Call, subscribe, unsubscribe
+from llm_exporter.call import new_id
 from llm_exporter.exporter import Exporter
 from metered import Metered
 
@@ -102,6 +103,17 @@ def test_a_call_that_ends_inside_a_garbage_collection_that_interrupts_the_metric
         gc.collect()
     assert held == [True]
     assert metered.call.model == "collected"
+
+
+def test_after_a_fork_the_child_gives_ids_of_its_own() -> None:
+    """Calls are known by them: of two calls with one id the service counts one."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, new_id().encode())
+        os._exit(0)
+    os.wait()
+    with os.fdopen(reading) as read, os.fdopen(writing):
+        assert read.read(32)[12:] != new_id()[12:]
 
 
 def test_after_a_fork_the_child_records_its_own_calls_and_none_of_the_parents(exporter: Exporter) -> None:

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from llm_exporter import Call, __version__
+from llm_exporter.config import Config
 from llm_exporter.metrics import METRICS
 from metered import Metered
 
@@ -100,3 +101,32 @@ def test_build_info_names_the_version(metered: Metered) -> None:
     ((labels, value),) = metered.samples("llm_exporter_build_info").items()
     assert __version__ in labels
     assert value == 1
+
+
+def test_beyond_the_most_series_new_agents_are_counted_together(
+    metered: Metered, caplog: pytest.LogCaptureFixture
+) -> None:
+    metered.exporter.configure(Config(max_series=60, labels=("team",)))
+    for number in range(50):
+        labels = {"agent": f"a-{number}", "phase": "plan", "team": "t"}
+        metered.exporter.record(a_call(labels=labels, tokens={"input": 1000}))
+    assert len(metered.calls) == 50
+    assert metered.total("llm_calls_total") == 50
+    assert metered.total("llm_tokens_total") == 50_000
+    assert metered.total("llm_cost_usd_total") == pytest.approx(0.125)
+    others = metered.total("llm_calls_total", agent="other", phase="other", team="other", model="gpt-4o")
+    assert 0 < others < 50
+    assert metered.total("llm_exporter_series_over_limit_total") == others
+    assert metered.total("llm_exporter_series_limit") == 60
+    assert 60 <= metered.total("llm_exporter_series") < 66
+    assert len([record for record in caplog.records if "60 series" in record.message]) == 1
+
+
+def test_models_that_are_made_up_are_counted_together_too(metered: Metered) -> None:
+    metered.exporter.configure(Config(max_series=60))
+    for number in range(100):
+        metered.exporter.record(a_call(model=f"m-{number}"))
+    assert len(metered.calls) == 100
+    assert metered.total("llm_calls_total") == 100
+    assert metered.total("llm_calls_total", model="other", agent="other") > 50
+    assert metered.total("llm_exporter_series") < 80

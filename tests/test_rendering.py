@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -79,6 +79,7 @@ def parsed(text: str, parse: Callable[[str], Any]) -> Any:
 
 
 @pytest.mark.parametrize("openmetrics", [False, True], ids=["text", "openmetrics"])
+@settings(deadline=None)
 @given(pairs=st.lists(families(), max_size=4, unique_by=lambda pair: pair[0].name.removesuffix("_total")))
 def test_it_is_parsed_as_what_prometheus_client_renders(
     pairs: list[tuple[Family, Any]], *, openmetrics: bool
@@ -93,6 +94,7 @@ def test_it_is_parsed_as_what_prometheus_client_renders(
     assert text.endswith("# EOF\n") == openmetrics
 
 
+@settings(deadline=None)
 @given(pair=families())
 def test_a_registry_collects_the_same(pair: tuple[Family, Any]) -> None:
     class Collected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from random import Random
 from typing import Final, Literal
 
 import msgspec
@@ -54,9 +55,15 @@ ErrorKind = Literal[
 """Why a call, or one attempt of it, failed."""
 
 
+_random: Final = Random()  # noqa: S311  # `os.urandom` would let another thread take over, each time
+"""Of our own: nobody else seeds it."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
+
 def new_id() -> str:
     """Return a fresh call id: 32 hex digits that sort by time (milliseconds first, then 80 random bits)."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+    return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
 
 
 class Call(msgspec.Struct, kw_only=True):

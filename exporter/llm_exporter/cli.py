@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from .config import Config, ConfigError, load
+from .config import Config, ConfigError
 from .durations import seconds
+from .loading import load
 from .tables import aligned
 
 if TYPE_CHECKING:
@@ -96,9 +97,13 @@ def serve(*, config: Path | None, host: str, port: int, store: str | None) -> No
         from .service.run import serve as run  # noqa: PLC0415  # needs the extra [server]
     except ImportError as error:
         raise _missing(error, "llm-exporter[server]") from None
-    try:
+
+    def configured() -> Config:
         loaded = load(config) if config else Config()
-        run(loaded.model_copy(update={"store": store}) if store else loaded, host, port)
+        return loaded.model_copy(update={"store": store}) if store else loaded
+
+    try:
+        run(configured(), host, port, config, configured)
     except (ConfigError, LedgerError) as error:
         raise Usage(str(error)) from None
     except OSError as error:

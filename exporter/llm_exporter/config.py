@@ -1,15 +1,12 @@
-"""`llm-exporter.yml`: what is configured, and what is wrong with it, by line and key."""
+"""What `llm-exporter.yml` may say."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from os import PathLike
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
@@ -193,6 +189,8 @@ class Config(_Section):
     """Further labels that are on every metric of a call, beside `agent` and `phase`."""
     scrape_interval: Seconds = 15.0
     """Of the Prometheus that scrapes the least often, as in its configuration."""
+    max_series: Annotated[int, Field(gt=0)] = 50_000
+    """Series of calls at most: beyond them agent, phase and declared labels of new ones are `other`."""
     series: tuple[SeriesLabels, ...] = ()
     """Series that are there at 0 from the start."""
     store: Annotated[str, AfterValidator(_store)] = ""
@@ -205,67 +203,18 @@ class Config(_Section):
     thresholds: tuple[Threshold, ...] = ()
     budgets: tuple[Budget, ...] = ()
 
-    def unknown_labels(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield where thresholds and budgets name a label that no call has, and what is wrong."""
+    def contradictions(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield where one part does not go with another, and why."""
         known = _BASE_LABELS | IDS | set(self.labels)
         rules: dict[str, Sequence[_Rule]] = {"thresholds": self.thresholds, "budgets": self.budgets}
         for section, named in rules.items():
+            names: dict[str, int] = {}
             for index, rule in enumerate(named):
-                for location, name in rule.named_labels():
-                    if name not in known:
-                        yield (
-                            (section, index, *location),
-                            f"no call has the label {name!r}: declare it in labels",
-                        )
-
-
-def load(path: str | PathLike[str]) -> Config:
-    """Return the configuration in a YAML file.
-
-    Raises:
-        ConfigError: when it cannot be read, is no YAML or does not fit; with every mistake in it, one a line.
-    """
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}{_where(error)}: not YAML: {getattr(error, 'problem', error)}") from None
-    try:
-        config = Config.model_validate({} if content is None else content)
-    except ValidationError as error:
-        mistakes = [(mistake["loc"], mistake["msg"]) for mistake in error.errors()]
-    else:
-        mistakes = [*config.unknown_labels()]
-        if not mistakes:
-            return config
-    said = [f"{file}:{_line(root, location)}: {_key(location)}{message}" for location, message in mistakes]
-    raise ConfigError("\n".join(said))
-
-
-def _where(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f":{mark.line + 1}" if mark is not None else ""
-
-
-def _key(location: tuple[str | int, ...]) -> str:
-    named = ".".join(str(part) for part in location if part != "[key]")
-    return f"{named}: " if named else ""
-
-
-def _line(node: Any, location: tuple[str | int, ...]) -> int:
-    """Return the line of what a mistake is about, or of what it is missing in."""
-    line = node.start_mark.line + 1 if node is not None else 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
+                if (first := names.setdefault(rule.name, index)) != index:
+                    yield (section, index, "name"), f"{rule.name!r} is the name of {section}.{first} already"
+                for location, label in rule.named_labels():
+                    at = section, index, *location
+                    if label not in known:
+                        yield at, f"no call has the label {label!r}: declare it in labels"
+                    elif location[0] == "per" and label in rule.match:
+                        yield at, f"{label!r} is matched already: there is one value of it"

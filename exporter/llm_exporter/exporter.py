@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -36,14 +37,17 @@ T = TypeVar("T")
 _Action = Callable[[], None]
 
 _FLUSH_SECONDS: Final = 5.0
+_LINGER_SECONDS: Final = 0.005
+"""How long the worker lets calls gather once it has recorded some: waking it costs more than a call does."""
 
 
 class Exporter:
     """Takes calls from any thread, prices them and feeds the sinks.
 
     A call may end anywhere, even inside a garbage collection that interrupts a thread holding a lock. So what
-    runs there is no more than a `SimpleQueue.put`, which is re-entrant, and one worker thread does the rest:
-    nothing slow, nothing that locks and nothing of a subscriber's runs inside a user's call.
+    runs there is no more than an append to a deque and a `SimpleQueue.put`, which are re-entrant, and one
+    worker thread does the rest: nothing slow, nothing that locks and nothing of a subscriber's runs inside a
+    user's call.
     """
 
     def __init__(self) -> None:
@@ -67,7 +71,10 @@ class Exporter:
         return gauges(self.budgets.accounts(), self.thresholds.accounts())
 
     def _begin(self) -> None:
-        self._queue: SimpleQueue[_Action | None] = SimpleQueue()
+        self._actions: deque[_Action | None] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._resting = False
+        """Whether the worker waits for the bell; only it writes this."""
         self._worker: threading.Thread | None = None
         self._shipper: Shipper | None = None
         self._leases: Leases | None = None
@@ -76,7 +83,7 @@ class Exporter:
 
     def started(self, call: Call) -> None:
         """Count a call as under way."""
-        self._put(lambda: self.metrics.started(call))
+        self._actions.append(lambda: self.metrics.started(call))  # in time for whoever flushes
 
     def finished(self, outcome: Outcome) -> None:
         """Record a call that had `started`, and the calls that the provider made on its way."""
@@ -168,6 +175,7 @@ class Exporter:
             return True  # asked by a subscriber, which cannot wait for itself
         done = threading.Event()
         self._put(done.set)
+        self._bell.put(None)
         return done.wait(timeout)
 
     def flushed(self) -> Metrics:
@@ -178,7 +186,8 @@ class Exporter:
     def close(self) -> None:
         """Let the worker finish what is recorded, ship it, and end. A later call starts anew."""
         if self._worker is not None:
-            self._queue.put(None)
+            self._actions.append(None)
+            self._bell.put(None)
             self._worker.join(_FLUSH_SECONDS)
             self._worker = None
         if self._shipper is not None:
@@ -189,7 +198,9 @@ class Exporter:
             self._leases = None
 
     def _put(self, action: _Action) -> None:
-        self._queue.put(action)
+        self._actions.append(action)
+        if self._resting:
+            self._bell.put(None)
         # Not waiting for the lock: whoever holds it is starting the worker, perhaps this very thread.
         if self._worker is None and self._starting.acquire(blocking=False):
             try:
@@ -204,11 +215,26 @@ class Exporter:
                 self._starting.release()
 
     def _work(self) -> None:
-        while (action := self._queue.get()) is not None:
+        while self._act():
+            try:
+                self._bell.get(timeout=_LINGER_SECONDS)  # rung now by who does not want to wait
+            except Empty:
+                self._resting = True
+                if not self._actions:  # else one came before it was known that the bell must be rung
+                    self._bell.get()
+                self._resting = False
+
+    def _act(self) -> bool:
+        """Do what there is to do, and return whether there may be more."""
+        while self._actions:
+            action = self._actions.popleft()
+            if action is None:
+                return False
             try:
                 action()
             except Exception:
                 log.exception("llm-exporter could not take a call")
+        return True
 
     def _record(self, call: Call) -> None:
         self._guarded("prices", self.prices.price, call)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from math import ceil
 from time import perf_counter
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
@@ -40,6 +41,17 @@ class Meter:
     No method but `admit` raises: what goes wrong in here is for the log and `llm_exporter_errors_total`.
     """
 
+    # Of the class, so that a call does not pay for setting them.
+    hidden: Filter | None = None
+    """What takes a part of the stream out of it that only we asked for."""
+    _headers: Mapping[str, str] = MappingProxyType({})
+    _content_type = ""
+    _framing: Framing | None = None
+    _first_token: float | None = None
+    _answered = False
+    _streaming = False
+    _finished = False
+
     def __init__(
         self,
         *,
@@ -54,16 +66,8 @@ class Meter:
         self._reader.reading.model = model
         if isinstance(request, dict):
             self._reader.asked(request)
-        self._headers: Mapping[str, str] = {}
-        self._content_type = ""
         self._request = request
-        self._framing: Framing | None = None
-        self._filter: Filter | None = None
-        self._first_token: float | None = None
         self._failures: list[ErrorKind] = []
-        self._answered = False
-        self._streaming = False
-        self._finished = False
         self._call = Call(
             provider=provider,
             model=model,
@@ -107,7 +111,7 @@ class Meter:
         self._headers = headers
         self._content_type = content_type = headers.get("content-type", "")
         if not content_type.startswith("text/event-stream"):
-            self._filter = None
+            self.hidden = None
 
     def streaming(self) -> None:
         """Note that the body is still to be read when the SDK's method returns."""
@@ -126,30 +130,26 @@ class Meter:
         if self._first_token is None and self._reader.reading.token_seen:
             self._first_token = self._last_byte
 
-    def hide(self, hidden: Filter) -> None:
-        """Keep a part of the stream, that only we asked for, from the caller."""
-        self._filter = hidden
-
     def visible(self, chunk: bytes) -> bytes:
         """Return what the caller is to see of a chunk."""
-        if self._filter is None:
+        if self.hidden is None:
             return chunk
         try:
-            return self._filter.feed(chunk)
+            return self.hidden.feed(chunk)
         except Exception as error:
             return self._unfiltered(error) + chunk
 
     def visible_rest(self) -> bytes:
         """Return what the caller is to see when there are no more chunks."""
-        if self._filter is None:
+        if self.hidden is None:
             return b""
         try:
-            return self._filter.end()
+            return self.hidden.end()
         except Exception as error:
             return self._unfiltered(error)
 
     def _unfiltered(self, error: Exception) -> bytes:
-        held, self._filter = self._filter.held if self._filter else b"", None
+        held, self.hidden = self.hidden.held if self.hidden else b"", None
         self._exporter.error("filter", error)
         return held
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections import defaultdict
@@ -26,10 +27,14 @@ from .retrieval import Outcome
 from .series import Distribution, Family, LooseFamily, MetricType, Value
 from .zero_first import Series, ZeroFirst
 
+log = logging.getLogger("llm_exporter")
+
 _BUDGET: Final = ("budget", "period")
 _THRESHOLD: Final = ("threshold", "window")
 
 BASE_LABELS: Final = ("provider", "model", "agent", "phase")
+OTHER: Final = "other"
+"""The agent, phase or declared label of calls that there are too many series for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,27 @@ BUDGET_STORE: Final = Spec(
     "gauge",
     "0 if the service that shares the budgets did not answer when it was asked last.",
 )
+SERIES: Final = Spec(
+    "llm_exporter_series", "gauge", "Series that are exported, each histogram counted as one."
+)
+SERIES_LIMIT: Final = Spec(
+    "llm_exporter_series_limit", "gauge", "Series at which the labels of new ones become `other`."
+)
+SERIES_OVER_LIMIT: Final = Spec(
+    "llm_exporter_series_over_limit_total",
+    "counter",
+    "Calls whose agent, phase and declared labels became `other` because there are too many series.",
+)
+RELOADED: Final = Spec(
+    "llm_exporter_config_last_reload_successful",
+    "gauge",
+    "1 if the configuration could be used when it was read last, 0 if not.",
+)
+RELOADED_AT: Final = Spec(
+    "llm_exporter_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "When a configuration that could be used was read last, in seconds since 1970.",
+)
 ERRORS: Final = Spec(
     "llm_exporter_errors_total", "counter", "Errors inside the exporter, kept from the caller.", ("where",)
 )
@@ -200,6 +226,11 @@ METRICS: Final[tuple[Spec, ...]] = (
     THRESHOLD,
     THRESHOLD_SPENT,
     BUDGET_STORE,
+    SERIES,
+    SERIES_LIMIT,
+    SERIES_OVER_LIMIT,
+    RELOADED,
+    RELOADED_AT,
     ERRORS,
     RECEIVED,
     DUPLICATES,
@@ -253,17 +284,23 @@ class Metrics(Collector):
         }
         self.more: Callable[[], Iterable[Sample]] = tuple
         """Returns samples whose labels differ within a family."""
+        self._bases: set[tuple[str, ...]] = set()
+        """The label sets of calls that have series."""
         self._counting = Lock()
         for spec in METRICS:
             if not spec.labels:
                 self._child(spec, ())
         self.budget_store(True)
+        self.reloaded(time.time())
         self._gauge(BUILD_INFO, (version("llm-exporter"), platform.python_version())).set(1)
         self.configure(config)
 
     def configure(self, config: Config) -> None:
         """Follow a configuration that has the same labels."""
         self.zero_first.scrape_interval = config.scrape_interval
+        self._max_series = config.max_series
+        self._has_room = True
+        self._gauge(SERIES_LIMIT, ()).set(config.max_series)
         for labels in config.series:
             self._declare(labels)
 
@@ -281,6 +318,7 @@ class Metrics(Collector):
             labels.phase,
             *(labels.labels.get(name, UNATTRIBUTED) for name in self.declared),
         )
+        self._bases.add(base)
         self._counter(CALLS, (*base, labels.operation))
         for token_type in _DECLARED_TYPES:
             self._counter(TOKENS, (*base, token_type))
@@ -309,6 +347,7 @@ class Metrics(Collector):
 
     def _refresh(self) -> None:
         """Set what is true of the moment."""
+        self._gauge(SERIES, ()).set(len(self._children))
         self._gauge(PRICE_TABLE, ()).set(table_timestamp())
         more: defaultdict[str, list[Sample]] = defaultdict(list)
         for sample in self.more():
@@ -338,6 +377,8 @@ class Metrics(Collector):
             if spec is None:
                 continue
             values = [one.labels.get(name) or UNATTRIBUTED for name in self._label_names(spec)]
+            if spec.labels[: len(BASE_LABELS)] == BASE_LABELS:
+                self._bases.add(tuple(values[: len(BASE_LABELS) + len(self.declared)]))
             suffix = one.sample.removeprefix(one.family)
             self._child(spec, tuple(values)).restore((suffix, one.labels.get("le", ""), one.value))
 
@@ -363,6 +404,12 @@ class Metrics(Collector):
         """Show whether the service that shares the budgets answers."""
         self._gauge(BUDGET_STORE, ()).set(up)
 
+    def reloaded(self, when: float | None) -> None:
+        """Show when the configuration was read, in seconds since 1970; None when it could not be used."""
+        self._gauge(RELOADED, ()).set(when is not None)
+        if when is not None:
+            self._gauge(RELOADED_AT, ()).set(when)
+
     def count(self, spec: Spec, number: float, *labels: str) -> None:
         """Add to a counter of the exporter itself, from any thread."""
         with self._counting:
@@ -378,6 +425,8 @@ class Metrics(Collector):
         """Count a finished call."""
         self.used = True
         base = self._base(call, call.model)
+        if base[2] == OTHER != call.agent:
+            self.count(SERIES_OVER_LIMIT, 1)
         by_operation = (*base, call.operation)
         self._counter(CALLS, by_operation).inc()
         if call.error != "budget":  # which was not sent
@@ -406,7 +455,22 @@ class Metrics(Collector):
 
     def _base(self, call: Call, model: str) -> tuple[str, ...]:
         declared = (call.labels.get(name) or UNATTRIBUTED for name in self.declared)
-        return (call.provider, model, call.agent, call.phase, *declared)
+        base = (call.provider, model, call.agent, call.phase, *declared)
+        return base if base in self._bases else self._admitted(base)
+
+    def _admitted(self, base: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what new series are labelled with, which is less when there are too many."""
+        if len(self._children) >= self._max_series:
+            if self._has_room:
+                self._has_room = False
+                log.warning("llm-exporter: %d series: labels of new ones become %r", self._max_series, OTHER)
+            others = (OTHER,) * (len(base) - 2)
+            # Models are few unless they are made up; what is left of the room is for them.
+            far_beyond = len(self._children) >= self._max_series * 1.1
+            known = (base[0], base[1], *others) in self._bases
+            base = (base[0], base[1] if known or not far_beyond else OTHER, *others)
+        self._bases.add(base)
+        return base
 
     def _counter(self, spec: Spec, labels: tuple[str, ...]) -> Value:
         return cast("Value", self._child(spec, labels))

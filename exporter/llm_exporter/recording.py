@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, TypeVar, cast, get_args, overload
 
 from . import exporter as exporters
 from .call import Call, ErrorKind, TokenType
-from .config import load
+from .config import ConfigError
 from .labels import current_labels
+from .loading import load
 from .wire.reading import MAX_COUNT
 
 T = TypeVar("T")
@@ -75,7 +77,12 @@ def configure(path: str | PathLike[str] | None = None) -> None:
         llm_exporter.ConfigError: when it cannot be used, with every mistake in it by line and key.
     """
     if path := path or os.environ.get("LLM_EXPORTER_CONFIG"):
-        exporters.default.configure(load(path))
+        try:
+            exporters.default.configure(load(path))
+        except ConfigError:
+            exporters.default.metrics.reloaded(None)
+            raise
+        exporters.default.metrics.reloaded(time.time())
 
 
 @overload

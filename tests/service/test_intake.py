@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llm_exporter import Call
-from llm_exporter.config import Config, Prices
+from llm_exporter.config import Config, ConfigError, Prices
 from llm_exporter.metrics import BASE_LABELS
 from llm_exporter.service.intake import Intake, Receipt
 from llm_exporter.service.ledger import LedgerError, Query
@@ -173,3 +173,10 @@ def test_calls_older_than_the_retention_are_forgotten_and_stay_counted(ledger: S
     intake = Intake(Config(), ledger)
     intake.close()
     assert total(intake, "llm_calls_total") == 3
+
+
+def test_the_store_cannot_change_while_it_is_in_use(ledger: SqliteLedger) -> None:
+    intake = Intake(Config(), ledger)
+    with pytest.raises(ConfigError, match=r"^store: cannot change while the service runs: restart it$"):
+        intake.follow(Config(store="other.db"))
+    intake.close()

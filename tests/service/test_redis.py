@@ -22,8 +22,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llm_exporter import Call
-from llm_exporter.config import Config, ConfigError, load
+from llm_exporter.config import Config, ConfigError
 from llm_exporter.demo.stack import free_port
+from llm_exporter.loading import load
 from llm_exporter.service.intake import Intake, Receipt
 from llm_exporter.service.ledger import LedgerError, Query, Totals
 from llm_exporter.service.redis import RedisLedger, _pieces, masked, start_of

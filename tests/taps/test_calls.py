@@ -11,6 +11,7 @@ import openai
 import pytest
 
 import llm_exporter
+from llm_exporter.config import Config
 from llm_exporter.exporter import Exporter
 from metered import Metered
 from operations import CHAT, GEMINI, MESSAGES, OPERATIONS, STREAMS, Operation
@@ -254,3 +255,17 @@ def test_a_body_that_is_not_json_is_the_callers_to_see_and_no_error_of_ours(
         client.chat.completions.create(model="gpt-4o", messages=[])
     assert (metered.call.usage_reported, metered.call.error) == (False, None)
     assert metered.samples("llm_exporter_errors_total") == {}
+
+
+def test_a_client_is_followed_to_another_address_and_another_configuration(
+    server: Server, exporter: Exporter, metered: Metered
+) -> None:
+    operation = Operation(CHAT, "sync", stream=False)
+    server.says(operation.path, operation.answer())
+    with llm_exporter.instrument(operation.client(server.url)) as client:
+        CHAT.call(client, False)
+        exporter.configure(Config(providers={"127.0.0.1": "vllm"}))
+        CHAT.call(client, False)
+        client.base_url = server.url.replace("127.0.0.1", "localhost") + "/v1"
+        CHAT.call(client, False)
+    assert [call.provider for call in metered.calls] == ["openai", "vllm", "openai"]

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..config import Config
+from ..config import Config, ConfigError
 from ..exposition import AsgiMetrics
 from ..spool import Spool
 from . import reports
@@ -26,6 +26,7 @@ from .leases import answer_to, question_in
 from .ledger import Ledger, LedgerError, Logged, Period
 from .live import Live
 from .openapi import description
+from .reloading import Reloading
 from .requests import MAX_BODY, QUERY, Parameters, Problem, calls_in, decoded
 
 _PAGE: Final = files(__package__) / "page"
@@ -38,29 +39,38 @@ _SWEEP_SECONDS: Final = 5.0
 _SWEPT_AT_ONCE: Final = 1000
 
 
-def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Starlette:
+def make_app(
+    config: Config,
+    ledger: Ledger,
+    spools: Sequence[Path] = (),
+    file: Path | None = None,
+    load: Callable[[], Config] = Config,
+) -> Starlette:
     """Return the service as an ASGI application; its lifespan closes the intake and the ledger.
 
     Args:
         config: of prices, labels and series.
         ledger: where calls are kept.
         spools: where calls to this service wait on this machine, of processes that have ended.
+        file: the configuration, followed when it changes.
+        load: returns what is in it now.
 
     Raises:
         LedgerError: when the ledger cannot be read.
     """
     intake = Intake(config, ledger)
-    service = _Service(intake, ledger)
+    reloading = Reloading(intake, file, load)
+    service = _Service(intake, ledger, reloading if file else None)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         service.live = Live()
         intake.listen(service.live.calls)
-        if config.budgets:
-            intake.listen(lambda _: service.live.budgets(intake.accounts.shown()))
+        intake.listen(lambda _: service.live.budgets(intake.accounts.shown()))
         intake.listen_to_events(service.live.event)
         sweeping = asyncio.create_task(_sweep(intake, spools))
-        yield
+        async with reloading.watching():
+            yield
         sweeping.cancel()
         service.live.close()
         await asyncio.to_thread(intake.close)
@@ -74,6 +84,7 @@ def make_app(config: Config, ledger: Ledger, spools: Sequence[Path] = ()) -> Sta
             Route("/page.js", _file("page.js")),
             Route("/-/healthy", service.healthy),
             Route("/-/ready", service.ready),
+            Route("/-/reload", service.reload, methods=["POST"]),
             Route("/api/v1/calls", service.calls, methods=["GET", "POST"]),
             Route("/api/v1/cost", service.cost),
             Route("/api/v1/usage", service.usage),
@@ -113,8 +124,9 @@ class _Service:
 
     live: Live
 
-    def __init__(self, intake: Intake, ledger: Ledger) -> None:
+    def __init__(self, intake: Intake, ledger: Ledger, reloading: Reloading | None) -> None:
         self._intake = intake
+        self._reloading = reloading
         self._ledger = ledger
 
     async def openapi(self, request: Request) -> Response:
@@ -129,6 +141,16 @@ class _Service:
         """Say that the ledger answers."""
         await asyncio.to_thread(self._ledger.session, None)
         return Response("ready\n", media_type="text/plain")
+
+    async def reload(self, request: Request) -> Response:
+        """Follow the configuration file as it is now."""
+        if self._reloading is None:
+            raise Problem(409, "the service was started with no configuration file")
+        try:
+            await asyncio.to_thread(self._reloading.reload)
+        except ConfigError as error:
+            raise Problem(422, str(error)) from None
+        return Response("reloaded\n", media_type="text/plain")
 
     async def calls(self, request: Request) -> Response:
         """Take calls in, or return some."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from prometheus_client.samples import Sample
 
 from ..call import Call
-from ..config import Config
+from ..config import Config, ConfigError
 from ..events import Event
 from ..metrics import DUPLICATES, RECEIVED, Metrics
 from ..price_updates import PriceUpdates
@@ -57,6 +57,7 @@ class Intake:
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._store = config.store
         self._retention = config.retention
         self._prices = PriceList(config.prices)
         self._updates = PriceUpdates()
@@ -74,6 +75,7 @@ class Intake:
         self._listeners: tuple[Listener, ...] = ()
         self._queue: Queue[_Batch | None] = Queue()
         self._dirty = True
+        self._taking = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="llm-exporter-intake", daemon=True)
         self._thread.start()
 
@@ -82,6 +84,29 @@ class Intake:
         receipt: Future[Receipt] = Future()
         self._queue.put(_Batch(calls, receipt))
         return receipt
+
+    def follow(self, config: Config) -> None:
+        """Follow another configuration with the calls that are taken from now on.
+
+        Raises:
+            ConfigError: for what cannot change while the service runs; nothing has changed.
+            LedgerError: when the ledger cannot be read; nothing has changed.
+        """
+        if config.store != self._store:
+            raise ConfigError("store: cannot change while the service runs: restart it")
+        if config.labels != self.metrics.declared:
+            raise ConfigError("labels: cannot change while the service runs: restart it")
+        with self._taking:
+            charges = self._ledger.charges
+            try:
+                self.accounts = Accounts(config, self._ledger, self._told)
+            except LedgerError:
+                self._ledger.charges = charges
+                raise
+            self._prices = PriceList(config.prices)
+            self._updates.follow(config.prices)
+            self.metrics.configure(config)
+            self._retention = config.retention
 
     def listen(self, listener: Listener) -> None:
         """Tell of all new calls, on the intake's thread, once they are in the ledger."""
@@ -132,6 +157,10 @@ class Intake:
         return batches, False
 
     def _take(self, batches: list[_Batch]) -> None:
+        with self._taking:
+            self._take_in(batches)
+
+    def _take_in(self, batches: list[_Batch]) -> None:
         calls = [call for batch in batches for call in batch.calls]
         try:
             self._price(calls)

@@ -39,7 +39,8 @@ class Live:
 
     def budgets(self, budgets: Sequence[dict[str, Any]]) -> None:
         """Tell how the budgets stand."""
-        self._tell([_event("budgets", {"budgets": budgets})])
+        if budgets:
+            self._tell([_event("budgets", {"budgets": budgets})])
 
     def event(self, event: Event) -> None:
         """Tell of what has happened to a budget or threshold, and show it as an alert."""

@@ -65,7 +65,9 @@ def _problems(*statuses: int) -> Json:
         400: "A mistake in the request.",
         404: "There is none.",
         413: "The body is too long.",
+        409: "There is nothing to do it with.",
         415: "The body is encoded in a way that is not understood.",
+        422: "The configuration has mistakes, or changes what cannot change; all stays as it was.",
         503: "The ledger cannot be used; try again later.",
     }
     return {str(status): {"description": meaning[status], "content": problem} for status in statuses}
@@ -289,6 +291,14 @@ def description() -> Json:
             "get": {
                 "summary": "Whether the process runs.",
                 "responses": _answers({"type": "string"}, media_type="text/plain", example="healthy\n"),
+            }
+        },
+        "/-/reload": {
+            "post": {
+                "summary": "Follow the configuration file as it is now.",
+                "responses": _answers(
+                    {"type": "string"}, 409, 422, 503, media_type="text/plain", example="reloaded\n"
+                ),
             }
         },
         "/-/ready": {

@@ -53,7 +53,9 @@ class _Tapped:
             for chunk in chunks:
                 self._llm_exporter_reading = False
                 meter.feed(chunk)
-                if seen := meter.visible(chunk):
+                if meter.hidden is None:
+                    yield chunk
+                elif seen := meter.visible(chunk):
                     yield seen
                 self._llm_exporter_reading = True
             if rest := meter.visible_rest():
@@ -73,7 +75,9 @@ class _Tapped:
             async for chunk in chunks:
                 self._llm_exporter_reading = False
                 meter.feed(chunk)
-                if seen := meter.visible(chunk):
+                if meter.hidden is None:
+                    yield chunk
+                elif seen := meter.visible(chunk):
                     yield seen
                 self._llm_exporter_reading = True
             if rest := meter.visible_rest():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from .. import exporter as exporters
 from ..meter import Meter
@@ -20,6 +20,9 @@ from .imports import Imported
 from .send import tap_asend, tap_send
 from .switch import Switch
 from .usage_chunk import UsageChunkFilter, ask
+
+_PROVIDER: Final = "_llm_exporter_provider"
+"""Its provider, and the URL and configuration that this was found by."""
 
 
 class StainlessTap:
@@ -67,8 +70,7 @@ class StainlessTap:
         if reader is None:
             return None
         tap_http(http)
-        providers = exporters.default.providers
-        provider = providers.of(str(client.base_url), type(client).__name__, self._sdk)
+        provider = _provider(client, self._sdk)
         body = options.json_data
         asking = None
         if reader is ChatReader and self.switch.asks(http):
@@ -76,8 +78,20 @@ class StainlessTap:
         meter = Meter(provider=provider, model=_model_in(body), reader=reader, request=body)
         if asking is not None:
             options.json_data = asking  # these options are of this one call
-            meter.hide(UsageChunkFilter())
+            meter.hidden = UsageChunkFilter()
         return meter
+
+
+def _provider(client: Any, sdk: str) -> str:
+    """Return the provider of a client, remembered in it: its URL is not cheap to write out at every call."""
+    providers, url = exporters.default.providers, vars(client).get("_base_url")
+    known = vars(client).get(_PROVIDER)
+    if known is not None and known[0] is providers and known[1] is url:
+        return str(known[2])
+    provider = providers.of(str(client.base_url), type(client).__name__, sdk)
+    if url is not None:
+        vars(client)[_PROVIDER] = providers, url, provider
+    return provider
 
 
 def _model_in(body: object) -> str:

@@ -34,6 +34,17 @@ _ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]')
 _RESPONSES_ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]|"type"\s*:\s*"error"')
 
 
+_PROMPT_DETAILS: Final = (
+    *("prompt_tokens_details", "prompt_token_details"),
+    *("input_tokens_details", "input_token_details"),
+)
+_COMPLETION_DETAILS: Final = (
+    *("completion_tokens_details", "completion_token_details"),
+    *("output_tokens_details", "output_token_details"),
+)
+"""Some services name the details in the singular."""
+
+
 class _Chat(msgspec.Struct):
     model: Any = None
     choices: Any = None
@@ -255,8 +266,8 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
     prompt = first_count(usage, "prompt_tokens", "input_tokens")
     completion = first_count(usage, "completion_tokens", "output_tokens")
     total = count(usage.get("total_tokens"))
-    prompt_details = _details(usage, "prompt_tokens_details", "input_tokens_details")
-    completion_details = _details(usage, "completion_tokens_details", "output_tokens_details")
+    prompt_details = _details(usage, _PROMPT_DETAILS)
+    completion_details = _details(usage, _COMPLETION_DETAILS)
 
     reasoning = count(completion_details.get("reasoning_tokens"))
     if reasoning > completion or total == prompt + completion + reasoning:
@@ -327,9 +338,9 @@ def reported_cost(usage: Json) -> float | None:
     return charged
 
 
-def _details(usage: Json, *names: str) -> Json:
-    """Return a details object, which some services name in the singular."""
+def _details(usage: Json, names: tuple[str, ...]) -> Json:
+    """Return a details object by the first of its names that has one."""
     for name in names:
-        if found := mapping(usage.get(name)) or mapping(usage.get(name.replace("_tokens_", "_token_"))):
+        if found := mapping(usage.get(name)):
             return found
     return {}

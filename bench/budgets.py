@@ -1,0 +1,42 @@
+"""What the check of a budget takes before a call is sent, and letting it go afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from statistics import median
+from typing import Any
+
+from llm_exporter import Call
+from llm_exporter.budgets import Budgets
+from llm_exporter.config import Budget
+from llm_exporter.prices import PriceList
+
+from .compared import Row, in_turns, micro, times
+
+CHECKS = 5000
+TURNS = 15
+
+REQUEST: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "How many? " * 100}]}
+
+
+def rows() -> Iterator[Row]:
+    """Compare no budget with one that every agent has for itself."""
+    budget = Budget(name="agents", period="day", usd=Decimal(10**6), per=("agent",), on_exceed="block")
+    call = Call(
+        provider="openai",
+        model="gpt-4o",
+        requested_model="gpt-4o",
+        operation="chat",
+        labels={"agent": "planner"},
+    )
+
+    def check(budgets: Budgets) -> None:
+        budgets.hold(call, REQUEST)
+        budgets.release(call.id)
+
+    without, with_one = (
+        times(check, CHECKS, Budgets(some, PriceList(), lambda _: None)) for some in ((), (budget,))
+    )
+    none, one = in_turns(without, with_one, turns=TURNS)
+    yield Row("a budget check", micro(median(none) / CHECKS), micro(median(one) / CHECKS), "5 µs")
