@@ -108,7 +108,8 @@ class _Grafana:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             with error:
-                if missing_ok and error.code == 404:
+                # To an Editor, Grafana says of a folder that does not exist that it may not be seen.
+                if missing_ok and error.code in {403, 404}:
                     return None
                 raise PushFailed(self._refusal(error)) from None
         except ValueError:  # no URL, or no JSON

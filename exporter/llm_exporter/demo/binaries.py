@@ -2,8 +2,8 @@
 
 `find("prometheus")` looks on PATH (for Grafana in $GRAFANA_HOME/bin first), then in our cache, and else gets
 the program into the cache: from the Debian package where there is apt, from the official release archive of
-the project elsewhere. What is fetched is checked before it is unpacked: apt checks signatures, an archive must
-have the sha256 pinned here.
+the project elsewhere. What is fetched is checked before it is unpacked: apt checks signatures, an archive
+must have the sha256 pinned here.
 
     python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool redis-server
 """
