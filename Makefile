@@ -41,7 +41,8 @@ types: $(READY)
 servers: $(READY)  ## Get the real servers that the tests talk to
 	$(BIN)/python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool redis-server
 
-dashboards: $(READY)  ## Write the dashboards' JSON from grafana/dashboards.py
+dashboards: $(READY)  ## Write the dashboards' JSON, and the rules that they read
+	$(BIN)/python prometheus/increases.py
 	$(BIN)/python grafana/dashboards.py
 
 kubernetes: $(READY)  ## Write kubernetes/*.yml from the files in prometheus/

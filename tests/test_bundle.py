@@ -51,7 +51,18 @@ def exported_names() -> dict[str, set[str]]:
             series[f"{spec.name}_bucket"] = {*labels, "le"}
         else:
             series[spec.name] = labels
-    return series
+    matched = {"provider", "model", "agent", "phase"}  # a budget's and a threshold's further labels
+    for name in series:
+        if name.startswith(("llm_budget_limit", "llm_budget_spent", "llm_cost_threshold")):
+            series[name] |= matched
+    return series | FROM_PROMETHEUS
+
+
+FROM_PROMETHEUS = {
+    **{key: {"job", "instance"} for key in ("up", "scrape_duration_seconds", "scrape_samples_scraped")},
+    "ALERTS": {"alertname", "alertstate", "severity", "job", "provider", "model", "agent", "phase", "budget"},
+}
+"""Series of its own, and those of alerts, which have the labels of what they are about."""
 
 
 def rules() -> list[Json]:
@@ -66,15 +77,21 @@ def recorded_names() -> dict[str, set[str]]:
     labels = sorted({label for names in exported_names().values() for label in names}, key=len, reverse=True)
     return {
         rule["record"]: set(re.findall("|".join(labels), rule["record"].split(":")[0]))
+        | FIXED.get(rule["record"].rpartition(":")[2], set())
         for rule in rules()
         if "record" in rule
     }
 
 
+SERIES = r"(?:\w+:)?llm_\w+(?::\w+)?|llm:\w+:\w+|up|scrape_\w+|ALERTS"
+FIXED = {"increase": {"part"}, "increase1m": {"day"}}
+"""The labels that rules give to what they record, by its operation."""
+
+
 def unknown_names(expr: str, known: dict[str, set[str]]) -> set[str]:
     """Return the metrics and labels of a query that are not in `known`."""
     expr = re.sub(r'"[^"]*"', '""', expr)
-    selectors = re.findall(r"\b((?:\w+:)?llm_\w+(?::\w+)?)\s*(?:\{([^}]*)\})?", expr)
+    selectors = re.findall(rf"\b({SERIES})\s*(?:\{{([^}}]*)\}})?", expr)
     unknown = {name for name, _ in selectors if name not in known}
     available = set().union(*(known.get(name, set()) for name, _ in selectors))
     for name, matchers in selectors:
@@ -146,7 +163,22 @@ def test_a_recorded_name_has_the_level_that_the_rule_groups_by() -> None:
         if "record" in rule:
             groupings = re.findall(r"\bby \(([^)]*)\)", rule["expr"])
             levels = {grouping.replace(", ", "_") for grouping in groupings}
-            assert levels == {rule["record"].split(":")[0]}, rule["record"]
+            assert (levels or {"llm"}) == {rule["record"].split(":")[0]}, rule["record"]
+            assert set(rule.get("labels", ())) == FIXED.get(rule["record"].rpartition(":")[2], set())
+
+
+def test_the_committed_sums_are_what_their_generator_writes() -> None:
+    command = [sys.executable, str(PROMETHEUS / "increases.py"), "--check"]
+
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_windows_of_recorded_sums_hold_one_sample_for_each_step_whatever_their_ends_include() -> None:
+    """Prometheus 2 has the sample at a window's very start in it, 3 has not."""
+    quarters = [rule["expr"] for rule in rules() if rule.get("record", "").endswith(":increase15m")]
+
+    assert quarters
+    assert all("[14m30s]" in expr for expr in quarters)
 
 
 def test_targets_for_this_machine_and_for_compose_are_in_files_of_the_same_names() -> None:
@@ -177,15 +209,23 @@ def test_the_committed_dashboards_are_what_the_generator_writes() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+FILTERS = {
+    "llm-cost": ["job", "provider", "model", "agent", "phase"],
+    "llm-agents": ["job", "provider", "model", "agent", "phase"],
+    "llm-latency": ["job", "provider", "model"],
+    "llm-budgets": ["job"],
+    "llm-exporter": ["job"],
+}
+"""What each dashboard is filtered by: alerts link to these uids."""
+
+
 def test_dashboards_have_uids_and_titles_of_their_own() -> None:
-    assert "llm-overview" in {board["uid"] for board in DASHBOARDS}
-    assert len({board["uid"] for board in DASHBOARDS}) == len(DASHBOARDS)
+    assert {board["uid"] for board in DASHBOARDS} == set(FILTERS)
     assert len({board["title"] for board in DASHBOARDS}) == len(DASHBOARDS)
 
 
 @every_dashboard
 def test_a_dashboard_is_stable_linked_and_not_edited_in_place(board: Json) -> None:
-    assert re.fullmatch(r"llm-[a-z-]+", board["uid"])
     assert board["schemaVersion"] == 38, "what Grafana 9.5 knows"
     assert "llm-exporter" in board["tags"]
     assert board["editable"] is False
@@ -195,11 +235,45 @@ def test_a_dashboard_is_stable_linked_and_not_edited_in_place(board: Json) -> No
 
 
 @every_dashboard
-def test_a_dashboard_is_filtered_by_data_source_and_by_every_base_label(board: Json) -> None:
+def test_a_dashboard_has_the_keys_and_types_that_grafana_knows(board: Json) -> None:
+    types = {
+        "annotations": dict,
+        "description": str,
+        "editable": bool,
+        "fiscalYearStartMonth": int,
+        "graphTooltip": int,
+        "links": list,
+        "liveNow": bool,
+        "panels": list,
+        "refresh": str,
+        "schemaVersion": int,
+        "tags": list,
+        "templating": dict,
+        "time": dict,
+        "timepicker": dict,
+        "timezone": str,
+        "title": str,
+        "uid": str,
+        "version": int,
+        "weekStart": str,
+    }
+
+    assert {key: type(value) for key, value in board.items()} == types
+    for panel in board["panels"]:
+        assert panel["type"] in {"stat", "timeseries", "bargauge", "table", "heatmap", "state-timeline"}
+        assert set(panel["gridPos"]) == {"h", "w", "x", "y"}
+        assert set(panel["fieldConfig"]) == {"defaults", "overrides"}
+        for override in panel["fieldConfig"]["overrides"]:
+            assert override["matcher"]["id"] in {"byName", "byRegexp"}
+            assert all(set(each) == {"id", "value"} for each in override["properties"])
+
+
+@every_dashboard
+def test_a_dashboard_is_filtered_by_data_source_and_by_labels(board: Json) -> None:
     datasource, *filters = board["templating"]["list"]
 
     assert (datasource["type"], datasource["query"]) == ("datasource", "prometheus")
-    assert [each["name"] for each in filters] == ["job", "provider", "model", "agent", "phase"]
+    assert [each["name"] for each in filters] == FILTERS[board["uid"]]
     for each in filters:
         assert (each["multi"], each["includeAll"], each["allValue"]) == (True, True, ".*")
         assert each["datasource"] == DATASOURCE
@@ -207,7 +281,15 @@ def test_a_dashboard_is_filtered_by_data_source_and_by_every_base_label(board: J
         query = re.fullmatch(r"label_values\((.*), (\w+)\)", each["definition"])
         assert query is not None
         assert query[2] == each["name"]
-        assert unknown_names(query[1], exported_names()) == set()
+        assert unknown_names(query[1], exported_names() | recorded_names()) == set()
+
+
+@every_dashboard
+def test_alerts_are_marked_on_every_graph(board: Json) -> None:
+    (alerts,) = [each for each in board["annotations"]["list"] if each["name"] == "Alerts"]
+
+    assert (alerts["enable"], alerts["datasource"]) == (True, DATASOURCE)
+    assert unknown_names(alerts["expr"], exported_names()) == set()
 
 
 @every_dashboard
@@ -226,9 +308,11 @@ def test_panels_fill_the_grid_without_overlap_or_gap(board: Json) -> None:
 
 @every_dashboard
 def test_panels_have_titles_and_ids_of_their_own(board: Json) -> None:
-    for key in ("title", "id"):
-        values = [panel[key] for panel in board["panels"]]
-        assert len(values) == len(set(values))
+    ids = [panel["id"] for panel in board["panels"]]
+    titles = [(panel["title"], panel["type"]) for panel in board["panels"]]
+
+    assert len(ids) == len(set(ids))
+    assert len(titles) == len(set(titles))
 
 
 @every_panel
@@ -236,7 +320,6 @@ def test_a_panel_says_what_to_conclude_and_in_which_unit(panel: Json) -> None:
     assert len(panel["description"]) > 50
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"] in {"currencyUSD", "s", "short", "percentunit"}
-    assert panel["type"] != "piechart"
 
 
 @every_panel
@@ -252,23 +335,34 @@ def test_a_panel_queries_the_chosen_data_source_under_refids_and_legends(panel: 
         assert labels <= grouped, "a legend names a label that the query sums away"
 
 
-@every_panel
-def test_a_panel_asks_only_for_what_the_code_exports_and_applies_every_filter(panel: Json) -> None:
+@every_dashboard
+def test_panels_ask_only_for_what_the_code_exports_and_apply_every_filter(board: Json) -> None:
     known = exported_names() | recorded_names()
-    applied = 'job=~"$job", provider=~"$provider", model=~"$model", agent=~"$agent", phase=~"$phase"'
+    filters = {f'{label}=~"${label}"' for label in FILTERS[board["uid"]]}
 
-    for target in panel["targets"]:
-        assert unknown_names(target["expr"], known) == set()
-        selectors = re.findall(r"\b(?:\w+:)?llm_\w+(?::\w+)?\{([^}]*)\}", target["expr"])
-        assert set(selectors) == {applied}
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            assert unknown_names(target["expr"], known) == set(), panel["title"]
+            selectors = re.findall(r"\b(?:\w+:)?llm_\w+(?::\w+)?\{([^}]*)\}", target["expr"])
+            for selector in selectors:
+                applied = set(re.findall(r'\w+=~"\$\w+"', selector))
+                # A threshold is one of what it matches, not of what is chosen.
+                assert applied == ({'job=~"$job"'} if "window=" in selector else filters), panel["title"]
 
 
 @every_panel
-def test_a_window_is_the_rate_interval_over_time_and_the_range_in_a_total(panel: Json) -> None:
+def test_a_window_is_one_of_grafana_s_or_of_a_number_that_its_title_names(panel: Json) -> None:
     for target in panel["targets"]:
-        windows = set(re.findall(r"\[([^]]*)\]", target["expr"]))
-        assert windows <= ({"$__range"} if target["instant"] else {"$__rate_interval"})
         assert target["range"] is not target["instant"]
+        windows = set(re.findall(r"\[([^]]*)\]", target["expr"]))
+        if target["instant"]:
+            # The last hour; the last week, as the pace of a projection; what was true a range ago; the first
+            # quarter of an hour, before there is a recorded one.
+            assert windows <= {"$__range", "1h", "7d", "1m:1m", "15m", "30m"}
+        else:
+            assert windows <= {"$__rate_interval", "$__interval"}
+        if "$__interval]" in target["expr"]:
+            assert panel["interval"] == "15m", "a quarter of an hour is recorded as one number"
 
 
 # ---- Grafana's provisioning

@@ -68,16 +68,23 @@ def main() -> None:
     default=5.0,
     help="How many times as fast as real providers.",
 )
-def demo(*, duration: float | None, host: str, port: int, no_stack: bool, speed: float) -> None:
+@click.option(
+    "--history", type=Duration(), help="Begin with a sample of so long a past, such as 30d: full dashboards."
+)
+def demo(
+    *, duration: float | None, host: str, port: int, no_stack: bool, speed: float, history: float | None
+) -> None:
     """Run a sample workload of several agents against a local stand-in for the providers.
 
     No key is needed, nothing is sent outside and nothing is paid.
     """
+    if history and no_stack:
+        raise click.UsageError("--history is for the Prometheus that --no-stack does not start")
     try:
         from .demo.run import run  # noqa: PLC0415  # the SDKs take a second to import, and may not be there
     except ImportError as error:
         raise _missing(error, "llm-exporter[all]") from None
-    run(duration=duration, host=host, port=port, stack=not no_stack, speed=speed)
+    run(duration=duration, host=host, port=port, stack=not no_stack, speed=speed, history=history)
 
 
 @main.command()
@@ -173,6 +180,59 @@ def check(*, config: Path) -> None:
     except ConfigError as error:
         raise Usage(str(error)) from None
     click.echo(f"{config}: ok")
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--prometheus-url",
+    default="http://localhost:9090",
+    help="Where Grafana reaches Prometheus, for its provisioning.",
+)
+@click.option("--grafana-url", help="A Grafana to put the dashboards into.")
+@click.option(
+    "--grafana-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file with the token of a service account of it, instead of LLM_EXPORTER_GRAFANA_TOKEN.",
+)
+def bundle(
+    *, directory: Path, prometheus_url: str, grafana_url: str | None, grafana_token_file: Path | None
+) -> None:
+    """Write dashboards, rules and provisioning for a Grafana and a Prometheus that are there already.
+
+    With --grafana-url, put the dashboards into that Grafana as well. The token is read from a file or the
+    environment, because everyone on a machine sees its command lines.
+    """
+    from . import bundle as bundled  # noqa: PLC0415  # the name is the command's here
+
+    token = _grafana_token(grafana_token_file) if grafana_url else ""
+    try:
+        bundled.write(directory, prometheus_url)
+    except OSError as error:
+        raise Usage(f"cannot write to {directory}: {error.strerror or error}") from None
+    click.echo(f"{directory}/prometheus/rules       add to rule_files of prometheus.yml: rules/*.yml")
+    click.echo(f"{directory}/grafana/provisioning   copy into Grafana's provisioning directory")
+    click.echo(f"{directory}/grafana/dashboards     where that provisioning finds them; or import them")
+    if grafana_url:
+        try:
+            for url in bundled.push(grafana_url, token):
+                click.echo(f"pushed {url}")
+        except bundled.PushFailed as error:
+            raise Usage(str(error)) from None
+
+
+def _grafana_token(file: Path | None) -> str:
+    if not file:
+        if token := os.environ.get("LLM_EXPORTER_GRAFANA_TOKEN", "").strip():
+            return token
+        raise Usage("--grafana-url needs a token: in LLM_EXPORTER_GRAFANA_TOKEN, or --grafana-token-file")
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise Usage(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+    if not token or not token.isprintable() or not token.isascii():
+        raise Usage(f"{file} has no token in it")
+    return token
 
 
 def _from(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,8 +1,9 @@
 """Real server programs, with no root and nothing installed.
 
-`find("prometheus")` looks on PATH, then in our cache, and else gets the program into the cache: from the
-Debian package where there is apt, from the project's official release archive elsewhere. What is fetched is
-checked before it is unpacked: apt checks signatures, an archive must have the sha256 pinned here.
+`find("prometheus")` looks on PATH (for Grafana in $GRAFANA_HOME/bin first), then in our cache, and else gets
+the program into the cache: from the Debian package where there is apt, from the official release archive of
+the project elsewhere. What is fetched is checked before it is unpacked: apt checks signatures, an archive
+must have the sha256 pinned here.
 
     python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool redis-server
 """
@@ -224,6 +225,8 @@ class Program:
 
     commands: tuple[str, ...]
     sources: tuple[Source, ...] = ()
+    home: str = ""
+    """An environment variable that may name the directory that `bin/` with the program is in."""
 
 
 # Debian keeps the pages of Prometheus' own UI in packages of their own; without them only its API answers.
@@ -297,7 +300,7 @@ PROGRAMS: Final[Mapping[str, Program]] = {
     "amtool": Program(("amtool",), _ALERTMANAGER),
     "redis-server": Program(("redis-server",), _REDIS),
     # Grafana needs the files around its program, so only an installed one will do.
-    "grafana": Program(("grafana", "grafana-server")),
+    "grafana": Program(("grafana", "grafana-server"), home="GRAFANA_HOME"),
 }
 
 
@@ -316,8 +319,9 @@ def find(name: str) -> Path:
     Raises BinaryUnavailable when it cannot be had, and KeyError for a name that is not in the table.
     """
     program = PROGRAMS[name]
+    home = os.environ.get(program.home) if program.home else None
     for command in program.commands:
-        if found := shutil.which(command):
+        if found := (home and shutil.which(command, path=f"{home}/bin")) or shutil.which(command):
             return Path(found)
     places = {source.name: cache() / source.name / source.programs[name] for source in program.sources}
     for place in places.values():

@@ -24,8 +24,10 @@ from llm_exporter import start_http_server, subscribe, unsubscribe
 
 from ..config import Config
 from ..exposition import MetricsServer
+from .binaries import BinaryUnavailable
+from .history import DAY, BackfillFailed, Continued, Month, backfill
 from .provider import Provider
-from .stack import Grafana, start_stack
+from .stack import Grafana, Prometheus, start_stack
 from .tally import Tally
 from .workload import work
 
@@ -40,7 +42,9 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _CLEAR_LINE: Final = "\r\033[K"
 
 
-def run(*, duration: float | None, host: str, port: int, stack: bool, speed: float) -> None:
+def run(
+    *, duration: float | None, host: str, port: int, stack: bool, speed: float, history: float | None = None
+) -> None:
     """Run the demo until its time is over, or SIGINT or SIGTERM ends it, and print what was spent.
 
     Args:
@@ -49,6 +53,7 @@ def run(*, duration: float | None, host: str, port: int, stack: bool, speed: flo
         port: its TCP port; 0 lets the system choose.
         stack: whether to start Prometheus, Alertmanager and Grafana, as far as they can be had.
         speed: how many times as fast as the real providers the stand-in answers.
+        history: seconds of a sample past that Prometheus begins with.
 
     Raises:
         click.ClickException: when `/metrics` cannot be served there.
@@ -62,7 +67,7 @@ def run(*, duration: float | None, host: str, port: int, stack: bool, speed: flo
         target = f"{_reachable(host)}:{server.port}"
         click.echo(f"metrics       http://{target}/metrics")
         if stack:
-            running.enter_context(_watched(target))
+            running.enter_context(_watched(target, history))
         subscribe(tally.add)
         provider = running.enter_context(
             Provider(speed=speed, rate_limited_every=RATE_LIMITED_EVERY, overloaded_every=OVERLOADED_EVERY)
@@ -102,18 +107,35 @@ def _reachable(host: str) -> str:
 
 
 @contextmanager
-def _watched(target: str) -> Iterator[None]:
-    """Have the servers that can be had watch the metrics of `host:port`."""
-    with (
-        tempfile.TemporaryDirectory(prefix="llm-exporter-demo-", ignore_cleanup_errors=True) as directory,
-        start_stack(exporter=target, directory=Path(directory)) as stack,
-    ):
+def _watched(target: str, history: float | None) -> Iterator[None]:
+    """Have the servers that can be had watch the metrics of `host:port`, after a sample past."""
+    with ExitStack() as running:
+        directory = Path(
+            running.enter_context(
+                tempfile.TemporaryDirectory(prefix="llm-exporter-demo-", ignore_cleanup_errors=True)
+            )
+        )
+        others = [running.enter_context(_past(history, directory))] if history else []
+        stack = running.enter_context(start_stack(exporter=target, others=others, directory=directory))
         for server in stack.servers:
             url = server.overview if isinstance(server, Grafana) else server.url
             click.echo(f"{server.name:<13} {url}")
         for reason in stack.missing:
             click.echo(f"not started   {reason.splitlines()[0]}")
         yield
+
+
+@contextmanager
+def _past(seconds: float, directory: Path) -> Iterator[str]:
+    """Fill the storage of a Prometheus that is to start; yield the address where the past goes on."""
+    click.echo(f"history       {seconds / DAY:g} days, which take a minute or two to make up")
+    month = Month(seconds / DAY, time.time())
+    try:
+        backfill(month, directory, directory / Prometheus.data)
+    except (BackfillFailed, BinaryUnavailable) as error:
+        raise click.ClickException(str(error)) from None
+    with Continued(month) as page:
+        yield page.address
 
 
 @contextmanager

@@ -164,6 +164,8 @@ class Prometheus(Server):
     """A Prometheus with its data in a directory of its own."""
 
     name = "Prometheus"
+    data: ClassVar = "prometheus"
+    """The directory of its data, in that of the server."""
     default_port = 9090
     ready_path = "/-/ready"
 
@@ -176,7 +178,8 @@ class Prometheus(Server):
         program, port = find("prometheus"), port or free_port()
         arguments = [
             f"--config.file={config.absolute()}",
-            f"--storage.tsdb.path={storage.absolute() / 'prometheus'}",
+            f"--storage.tsdb.path={storage.absolute() / cls.data}",
+            "--storage.tsdb.retention.time=400d",  # as in docker-compose.yml
             f"--web.listen-address=127.0.0.1:{port}",
         ]
         # Debian's build reads the pages of its UI from files, which in our cache are not where it looks.
@@ -241,7 +244,7 @@ class Grafana(Server):
     @property
     def overview(self) -> str:
         """Where our first dashboard is."""
-        return f"{self.url}/d/llm-overview?from=now-15m&to=now&refresh=5s"
+        return f"{self.url}/d/llm-cost?from=now-15m&to=now&refresh=5s"
 
 
 def _grafana_home(program: Path) -> Path:
@@ -272,7 +275,7 @@ def grafana_environment(*, prometheus: str, storage: Path, port: int) -> dict[st
         "GF_SECURITY_ADMIN_PASSWORD": secrets.token_urlsafe(24),
         "GF_AUTH_ANONYMOUS_ENABLED": "true",
         "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
-        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(grafana / "dashboards" / "llm-overview.json"),
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(grafana / "dashboards" / "llm-cost.json"),
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
         "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
@@ -315,7 +318,7 @@ class Stack:
 
 
 @contextlib.contextmanager
-def start_stack(*, exporter: str, directory: Path) -> Iterator[Stack]:
+def start_stack(*, exporter: str, directory: Path, others: Sequence[str] = ()) -> Iterator[Stack]:
     """Start every server that can be had to watch an exporter (`host:port`), and end them with the block.
 
     Servers have their usual ports, or free ones where those are taken. One that cannot be had or does not
@@ -339,7 +342,7 @@ def start_stack(*, exporter: str, directory: Path) -> Iterator[Stack]:
             Alertmanager, config=alertmanager_config(directory / "alerting", exporter=exporter)
         )
         told = [alertmanager.url.removeprefix("http://")] if alertmanager else []
-        config = prometheus_config(directory / "config", targets=[exporter], alertmanagers=told)
+        config = prometheus_config(directory / "config", targets=[exporter, *others], alertmanagers=told)
         if prometheus := run(Prometheus, config=config):
             run(Grafana, prometheus=prometheus.url)
         yield stack

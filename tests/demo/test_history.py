@@ -1,0 +1,189 @@
+"""The sample month in a real Prometheus: what is in it adds up, and every dashboard is full of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import pytest
+
+from llm_exporter.bundle import bundle
+from llm_exporter.demo.history import CALLERS, DAY, INSTANCE, Continued, Month, backfill
+from llm_exporter.demo.stack import Prometheus, Sample, prometheus_config
+
+DAYS = 2.0
+COST = "job_provider_model_agent_phase:llm_cost_usd:increase"
+
+RIGHTLY_EMPTY = {
+    "first quarter": "shown only as long as no quarter of an hour is recorded",
+}
+"""Targets that find nothing in the sample, and why."""
+
+
+@dataclass
+class Sampled:
+    """A Prometheus that has seen the sample."""
+
+    prometheus: Prometheus
+    month: Month
+    end: int
+
+    def total(self, seconds: int, **labels: str) -> float:
+        """Return what the recorded sums say was spent in so many seconds up to the end, by labels."""
+        matchers = "".join(f', {name}="{value}"' for name, value in labels.items())
+        parts = {part: f'{COST}{{part="{part}"{matchers}}}' for part in ("day", "today", "before")}
+        (answer,) = self.at_end(
+            f"sum(sum_over_time({parts['day']}[{seconds}s]) or {parts['today']}"
+            f" or {parts['before']} offset {seconds}s)"
+        )
+        return answer.value
+
+    def at_end(self, expr: str) -> list[Sample]:
+        found = self.prometheus.get("/api/v1/query", query=expr, time=str(self.end))["data"]["result"]
+        return [Sample(each["metric"], float(each["value"][1])) for each in found]
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
+    directory = tmp_path_factory.mktemp("history")
+    month = Month(DAYS, time.time())
+    backfill(month, directory, directory / Prometheus.data)
+    end = int(month.now)
+    with (
+        Continued(month) as page,
+        Prometheus.start(
+            config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
+        ) as prometheus,
+    ):
+        yield Sampled(prometheus, month, end)
+
+
+def raw_dollars(sampled: Sampled, matchers: str, at: int) -> float:
+    found = sampled.prometheus.get(
+        "/api/v1/query", query=f'sum(llm_cost_usd_total{{instance="{INSTANCE}"{matchers}}})', time=str(at)
+    )["data"]["result"]
+    return float(found[0]["value"][1]) if found else 0.0
+
+
+@pytest.mark.parametrize("hours", [1, 7, 24, 30])
+@pytest.mark.parametrize("agent", ["", "coder", "migrator"])
+def test_what_was_spent_in_a_range_is_what_the_counters_grew_by(
+    sampled: Sampled, hours: int, agent: str
+) -> None:
+    matchers, labels = (f', agent="{agent}"', {"agent": agent}) if agent else ("", {})
+    begin = (sampled.end - hours * 3600) // 300 * 300  # where a sample is
+    grown = raw_dollars(sampled, matchers, sampled.end) - raw_dollars(sampled, matchers, begin)
+
+    assert sampled.total(sampled.end - begin, **labels) == pytest.approx(grown, abs=1e-6)
+    assert grown > 0
+
+
+def test_the_sample_is_the_same_every_time_and_prices_are_those_published() -> None:
+    end = 1_790_000_000.0
+    one, other = Month(0.25, end), Month(0.25, end)
+    for month in (one, other):
+        for now in month.steps():
+            month.advance(now)
+
+    assert list(one.raw()) == list(other.raw())
+    costs = {name: value for name, value in one.raw() if name.startswith("llm_cost_usd_total")}
+    tokens = {name: value for name, value in one.raw() if name.startswith("llm_tokens_total")}
+    # gpt-5 is 1.25 dollars a million tokens of input, 10 of output.
+    for kind, price in (("input", 1.25), ("output", 10)):
+        (name,) = [each for each in costs if 'agent="planner"' in each and f'type="{kind}"' in each]
+        used = tokens[name.replace("llm_cost_usd_total", "llm_tokens_total")]
+        assert costs[name] == pytest.approx(used * price / 1e6, abs=2e-4)
+
+
+def test_several_teams_providers_and_agents_are_in_it() -> None:
+    assert len({caller.team for caller in CALLERS}) == 4
+    assert {caller.provider for caller in CALLERS} == {"openai", "anthropic", "google"}
+    assert len({(caller.provider, caller.model, caller.agent, caller.phase) for caller in CALLERS}) == len(
+        CALLERS
+    ), "two with the same labels would be recorded twice"
+
+
+# ---- the dashboards
+
+BOARDS = [json.loads(file.read_text()) for file in sorted((bundle("grafana") / "dashboards").glob("*.json"))]
+TARGETS = [
+    pytest.param(panel, target, id=f"{board['uid']}: {panel['title']} {target['refId']}")
+    for board in BOARDS
+    for panel in board["panels"]
+    for target in panel["targets"]
+]
+QUERIES = [
+    pytest.param(query, id=f"{board['uid']}: {name}")
+    for board in BOARDS
+    for name, query in [
+        *((each["name"], each["definition"]) for each in board["templating"]["list"][1:]),
+        *((each["name"], each["expr"]) for each in board["annotations"]["list"][1:]),
+    ]
+]
+
+
+def substituted(query: str, *, window: int, step: int) -> str:
+    """Return a query as Grafana sends it, with All chosen everywhere."""
+    values = {
+        "__range_s": str(window),
+        "__range": f"{window}s",
+        "__rate_interval": f"{4 * step}s",
+        "__interval_ms": str(step * 1000),
+        "__interval": f"{step}s",
+        **dict.fromkeys(("job", "provider", "model", "agent", "phase"), ".*"),
+    }
+    return re.sub(r"\$(\w+)", lambda name: values[name[1]], query)
+
+
+@pytest.mark.parametrize(("panel", "target"), TARGETS)
+def test_every_query_of_every_panel_finds_numbers(
+    sampled: Sampled, panel: dict[str, Any], target: dict[str, Any]
+) -> None:
+    step = {"15m": 900, "1m": 300}.get(panel.get("interval", ""), 300)
+    expr = substituted(target["expr"], window=DAY, step=step)
+    if target["instant"]:
+        numbers = [sample.value for sample in sampled.at_end(expr)]
+    else:
+        times = {"start": str(sampled.end - DAY), "end": str(sampled.end), "step": str(step)}
+        found = sampled.prometheus.get("/api/v1/query_range", query=expr, **times)["data"]["result"]
+        numbers = [float(value) for each in found for _, value in each["values"]]
+
+    if "unless on ()" in expr:
+        assert RIGHTLY_EMPTY["first quarter"]
+        assert numbers == []
+    else:
+        assert numbers
+        assert not any(map(isnan, numbers))
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_query_of_variables_and_annotations_finds_something(sampled: Sampled, query: str) -> None:
+    series, _, label = query.removeprefix("label_values(").rpartition(", ")
+    if query.startswith("label_values("):
+        found = sampled.prometheus.get(
+            f"/api/v1/label/{label.removesuffix(')')}/values",
+            **{"match[]": substituted(series, window=DAY, step=300)},
+        )["data"]
+    else:
+        times = {"start": str(sampled.end - DAY), "end": str(sampled.end), "step": "60"}
+        expr = substituted(query, window=DAY, step=60)
+        found = sampled.prometheus.get("/api/v1/query_range", query=expr, **times)["data"]["result"]
+
+    assert found
+
+
+@pytest.mark.parametrize(("panel", "target"), TARGETS)
+def test_a_number_is_0_and_never_missing_where_nothing_was_called(
+    sampled: Sampled, panel: dict[str, Any], target: dict[str, Any]
+) -> None:
+    if panel["type"] != "stat" or not target["expr"].endswith("or vector(0)"):
+        return
+    nobody_s = re.sub(r'job=~"[^"]*"', 'job="nosuch"', target["expr"])
+    expr = substituted(nobody_s, window=DAY, step=300)
+
+    assert [sample.value for sample in sampled.at_end(expr)] == [0]
