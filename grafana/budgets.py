@@ -16,7 +16,7 @@ from panels import (
     by_quarter,
     dashboard,
     fixed,
-    in_range,
+    is_,
     lines,
     matching,
     named,
@@ -31,6 +31,7 @@ from panels import (
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)
+PARTS = ("provider", "model", "agent", "phase")
 NAMES = "budget, period, provider, model, agent, phase"
 USED = steps((0.8, WARNING), (1, FAILURE))
 """Where budgets tell of themselves, unless they are configured otherwise, and where they end."""
@@ -40,6 +41,16 @@ LIMITS = f"max by ({NAMES}) (llm_budget_limit_usd{OWN})"
 SPENT = f"max by ({NAMES}) (llm_budget_spent_usd{OWN})"
 # A new period begins at 0, which is no burning backwards.
 BURN = f"clamp_min(max by ({NAMES}) (delta(llm_budget_spent_usd{OWN}[1h])), 0)"
+# A budget is in dollars or in tokens; how much of it is used is the same question.
+SHARE = " or ".join(
+    f"max by ({NAMES}) (llm_budget_spent_{unit}{OWN}) / (max by ({NAMES}) (llm_budget_limit_{unit}{OWN}) > 0)"
+    for unit in ("usd", "tokens")
+)
+THRESHOLD = "threshold, window, provider, model, agent, phase"
+OF_THRESHOLD = (
+    f"max by ({THRESHOLD}) (llm_cost_threshold_spent_usd{OWN})"
+    f" / (max by ({THRESHOLD}) (llm_cost_threshold_usd{OWN}) > 0)"
+)
 NONE = 'label_replace(vector(0), "{0}", "none", "", "")'
 
 
@@ -60,7 +71,7 @@ def headlines() -> list[Json]:
             "Budgets used up",
             "Budgets of whose limit nothing is left. Where a budget blocks, calls are refused until its "
             "period ends.",
-            or_zero(f"count({SPENT} >= {LIMITS})"),
+            or_zero(f"count(({SHARE}) >= 1)"),
             unit="short",
             color=BY_VALUE,
             width=6,
@@ -70,7 +81,7 @@ def headlines() -> list[Json]:
             "Most used budget",
             "How much of the tightest budget is spent. Over four fifths it is time to decide: raise it, or "
             "slow down.",
-            or_zero(f"max({SPENT} / ({LIMITS} > 0))"),
+            or_zero(f"max({SHARE})"),
             unit="percentunit",
             color=BY_VALUE,
             width=6,
@@ -104,7 +115,7 @@ def budgets() -> list[Json]:
         bars(
             "Budgets",
             "How much of each budget's period limit is spent, the fullest first. Red is used up.",
-            f"sort_desc(topk(15, {SPENT} / ({LIMITS} > 0))) or on () {none}",
+            f"sort_desc(topk(15, {SHARE})) or on () {none}",
             "{{budget}} {{agent}}",
             width=8,
             unit="percentunit",
@@ -118,7 +129,7 @@ def budgets() -> list[Json]:
             "out.",
             labels,
             {
-                "Used": f"{SPENT} / ({LIMITS} > 0) or on () {none}",
+                "Used": f"({SHARE}) or on () {none}",
                 "Spent": SPENT,
                 "Left": f"clamp_min({LIMITS} - {SPENT}, 0)",
                 "Limit": LIMITS,
@@ -150,7 +161,7 @@ def over_time() -> list[Json]:
             "How much of each budget was spent as its period went on. A line that reaches 100 % before it "
             "falls back to 0 is a budget that ran out; a straight one tells when it will.",
             [
-                target(f"{SPENT} / ({LIMITS} > 0)", "{{budget}} {{agent}}"),
+                target(SHARE, "{{budget}} {{agent}}"),
                 target("vector(1)", "limit"),
             ],
             width=12,
@@ -185,10 +196,12 @@ def thresholds() -> list[Json]:
     """Return what is spent, and the thresholds for it."""
 
     def limit(window: str) -> Json:
-        expr = f'max by (threshold) (llm_cost_threshold_usd{{window="{window}", job=~"$job"}})'
+        # Those of everything: what one agent or model may cost says nothing about the sum.
+        everything = selector(FILTERS, window=is_(window), **dict.fromkeys(PARTS, is_("")))
+        expr = f"max by (threshold) (llm_cost_threshold_usd{everything})"
         return target(expr, "threshold {{threshold}}")
 
-    today = total(f'{COST}:increase{{part="today", job=~"$job"}}')
+    today = total('job:llm_cost_usd:increase{part="today", job=~"$job"}')
     return [
         by_quarter(
             "Cost an hour, and its thresholds",
@@ -217,10 +230,8 @@ def thresholds() -> list[Json]:
 
 
 def firing() -> list[Json]:
-    """Return the list of alerts, and the month against its threshold."""
+    """Return the list of alerts, and what is spent of each threshold."""
     none = NONE.format("alertname")
-    month = in_range(COST, filters=FILTERS)
-    threshold = 'max(llm_cost_threshold_usd{window="month", job=~"$job"})'
     return [
         table(
             "Alerts firing now",
@@ -241,16 +252,16 @@ def firing() -> list[Json]:
             width=16,
             overrides=[named("Firing", decimals=0)],
         ),
-        stat(
-            "This month, of its threshold",
-            "What was spent since the month began, against the lowest threshold for a month. Hold it "
-            "against how much of the month is over.",
-            or_zero(f"{month} / {threshold}"),
+        bars(
+            "Thresholds",
+            "How much of each threshold is spent in its hour, day or month (of UTC) so far, the fullest "
+            "first. Red is passed: whoever wanted to know has been told.",
+            f"sort_desc(topk(12, {OF_THRESHOLD})) or on () {NONE.format('threshold')}",
+            "{{threshold}} {{agent}} {{model}}",
+            width=8,
             unit="percentunit",
             color=BY_VALUE,
-            width=8,
-            since="now/M",
-            defaults={"decimals": 0, **USED},
+            defaults={"max": 1, "decimals": 0, **USED},
         ),
     ]
 

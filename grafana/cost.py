@@ -134,15 +134,16 @@ def over_time() -> list[Json]:
             "Cost an hour, by model",
             "US dollars an hour, stacked: the height is what everything together costs. A band that widens "
             "while the others do not is the model to look at. Dashed red: the thresholds for an hour that "
-            "are configured.",
+            "are configured; the name of one that is for a model or agent says so.",
             COST,
             "model",
             width=16,
             unit="currencyUSD",
             limits=[
                 target(
-                    'max by (threshold) (llm_cost_threshold_usd{window="hour", job=~"$job"})',
-                    "threshold {{threshold}}",
+                    "max by (threshold, provider, model, agent, phase)"
+                    f" (llm_cost_threshold_usd{selector(window=is_('hour'))})",
+                    "threshold {{threshold}} {{model}} {{agent}}",
                 )
             ],
         ),

@@ -108,9 +108,15 @@ def family(level: tuple[str, ...], metric: str) -> str:
     )
 
 
+def over_all(part: str) -> str:
+    """Return the rule for what everything together cost, of which a graph over a month is drawn."""
+    by_caller = f'{"_".join(CALLER)}:llm_cost_usd:increase{{part="{part}"}}'
+    return rule("job:llm_cost_usd:increase", f"sum by (job) ({by_caller})", part=part)
+
+
 def render() -> str:
     """Return the file as it is committed."""
-    families = "".join(family(level, metric) for level, metric in FAMILIES)
+    families = "".join(family(level, metric) for level, metric in FAMILIES) + over_all("today")
     # Last, so that all rules above see yesterday's number when they are evaluated first on a day.
     seen = rule("llm:utc_day:number", "floor(vector(time()) / 86400)")
     return HEAD + (families + seen).rstrip("\n") + "\n"

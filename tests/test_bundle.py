@@ -346,8 +346,7 @@ def test_panels_ask_only_for_what_the_code_exports_and_apply_every_filter(board:
             selectors = re.findall(r"\b(?:\w+:)?llm_\w+(?::\w+)?\{([^}]*)\}", target["expr"])
             for selector in selectors:
                 applied = set(re.findall(r'\w+=~"\$\w+"', selector))
-                # A threshold is one of what it matches, not of what is chosen.
-                assert applied == ({'job=~"$job"'} if "window=" in selector else filters), panel["title"]
+                assert applied == filters, panel["title"]
 
 
 @every_panel

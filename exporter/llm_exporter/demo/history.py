@@ -268,7 +268,13 @@ BUDGETS: Final[tuple[tuple[str, str, float, dict[str, str]], ...]] = (
     ("migration", "month", 900.0, {"agent": "migrator"}),
 )
 """Name, period, dollars and the callers it is of."""
-THRESHOLDS: Final = (("hourly", "hour", 12.0), ("daily", "day", 180.0), ("monthly", "month", 3600.0))
+THRESHOLDS: Final[tuple[tuple[str, str, float, dict[str, str]], ...]] = (
+    ("hourly", "hour", 12.0, {}),
+    ("daily", "day", 180.0, {}),
+    ("monthly", "month", 3600.0, {}),
+    ("coding", "hour", 6.0, {"agent": "coder"}),
+)
+"""Name, window, dollars and the callers it is of."""
 
 
 def _is_of(caller: Caller, labels: Mapping[str, str]) -> bool:
@@ -450,7 +456,26 @@ class Month:
         self._dice = random.Random(2026)  # noqa: S311  # a sample, the same every time
         prices = PriceList()
         self._states = [_State(caller, prices) for caller in CALLERS]
-        self._spent = [_Spent(*budget) for budget in BUDGETS]
+        self._spent = [
+            *(
+                _Spent(
+                    ("llm_budget_limit_usd", "llm_budget_spent_usd"),
+                    {"budget": name, "period": period},
+                    usd,
+                    of,
+                )
+                for name, period, usd, of in BUDGETS
+            ),
+            *(
+                _Spent(
+                    ("llm_cost_threshold_usd", "llm_cost_threshold_spent_usd"),
+                    {"threshold": name, "window": window},
+                    usd,
+                    of,
+                )
+                for name, window, usd, of in THRESHOLDS
+            ),
+        ]
         self._lag = _Histogram(SHIPPING_LAG, {"job": JOB, "instance": INSTANCE}, 0.22)
         self._received = 0.0
 
@@ -529,8 +554,8 @@ class Month:
         yield from self._limits()
         for budget in self._spent:
             yield from budget.samples()
-        for name, window, usd in THRESHOLDS:
-            yield self._own("llm_cost_threshold_usd", threshold=name, window=window), usd
+        for name, *_ in BUDGETS:
+            yield self._own("llm_budget_rejected_calls_total", budget=name), 0
         yield from self._exporter(buckets=buckets)
 
     def _own(self, name: str, **labels: str) -> str:
@@ -590,6 +615,8 @@ class Month:
                 for name, step in zip(histogram.rates, histogram.step, strict=True):
                     rates[name] += step / elapsed
         yield from rates.items()
+        today = sum(state.cost.today for state in self._states) * _MICRODOLLAR
+        yield series("job:llm_cost_usd:increase", {"job": JOB, "part": "today"}), today
         yield "llm:utc_day:number", now // DAY
         yield self._own("up"), 1
         yield self._own("scrape_duration_seconds"), round(self._dice.uniform(0.008, 0.02), 4)
@@ -601,29 +628,36 @@ class Month:
 
 
 class _Spent:
-    """A budget, and what of it is spent."""
+    """A limit of dollars, and what of it is spent in its hour, day or month.
 
-    def __init__(self, name: str, period: str, usd: float, of: Mapping[str, str]) -> None:
-        self.of, self.usd, self.period = of, usd, period
+    Args:
+        metrics: the names of the gauges: of the limit, and of what is spent.
+        labels: theirs.
+        usd: the limit.
+        of: the callers it is for.
+    """
+
+    def __init__(
+        self, metrics: tuple[str, str], labels: Mapping[str, str], usd: float, of: Mapping[str, str]
+    ) -> None:
+        self.of, self.usd = of, usd
         self.spent = 0.0
         self.began = ""
-        labels = {"job": JOB, "instance": INSTANCE, "budget": name, "period": period, **of}
-        self._names = [series(f"llm_budget_{what}_usd", labels) for what in ("limit", "spent")]
-        self._rejected = series(
-            "llm_budget_rejected_calls_total", {"job": JOB, "instance": INSTANCE, "budget": name}
-        )
+        period = labels.get("period") or labels["window"]
+        self._period = {"hour": "%Y-%m-%d %H", "day": "%Y-%m-%d", "month": "%Y-%m"}[period]
+        own = {"job": JOB, "instance": INSTANCE}
+        self._limit, self._spent = (series(metric, {**own, **labels, **of}) for metric in metrics)
 
     def add(self, caller: Caller, usd: float, now: float) -> None:
-        began = time.strftime("%Y-%m-%d" if self.period == "day" else "%Y-%m", time.gmtime(now))
+        began = time.strftime(self._period, time.gmtime(now))
         if began != self.began:
             self.spent, self.began = 0.0, began
         if _is_of(caller, self.of):
             self.spent += usd
 
     def samples(self) -> Samples:
-        yield self._names[0], self.usd
-        yield self._names[1], round(self.spent, 6)
-        yield self._rejected, 0
+        yield self._limit, self.usd
+        yield self._spent, round(self.spent, 6)
 
 
 # ---- into Prometheus
