@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib import import_module
 
-COMPARISONS = ("calls", "budgets", "scrapes", "ingest")
+COMPARISONS = ("calls", "budgets", "scrapes", "ingest", "dashboards")
 
 
 def main(names: list[str]) -> None:

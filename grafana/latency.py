@@ -37,7 +37,7 @@ ERRORS, RETRIES = (
     f"job_provider_model_error:{name}:rate5m{BY_MODEL}" for name in ("llm_call_errors", "llm_retries")
 )
 NO_CALLS: Json = {
-    "noValue": "no calls",
+    "noValue": "no calls yet",
     "mappings": [{"type": "special", "options": {"match": "nan", "result": {"text": "no calls"}}}],
 }
 """Without a call there is no percentile: neither a number nor an error."""
@@ -130,7 +130,7 @@ def headlines() -> list[Json]:
             "In flight",
             "Calls under way at this moment, by the model asked for. A number that only rises is calls that "
             "hang.",
-            or_zero(total(IN_FLIGHT)),
+            or_zero(total(f"llm_calls_in_flight{BY_MODEL}")),
             unit="short",
             color=fixed(WORK),
             defaults={"decimals": 0},
@@ -154,7 +154,7 @@ def speed() -> list[Json]:
             ],
             width=12,
             unit="s",
-            interval="1m",
+            interval="5m",
             maxDataPoints=240,
             overrides=[
                 named("p50", color=fixed("light-blue")),
@@ -201,7 +201,7 @@ def speed() -> list[Json]:
                 "tooltip": {"show": True, "yHistogram": False},
                 "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "s"},
             },
-            interval="1m",
+            interval="5m",
             maxDataPoints=120,
         ),
     ]
@@ -210,7 +210,7 @@ def speed() -> list[Json]:
 def by_model() -> list[Json]:
     """Return the speed of each model."""
     window = "$__rate_interval"
-    more: Json = {"interval": "1m", "maxDataPoints": 180}
+    more: Json = {"interval": "5m", "maxDataPoints": 180}
     return [
         lines(
             "Latency by model, 95th percentile",
@@ -219,7 +219,7 @@ def by_model() -> list[Json]:
             [target(quantile(0.95, LATENCY, window, "model"), "{{model}}")],
             width=8,
             unit="s",
-            defaults={"noValue": "no calls"},
+            defaults={"noValue": "no calls yet"},
             **more,
         ),
         lines(
@@ -229,7 +229,7 @@ def by_model() -> list[Json]:
             [target(quantile(0.95, FIRST_TOKEN, window, "model"), "{{model}}")],
             width=8,
             unit="s",
-            defaults={"noValue": "no streams"},
+            defaults={"noValue": "no streams yet"},
             **more,
         ),
         lines(
@@ -239,7 +239,7 @@ def by_model() -> list[Json]:
             [target(quantile(0.5, PACE, window, "model"), "{{model}}")],
             width=8,
             unit="short",
-            defaults={"noValue": "no streams"},
+            defaults={"noValue": "no streams yet"},
             **more,
         ),
     ]
@@ -247,7 +247,7 @@ def by_model() -> list[Json]:
 
 def troubles() -> list[Json]:
     """Return what calls fail of, and how near the limits are."""
-    more: Json = {"interval": "1m", "maxDataPoints": 180}
+    more: Json = {"interval": "5m", "maxDataPoints": 180}
     return [
         lines(
             "Failed calls a minute, by kind of error",
@@ -262,7 +262,7 @@ def troubles() -> list[Json]:
             unit="short",
             axis="a minute",
             stacked=True,
-            defaults={"noValue": "no calls"},
+            defaults={"noValue": "no calls yet"},
             overrides=[named("none", color=fixed("text"))],
             **more,
         ),
@@ -279,7 +279,7 @@ def troubles() -> list[Json]:
             unit="short",
             axis="a minute",
             stacked=True,
-            defaults={"noValue": "no calls"},
+            defaults={"noValue": "no calls yet"},
             overrides=[named("none", color=fixed("text"))],
             **more,
         ),
@@ -311,7 +311,7 @@ def troubles() -> list[Json]:
 
 def load() -> list[Json]:
     """Return what there is to do."""
-    more: Json = {"interval": "1m", "maxDataPoints": 180}
+    more: Json = {"interval": "5m", "maxDataPoints": 180}
     return [
         lines(
             "Calls a minute, by model",

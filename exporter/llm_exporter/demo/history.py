@@ -684,7 +684,7 @@ def backfill(month: Month, directory: Path, storage: Path) -> None:
             _write(month, times, file)
             if made:
                 made.result()
-            made = pool.submit(_make_blocks, promtool, file, storage)
+            made = pool.submit(make_blocks, promtool, file, storage)
         if made:
             made.result()
 
@@ -698,7 +698,8 @@ def _write(month: Month, times: Iterable[int], file: Path) -> None:
         lines.write("# EOF\n")
 
 
-def _make_blocks(promtool: Path, file: Path, storage: Path) -> None:
+def make_blocks(promtool: Path, file: Path, storage: Path) -> None:
+    """Make blocks of an OpenMetrics file, one for each `SPAN`, and delete it; raises BackfillFailed."""
     command = [
         str(promtool),
         "tsdb",

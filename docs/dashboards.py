@@ -1,0 +1,65 @@
+"""Take the pictures of the dashboards on the demo's sample month, with a Grafana and a Chromium on PATH."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from llm_exporter.bundle import bundle
+from llm_exporter.demo.history import Continued, Month, backfill
+from llm_exporter.demo.stack import Grafana, Prometheus, prometheus_config
+
+WIDTH = 1400
+SETTLED = 60_000
+"""Milliseconds in which a dashboard has to be full."""
+SHOWN = {
+    "llm-cost": "7d",
+    "llm-agents": "7d",
+    "llm-latency": "24h",
+    "llm-budgets": "24h",
+    "llm-exporter": "24h",
+}
+
+
+def main() -> None:
+    """Take the pictures."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        month = Month(30, time.time())
+        backfill(month, directory, directory / Prometheus.data)
+        with (
+            Continued(month) as page,
+            Prometheus.start(
+                config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
+            ) as prometheus,
+            Grafana.start(prometheus=prometheus.url, storage=directory) as grafana,
+        ):
+            take(grafana)
+
+
+def take(grafana: Grafana) -> None:
+    """Take a picture of each dashboard, as high as it is."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        for uid, since in SHOWN.items():
+            board = json.loads((bundle("grafana") / "dashboards" / f"{uid}.json").read_bytes())
+            rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
+            view = browser.new_page(viewport={"width": WIDTH, "height": 38 * rows + 24})
+            view.goto(f"{grafana.url}/d/{uid}?kiosk&from=now-{since}&to=now")
+            for panel in board["panels"]:
+                view.get_by_role("heading", name=panel["title"], exact=True).first.wait_for(timeout=SETTLED)
+            view.wait_for_load_state("networkidle", timeout=SETTLED)
+            view.screenshot(path=Path(__file__).with_name(f"{uid}.png"))
+            view.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
