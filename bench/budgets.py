@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from llm_exporter import Call
-from llm_exporter.budgets import Budgets
+from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.config import Budget
 from llm_exporter.prices import PriceList
 

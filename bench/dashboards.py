@@ -19,7 +19,7 @@ from llm_exporter.bundle import bundle
 from llm_exporter.demo.binaries import find
 from llm_exporter.demo.history import DAY, HOUR, QUARTER, SPAN, make_blocks, series
 from llm_exporter.demo.stack import Prometheus
-from llm_exporter.metrics import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
+from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
 
 from .compared import Row
 

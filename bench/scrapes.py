@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from llm_exporter import Call
 from llm_exporter.exposition import AsgiMetrics
-from llm_exporter.metrics import Metrics
+from llm_exporter.metrics.collector import Metrics
 
 from .compared import Row, in_turns, micro
 

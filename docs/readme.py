@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from llm_exporter.config import Config
-from llm_exporter.metrics import BASE_LABELS, METRICS, Spec
+from llm_exporter.metrics.specs import BASE_LABELS, METRICS, Spec
 
 README = Path(__file__).parents[1] / "README.md"
 SCHEMA = Path(__file__).with_name("llm-exporter.schema.json")

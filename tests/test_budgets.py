@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 import llm_exporter
-from llm_exporter.budgets import BudgetExceeded, Budgets
+from llm_exporter.budgets.enforcement import BudgetExceeded, Budgets
+from llm_exporter.budgets.estimates import most_output
+from llm_exporter.budgets.events import BudgetReached, ThresholdCrossed
+from llm_exporter.budgets.thresholds import Thresholds
 from llm_exporter.call import Call
 from llm_exporter.config import Budget, Config, Prices, Threshold
-from llm_exporter.estimates import most_output
-from llm_exporter.events import BudgetReached, ThresholdCrossed
 from llm_exporter.exporter import Exporter
 from llm_exporter.prices import PriceList
-from llm_exporter.thresholds import Thresholds
 from metered import Metered
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()

@@ -41,7 +41,7 @@ def run(program: str, *arguments: str | Path) -> str:
 
 def exported_names() -> dict[str, set[str]]:
     """Return each series that the code exports, with the labels it has in Prometheus."""
-    from llm_exporter.metrics import METRICS
+    from llm_exporter.metrics.specs import METRICS
 
     series: dict[str, set[str]] = {}
     for spec in METRICS:

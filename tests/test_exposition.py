@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 import llm_exporter
 from llm_exporter.exposition import Answer, AsgiMetrics, answer
-from llm_exporter.metrics import Metrics
+from llm_exporter.metrics.collector import Metrics
 from metered import Metered
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import llm_exporter
-from llm_exporter.metrics import METRICS
+from llm_exporter.metrics.specs import METRICS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

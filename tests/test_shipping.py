@@ -16,7 +16,7 @@ import llm_exporter
 from awaiting import until
 from llm_exporter import Call
 from llm_exporter.exporter import Exporter
-from llm_exporter.metrics import Metrics
+from llm_exporter.metrics.collector import Metrics
 from llm_exporter.shipping import Service, Shipper
 from llm_exporter.spool import Spool
 from operations import CHAT, Operation

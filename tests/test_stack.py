@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from llm_exporter.bundle import bundle
 from llm_exporter.demo import binaries, stack
 from llm_exporter.demo.stack import Alertmanager, Prometheus, ServerFailed, prometheus_config, start_stack
-from llm_exporter.metrics import METRICS
+from llm_exporter.metrics.specs import METRICS
 
 T = TypeVar("T")
 

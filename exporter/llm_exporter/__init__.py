@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from .asking import BudgetStatus, check_budget, estimate_cost
-from .budgets import BudgetExceeded
+from .budgets.enforcement import BudgetExceeded
+from .budgets.events import BudgetReached, ThresholdCrossed
 from .call import Call
 from .config import ConfigError
-from .events import BudgetReached, ThresholdCrossed
 from .exposition import make_asgi_app, make_wsgi_app, start_http_server
 from .labels import labels
 from .recording import configure, record, subscribe, unsubscribe

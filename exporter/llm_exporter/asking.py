@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import exporter as exporters
+from .budgets.spending import Unit, facts_of
 from .call import Call
 from .labels import current_labels
-from .spending import Unit, facts_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,21 +16,21 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from .budgets import Budgets
+from .budgets.enforcement import Budgets
+from .budgets.events import Event
+from .budgets.gauges import gauges
+from .budgets.leases import Leases
+from .budgets.thresholds import Thresholds
 from .call import Call
 from .config import Config, ConfigError
 from .endings import close_at_exit
-from .events import Event
-from .leases import Leases
-from .metrics import Metrics
-from .multiprocess import processes
+from .metrics.collector import Metrics
+from .metrics.multiprocess import processes
 from .price_updates import PriceUpdates
 from .prices import PriceList
 from .providers import Providers
 from .retrieval import Outcome, Retrievals
-from .rule_gauges import gauges
 from .shipping import Service, Shipper
-from .thresholds import Thresholds
 
 log = logging.getLogger("llm_exporter")
 

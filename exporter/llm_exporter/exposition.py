@@ -16,7 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from . import exporter as exporters
-from .metrics import Metrics
+from .metrics.collector import Metrics
 
 _SCRAPE_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
 """What Prometheus, and what scrapes as it does, sends with every scrape: others just look."""

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from . import exporter as exporters
-from .budgets import BudgetExceeded
+from .budgets.enforcement import BudgetExceeded
 from .call import Call, ErrorKind, TokenType
 from .labels import current_labels
 from .retrieval import Outcome

@@ -20,7 +20,8 @@ import msgspec
 
 from .call import Call
 from .config import ConfigError
-from .metrics import DROPPED, SHIPPED, Metrics
+from .metrics.collector import Metrics
+from .metrics.specs import DROPPED, SHIPPED
 from .spool import Spool, spool_for
 
 log = logging.getLogger("llm_exporter")

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llm_exporter import Call
 from llm_exporter.config import Config, ConfigError, Prices
-from llm_exporter.metrics import BASE_LABELS
+from llm_exporter.metrics.specs import BASE_LABELS
 from llm_exporter.service.intake import Intake, Receipt
 from llm_exporter.service.ledger import LedgerError, Query
 from llm_exporter.service.sqlite import SqliteLedger

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_exporter import Call
-from llm_exporter.metrics import Counted
+from llm_exporter.metrics.collector import Counted
 from llm_exporter.service.ledger import Ledger, Query, Totals
 from llm_exporter.service.redis import RedisLedger
 from llm_exporter.service.sqlite import SqliteLedger

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from awaiting import until
-from llm_exporter import BudgetExceeded, leases
+from llm_exporter import BudgetExceeded
+from llm_exporter.budgets import leases
 from llm_exporter.call import Call
 from llm_exporter.exporter import Exporter
 from payloads import chat

@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from ..call import Call
-from ..metrics import LATENCY, OUTPUT_RATE, SHIPPING_LAG, TIME_TO_FIRST_TOKEN, Spec
+from ..metrics.specs import LATENCY, OUTPUT_RATE, SHIPPING_LAG, TIME_TO_FIRST_TOKEN, Spec
 from ..prices import PriceList
 from .binaries import environment, find
 

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 from prometheus_client.samples import Sample
 
-from ..budgets import part_reached, reached
+from ..budgets.enforcement import part_reached, reached
+from ..budgets.events import Event
+from ..budgets.gauges import gauges
+from ..budgets.periods import Span, span_of
+from ..budgets.spending import SESSION_SECONDS, USD, Account, Spending, facts_of
+from ..budgets.thresholds import crossed
 from ..call import Call
 from ..config import Config
-from ..events import Event
-from ..periods import Span, span_of
-from ..rule_gauges import gauges
-from ..spending import SESSION_SECONDS, USD, Account, Spending, facts_of
-from ..thresholds import crossed
 from .ledger import Charge, Ledger, Query, Spent
 from .requests import rfc3339
 

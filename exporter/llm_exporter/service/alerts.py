@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from ..events import Event, ThresholdCrossed
+from ..budgets.events import Event, ThresholdCrossed
 from .requests import Problem
 
 

@@ -12,13 +12,14 @@ from typing import Final, NamedTuple
 
 from prometheus_client.samples import Sample
 
+from ..budgets.events import Event
 from ..call import Call
 from ..config import Config, ConfigError
-from ..events import Event
-from ..metrics import DUPLICATES, RECEIVED, Metrics
+from ..metrics.collector import Metrics
+from ..metrics.specs import DUPLICATES, RECEIVED
+from ..metrics.zero_first import ZeroFirst
 from ..price_updates import PriceUpdates
 from ..prices import PriceList
-from ..zero_first import ZeroFirst
 from .accounts import Accounts
 from .ledger import Ledger, LedgerError
 

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 from pydantic import BaseModel
 
+from ..budgets.leases import LEASE_SECONDS, Answer, Asked, Granted, Question, Shared
+from ..budgets.spending import USD, Account, Spending
 from ..config import Budget
-from ..leases import LEASE_SECONDS, Answer, Asked, Granted, Question, Shared
-from ..spending import USD, Account, Spending
 from .accounts import Accounts, start_of_period
 from .ledger import Lease, Leases, Ledger
 from .requests import Problem

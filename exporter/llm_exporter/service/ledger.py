@@ -8,9 +8,9 @@ from typing import Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from ..call import UNATTRIBUTED, Call
-from ..metrics import Counted
+from ..metrics.collector import Counted
+from ..metrics.zero_first import Series
 from ..prices import PROMPT_TYPES
-from ..zero_first import Series
 
 Period = Literal["hour", "day", "month"]
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from ..budgets.events import BudgetReached, Event
 from ..call import Call
-from ..events import BudgetReached, Event
 from .alerts import Alert, alert_of
 from .ledger import totals_of
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from ..budgets.leases import Answer, Question
 from ..call import Call
-from ..leases import Answer, Question
 from . import examples
 from .ledger import Totals
 from .reports import ALWAYS_BY

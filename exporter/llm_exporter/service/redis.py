@@ -47,8 +47,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from ..call import Call
-from ..metrics import Counted
-from ..zero_first import Series
+from ..metrics.collector import Counted
+from ..metrics.zero_first import Series
 from .ledger import Charge, Leases, LedgerError, Logged, Period, Query, Spent, Totals, dimension, totals_of
 from .reports import end_of
 

@@ -19,8 +19,8 @@ import msgspec
 
 from ..call import UNATTRIBUTED, Call
 from ..locks import lock
-from ..metrics import Counted
-from ..zero_first import Series
+from ..metrics.collector import Counted
+from ..metrics.zero_first import Series
 from .ledger import (
     DEFAULT,
     Charge,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.samples import Sample
 
-from .config import Budget, Threshold
-from .metrics import (
+from ..config import Budget, Threshold
+from ..metrics.specs import (
     BUDGET_LIMIT_TOKENS,
     BUDGET_LIMIT_USD,
     BUDGET_SPENT_TOKENS,

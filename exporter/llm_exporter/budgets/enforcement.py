@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from .call import Call
-from .config import Budget
+from ..call import Call
+from ..config import Budget
+from ..prices import PriceList
 from .estimates import Estimates
 from .events import BudgetReached, money, of
 from .leases import LeasedAccount, Leases, SharedBudgets
-from .prices import PriceList
 from .spending import USD, Account, Spending, Unit, facts_of
 
 Tell = Callable[[BudgetReached], object]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .config import Period
+from ..config import Period
 
 
 class ThresholdCrossed(msgspec.Struct, kw_only=True, frozen=True):

@@ -11,7 +11,7 @@ import llm_exporter
 from llm_exporter import Call
 from llm_exporter.config import Config, SeriesLabels
 from llm_exporter.exporter import Exporter
-from llm_exporter.zero_first import Series, ZeroFirst
+from llm_exporter.metrics.zero_first import Series, ZeroFirst
 from metered import Metered
 
 A, B = ("llm_calls_total", "a"), ("llm_calls_total", "b")

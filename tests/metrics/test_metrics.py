@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 
 from llm_exporter import Call, __version__
 from llm_exporter.config import Config
-from llm_exporter.metrics import METRICS
+from llm_exporter.metrics.specs import METRICS
 from metered import Metered
 
 BASE = {"provider": "openai", "model": "gpt-4o", "agent": "planner", "phase": "plan"}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from llm_exporter.exporter import Exporter
-from llm_exporter.metrics import Metrics
-from llm_exporter.multiprocess import Processes, SharedZeroFirst
+from llm_exporter.metrics.collector import Metrics
+from llm_exporter.metrics.multiprocess import Processes, SharedZeroFirst
 from metered import Metered
+from metrics.test_zero_first import INTERVAL, A, B, Clock, held
 from service.calls import a_call
-from test_zero_first import INTERVAL, A, B, Clock, held
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from .config import Period
+from ..config import Period
 
 
 class Span(NamedTuple):

@@ -21,10 +21,10 @@ from typing import Any, Final
 import msgspec
 from pydantic import ValidationError
 
-from .call import Call
-from .config import Budget
+from ..call import Call
+from ..config import Budget
+from ..shipping import Away, Refused, Service
 from .periods import Span
-from .shipping import Away, Refused, Service
 from .spending import Account, Spending, Unit, facts_of
 
 log = logging.getLogger("llm_exporter")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from .call import Call
-from .config import Threshold
+from ..call import Call
+from ..config import Threshold
 from .events import ThresholdCrossed
 from .spending import Account, Spending, facts_of
 

@@ -14,9 +14,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from llm_exporter.rendering import rendered
-from llm_exporter.series import Distribution, Family, MetricType, Value
-from llm_exporter.zero_first import ZeroFirst
+from llm_exporter.metrics.rendering import rendered
+from llm_exporter.metrics.series import Distribution, Family, MetricType, Value
+from llm_exporter.metrics.zero_first import ZeroFirst
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ['a"b', "a\\nb\\", "\n", ""]

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from math import isinf
 from typing import Final, Generic, Literal, TypeVar
 
-from .call import Call
-from .config import IDS, Budget, Period, Threshold
+from ..call import Call
+from ..config import IDS, Budget, Period, Threshold
 from .periods import Span, span_of
 
 Unit = Literal["usd", "tokens"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import llm_exporter
-from llm_exporter.rate_limits import rate_limits
+from llm_exporter.metrics.rate_limits import rate_limits
 from metered import Metered
 from operations import CHAT, MESSAGES, Format, Operation
 from scripted import Server

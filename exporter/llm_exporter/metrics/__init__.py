@@ -1,0 +1,1 @@
+"""Calls as Prometheus metrics: `specs` says which, `collector` counts, `series` keeps, `rendering` writes."""
