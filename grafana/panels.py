@@ -4,7 +4,8 @@ What holds on every dashboard:
 
 - What was spent, called and used comes from the recorded sums (prometheus/increases.py), to the minute and
   the cent, over an hour as over a month. Rates and percentiles come from recorded rates (prometheus/rules).
-- Where calls were made and nothing was counted the answer is 0, never "No data".
+- Where nothing was counted the answer is 0, never "No data"; but where Prometheus does not evaluate our rules
+  there is no answer, for 0 would be a wrong one.
 - A colour means one thing: green is dollars, blue is work (calls, tokens, seconds), orange is a warning, red
   is failure and limits. Models, phases and token types take theirs in the order of their names.
 """
@@ -30,6 +31,8 @@ CALLER = "job_provider_model_agent_phase"
 COST, CALLS, ERRORS = (f"{CALLER}:{name}" for name in ("llm_cost_usd", "llm_calls", "llm_call_errors"))
 """Recorded sums by caller, but for `:increase`, `:increase15m` or `:increase1m` at the end of their names."""
 COST_BY_TYPE, TOKENS_BY_TYPE = (f"{CALLER}_token_type:{name}" for name in ("llm_cost_usd", "llm_tokens"))
+RULES_RUN = "llm:utc_day:number"
+"""A recorded series that is there whenever the others could be."""
 
 
 # ---- queries
@@ -64,7 +67,9 @@ def in_range(
         f"{metric}:increase{selector(filters, part=is_(part), **others)}"
         for part in ("day", "today", "before")
     )
-    return total(f"sum_over_time({day}[{window}]) or {today} or {before_it} offset {window}", by)
+    parts = f"sum_over_time({day}[{window}]) or {today} or {before_it} offset {window}"
+    # Rounded, because the difference of two equal sums may be the hundredth part of a trillionth.
+    return f"round({total(f'({parts}) and on () {RULES_RUN}', by)}, 1e-9)"
 
 
 def before(expr: str) -> str:
@@ -87,7 +92,7 @@ def first_quarter(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -
 
 def or_zero(expr: str, of: str = "") -> str:
     """Return the query with 0 where it finds nothing: one 0, or one for each series that `of` finds."""
-    return f"{expr} or 0 * {of}" if of else f"{expr} or vector(0)"
+    return f"{expr} or 0 * {of or f'max({RULES_RUN})'}"
 
 
 # ---- panels
@@ -218,7 +223,7 @@ def stat(
             "justifyMode": "center",
             "orientation": "auto",
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "text": {"valueSize": 38},
+            "text": {"valueSize": 32},
             "textMode": "value",
         },
         **others,

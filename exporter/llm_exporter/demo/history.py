@@ -486,6 +486,13 @@ class Month:
             now += 60 if now >= self.end - RECENT else 300
             yield now
 
+    def meanwhile(self) -> Iterator[int]:
+        """Yield the minutes that have gone by since the end, for as long as there are any."""
+        now = self.end
+        while now + 60 <= time.time():
+            now += 60
+            yield now
+
     def advance(self, now: float) -> None:
         """Do what is done until a time."""
         elapsed, self.now = now - self.now, now
@@ -667,7 +674,7 @@ def backfill(month: Month, directory: Path, storage: Path) -> None:
     """Walk through a month, and make blocks of a Prometheus' storage of it.
 
     Args:
-        month: is at its end afterwards.
+        month: is at its end afterwards, or at what is then the present minute.
         directory: for files between the two, a day's at a time.
         storage: what `--storage.tsdb.path` is to be.
 
@@ -679,7 +686,9 @@ def backfill(month: Month, directory: Path, storage: Path) -> None:
     storage.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1, thread_name_prefix="promtool") as pool:
         made = None
-        for number, (_, times) in enumerate(itertools.groupby(month.steps(), lambda now: now // SPAN)):
+        # To make up a month takes minutes, and a gap of more than five is one on every graph.
+        steps = itertools.chain(month.steps(), month.meanwhile())
+        for number, (_, times) in enumerate(itertools.groupby(steps, lambda now: now // SPAN)):
             file = directory / f"{number}.om"
             _write(month, times, file)
             if made:
