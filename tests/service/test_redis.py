@@ -513,7 +513,7 @@ def test_a_store_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: Pat
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert str(caught.value) == (
-        f"{file}:2: store: Value error, postgres:// is neither redis://… nor the path of an SQLite file"
+        f"{file}:2: store: postgres:// is neither redis://… nor the path of an SQLite file"
     )
     with pytest.raises(LedgerError, match=r"^store: postgres:// is neither") as told:
         open_ledger("postgres://me:s3cr3t@host/db")
