@@ -336,7 +336,8 @@ def bars(
         width=width,
         unit=unit,
         color=color,
-        defaults={"links": list(links), **(defaults or {})},
+        # Named by itself, or Grafana leaves the name of an only bar out.
+        defaults={"displayName": "${__series.name}", "links": list(links), **(defaults or {})},
         options={
             "displayMode": "basic",
             "minVizHeight": 16,
