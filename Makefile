@@ -17,7 +17,7 @@ demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it 
 	@$(BIN)/llm-exporter demo $(ARGS)
 
 test: $(READY) lint types servers  ## Check and test everything
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 test-heavy: $(READY)  ## Test the service under many processes, for minutes
 	$(BIN)/python -m pytest tests/heavy $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -44,9 +45,7 @@ def answered(server: Server, requests: int) -> bool:
     return len(server.requests) >= requests
 
 
-def test_every_call_is_counted_once(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_call_is_counted_once(server: Server, tmp_path: Path, figure: Callable[[str], None]) -> None:
     server.says("/chat/completions", CHAT.answers[False]())
     total = PROCESSES * CALLS_EACH
     served = Served(tmp_path)
@@ -69,8 +68,7 @@ def test_every_call_is_counted_once(
         name: sum(sample.value for sample in samples if sample.name == name)
         for name in ("llm_calls_total", "llm_cost_usd_total", "llm_exporter_duplicate_calls_total")
     }
-    with capsys.disabled():
-        print(f"\n{total} calls in {took:.0f} s; /metrics: {counted}; {''.join(output)}")  # noqa: T201
+    figure(f"{total} calls in {took:.0f} s; /metrics: {counted}; {''.join(output)}")
     assert {row["agent"]: row["calls"] for row in cost["by_agent"]} == {
         f"agent-{number}": CALLS_EACH for number in range(PROCESSES)
     }

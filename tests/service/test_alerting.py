@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def next_alert_shown(page: Any) -> Json:
 
 
 def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
-    server: Server, webhook: Webhook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, webhook: Webhook, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """On our files, with shorter intervals, a `for` to see the alert pending, and one more webhook."""
     usage = {"prompt_tokens": 400_000, "completion_tokens": 500_000, "total_tokens": 900_000}
@@ -152,10 +152,7 @@ def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
 
                 _raise_the_threshold(served, config)
                 over, resolved = webhook.await_status("resolved")
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nfrom the call to the webhook {told - called:.1f} s, intervals of 1 s, `for` of 2 s\n"
-        )
+    figure(f"from the call to the webhook {told - called:.1f} s, intervals of 1 s, `for` of 2 s")
 
     summary = "$6.00 spent in the current hour, over the threshold planner-hour"
     assert alert["labels"] == {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -91,7 +91,7 @@ def risen(prometheus: Prometheus, metric: str, job: str) -> float:
 
 
 def test_increase_loses_nothing_of_new_series(
-    intake: Intake, ledger: SqliteLedger, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    intake: Intake, ledger: SqliteLedger, port: int, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     with Prometheus.start(config=config(tmp_path, port), storage=tmp_path) as prometheus:
         until(lambda: len(prometheus.query("up == 1")) == 3)
@@ -104,10 +104,7 @@ def test_increase_loses_nothing_of_new_series(
         with_rule = {job: risen(prometheus, "llm_cost_usd_total", job) for job in ("with-a", "with-b")}
         without = risen(prometheus, "llm_cost_usd_total", "without")
         calls = risen(prometheus, "llm_calls_total", "with-a")
-    with capsys.disabled():
-        print(  # noqa: T201  # the figures of both runs
-            f"\nspent ${SPENT:.2f}; risen with the rule {with_rule}; without it ${without:.2f}"
-        )
+    figure(f"spent ${SPENT:.2f}; risen with the rule {with_rule}; without it ${without:.2f}")
     assert ledger.totals(Query())[()].cost_usd == SPENT
     assert with_rule == {"with-a": SPENT, "with-b": SPENT}
     assert calls == AGENTS * CALLS_EACH

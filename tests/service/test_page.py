@@ -98,7 +98,7 @@ def send(served: Served, *calls: Call) -> None:
 
 
 def test_a_call_is_seen_within_a_second_of_being_made(
-    served: Served, open_page: Any, capsys: pytest.CaptureFixture[str]
+    served: Served, open_page: Any, figure: Callable[[str], None]
 ) -> None:
     """Made in another process, shipped from there, kept in the ledger and told to the page."""
     page = open_page()
@@ -129,8 +129,7 @@ sys.stdin.readline()
         expect(row).to_contain_text("planner", timeout=SECOND)
         took = time.monotonic() - made
         process.stdin.write("end\n")
-    with capsys.disabled():
-        print(f"\nseen {took:.2f} s after it was made")  # noqa: T201
+    figure(f"seen {took:.2f} s after it was made")
     expect(row).to_contain_text("$0.002500")
     expect(page.locator("#today")).to_have_text("$0.002500")
     expect(page.locator("#bars-agent li")).to_have_text("planner$0.002500 (100 %)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -74,29 +74,35 @@ def adds_up(service: Served, provider: Server, fates: Sequence[tuple[int, int, i
     return float(budget["spent"])
 
 
-def test_four_processes_spend_one_budget_and_no_more(tmp_path: Path, server: Server) -> None:
+def test_four_processes_spend_one_budget_and_no_more(
+    tmp_path: Path, server: Server, figure: Callable[[str], None]
+) -> None:
     server.says("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
         fates = spend([service] * 4, server, 50)
         spent = adds_up(service, server, fates)
         metrics = service.get_text("/metrics")
-    print(f"sent, refused, away: {fates}, spent ${spent:.2f}")  # noqa: T201
+    figure(f"sent, refused, away: {fates}, spent ${spent:.2f}")
     refused = sum(one for _, one, _ in fates)
     assert f'llm_budget_rejected_calls_total{{budget="all"}} {float(refused)}' in metrics
     assert spent <= 1.0
     assert refused >= 100
 
 
-def test_processes_that_try_again_spend_it_to_the_last_cent(tmp_path: Path, server: Server) -> None:
+def test_processes_that_try_again_spend_it_to_the_last_cent(
+    tmp_path: Path, server: Server, figure: Callable[[str], None]
+) -> None:
     server.says("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
         fates = spend([service] * 4, server, 50, patience=5.0)
         spent = adds_up(service, server, fates)
-    print(f"sent, refused, away: {fates}, spent ${spent:.2f}")  # noqa: T201
+    figure(f"sent, refused, away: {fates}, spent ${spent:.2f}")
     assert 0.97 <= spent <= 1.0
 
 
-def test_two_services_on_one_redis_share_a_budget(tmp_path: Path, server: Server) -> None:
+def test_two_services_on_one_redis_share_a_budget(
+    tmp_path: Path, server: Server, figure: Callable[[str], None]
+) -> None:
     server.says("/chat/completions", chat(CENT))
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
@@ -107,7 +113,7 @@ def test_two_services_on_one_redis_share_a_budget(tmp_path: Path, server: Server
             fates = spend([first, second] * 2, server, 50, patience=5.0)
             spent = adds_up(first, server, fates)
             assert second.get("/api/v1/budgets") == first.get("/api/v1/budgets")
-    print(f"sent, refused, away: {fates}, spent ${spent:.2f}")  # noqa: T201
+    figure(f"sent, refused, away: {fates}, spent ${spent:.2f}")
     assert 0.97 <= spent <= 1.0
 
 
