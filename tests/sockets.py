@@ -49,6 +49,8 @@ class SocketServer:
     def __init__(self) -> None:
         self.paths: list[str] = []
         """The paths of the connections, with their queries."""
+        self.received: list[str | bytes] = []
+        """Everything that clients have sent."""
         self._scripts: deque[list[Step]] = deque()
 
     def says(self, *steps: Step) -> None:
@@ -74,12 +76,12 @@ class SocketServer:
         with suppress(ConnectionClosed):
             for step in self._scripts.popleft():
                 self._do(step, connection)
-            for _ in connection:
-                pass
+            for message in connection:
+                self.received.append(message)
 
     def _do(self, step: Step, connection: ServerConnection) -> None:
         if isinstance(step, Asked):
-            connection.recv()
+            self.received.append(connection.recv())
         elif isinstance(step, Close):
             connection.close(step.code)
         elif isinstance(step, Cut):

@@ -90,11 +90,15 @@ class Meter:
         try:
             self._exporter.budgets.hold(self._call, self._request)
         except BudgetExceeded as exceeded:
-            self._call.budget = exceeded.budget
-            self.finish("budget")
+            self.refused(exceeded)
             raise
         except Exception as error:
             self._exporter.error("budgets", error)
+
+    def refused(self, exceeded: BudgetExceeded) -> None:
+        """Finish a call that a budget kept from being sent."""
+        self._call.budget = exceeded.budget
+        self.finish("budget")
 
     def failed(self, kind: ErrorKind) -> None:
         """Note that an attempt failed; if another one follows, it was retried."""

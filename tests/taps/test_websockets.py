@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from google.genai import types
 from websockets.exceptions import ConnectionClosedError
 
 import llm_exporter
+from awaiting import until
+from llm_exporter import BudgetExceeded
+from llm_exporter.config import Budget, Config
 from llm_exporter.exporter import Exporter
 from llm_exporter.taps import websocket
 from llm_exporter.wire.realtime import RealtimeDialogue
@@ -723,6 +727,92 @@ def test_uninstrument_ends_it_with_the_next_response(sockets: SocketServer, mete
 
 
 # Whatever breaks
+
+# ---- budgets
+
+
+ASK: dict[str, Any] = {"type": "response.create"}
+SOUND_IN: dict[str, Any] = {"type": "input_audio_buffer.append", "audio": SOUND}
+ASK_NOTHING: dict[str, Any] = {"type": "conversation.item.delete", "item_id": "item_1"}
+SAYS_SO: dict[str, Any] = {"type": "conversation.item.create", "item": {"text": 'say "response.create"'}}
+
+
+def allow(exporter: Exporter, usd: str, **match: str) -> None:
+    rule = {"name": "all", "period": "total", "usd": usd, "on_exceed": "block", "match": match}
+    exporter.configure(Config(budgets=(Budget.model_validate(rule),)))
+
+
+def sent(sockets: SocketServer, messages: int) -> list[Any]:
+    until(lambda: len(sockets.received) >= messages)
+    return [json.loads(message) for message in sockets.received]
+
+
+def refused(metered: Metered) -> list[tuple[str, str, str]]:
+    return [(call.operation, call.requested_model, call.budget) for call in metered.calls if call.error]
+
+
+def test_nothing_is_asked_for_over_a_connection_when_a_budget_is_used_up(
+    exporter: Exporter, sockets: SocketServer, metered: Metered
+) -> None:
+    allow(exporter, "0.000001", agent="phone")
+    sockets.says(session(), Asked(), *RESPONSE)
+    client = instrumented("sync", sockets)
+    with llm_exporter.labels(agent="phone"), client, realtime(client) as connection:
+        connection.send(ASK)  # what it comes to is not known before
+        for _ in range(7):
+            connection.recv_bytes()
+        assert exporter.flush()
+        for message in (ASK, SOUND_IN):
+            with pytest.raises(BudgetExceeded, match=r"^budget all of agent phone is used up for good"):
+                connection.send(message)
+        for message in (ASK_NOTHING, SAYS_SO):
+            connection.send(message)
+    assert sent(sockets, 3) == [ASK, ASK_NOTHING, SAYS_SO]
+    assert refused(metered) == [("realtime", "gpt-realtime", "all")] * 2
+    assert metered.samples("llm_budget_rejected_calls_total") == {("all",): 2.0}
+
+
+def test_nor_over_one_of_asyncio(exporter: Exporter, sockets: SocketServer, metered: Metered) -> None:
+    allow(exporter, "0.000001", model="o4-mini")
+    asked = {**ASK, "model": "o4-mini", "input": "How many?"}
+    sockets.says(Asked(), of_response("created"), of_response("completed", usage=O4_MINI))
+
+    async def talk() -> None:
+        client = instrumented("async", sockets)
+        async with client, responses(client) as connection:
+            await connection.send(asked)
+            for _ in range(2):
+                await connection.recv_bytes()
+            assert exporter.flush()
+            with pytest.raises(BudgetExceeded):
+                await connection.send(asked)
+            await connection.send({**asked, "model": "gpt-4o"})  # which the budget is not for
+
+    asyncio.run(talk())
+    assert sent(sockets, 2) == [asked, {**asked, "model": "gpt-4o"}]
+    assert refused(metered) == [("chat", "o4-mini", "all")]
+    assert (metered.calls[0].model, metered.calls[0].requested_model) == ("o4-mini-2025-04-16", "o4-mini")
+
+
+def test_nor_in_a_live_session(exporter: Exporter, sockets: SocketServer, metered: Metered) -> None:
+    allow(exporter, "0.000001")
+    sockets.says(Asked(), SETUP, Asked(), *TURN)
+    client = live_client(sockets)
+
+    async def talk() -> None:
+        async with client.aio as opened, opened.live.connect(model="gemini-live-2.5-flash") as session:
+            asked = types.Content(role="user", parts=[types.Part(text="How many?")])
+            await session.send_client_content(turns=asked)
+            assert [message async for message in session.receive()]
+            assert exporter.flush()
+            with pytest.raises(BudgetExceeded):
+                await session.send_client_content(turns=asked)
+            with pytest.raises(BudgetExceeded):
+                await session.send_realtime_input(text="How many?")
+
+    asyncio.run(talk())
+    assert [next(iter(message)) for message in sent(sockets, 2)] == ["setup", "client_content"]
+    assert refused(metered) == [("live", "gemini-live-2.5-flash", "all")] * 2
 
 
 class OursError(Exception):

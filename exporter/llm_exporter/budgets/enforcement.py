@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..call import Call
 from ..config import Budget
@@ -20,6 +20,9 @@ from .estimates import Estimates
 from .events import BudgetReached, money, of
 from .leases import LeasedAccount, Leases, SharedBudgets
 from .spending import USD, Account, Spending, Unit, facts_of
+
+_LEAST: Final = 1
+"""The smallest amount."""
 
 Tell = Callable[[BudgetReached], object]
 
@@ -157,6 +160,22 @@ class Budgets:
             self._lock, self.shared, self.wants_more = other._lock, other.shared, other.wants_more
             self._estimates.adopt(other._estimates)
 
+    @property
+    def block(self) -> bool:
+        """Whether there is a budget that may keep a call from being sent."""
+        return bool(self._blocking or self.shared.spendings)
+
+    def _concerned(self, call: Call) -> list[tuple[Spending[Budget], Account]]:
+        """Return the blocking budgets for a call that is about to be sent, with their accounts."""
+        model = self._estimates.answering(call)
+        facts = facts_of(call, model)
+        models = (model, call.requested_model)
+        return [
+            (spending, account)
+            for spending in (*self._blocking, *self.shared.spendings)
+            if (account := spending.account(facts, models)) is not None
+        ]
+
     def hold(self, call: Call, request: object) -> None:
         """Hold what a call may come to in every blocking budget that is for it, until it is settled.
 
@@ -167,17 +186,10 @@ class Budgets:
         Raises:
             BudgetExceeded: when it does not fit into one of them; then nothing is held.
         """
-        if not self._blocking and not self.shared.spendings:
+        if not self.block:
             return
-        model = self._estimates.answering(call)
-        facts = facts_of(call, model)
-        models = (model, call.requested_model)
         with self._lock:
-            concerned = [
-                (spending, account)
-                for spending in (*self._blocking, *self.shared.spendings)
-                if (account := spending.account(facts, models)) is not None
-            ]
+            concerned = self._concerned(call)
             if not concerned:
                 return
             usd, tokens = self._estimates.of(call, request)
@@ -191,6 +203,18 @@ class Budgets:
             for account, amount in holds:
                 account.held += amount
             self._holds[call.id] = holds
+
+    def refuse_if_used_up(self, call: Call) -> None:
+        """See that a call that cannot be estimated is not sent when nothing is left for it.
+
+        Raises:
+            BudgetExceeded: when nothing is left in one of the blocking budgets that are for it.
+        """
+        with self._lock:
+            for spending, account in self._concerned(call):
+                if not account.fits(_LEAST):
+                    self.wants_more()
+                    raise exceeded_by(spending, account, _LEAST)
 
     def settle(self, call: Call) -> None:
         """Spend what a call came to, instead of what was held for it."""

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from .. import exporter as exporters
-from ..call import ErrorKind
+from ..budgets.enforcement import BudgetExceeded
+from ..call import Call, ErrorKind
 from ..labels import current_labels
 from ..meter import Meter, kind_of_exception
-from ..wire.dialogue import Dialogue, Part
+from ..wire.dialogue import Asked, Dialogue, Part
 
 
 def tap(socket: Any, listener: Listener) -> None:
@@ -44,7 +45,7 @@ def listen(look: Callable[..., None], *args: object) -> None:
 
 
 class Listener:
-    """Meters the calls of one connection. No method raises.
+    """Meters the calls of one connection. No method but `admit` raises.
 
     Args:
         dialogue: tells which messages belong to which call.
@@ -59,6 +60,50 @@ class Listener:
         self._labels = current_labels()
         self._meters: dict[str, Meter] = {}
         self._ended = False
+
+    def admit(self, message: object) -> None:
+        """Let a message be sent, unless it asks for something and the budget for that is used up.
+
+        What an answer may come to is not held: it is not known, nor which message it will be an answer to.
+
+        Raises:
+            BudgetExceeded: when it must not be sent, and only that.
+        """
+        try:
+            asked = self._asked_by(message)
+            if asked is not None and exporters.default.budgets.block:
+                self._admit(asked)
+        except BudgetExceeded:
+            raise
+        except Exception as error:
+            exporters.default.error("budgets", error)
+
+    def _admit(self, asked: Asked) -> None:
+        reader, model = asked
+        labels = {**self._labels, **current_labels()}
+        call = Call(
+            provider=self._provider,
+            model=model,
+            requested_model=model,
+            operation=reader.operation,
+            labels=labels,
+        )
+        try:
+            exporters.default.budgets.refuse_if_used_up(call)
+        except BudgetExceeded as exceeded:
+            Meter(provider=self._provider, model=model, reader=reader, labels=labels).refused(exceeded)
+            raise
+
+    def _asked_by(self, message: object) -> Asked | None:
+        if not self._is_on():
+            return None
+        data = message.encode() if isinstance(message, str) else message
+        if not isinstance(data, bytes):
+            return None  # one that is sent in fragments
+        try:
+            return self._dialogue.asks(data)
+        except msgspec.DecodeError:
+            return None
 
     def hear(self, message: str | bytes) -> None:
         """Take a message that was received."""
@@ -117,6 +162,10 @@ def _tapped_class(cls: Any) -> Any:
 
 
 def _methods(cls: Any) -> dict[str, Any]:
+    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        self._llm_exporter_listener.admit(message)
+        return cls.send(self, message, *args, **kwargs)
+
     def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
         listener = self._llm_exporter_listener
         try:
@@ -132,10 +181,14 @@ def _methods(cls: Any) -> dict[str, Any]:
         self._llm_exporter_listener.end()
         return cls.close(self, *args, **kwargs)
 
-    return {"recv": recv, "close": close}
+    return {"send": send, "recv": recv, "close": close}
 
 
 def _async_methods(cls: Any) -> dict[str, Any]:
+    async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        self._llm_exporter_listener.admit(message)
+        return await cls.send(self, message, *args, **kwargs)
+
     async def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
         listener = self._llm_exporter_listener
         try:
@@ -150,4 +203,4 @@ def _async_methods(cls: Any) -> dict[str, Any]:
         self._llm_exporter_listener.end()
         return await cls.close(self, *args, **kwargs)
 
-    return {"recv": recv, "close": close}
+    return {"send": send, "recv": recv, "close": close}

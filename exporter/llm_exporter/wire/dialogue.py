@@ -25,6 +25,13 @@ class Part(NamedTuple):
     """Whether it ends here."""
 
 
+class Asked(NamedTuple):
+    """What a message to the provider asks for."""
+
+    reader: type[TurnReader]
+    model: str
+
+
 class Dialogue(ABC):
     """Tells which messages from a provider's side of a WebSocket belong to which call.
 
@@ -40,6 +47,14 @@ class Dialogue(ABC):
         """Return where a message belongs, or None for one that says nothing of a call.
 
         It may raise on a message that is not of its format: whoever asks catches.
+        """
+
+    @abstractmethod
+    def asks(self, message: bytes) -> Asked | None:
+        """Return what a message to the provider asks for, or None where nothing is generated for it.
+
+        Sound that is sent asks, too: the provider answers it when it thinks that the speaker has ended.
+        It may raise as `part` may.
         """
 
 

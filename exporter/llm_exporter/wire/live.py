@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from .dialogue import Dialogue, Part, TurnReader
+from .dialogue import Asked, Dialogue, Part, TurnReader
 from .gemini import tier_of, tokens_of
 from .reading import Json, decoder, mapping, sequence
 
@@ -24,6 +24,19 @@ class _Message(msgspec.Struct, rename="camel"):
 
 
 _decode: Final = decoder(_Message)
+
+_ASKS: Final = tuple(
+    f'"{name}"'.encode()
+    for name in (
+        "client_content",
+        "clientContent",
+        "realtime_input",
+        "realtimeInput",
+        "tool_response",
+        "toolResponse",
+    )
+)
+"""Client messages that the model answers: https://ai.google.dev/api/live#client-messages."""
 
 _TELLING: Final = (b"usageMetadata", b"turnComplete", b"text")
 
@@ -89,3 +102,7 @@ class LiveDialogue(Dialogue):
         return Part(
             "", LiveReader, self._asked, self._asked, begins=says or bool(found.usage_metadata), ends=ends
         )
+
+    def asks(self, message: bytes) -> Asked | None:
+        """See `Dialogue.asks`."""
+        return Asked(LiveReader, self._asked) if any(name in message for name in _ASKS) else None

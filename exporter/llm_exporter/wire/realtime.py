@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from .dialogue import Dialogue, Part, TurnReader
+from .dialogue import Asked, Dialogue, Part, TurnReader
 from .media import TranscriptionReader
 from .openai import ResponsesReader, tokens_of
 from .reading import Json, decoder, mapping, text
@@ -19,6 +19,9 @@ from .reading import Json, decoder, mapping, text
 _AUDIO: Final = re.compile(rb'"type"\s*:\s*"response\.(?:output_)?audio\.delta"')
 _HEAD: Final = 256
 """Bytes in which the type of an event is looked for: it stands first."""
+
+_ASKS: Final = (b'"response.create"', b'"input_audio_buffer.append"')
+"""Client events that make the provider generate; within a text the quotes would be escaped."""
 
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription."
 
@@ -30,6 +33,12 @@ class _Head(msgspec.Struct):
     stream_id: Any = None
     response: msgspec.Raw = msgspec.Raw()
     session: Any = None
+
+
+class _Create(msgspec.Struct):
+    type: Any = None
+    model: Any = None
+    stream_id: Any = None
 
 
 class _Response(msgspec.Struct):
@@ -47,6 +56,7 @@ class _Event(msgspec.Struct):
 
 
 _decode_head: Final = decoder(_Head)
+_decode_create: Final = decoder(_Create)
 _decode_response: Final = decoder(_Response)
 _decode_event: Final = decoder(_Event)
 
@@ -121,6 +131,11 @@ class RealtimeDialogue(Dialogue):
             return Part(key, RealtimeReader)
         return None
 
+    def asks(self, message: bytes) -> Asked | None:
+        """See `Dialogue.asks`."""
+        asks = any(event in message for event in _ASKS)
+        return Asked(RealtimeReader, self._asked or self._model) if asks else None
+
     def _response(self, kind: str, key: str) -> Part:
         begins = kind == "response.created"
         if begins:
@@ -156,6 +171,12 @@ class ResponsesDialogue(Dialogue):
     An error event answers a request that was refused, before or after its response began.
     """
 
+    def __init__(self, asked: str) -> None:
+        super().__init__(asked)
+        self._model = asked
+        self._asked_in: dict[str, str] = {}
+        """The model last asked for, by lane."""
+
     def part(self, message: bytes) -> Part | None:
         """See `Dialogue.part`."""
         if _AUDIO.search(message, 0, _HEAD):
@@ -165,14 +186,26 @@ class ResponsesDialogue(Dialogue):
         begins, ends = kind == "response.created", kind in _ENDS
         if begins:
             # A refusal names no model; it is most likely the one that was asked before.
-            self._asked = text(_decode_response(bytes(head.response)).model) or self._asked
+            self._model = text(_decode_response(bytes(head.response)).model) or self._model
         elif not ends and not kind.endswith(".delta"):
             return None
+        lane = text(head.stream_id)
         return Part(
-            text(head.stream_id),
+            lane,
             ResponseTurnReader,
-            self._asked,
-            self._asked,
+            self._asked_in.get(lane) or self._model,
+            self._model,
             begins=begins or kind == "error",
             ends=ends,
         )
+
+    def asks(self, message: bytes) -> Asked | None:
+        """See `Dialogue.asks`."""
+        if _ASKS[0] not in message:
+            return None
+        create = _decode_create(message)
+        if create.type != "response.create":
+            return None
+        lane = text(create.stream_id)
+        model = self._asked_in[lane] = text(create.model) or self._asked_in.get(lane) or self._model
+        return Asked(ResponseTurnReader, model)
