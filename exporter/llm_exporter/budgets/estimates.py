@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import ceil
 from typing import Final, NamedTuple
 
@@ -89,7 +88,9 @@ def most_output(request: object) -> int:
     if not isinstance(request, dict):
         return 0
     config = request.get("generationConfig")
-    places: Iterable[dict[str, object]] = (request, config) if isinstance(config, dict) else (request,)
-    most = max((count(place.get(name)) for place in places for name in _MAXIMA), default=0)
-    answers = max(count(request.get("n")), 1)
-    return most * answers
+    most = 0
+    for place in (request, config) if isinstance(config, dict) else (request,):
+        for name in _MAXIMA:
+            if name in place:
+                most = max(most, count(place[name]))
+    return most * (count(request.get("n")) or 1)

@@ -113,8 +113,10 @@ class Spending(Generic[R]):
                 return None
         if self._model is not None and self._model not in models:
             return None
-        values = tuple(facts.get(name, "") for name in self.by)
-        return values if all(values) else None  # a call in no session has no budget for its session
+        if not self.by:
+            return ()
+        values = [facts.get(name, "") for name in self.by]
+        return tuple(values) if all(values) else None  # a call in no session has no budget for its session
 
     def account(self, facts: Mapping[str, str], models: Iterable[str]) -> Account | None:
         """Return the account of a call for now; None for a call that the rule is not for."""

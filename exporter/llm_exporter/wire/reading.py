@@ -124,11 +124,15 @@ def text_length(value: object) -> int:
     """Return the length of the text in a JSON value, without what is not text, such as an inline image."""
     if isinstance(value, str):
         return 0 if value.startswith("data:") else len(value)
+    length = 0
     if isinstance(value, dict):
-        return sum(text_length(each) for name, each in value.items() if name not in _NO_TEXT)
-    if isinstance(value, list):
-        return sum(map(text_length, value))
-    return 0
+        for name, each in value.items():
+            if name not in _NO_TEXT:
+                length += text_length(each)
+    elif isinstance(value, list):
+        for each in value:
+            length += text_length(each)
+    return length
 
 
 def count(value: object) -> int:
