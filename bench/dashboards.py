@@ -64,6 +64,7 @@ def lines(begin: int, end: int, looked_at: Iterable[int]) -> Iterator[str]:
     minutes = sorted(
         {now for look in looked_at for now in every(60, max(begin, look - HOUR // 6), min(end, look + 60))}
     )
+    yield from (f"llm:utc_day:number {now // DAY} {now}\n" for now in minutes)
     for number, (name, labels) in enumerate(FAMILIES):
         value = (number % 97 + 1) / 100
         parts = [series(f"{name}:increase", {**labels, "part": part}) for part in ("day", "today", "before")]
