@@ -37,7 +37,7 @@ ERRORS, RETRIES = (
     f"job_provider_model_error:{name}:rate5m{BY_MODEL}" for name in ("llm_call_errors", "llm_retries")
 )
 NO_CALLS: Json = {
-    "noValue": "no calls yet",
+    "noValue": "not yet",
     "mappings": [{"type": "special", "options": {"match": "nan", "result": {"text": "no calls"}}}],
 }
 """Without a call there is no percentile: neither a number nor an error."""
@@ -219,7 +219,7 @@ def by_model() -> list[Json]:
             [target(quantile(0.95, LATENCY, window, "model"), "{{model}}")],
             width=8,
             unit="s",
-            defaults={"noValue": "no calls yet"},
+            defaults={"noValue": "not yet"},
             **more,
         ),
         lines(
@@ -229,7 +229,7 @@ def by_model() -> list[Json]:
             [target(quantile(0.95, FIRST_TOKEN, window, "model"), "{{model}}")],
             width=8,
             unit="s",
-            defaults={"noValue": "no streams yet"},
+            defaults={"noValue": "not yet"},
             **more,
         ),
         lines(
@@ -239,7 +239,7 @@ def by_model() -> list[Json]:
             [target(quantile(0.5, PACE, window, "model"), "{{model}}")],
             width=8,
             unit="short",
-            defaults={"noValue": "no streams yet"},
+            defaults={"noValue": "not yet"},
             **more,
         ),
     ]
@@ -262,7 +262,7 @@ def troubles() -> list[Json]:
             unit="short",
             axis="a minute",
             stacked=True,
-            defaults={"noValue": "no calls yet"},
+            defaults={"noValue": "not yet"},
             overrides=[named("none", color=fixed("text"))],
             **more,
         ),
@@ -279,7 +279,7 @@ def troubles() -> list[Json]:
             unit="short",
             axis="a minute",
             stacked=True,
-            defaults={"noValue": "no calls yet"},
+            defaults={"noValue": "not yet"},
             overrides=[named("none", color=fixed("text"))],
             **more,
         ),
