@@ -12,7 +12,7 @@ import pytest
 
 from llm_exporter import Call
 from llm_exporter.metrics.collector import Counted
-from llm_exporter.service.ledger import Ledger, Query, Totals
+from llm_exporter.service.ledger import Lease, Leases, Ledger, Query, Totals
 from llm_exporter.service.redis import RedisLedger
 from llm_exporter.service.sqlite import SqliteLedger
 from redis_server import RedisServer
@@ -398,6 +398,25 @@ def test_what_was_shown_to_prometheus_is_known_after_a_restart(reopen: Open) -> 
     ledger.release([])
 
     assert sorted(reopen().released()) == [("llm_calls", "openai", "é"), ("llm_tokens",)]
+
+
+def test_leases_are_known_after_a_restart(reopen: Open) -> None:
+    until = time.time() + 60
+    ledger = reopen()
+    ledger.lease("one", lambda leases: {**leases, "a": Lease(5, until)})
+    ledger.lease("one", lambda leases: {**leases, "b": Lease(7, until)})
+    ledger.lease("two", lambda leases: {**leases, "a": Lease(9, until)})
+    ledger.lease("two", lambda _: {})
+    ledger = reopen()
+    found = []
+
+    def look(leases: Leases) -> Leases:
+        found.append(leases)
+        return leases
+
+    ledger.lease("one", look)
+    ledger.lease("two", look)
+    assert found == [{"a": Lease(5, until), "b": Lease(7, until)}, {}]
 
 
 def test_old_calls_are_forgotten_once_they_are_in_the_checkpoint(reopen: Open) -> None:

@@ -117,7 +117,7 @@ def test_a_ledger_of_an_older_release_is_summed_up_once(tmp_path: Path) -> None:
     ledger.add(calls[:40])
     ledger.close()
     with sqlite3.connect(path) as older:
-        older.executescript("DROP TABLE sums; PRAGMA user_version = 2")
+        older.executescript("DROP TABLE sums; DROP TABLE leases; PRAGMA user_version = 2")
     older.close()
     ledger = SqliteLedger(path)
     ledger.add(calls[40:])

@@ -98,6 +98,13 @@ _MIGRATIONS: Final = (
             count(*), sum(errors), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(unpriced_tokens)
         FROM calls, json_each('[86400, 3600]') GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
     """,
+    """
+    CREATE TABLE leases (
+        account TEXT PRIMARY KEY,
+        expires REAL NOT NULL,
+        leases TEXT NOT NULL  -- of all processes, as JSON
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """What makes each version of the schema from the one before; `user_version` says how many have been made."""
 
@@ -123,6 +130,7 @@ _IDS_AT_ONCE: Final = 500
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_call: Final = msgspec.json.Decoder(Call).decode
+_decode_leases: Final = msgspec.json.Decoder(Leases).decode
 _decode_counted: Final = msgspec.json.Decoder(list[Counted]).decode
 _decode_series: Final = msgspec.json.Decoder(Series).decode
 
@@ -141,7 +149,6 @@ class SqliteLedger:
         self._reading = Lock()
         self._lock: IO[str] | None = None
         self.charges: Callable[[Call], Iterable[Charge]] = lambda _: ()
-        self._leases: dict[str, Leases] = {}
         with self._errors():
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,8 +156,13 @@ class SqliteLedger:
             elif not path.is_file():
                 raise LedgerError(f"{path}: there is no ledger here")
             self._writer = self._connect(read_only=read_only)
+            # What is acknowledged is on disk, also when the power fails.
+            self._writer.execute("PRAGMA synchronous = FULL")
             self._migrate(read_only=read_only)
             self._reader = self._connect(read_only=True)
+            self._leases = self._connect(read_only=read_only)
+            # Leases change many times a second, and outlive this process but not a power failure.
+            self._leases.execute("PRAGMA synchronous = NORMAL")
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         mode = "ro" if read_only else "rwc"
@@ -163,9 +175,6 @@ class SqliteLedger:
         )
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(
-                "PRAGMA synchronous = FULL"
-            )  # acknowledged is on disk, also when the power fails
         return connection
 
     def _migrate(self, *, read_only: bool) -> None:
@@ -198,15 +207,16 @@ class SqliteLedger:
             raise LedgerError(f"{self._path}: {error}") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
+        connection = connection or self._writer
         with self._errors(), self._writing:
-            self._writer.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._writer
-                self._writer.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -270,9 +280,14 @@ class SqliteLedger:
             writer.executemany("DELETE FROM accounts WHERE account = ?", rows)
 
     def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
-        """See `Ledger.lease`; they are in memory: after a restart every process asks anew."""
-        with self._writing:
-            self._leases[account] = decide(self._leases.get(account, {}))
+        """See `Ledger.lease`."""
+        with self._transaction(self._leases) as writer:
+            there = writer.execute("SELECT leases FROM leases WHERE account = ?", (account,)).fetchone()
+            leases = decide(_decode_leases(there[0]) if there else {})
+            expires = max((lease.until for lease in leases.values()), default=0.0)
+            writer.execute(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (account, expires, _encode(leases).decode())
+            )
 
     def after_checkpoint(self) -> tuple[list[Counted], Iterator[Call]]:
         """See `Ledger.after_checkpoint`."""
@@ -375,6 +390,7 @@ class SqliteLedger:
         """See `Ledger.prune`."""
         with self._transaction() as writer:
             writer.execute("DELETE FROM accounts WHERE expires < ?", (time.time(),))
+            writer.execute("DELETE FROM leases WHERE expires < ?", (time.time(),))
             # The newest one stays: what is checkpointed is counted by its position.
             gone = writer.execute(
                 "DELETE FROM calls WHERE received < ? AND position <= (SELECT position FROM checkpoint)"
@@ -391,8 +407,8 @@ class SqliteLedger:
 
     def close(self) -> None:
         """See `Ledger.close`."""
-        self._reader.close()
-        self._writer.close()
+        for connection in (self._leases, self._reader, self._writer):
+            connection.close()
         if self._lock is not None:
             self._lock.close()
 
