@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -74,8 +75,8 @@ def ship(server: Server, signals: Signals, tmp_path: Path) -> Iterator[Callable[
     """Make a shipper to the test's server."""
     made: list[Shipper] = []
 
-    def make(spool: Path = tmp_path) -> Shipper:
-        made.append(Shipper(server.url, signals.metrics, Spool(spool)))
+    def make(spool: Path = tmp_path, **options: Any) -> Shipper:
+        made.append(Shipper(server.url, signals.metrics, Spool(spool), **options))
         return made[-1]
 
     yield make
@@ -108,6 +109,33 @@ def test_calls_wait_on_disk_while_the_service_is_away(
     shipper.close(5)
     assert received(server) == [call.id] * 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_on_disk_is_not_shipped_before_the_service_has_it(
+    server: Server, signals: Signals, ship: Callable[..., Shipper]
+) -> None:
+    server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
+    call = a_call()
+    told: list[int] = []
+    shipper = ship(shipped=lambda ids: told.extend(len(server.requests) for one in ids if one == call.id))
+    shipper.take(call)
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    shipper.close(5)
+    assert set(told) == {3}
+
+
+def test_a_call_that_another_process_has_found_on_disk_is_shipped(
+    server: Server, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.says(CALLS, AWAY)
+    call = a_call()
+    told: list[str] = []
+    ship(shipped=told.extend).take(call)
+    until(lambda: any(tmp_path.iterdir()))
+    (file,) = tmp_path.iterdir()
+    assert told == []
+    file.unlink()  # as that process does when it has sent it
+    until(lambda: told == [call.id])
 
 
 def test_calls_wait_in_memory_while_the_disk_is_away_too(

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -19,7 +19,7 @@ from prometheus_client.samples import Sample
 from .budgets.enforcement import Budgets
 from .budgets.events import Event
 from .budgets.gauges import gauges
-from .budgets.leases import Leases
+from .budgets.renewal import Renewal
 from .budgets.thresholds import Thresholds
 from .call import Call
 from .config import Config, ConfigError
@@ -78,7 +78,7 @@ class Exporter:
         """Whether the worker waits for the bell; only it writes this."""
         self._worker: threading.Thread | None = None
         self._shipper: Shipper | None = None
-        self._leases: Leases | None = None
+        self._leases: Renewal | None = None
         self._starting = threading.Lock()
         self.budgets.forked()
 
@@ -146,7 +146,7 @@ class Exporter:
         self._service = url
         self._lease().wait()
 
-    def _lease(self) -> Leases:
+    def _lease(self) -> Renewal:
         if self._leases is None:
             self._leases = self.budgets.lease_from(self._service, self._store_answered)
         return self._leases
@@ -252,11 +252,11 @@ class Exporter:
 
     def _ship(self, call: Call) -> None:
         if self._shipper is None:
-            self._shipper = Shipper(self._service, self.metrics, handed_over=self._sent)
+            self._shipper = Shipper(self._service, self.metrics, shipped=self._shipped)
         self._shipper.take(call)
 
-    def _sent(self, calls: Sequence[Call]) -> None:
-        self.budgets.sent(calls)
+    def _shipped(self, call_ids: Iterable[str]) -> None:
+        self.budgets.shipped(call_ids)
 
     def _guarded(self, where: str, sink: Callable[[T], object], taken: T) -> None:
         try:

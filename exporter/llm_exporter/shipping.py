@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -123,7 +123,7 @@ class Shipper:
         metrics: of this process, where it counts what it ships and drops.
         spool: where calls wait on disk.
         clock: seconds that only go forward.
-        handed_over: called with calls that are no longer in memory.
+        shipped: called with the ids of calls that the service has, or that will not come there.
     """
 
     def __init__(
@@ -132,14 +132,16 @@ class Shipper:
         metrics: Metrics,
         spool: Spool | None = None,
         clock: Callable[[], float] = time.monotonic,
-        handed_over: Callable[[Sequence[Call]], object] = lambda _: None,
+        shipped: Callable[[Iterable[str]], object] = lambda _: None,
     ) -> None:
         self._service = Service(url)
-        self._handed_over = handed_over
+        self._shipped = shipped
         self._metrics = metrics
         self._spool = spool or Spool(spool_for(self._service.host, self._service.port))
         self._clock = clock
         self._held: deque[Call] = deque()
+        self._on_disk: list[str] = []
+        """The ids of the calls of this process that wait there."""
         self._changed = threading.Condition()
         self._closing_at: float | None = None
         self._away = False
@@ -155,8 +157,7 @@ class Shipper:
         with self._changed:
             self._held.append(call)
             if len(self._held) > _MOST_HELD:
-                self._held.popleft()
-                self._dropped("memory", 1)
+                self._dropped("memory", [self._held.popleft()])
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
@@ -176,7 +177,7 @@ class Shipper:
                 self._keep(calls)
             if self._closing_at is not None and (self._stuck or not self._held):
                 break
-        self._dropped("memory", len(self._held))
+        self._dropped("memory", self._held)
         self._spool.release()
         self._service.close()
 
@@ -194,10 +195,8 @@ class Shipper:
 
     def _ship(self, calls: list[Call]) -> None:
         waits = self._away and self._clock() < self._look_at
-        if calls:
-            if waits or not self._sent(calls):
-                self._keep(calls)
-            self._handed_over(calls)
+        if calls and (waits or not self._sent(calls)):
+            self._keep(calls)
         if self._clock() >= self._look_at and not (self._away and self._closing_at is not None):
             self._look()
 
@@ -212,6 +211,7 @@ class Shipper:
             self._set_aside(calls, reason)
         else:
             self._metrics.count(SHIPPED, len(calls))
+            self._shipped([call.id for call in calls])
             if self._away:
                 self._away = False
                 self._look_at = self._clock()
@@ -237,17 +237,21 @@ class Shipper:
         for calls in self._spool.waiting(_AT_ONCE):
             if not self._sent(calls):
                 return
+        # Those that are in no file any longer were found, and sent, by another process.
+        self._shipped(self._on_disk)
+        self._on_disk.clear()
 
     def _keep(self, calls: list[Call]) -> None:
         try:
             self._spool.add(calls)
+            self._on_disk += [call.id for call in calls]
         except OSError as error:
             self._stuck = True
             with self._changed:
                 room = _MOST_HELD - len(self._held)
                 self._held.extendleft(reversed(calls[-room:] if room else []))
             if room < len(calls):
-                self._dropped("memory", len(calls) - room)
+                self._dropped("memory", calls[: len(calls) - room])
             log.warning("llm-exporter: calls cannot wait on disk: %s", error)
 
     def _set_aside(self, calls: list[Call], reason: Refused) -> None:
@@ -256,8 +260,9 @@ class Shipper:
             log.error("llm-exporter: %d calls are refused, and kept in %s: %s", len(calls), where, reason)
         except OSError:
             log.exception("llm-exporter: %d calls are refused, and lost: %s", len(calls), reason)
-        self._dropped("refused", len(calls))
+        self._dropped("refused", calls)
 
-    def _dropped(self, reason: str, number: int) -> None:
-        if number:
-            self._metrics.count(DROPPED, number, reason)
+    def _dropped(self, reason: str, calls: Collection[Call]) -> None:
+        if calls:
+            self._metrics.count(DROPPED, len(calls), reason)
+            self._shipped([call.id for call in calls])

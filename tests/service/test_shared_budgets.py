@@ -13,7 +13,7 @@ import pytest
 
 from awaiting import until
 from llm_exporter import BudgetExceeded
-from llm_exporter.budgets import leases
+from llm_exporter.budgets import renewal
 from llm_exporter.call import Call
 from llm_exporter.exporter import Exporter
 from payloads import chat
@@ -171,7 +171,7 @@ def _spent(service: Served) -> dict[tuple[str, ...], float]:
 def test_a_service_that_is_away_lets_calls_go_on_or_not_as_configured(
     on_unavailable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(renewal, "LEASE_SECONDS", 1.5)
     monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path / "spool"))
     exporter = Exporter()
     with Served(tmp_path, "--config", str(configured(tmp_path, on_unavailable))) as service:

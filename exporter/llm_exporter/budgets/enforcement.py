@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -18,7 +18,8 @@ from ..config import Budget
 from ..prices import PriceList
 from .estimates import Estimates
 from .events import BudgetReached, money, of
-from .leases import LeasedAccount, Leases, SharedBudgets
+from .leases import LeasedAccount, SharedBudgets
+from .renewal import Renewal
 from .spending import USD, Account, Spending, Unit, facts_of
 
 _LEAST: Final = 1
@@ -129,17 +130,16 @@ class Budgets:
         """By the id of the call."""
         self.forked()
 
-    def sent(self, calls: Sequence[Call]) -> None:
-        """Take note that calls are with the service."""
-        if self.shared.spendings:
-            with self._lock:
-                self.shared.sent(calls)
+    def shipped(self, call_ids: Iterable[str]) -> None:
+        """Take note that calls are in the ledger of the service, or will not come there."""
+        with self._lock:
+            self.shared.shipped(call_ids)
 
-    def lease_from(self, url: str, answered: Callable[[bool], object]) -> Leases:
+    def lease_from(self, url: str, answered: Callable[[bool], object]) -> Renewal:
         """Share the budgets of a service."""
-        leases = Leases(url, self.shared, self._lock, answered)
-        self.wants_more = leases.wake
-        return leases
+        renewal = Renewal(url, self.shared, self._lock, answered)
+        self.wants_more = renewal.wake
+        return renewal
 
     def forked(self) -> None:
         """Begin in a forked process, where nobody holds the lock and no call is under way."""
@@ -229,12 +229,9 @@ class Budgets:
             for spending in self._all:
                 account = spending.account(facts, models)
                 if account is not None:
-                    spending.spend(account, call, spending.amount_of(call))
+                    spending.spend(account, call)
                     events += reached(spending, account)
-            for spending in self.shared.spendings:
-                account = spending.account(facts, models)
-                if account is not None:
-                    spending.spend(account, call, spending.amount_of(call))
+            self.shared.spend(call)
         for event in events:
             self._tell(event)
 

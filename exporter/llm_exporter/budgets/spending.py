@@ -56,7 +56,7 @@ class Account:
         taken = self.spent + self.held
         return taken < self.limit and taken + amount <= self.limit
 
-    def add(self, amount: int) -> None:
+    def add(self, call_id: str, amount: int) -> None:
         """Spend what a call came to."""
         self.spent += amount
 
@@ -138,10 +138,10 @@ class Spending(Generic[R]):
             self._accounts.move_to_end(values)
         return account
 
-    def spend(self, account: Account, call: Call, amount: int) -> None:
+    def spend(self, account: Account, call: Call) -> None:
         """Add what a call came to, if it was made in the current period."""
         if call.started >= account.span.start:
-            account.add(amount)
+            account.add(call.id, self.amount_of(call))
 
     def accounts(self) -> Iterator[Account]:
         """Yield the accounts, as they stand now."""

@@ -43,7 +43,7 @@ class Thresholds:
         for spending in self._all:
             account = spending.account(facts, (call.model, call.requested_model))
             if account is not None:
-                spending.spend(account, call, spending.amount_of(call))
+                spending.spend(account, call)
                 for event in crossed(spending, account):
                     self._tell(event)
 

@@ -62,7 +62,7 @@ def _grant(
     question: Question, asked: Asked, spending: Spending[Budget], account: Account, ledger: Ledger
 ) -> Granted:
     name = spending.name_of(asked.values, account.span)
-    used, wanted = max(asked.used, 0), max(asked.wanted, 0)
+    used, keeps, wanted = max(asked.used, 0), max(asked.keeps, 0), max(asked.wanted, 0)
     spent = amount = 0
 
     def decide(leases: Leases) -> Leases:
@@ -75,14 +75,13 @@ def _grant(
             for process, lease in leases.items()
             if process != question.process and lease.until > now
         }
-        if question.ends and not used:
-            amount = 0
-            return others
         left = account.limit - spent - sum(lease.amount for lease in others.values()) - used
         # One share stays for who asks next. What is used is so already, whether there is that much or not.
-        share = left // (len(others) + 2)
-        amount = used + max(min(left, max(share, wanted)), 0)
-        return {**others, question.process: Lease(amount, now + _KEPT_SECONDS)}
+        share = max(left // (len(others) + 2), wanted)
+        amount = used if question.ends else used + max(min(left, share), 0)
+        # Of a smaller lease the process does not know yet: it may be spending of the old one right now.
+        kept = used if question.ends else max(amount, keeps)
+        return {**others, question.process: Lease(kept, now + _KEPT_SECONDS)} if kept else others
 
     ledger.lease(name, decide)
     return Granted(asked.rule, asked.values, start_of_period(account.span), spent, amount)
