@@ -12,7 +12,7 @@ from panels import (
     FAILURE,
     MONEY,
     SHARE_FAILED,
-    TOKENS_BY_TYPE,
+    TOKENS,
     WARNING,
     WORK,
     Json,
@@ -57,7 +57,7 @@ def changed(by: str = "") -> str:
 def headlines() -> list[Json]:
     """Return the numbers on top."""
     failed = or_zero(in_range(ERRORS))
-    prompt = in_range(TOKENS_BY_TYPE, token_type=like("input|cache_.*"))
+    prompt = in_range(TOKENS, token_type=like("input|cache_.*"))
     return [
         stat(
             "Spent",
@@ -107,7 +107,7 @@ def headlines() -> list[Json]:
             "Tokens",
             "Tokens of every type in the time range. Cost that grows faster than tokens means dearer models "
             "or fewer cache hits, not more work.",
-            or_zero(in_range(TOKENS_BY_TYPE)),
+            or_zero(in_range(TOKENS)),
             unit="short",
             color=fixed(WORK),
         ),
@@ -115,9 +115,7 @@ def headlines() -> list[Json]:
             "Read from caches",
             "The share of prompt tokens that were read from a cache, at a fraction of their price. Low for "
             "an agent that says the same at the start of every prompt: let it be cached.",
-            or_zero(
-                f"({or_zero(in_range(TOKENS_BY_TYPE, token_type=like('cache_read.*')))}) / ({prompt} > 0)"
-            ),
+            or_zero(f"({or_zero(in_range(TOKENS, token_type=like('cache_read.*')))}) / ({prompt} > 0)"),
             unit="percentunit",
             color=fixed(WORK),
             defaults={"max": 1, "decimals": 0},
@@ -166,7 +164,7 @@ def work() -> list[Json]:
             "Tokens by type",
             "Types do not overlap: their sum is what the providers counted. Much input beside little "
             "cache_read is prompt text that caching would make cheap; reasoning is paid like output.",
-            f"sort_desc({in_range(TOKENS_BY_TYPE, 'token_type')})",
+            f"sort_desc({in_range(TOKENS, 'token_type')})",
             "{{token_type}}",
             width=6,
             unit="short",

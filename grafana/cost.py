@@ -6,10 +6,9 @@ from panels import (
     BY_VALUE,
     CALLS,
     COST,
-    COST_BY_TYPE,
     DOLLARS,
     MONEY,
-    TOKENS_BY_TYPE,
+    TOKENS,
     WARNING,
     WORK,
     Json,
@@ -41,11 +40,11 @@ def saved(by: str = MODEL) -> str:
     Without caches, what was read from and written to them would have cost what the model's plain input did.
     """
     price = (
-        f"({in_range(COST_BY_TYPE, by, token_type=is_('input'))}"
-        f" / ({in_range(TOKENS_BY_TYPE, by, token_type=is_('input'))} > 0))"
+        f"({in_range(COST, by, token_type=is_('input'))}"
+        f" / ({in_range(TOKENS, by, token_type=is_('input'))} > 0))"
     )
-    cached = in_range(TOKENS_BY_TYPE, by, token_type=like("cache_.*"))
-    paid = in_range(COST_BY_TYPE, by, token_type=like("cache_.*"))
+    cached = in_range(TOKENS, by, token_type=like("cache_.*"))
+    paid = in_range(COST, by, token_type=like("cache_.*"))
     return f"{price} * {cached} - {paid}"
 
 
@@ -195,15 +194,15 @@ def split() -> list[Json]:
 
 def caching() -> list[Json]:
     """Return what caches cost and save."""
-    prompt = in_range(TOKENS_BY_TYPE, MODEL, token_type=like("input|cache_.*"))
-    read = in_range(TOKENS_BY_TYPE, MODEL, token_type=like("cache_read.*"))
-    writes = in_range(COST_BY_TYPE, MODEL, token_type=like("cache_write.*"))
+    prompt = in_range(TOKENS, MODEL, token_type=like("input|cache_.*"))
+    read = in_range(TOKENS, MODEL, token_type=like("cache_read.*"))
+    writes = in_range(COST, MODEL, token_type=like("cache_write.*"))
     return [
         bars(
             "Cost by token type",
             "What was paid for. Much of it for input: cache what prompts have in common. Much of it for "
             "output or reasoning: ask for less of it.",
-            f"sort_desc({in_range(COST_BY_TYPE, 'token_type')})",
+            f"sort_desc({in_range(COST, 'token_type')})",
             "{{token_type}}",
             width=8,
             unit="currencyUSD",
@@ -248,8 +247,8 @@ def spenders() -> list[Json]:
             {
                 "Cost": f"topk(100, {cost})",
                 "Calls": f"({calls} > 0) and topk(100, {cost})",
-                "Cost per call": f"({cost} / ({calls} > 0)) and topk(100, {cost})",
             },
+            ratio=("Cost per call", "Cost", "Calls"),
             overrides=[
                 named("Cost", **MONEY),
                 named("Calls", decimals=0, unit="locale"),

@@ -11,6 +11,7 @@ from panels import (
     Json,
     bars,
     dashboard,
+    either,
     fixed,
     lines,
     named,
@@ -28,8 +29,9 @@ FILTERS = ("job", "provider", "model")
 
 BY_MODEL = selector(FILTERS)
 LATENCY, FIRST_TOKEN, PACE = (
-    f"job_provider_model_le:{name}_bucket:rate5m{BY_MODEL}"
-    for name in ("llm_latency_seconds", "llm_time_to_first_token_seconds", "llm_output_tokens_per_second")
+    "llm_latency_seconds",
+    "llm_time_to_first_token_seconds",
+    "llm_output_tokens_per_second",
 )
 CALLS = f"job_provider_model:llm_calls:rate5m{BY_MODEL}"
 IN_FLIGHT = f"job_provider_model:llm_calls_in_flight:sum{BY_MODEL}"
@@ -43,9 +45,19 @@ NO_CALLS: Json = {
 """Without a call there is no percentile: neither a number nor an error."""
 
 
-def quantile(q: float, buckets: str, window: str, by: str = "") -> str:
-    """Return a quantile of recorded buckets, in all or by a label; calls weigh alike, whatever the zoom."""
-    counts = total(f"sum_over_time({buckets}[{window}])", f"{by}, le" if by else "le")
+def buckets(histogram: str, by: str = "") -> tuple[str, ...]:
+    """Return the recorded buckets that answer a question: of all models together, unless some are chosen."""
+    of_model, of_all = (f"{level}:{histogram}_bucket:rate5m" for level in ("job_provider_model_le", "job_le"))
+    if by:
+        return (f"{of_model}{BY_MODEL}",)
+    chosen = selector(FILTERS, all='!~"$provider$model"')
+    return f"{of_all}{BY_MODEL}", f"{of_model}{chosen}"
+
+
+def quantile(q: float, histogram: str, window: str, by: str = "") -> str:
+    """Return a quantile, in all or by a label; calls weigh alike, whatever the zoom."""
+    observed = either(buckets(histogram, by), f"sum_over_time({{}}[{window}])")
+    counts = total(observed, f"{by}, le" if by else "le")
     return f"histogram_quantile({q}, {counts}) >= 0"  # where nothing was observed it is NaN: no point then
 
 
@@ -170,7 +182,7 @@ def speed() -> list[Json]:
             "incident.",
             [
                 target(
-                    f"60 * {total(f'avg_over_time({LATENCY}[{window}])', 'le')}",
+                    f"60 * {total(either(buckets(LATENCY), f'avg_over_time({{}}[{window}])'), 'le')}",
                     "{{le}}",
                     heatmap=True,
                 )

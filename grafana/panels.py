@@ -27,10 +27,10 @@ DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 FILTERS = ("job", "provider", "model", "agent", "phase")
 """The labels that a dashboard may be filtered by, each offering what those before it leave."""
 
-CALLER = "job_provider_model_agent_phase"
-COST, CALLS, ERRORS = (f"{CALLER}:{name}" for name in ("llm_cost_usd", "llm_calls", "llm_call_errors"))
-"""Recorded sums by caller, but for `:increase`, `:increase15m` or `:increase1m` at the end of their names."""
-COST_BY_TYPE, TOKENS_BY_TYPE = (f"{CALLER}_token_type:{name}" for name in ("llm_cost_usd", "llm_tokens"))
+COST, CALLS, ERRORS, TOKENS = "llm_cost_usd", "llm_calls", "llm_call_errors", "llm_tokens"
+"""What is recorded as sums at some levels; see `recorded`."""
+ROLLED_UP = (("provider", "model"), ("agent",), ("phase",))
+"""The levels that are a few series, where those of every provider, model, agent and phase are thousands."""
 RULES_RUN = "llm:utc_day:number"
 """A recorded series that is there whenever the others could be."""
 
@@ -59,15 +59,55 @@ def total(expr: str, by: str = "") -> str:
     return f"sum by ({by}) ({expr})" if by else f"sum ({expr})"
 
 
+def recorded(
+    metric: str, of: str, by: str = "", filters: Iterable[str] = FILTERS, **others: str
+) -> tuple[str, ...]:
+    """Return the series of a recorded sum that answer a question, of which some are there.
+
+    A question that only some agents, say, were chosen for is answered by the sums of every caller; one that
+    everybody was chosen for by those that are rolled up. A label that a series does not have is the empty
+    string: the pattern of all matches it, that of a choice does not. No series has the label `all`.
+
+    Args:
+        of: what the names end in: `increase`, `increase15m` or `increase1m`.
+        by: the labels to ask for.
+        others: labels with a fixed pattern.
+    """
+    asked = {*by.split(", ")} - {"", "job", "token_type"}
+    typed = ("token_type",) if metric == TOKENS or "token_type" in {*by.split(", "), *others} else ()
+    caller = "_".join((*FILTERS, *typed))
+    for level in ROLLED_UP[:1] if typed else ROLLED_UP:
+        if asked <= {*level}:
+            rolled_up = "_".join(("job", *level, *typed))
+            left_out = [f"${label}" for label in filters if label not in ("job", *level)]
+            chosen = selector(filters, **others, all=f'!~"{"".join(left_out)}"')
+            return (
+                f"{rolled_up}:{metric}:{of}{selector(filters, **others)}",
+                f"{caller}:{metric}:{of}{chosen}",
+            )
+    return (f"{caller}:{metric}:{of}{selector(filters, **others)}",)
+
+
+def either(series: Iterable[str], query: str) -> str:
+    """Return a query for those of some series that are there; `{}` stands for them in it."""
+    return " or ".join(query.replace("{}", each) for each in series)
+
+
 def in_range(
     metric: str, by: str = "", window: str = "$__range", filters: Iterable[str] = FILTERS, **others: str
 ) -> str:
     """Return what a window up to now added to a recorded sum: the days in it, and today at both its ends."""
     day, today, before_it = (
-        f"{metric}:increase{selector(filters, part=is_(part), **others)}"
+        recorded(metric, "increase", by, filters, part=is_(part), **others)
         for part in ("day", "today", "before")
     )
-    parts = f"sum_over_time({day}[{window}]) or {today} or {before_it} offset {window}"
+    parts = " or ".join(
+        (
+            either(day, f"sum_over_time({{}}[{window}])"),
+            either(today, "{}"),
+            either(before_it, f"{{}} offset {window}"),
+        )
+    )
     # Rounded, because the difference of two equal sums may be the hundredth part of a trillionth.
     return f"round({total(f'({parts}) and on () {RULES_RUN}', by)}, 1e-9)"
 
@@ -80,14 +120,16 @@ def before(expr: str) -> str:
 def quarters(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -> str:
     """Return what was added in each of a graph's steps, of a quarter of an hour or more."""
     # A quarter's sum is recorded within the minute after it.
-    return total(f"sum_over_time({metric}:increase15m{selector(filters)}[$__interval] offset -1m)", by)
+    series = recorded(metric, "increase15m", by, filters)
+    return total(either(series, "sum_over_time({}[$__interval] offset -1m)"), by)
 
 
 def first_quarter(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -> str:
     """Return what the last quarter of an hour added, as long as there is none yet in `quarters`."""
-    recent = total(f"sum_over_time({metric}:increase1m{selector(filters)}[15m])", by)
-    recorded = total(f"sum_over_time({metric}:increase15m{selector(filters)}[30m])")
-    return f"{recent} unless on () {recorded}"
+    caller = ", ".join(FILTERS)
+    (minutes,) = recorded(metric, "increase1m", caller, filters)
+    quarter = total(either(recorded(metric, "increase15m", by, filters), "sum_over_time({}[30m])"))
+    return f"{total(f'sum_over_time({minutes}[15m])', by)} unless on () {quarter}"
 
 
 def or_zero(expr: str, of: str = "") -> str:
@@ -359,6 +401,7 @@ def table(
     *,
     width: int = 24,
     overrides: Iterable[Json] = (),
+    ratio: tuple[str, str, str] | None = None,
     sort: str = "",
     totals: Iterable[str] = (),
 ) -> Json:
@@ -367,12 +410,20 @@ def table(
     Args:
         labels: the labels and their headings.
         columns: the headings of the numbers and their queries.
+        ratio: the heading of one more column, and those of the two whose ratio it is, worked out by Grafana.
         sort: the heading that the rows are sorted by, the largest first.
         totals: the headings of the numbers that add up.
     """
     values = {f"Value #{chr(ord('A') + n)}": name for n, name in enumerate(columns)}
     if len(columns) == 1:
         values |= dict.fromkeys(["Value"], *columns)  # Grafana numbers the columns of several queries only
+    ratios = []
+    if ratio:
+        name, *of = ratio
+        left, right = (key for heading in of for key, value in values.items() if value == heading)
+        binary = {"left": left, "operator": "/", "right": right, "reducer": "sum"}
+        ratios = [{"id": "calculateField", "options": {"alias": name, "binary": binary, "mode": "binary"}}]
+        values[name] = name
     # Grafana 9.5 goes by the names before the renaming, later ones by those after it.
     added = [name for pair in values.items() if pair[1] in set(totals) for name in pair]
     return panel(
@@ -388,6 +439,7 @@ def table(
         overrides=overrides,
         transformations=[
             {"id": "merge", "options": {}},
+            *ratios,
             {
                 "id": "organize",
                 "options": {
@@ -438,7 +490,7 @@ def to_agents(value: str) -> Json:
 
 def variable(label: str, chain: Iterable[str]) -> Json:
     """Return a multi-value filter over a label, offering what the filters before it leave."""
-    query = f"label_values({COST}:increase{selector(chain)}, {label})"
+    query = f"label_values({'_'.join(FILTERS)}:{CALLS}:increase{selector(chain, part=is_('today'))}, {label})"
     return {
         # Not the list of all values, which Grafana would write out: the query stays short however many agents
         # there are, and a series without the label is still in.

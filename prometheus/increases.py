@@ -22,6 +22,12 @@ FAMILIES = (
 )
 """What is kept, and by which labels."""
 
+ROLLED_UP = {
+    CALLER: (("job", "provider", "model"), ("job", "agent"), ("job", "phase")),
+    BY_TYPE: (("job", "provider", "model", "token_type"),),
+}
+"""By which fewer labels it is kept too, for the dashboards that show everybody."""
+
 HEAD = """\
 # Written by prometheus/increases.py (make dashboards).
 #
@@ -32,6 +38,9 @@ HEAD = """\
 #   :increase15m   what a quarter of an hour added, for graphs
 #   :increase      in parts: `day`, once when a UTC day is over; `today`, what it has come to so far;
 #                  `before`, the same below zero
+#
+# Each of them by provider, model, agent and phase, and added up by model, by agent and by phase, which are a
+# few series where those are thousands.
 #
 # So what was spent in a range, whole days or not, is the days that ended in it, and today at its end less
 # today at its start:
@@ -47,7 +56,7 @@ HEAD = """\
 # its windows. A counter that is less than before is a restarted process: it counts from 0. One that is new
 # was first seen at 0. Scrapes that fail for up to ten minutes lose nothing. What a process counted between
 # a minute's start and its end in that minute is lost, and so is up to a minute where Prometheus itself is
-# restarted.
+# restarted. Where Prometheus was down when a range begins, the day it begins in counts whole.
 #
 # Declared custom labels (project, team …) stay on the raw metrics: increase() over those answers for them.
 
@@ -57,6 +66,9 @@ groups:
     rules:
 """
 
+ON_THE_QUARTER = "and on () (minute() % 15 == 0)"
+NEW_DAY = "and on () (max_over_time(llm:utc_day:number[6h] offset 30s) < floor(vector(time()) / 86400))"
+"""When it is evaluated first on a new day: at midnight, or up to six hours late."""
 EVEN, ODD = (f"and on () (floor(vector(time()) / 86400) % 2 == {remainder})" for remainder in (0, 1))
 
 
@@ -83,17 +95,18 @@ def rule(record: str, expr: str, **labels: str) -> str:
     return "".join(f"      {line}\n" for line in lines) + "\n"
 
 
+def named(level: tuple[str, ...], metric: str) -> str:
+    """Return what the records of a metric at a level begin with."""
+    return f"{'_'.join(level)}:{metric.removesuffix('_total')}"
+
+
 def family(level: tuple[str, ...], metric: str) -> str:
     """Return the rules of one metric at one level; each reads what those above it have just recorded."""
-    name, by = f"{'_'.join(level)}:{metric.removesuffix('_total')}", ", ".join(level)
+    name, by = named(level, metric), ", ".join(level)
     total = f"{name}:increase"
     # 14m30s, because a window may or may not include the sample at its very start (Prometheus 2 and 3).
-    quarter = f"sum by ({by}) (sum_over_time({name}:increase1m[14m30s]))\nand on () (minute() % 15 == 0)"
-    # When it is evaluated first on a new day: at midnight, or up to six hours late.
-    day = (
-        f'sum by ({by}) (last_over_time({total}{{part="today"}}[6h] offset 30s))\n'
-        "and on () (max_over_time(llm:utc_day:number[6h] offset 30s) < floor(vector(time()) / 86400))"
-    )
+    quarter = f"sum by ({by}) (sum_over_time({name}:increase1m[14m30s]))\n{ON_THE_QUARTER}"
+    day = f'sum by ({by}) (last_over_time({total}{{part="today"}}[6h] offset 30s))\n{NEW_DAY}'
     today = "\n  or\n".join(
         f'(sum by ({by}) (sum_over_time({name}:increase1m{{day="{day}"}}[1d])) {parity})'
         for day, parity in (("even", EVEN), ("odd", ODD))
@@ -105,13 +118,25 @@ def family(level: tuple[str, ...], metric: str) -> str:
         + rule(total, day, part="day")
         + rule(total, today, part="today")
         + rule(total, f'-1 * sum by ({by}) ({total}{{part="today"}})', part="before")
+        + "".join(rolled_up(fewer, level, metric) for fewer in ROLLED_UP[level])
+    )
+
+
+def rolled_up(fewer: tuple[str, ...], level: tuple[str, ...], metric: str) -> str:
+    """Return the rules that add a metric up to fewer labels, in the minute in which it was recorded."""
+    total, of, by = f"{named(fewer, metric)}:increase", f"{named(level, metric)}:increase", ", ".join(fewer)
+    return (
+        rule(f"{total}15m", f"sum by ({by}) ({of}15m)\n{ON_THE_QUARTER}")
+        + rule(total, f'sum by ({by}) ({of}{{part="day"}})\n{NEW_DAY}', part="day")
+        + rule(total, f'sum by ({by}) ({of}{{part="today"}})', part="today")
+        + rule(total, f'sum by ({by}) ({of}{{part="before"}})', part="before")
     )
 
 
 def over_all(part: str) -> str:
     """Return the rule for what everything together cost, of which a graph over a month is drawn."""
-    by_caller = f'{"_".join(CALLER)}:llm_cost_usd:increase{{part="{part}"}}'
-    return rule("job:llm_cost_usd:increase", f"sum by (job) ({by_caller})", part=part)
+    by_phase = f'job_phase:llm_cost_usd:increase{{part="{part}"}}'
+    return rule("job:llm_cost_usd:increase", f"sum by (job) ({by_phase})", part=part)
 
 
 def render() -> str:

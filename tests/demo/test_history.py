@@ -128,8 +128,8 @@ QUERIES = [
 ]
 
 
-def substituted(query: str, *, window: int, step: int) -> str:
-    """Return a query as Grafana sends it, with All chosen everywhere."""
+def substituted(query: str, *, window: int, step: int, **chosen: str) -> str:
+    """Return a query as Grafana sends it, with All chosen where nothing else is."""
     values = {
         "__range_s": str(window),
         "__range": f"{window}s",
@@ -137,6 +137,7 @@ def substituted(query: str, *, window: int, step: int) -> str:
         "__interval_ms": str(step * 1000),
         "__interval": f"{step}s",
         **dict.fromkeys(("job", "provider", "model", "agent", "phase"), ".*"),
+        **chosen,
     }
     return re.sub(r"\$(\w+)", lambda name: values[name[1]], query)
 
@@ -160,6 +161,40 @@ def test_every_query_of_every_panel_finds_numbers(
     else:
         assert numbers
         assert not any(map(isnan, numbers))
+
+
+AT_TWO_LEVELS = [each for each in TARGETS if 'all!~"' in each.values[1]["expr"]]  # type: ignore[index]
+ROLLED_UP = (
+    r"\b((?:job(?:_provider_model|_agent|_phase)(?:_token_type)?:\w+:increase\w*|job_le:\w+:rate5m)\{)"
+)
+CHOICES = [
+    {},
+    {"agent": "researcher"},
+    {"model": "(gpt-5|claude-haiku-4-5)"},
+    {"phase": "execute", "provider": "(anthropic|google)"},
+    {"provider": "openai", "model": "gpt-4o-mini", "agent": "(triage|indexer)", "phase": "plan"},
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "+".join(choice) or "all")
+@pytest.mark.parametrize(("panel", "target"), AT_TWO_LEVELS)
+def test_what_is_rolled_up_answers_as_each_caller_s_sums_do(
+    sampled: Sampled, panel: dict[str, Any], target: dict[str, Any], choice: dict[str, str]
+) -> None:
+    step = {"15m": 900}.get(panel.get("interval", ""), 300)
+
+    def answer(expr: str) -> dict[frozenset[tuple[str, str]], float]:
+        found = sampled.at(sampled.end, substituted(expr, window=DAY, step=step, **choice))
+        return {frozenset(sample.labels.items()): sample.value for sample in found}
+
+    of_callers = re.sub(ROLLED_UP, r'\1job="nosuch", ', re.sub(r'all!~"[^"]*", ', "", target["expr"]))
+    expected = answer(of_callers)
+    assert answer(target["expr"]) == pytest.approx(expected, rel=1e-9, abs=2e-9)
+    assert expected or "unless on ()" in of_callers
+
+
+def test_dashboards_ask_at_two_levels() -> None:
+    assert len(AT_TWO_LEVELS) >= 40
 
 
 @pytest.mark.parametrize("query", QUERIES)

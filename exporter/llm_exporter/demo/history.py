@@ -45,14 +45,17 @@ RECENT: Final = DAY
 QUARTER: Final = HOUR // 4
 SPAN: Final = 18 * HOUR
 """Of one block: as Prometheus' own, the shortest one multiplied by three twice."""
-_BLOCK: Final = "18h"
 PATIENCE: Final = 120.0
 """Seconds that making a block may take."""
 
 _CALLER: Final = ("job", "provider", "model", "agent", "phase")
 _BY_TYPE: Final = (*_CALLER, "token_type")
 _MODEL: Final = ("job", "provider", "model")
-_MODEL_LE: Final = (*_MODEL, "le")
+_ROLLED_UP: Final[Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
+    _CALLER: (_MODEL, ("job", "agent"), ("job", "phase")),
+    _BY_TYPE: ((*_MODEL, "token_type"),),
+}
+_LE: Final = (("job", "le"), (*_MODEL, "le"))
 _MICRODOLLAR: Final = 1e-6
 
 
@@ -314,10 +317,12 @@ class _Sum:
         unit: float = 1,
     ) -> None:
         self.raw = series(metric, {name: labels[name] for name in raw}) if raw else ""
-        self.level, self.unit = level, unit
+        self.metric, self.unit = metric, unit
         self.total = self.step = self.quarter = self.today = self.yesterday = 0
         name = f"{'_'.join(level)}:{metric.removesuffix('_total')}"
-        kept = {name: labels[name] for name in level}
+        self.kept = kept = {name: labels[name] for name in level}
+        self.rolled_up: list[_Sum] = []
+        """What goes by fewer labels, and all of this goes into."""
         self._minutes = [series(f"{name}:increase1m", {**kept, "day": day}) for day in ("even", "odd")]
         self._quarter = series(f"{name}:increase15m", kept)
         self._day, self._today, self._before = (
@@ -329,6 +334,8 @@ class _Sum:
         whole = round(amount / self.unit)
         self.total += whole
         self.step += whole
+        for more in self.rolled_up:
+            more.step += whole
         return whole * self.unit
 
     def recorded(self, now: int, *, minutes: bool) -> Samples:
@@ -347,6 +354,18 @@ class _Sum:
         yield self._before, -self.today * self.unit
 
 
+def _rolled_up(sums: Iterable[_Sum]) -> list[_Sum]:
+    """Return the sums by fewer labels that others go into from now on."""
+    made: dict[str, _Sum] = {}
+    for each in sums:
+        for level in _ROLLED_UP.get(tuple(each.kept), ()):
+            name = series(each.metric, {label: each.kept[label] for label in level})
+            if name not in made:
+                made[name] = _Sum(each.metric, each.kept, level=level, unit=each.unit)
+            each.rolled_up.append(made[name])
+    return list(made.values())
+
+
 class _Histogram:
     """Seconds of calls, or what else there is of them, spread around a median that may move."""
 
@@ -362,9 +381,15 @@ class _Histogram:
         ]
         self.buckets = [series(f"{spec.name}_bucket", {**labels, "le": text}) for text in texts]
         self.rest = series(f"{spec.name}_sum", labels), series(f"{spec.name}_count", labels)
-        model = {name: labels[name] for name in _MODEL_LE if name in labels}
         self.rates = [
-            series(f"{'_'.join(_MODEL_LE)}:{spec.name}_bucket:rate5m", {**model, "le": text})
+            [
+                series(
+                    f"{'_'.join(level)}:{spec.name}_bucket:rate5m",
+                    {name: {**labels, "le": text}[name] for name in level},
+                )
+                for level in _LE
+                if {*level} <= {*labels, "le"}
+            ]
             for text in texts
         ]
 
@@ -456,6 +481,7 @@ class Month:
         self._dice = random.Random(2026)  # noqa: S311  # a sample, the same every time
         prices = PriceList()
         self._states = [_State(caller, prices) for caller in CALLERS]
+        self._rolled_up = _rolled_up(each for state in self._states for each in state.sums)
         self._spent = [
             *(
                 _Spent(
@@ -496,6 +522,8 @@ class Month:
     def advance(self, now: float) -> None:
         """Do what is done until a time."""
         elapsed, self.now = now - self.now, now
+        for each in self._rolled_up:
+            each.step = 0
         for state in self._states:
             self._work(state, now, elapsed)
 
@@ -616,12 +644,15 @@ class Month:
                     name = series(f"{level}_error:{metric}:rate5m", {**model, "error": error})
                     rates[name] += each.step / elapsed
             for each in state.sums:
-                if each.level:
+                if each.kept:
                     yield from each.recorded(now, minutes=elapsed == 60)
             for histogram in state.histograms:
-                for name, step in zip(histogram.rates, histogram.step, strict=True):
-                    rates[name] += step / elapsed
+                for names, step in zip(histogram.rates, histogram.step, strict=True):
+                    for name in names:
+                        rates[name] += step / elapsed
         yield from rates.items()
+        for each in self._rolled_up:
+            yield from each.recorded(now, minutes=False)
         today = sum(state.cost.today for state in self._states) * _MICRODOLLAR
         yield series("job:llm_cost_usd:increase", {"job": JOB, "part": "today"}), today
         yield "llm:utc_day:number", now // DAY
@@ -707,14 +738,14 @@ def _write(month: Month, times: Iterable[int], file: Path) -> None:
         lines.write("# EOF\n")
 
 
-def make_blocks(promtool: Path, file: Path, storage: Path) -> None:
-    """Make blocks of an OpenMetrics file, one for each `SPAN`, and delete it; raises BackfillFailed."""
+def make_blocks(promtool: Path, file: Path, storage: Path, span: int = SPAN) -> None:
+    """Make blocks of so many seconds of an OpenMetrics file, and delete it; raises BackfillFailed."""
     command = [
         str(promtool),
         "tsdb",
         "create-blocks-from",
         "openmetrics",
-        f"--max-block-duration={_BLOCK}",
+        f"--max-block-duration={span}s",
         "--quiet",
     ]
     done = subprocess.run(  # noqa: S603  # a program that find() found
