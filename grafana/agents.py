@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+from board import dashboard
 from panels import (
     BY_VALUE,
-    CALLS,
-    COST,
     DOLLARS,
-    ERRORS,
     FAILING,
     FAILURE,
     MONEY,
     SHARE_FAILED,
-    TOKENS,
     WARNING,
     WORK,
     Json,
     bars,
-    before,
     by_quarter,
-    dashboard,
-    first_quarter,
     fixed,
-    in_range,
-    like,
     lines,
     named,
-    or_zero,
-    quarters,
-    selector,
     stat,
     steps,
     table,
     target,
     to_agents,
+)
+from queries import (
+    CALLS,
+    COST,
+    ERRORS,
+    TOKENS,
+    before,
+    first_quarter,
+    in_range,
+    like,
+    or_zero,
+    quarters,
+    selector,
     total,
 )
 

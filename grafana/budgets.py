@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+from board import FIRING, dashboard
 from panels import (
     BY_VALUE,
-    COST,
     DOLLARS,
     FAILURE,
-    FIRING,
     LIMIT,
     MONEY,
     WARNING,
     Json,
     bars,
     by_quarter,
-    dashboard,
     fixed,
-    is_,
     lines,
     matching,
     named,
-    or_zero,
-    selector,
     stat,
     steps,
     table,
     target,
-    total,
 )
+from queries import COST, is_, or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from board import dashboard
 from panels import (
     BY_VALUE,
-    CALLS,
-    COST,
     DOLLARS,
     MONEY,
-    TOKENS,
     WARNING,
     WORK,
     Json,
     bars,
     by_quarter,
-    dashboard,
     fixed,
-    in_range,
-    is_,
-    like,
     named,
-    or_zero,
-    selector,
     stat,
     steps,
     table,
     target,
     to_agents,
-    total,
 )
+from queries import CALLS, COST, TOKENS, in_range, is_, like, or_zero, selector, total
 
 MODEL = "provider, model"
 SINCE_UNPRICED = total(f"increase(llm_unpriced_tokens_total{selector()}[$__range])")

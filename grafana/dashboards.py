@@ -1,6 +1,6 @@
 """The dashboards, as data: `python grafana/dashboards.py` rewrites dashboards/*.json, `--check` finds drift.
 
-Each is a module of its own; what they have in common is in panels.py.
+Each is a module of its own, written with board.py, panels.py and queries.py.
 """
 
 from __future__ import annotations

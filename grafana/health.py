@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from board import dashboard
 from panels import (
     BY_VALUE,
     FAILURE,
@@ -10,20 +11,17 @@ from panels import (
     WORK,
     Json,
     bars,
-    dashboard,
     fixed,
     lines,
     matching,
     named,
-    or_zero,
     panel,
-    selector,
     stat,
     steps,
     table,
     target,
-    total,
 )
+from queries import or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from board import dashboard
 from panels import (
     BY_VALUE,
     FAILING,
@@ -10,19 +11,15 @@ from panels import (
     WORK,
     Json,
     bars,
-    dashboard,
-    either,
     fixed,
     lines,
     named,
-    or_zero,
     panel,
-    selector,
     stat,
     steps,
     target,
-    total,
 )
+from queries import either, or_zero, selector, total
 
 FILTERS = ("job", "provider", "model")
 """Not agent and phase: how long a model takes is its own matter, and series are a hundredth as many."""
