@@ -58,6 +58,7 @@ PROMPT_TYPES: Final = frozenset(kind for kind in _UNITS if kind.startswith(("inp
 
 _REGISTRY: Final = UnitRegistry(unit_data)
 _COUNTED: Final = tuple(_REGISTRY.units[unit] for unit in (*_UNITS.values(), *_FEES))
+_NOTHING: Final = Decimal(0)
 _MAX_CACHED: Final = 10_000
 """Models remembered at most: names come from outside."""
 
@@ -124,10 +125,11 @@ class PriceList:
         An unknown model costs the configured fallback, as it does when it is priced.
         """
         rates = self._rates_for(call)[1] or self._fallback
-        usd = Decimal(0)
-        for unit, number in ("input_text_tokens", input_tokens), ("output_text_tokens", output_tokens):
-            if rate := rates.get(unit):
-                usd += rate.at(input_tokens) * number
+        usd = _NOTHING
+        if rate := rates.get("input_text_tokens"):
+            usd += rate.at(input_tokens) * input_tokens
+        if output_tokens and (rate := rates.get("output_text_tokens")):
+            usd += rate.at(input_tokens) * output_tokens
         if fee := rates.get("requests"):
             usd += fee.base
         return float(usd)
@@ -157,7 +159,7 @@ class PriceList:
             call.cost[kind] = call.cost.get(kind, 0.0) + float(fee)
 
     def _rates_for(self, call: Call) -> tuple[CostSource, Rates]:
-        for model in (call.model, call.requested_model):
+        for model in (call.model, call.requested_model) if self._overrides else ():
             if override := self._overrides.get((call.provider, model)):
                 return "override", override
         return "list", self._listed(call)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..call import Call
 from ..config import Budget
@@ -95,11 +95,6 @@ def _rebuilt(amounts: dict[str, object]) -> BudgetExceeded:
     return BudgetExceeded(**amounts)  # type: ignore[arg-type]
 
 
-class _Hold(NamedTuple):
-    account: Account
-    amount: int
-
-
 class Budgets:
     """What may be spent, what is, and what is held for calls under way.
 
@@ -126,7 +121,7 @@ class Budgets:
         """Called when a lease is not enough."""
         self._estimates = Estimates(prices)
         self._tell = tell
-        self._holds: dict[str, list[_Hold]] = {}
+        self._holds: dict[str, list[tuple[Account, int]]] = {}
         """By the id of the call."""
         self.forked()
 
@@ -199,7 +194,7 @@ class Budgets:
                 if not account.fits(amount):
                     self.wants_more()
                     raise exceeded_by(spending, account, amount)
-                holds.append(_Hold(account, amount))
+                holds.append((account, amount))
             for account, amount in holds:
                 account.held += amount
             self._holds[call.id] = holds
