@@ -28,7 +28,13 @@ from llm_exporter.service.sqlite import SqliteLedger
 LIMIT = 12
 """Calls: each may cost a cent, and does."""
 CENT: dict[str, Any] = {"messages": [{"role": "user", "content": "four" * 1597}], "max_tokens": 600}
-CONFIG = Config(budgets=(Budget(name="all", period="total", usd=Decimal(LIMIT) / 100, on_exceed="block"),))
+
+
+def config(limit: int) -> Config:
+    budget = Budget(name="all", period="total", usd=Decimal(limit) / 100, on_exceed="block")
+    return Config(budgets=(budget,))
+
+
 PROCESSES = st.sampled_from(range(3))
 
 
@@ -48,6 +54,7 @@ class Process:
 class Leasing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        self.limit = LIMIT
         self.directory = tempfile.TemporaryDirectory()
         self.start_service()
         self.spent = 0
@@ -59,12 +66,18 @@ class Leasing(RuleBasedStateMachine):
 
     def start_service(self) -> None:
         self.ledger = SqliteLedger(Path(self.directory.name) / "ledger.db")
-        self.accounts = Accounts(CONFIG, self.ledger, lambda _: None)
+        self.accounts = Accounts(config(self.limit), self.ledger, lambda _: None)
 
     @rule()
     def restart_service(self) -> None:
         self.ledger.close()
         self.start_service()
+
+    @rule()
+    def raise_limit(self) -> None:
+        """Reload a configuration with a higher limit, which each process hears of with its next answer."""
+        self.limit += 1
+        self.accounts = Accounts(config(self.limit), self.ledger, lambda _: None)
 
     def begin(self, process: int) -> None:
         self.renew(process)
@@ -163,7 +176,7 @@ class Leasing(RuleBasedStateMachine):
 
     @invariant()
     def no_more_is_spent_than_there_is(self) -> None:
-        assert self.spent <= LIMIT
+        assert self.spent <= self.limit
 
 
 TestLeasing = Leasing.TestCase

@@ -170,8 +170,7 @@ class SharedBudgets:
             budget = Budget.model_validate(one.budget)
             known = self._names.get(one.rule)
             if known is None or known.rule != budget:
-                kind = partial(LeasedAccount, fails_open=budget.on_unavailable == "fail_open")
-                known = Spending(budget, kind=kind)
+                known = _amended(known, budget)
             names[one.rule] = known
         self._names = names
         self.spendings = tuple(names.values())
@@ -210,3 +209,15 @@ class SharedBudgets:
         for call_id in call_ids:
             for account in self._unsent.pop(call_id, ()):
                 account.unsent.pop(call_id, None)
+
+
+def _amended(known: Spending[Budget] | None, budget: Budget) -> Spending[Budget]:
+    """Return the accounts of a budget that is new, or has another limit now: then what is leased stays so."""
+    fails_open = budget.on_unavailable == "fail_open"
+    spending = Spending(budget, kind=partial(LeasedAccount, fails_open=fails_open))
+    if known is not None:
+        spending.adopt(known)
+        for account in spending.accounts():
+            if isinstance(account, LeasedAccount):
+                account.fails_open = fails_open
+    return spending
