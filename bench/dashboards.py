@@ -89,8 +89,8 @@ def lines(begin: int, end: int, looked_at: Iterable[int]) -> Iterator[str]:
         for now in minutes:
             today = now % DAY / HOUR * value
             yield f"{parts[1]} {today} {now}\n{parts[2]} {-today} {now}\n"
-            if tuple(labels) == LEVELS[0]:
-                minute = series(f"{name}:increase1m", {**labels, "day": ("even", "odd")[now // DAY % 2]})
+            if tuple(labels) in (LEVELS[0], LEVELS_BY_TYPE[0]):
+                minute = series(f"{name}:increase1m", {**labels, "day": str(now // DAY % 2)})
                 yield f"{minute} {value / 60} {now}\n"
         if "token_type" not in labels:
             quarter = series(f"{name}:increase15m", labels)

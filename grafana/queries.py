@@ -108,7 +108,7 @@ def quarters(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -> str
 
 def first_quarter(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -> str:
     """Return what the last quarter of an hour added, as long as there is none yet in `quarters`."""
-    caller = ", ".join(FILTERS)
+    caller = ", ".join((*FILTERS, "token_type") if metric == COST else FILTERS)  # nobody asks for less
     (minutes,) = recorded(metric, "increase1m", caller, filters)
     quarter = total(either(recorded(metric, "increase15m", by, filters), "sum_over_time({}[30m])"))
     return f"{total(f'sum_over_time({minutes}[15m])', by)} unless on () {quarter}"

@@ -14,7 +14,6 @@ CALLER = ("job", "provider", "model", "agent", "phase")
 BY_TYPE = (*CALLER, "token_type")
 
 FAMILIES = (
-    (CALLER, "llm_cost_usd_total"),
     (CALLER, "llm_calls_total"),
     (CALLER, "llm_call_errors_total"),
     (BY_TYPE, "llm_cost_usd_total"),
@@ -22,9 +21,13 @@ FAMILIES = (
 )
 """What is kept, and by which labels."""
 
-ROLLED_UP = {
-    CALLER: (("job", "provider", "model"), ("job", "agent"), ("job", "phase")),
-    BY_TYPE: (("job", "provider", "model", "token_type"),),
+BY_MODEL = ("job", "provider", "model")
+FEW = (BY_MODEL, ("job", "agent"), ("job", "phase"))
+ROLLED_UP: dict[str, dict[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
+    "llm_calls_total": {CALLER: FEW},
+    "llm_call_errors_total": {CALLER: FEW},
+    "llm_cost_usd_total": {BY_TYPE: ((*BY_MODEL, "token_type"), CALLER), CALLER: FEW},
+    "llm_tokens_total": {BY_TYPE: ((*BY_MODEL, "token_type"),)},
 }
 """By which fewer labels it is kept too, for the dashboards that show everybody."""
 
@@ -34,7 +37,7 @@ HEAD = """\
 # What was spent, called and used, kept so that a month of two hundred agents is added up in milliseconds,
 # and to the cent: a range of 30 days reads thirty days' sums, not half a million scrapes of each counter.
 #
-#   :increase1m    what a minute added; the label `day` (even or odd) tells today's from yesterday's
+#   :increase1m    what a minute added; the label `day` (0 or 1) tells today's from yesterday's
 #   :increase15m   what a quarter of an hour added, for graphs
 #   :increase      in parts: `day`, once when a UTC day is over; `today`, what it has come to so far;
 #                  `before`, the same below zero
@@ -69,10 +72,11 @@ groups:
 ON_THE_QUARTER = "and on () (minute() % 15 == 0)"
 NEW_DAY = "and on () (max_over_time(llm:utc_day:number[6h] offset 30s) < floor(vector(time()) / 86400))"
 """When it is evaluated first on a new day: at midnight, or up to six hours late."""
-EVEN, ODD = (f"and on () (floor(vector(time()) / 86400) % 2 == {remainder})" for remainder in (0, 1))
+TODAY = 'count_values ("day", floor(vector(time()) / 86400) % 2)'
+"""1, with the label `day` of the sums of today's minutes."""
 
 
-def minute(metric: str, by: str, parity: str) -> str:
+def minute(metric: str, by: str) -> str:
     """Return the query for what the last minute added."""
     last, first = f"last_over_time({metric}[1m])", f"min_over_time({metric}[1m])"
     before = f"last_over_time({metric}[10m] offset 1m)"
@@ -84,7 +88,7 @@ sum by ({by}) (
   or
     {last} - {first}
 )
-{parity}"""
+* on () group_left (day) {TODAY}"""
 
 
 def rule(record: str, expr: str, **labels: str) -> str:
@@ -107,24 +111,31 @@ def family(level: tuple[str, ...], metric: str) -> str:
     # 14m30s, because a window may or may not include the sample at its very start (Prometheus 2 and 3).
     quarter = f"sum by ({by}) (sum_over_time({name}:increase1m[14m30s]))\n{ON_THE_QUARTER}"
     day = f'sum by ({by}) (last_over_time({total}{{part="today"}}[6h] offset 30s))\n{NEW_DAY}'
-    today = "\n  or\n".join(
-        f'(sum by ({by}) (sum_over_time({name}:increase1m{{day="{day}"}}[1d])) {parity})'
-        for day, parity in (("even", EVEN), ("odd", ODD))
-    )
+    today = f"sum by ({by}) (sum_over_time({name}:increase1m[1d]) and on (day) {TODAY})"
     return (
-        rule(f"{name}:increase1m", minute(metric, by, EVEN), day="even")
-        + rule(f"{name}:increase1m", minute(metric, by, ODD), day="odd")
+        rule(f"{name}:increase1m", minute(metric, by))
         + rule(f"{name}:increase15m", quarter)
         + rule(total, day, part="day")
         + rule(total, today, part="today")
         + rule(total, f'-1 * sum by ({by}) ({total}{{part="today"}})', part="before")
-        + "".join(rolled_up(fewer, level, metric) for fewer in ROLLED_UP[level])
+        + rolled_up(level, metric)
     )
 
 
-def rolled_up(fewer: tuple[str, ...], level: tuple[str, ...], metric: str) -> str:
+def rolled_up(level: tuple[str, ...], metric: str) -> str:
     """Return the rules that add a metric up to fewer labels, in the minute in which it was recorded."""
-    total, of, by = f"{named(fewer, metric)}:increase", f"{named(level, metric)}:increase", ", ".join(fewer)
+    return "".join(
+        sums(fewer, level, metric) + rolled_up(fewer, metric) for fewer in ROLLED_UP[metric].get(level, ())
+    )
+
+
+def sums(level: tuple[str, ...], of_level: tuple[str, ...], metric: str) -> str:
+    """Return the rules of one metric at a level, of what is recorded at another."""
+    total, of, by = (
+        f"{named(level, metric)}:increase",
+        f"{named(of_level, metric)}:increase",
+        ", ".join(level),
+    )
     return (
         rule(f"{total}15m", f"sum by ({by}) ({of}15m)\n{ON_THE_QUARTER}")
         + rule(total, f'sum by ({by}) ({of}{{part="day"}})\n{NEW_DAY}', part="day")

@@ -51,10 +51,14 @@ PATIENCE: Final = 120.0
 _CALLER: Final = ("job", "provider", "model", "agent", "phase")
 _BY_TYPE: Final = (*_CALLER, "token_type")
 _MODEL: Final = ("job", "provider", "model")
-_ROLLED_UP: Final[Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
-    _CALLER: (_MODEL, ("job", "agent"), ("job", "phase")),
-    _BY_TYPE: ((*_MODEL, "token_type"),),
+_FEW: Final = (_MODEL, ("job", "agent"), ("job", "phase"))
+_ROLLED_UP: Final = {
+    "llm_calls_total": _FEW,
+    "llm_call_errors_total": _FEW,
+    "llm_cost_usd_total": (_CALLER, *_FEW, (*_MODEL, "token_type")),
+    "llm_tokens_total": ((*_MODEL, "token_type"),),
 }
+"""By which fewer labels the rules keep what they keep; see prometheus/increases.py."""
 _LE: Final = (("job", "le"), (*_MODEL, "le"))
 _MICRODOLLAR: Final = 1e-6
 
@@ -323,7 +327,7 @@ class _Sum:
         self.kept = kept = {name: labels[name] for name in level}
         self.rolled_up: list[_Sum] = []
         """What goes by fewer labels, and all of this goes into."""
-        self._minutes = [series(f"{name}:increase1m", {**kept, "day": day}) for day in ("even", "odd")]
+        self._minutes = [series(f"{name}:increase1m", {**kept, "day": day}) for day in "01"]
         self._quarter = series(f"{name}:increase15m", kept)
         self._day, self._today, self._before = (
             series(f"{name}:increase", {**kept, "part": part}) for part in ("day", "today", "before")
@@ -358,7 +362,7 @@ def _rolled_up(sums: Iterable[_Sum]) -> list[_Sum]:
     """Return the sums by fewer labels that others go into from now on."""
     made: dict[str, _Sum] = {}
     for each in sums:
-        for level in _ROLLED_UP.get(tuple(each.kept), ()):
+        for level in _ROLLED_UP[each.metric] if each.kept else ():
             name = series(each.metric, {label: each.kept[label] for label in level})
             if name not in made:
                 made[name] = _Sum(each.metric, each.kept, level=level, unit=each.unit)
@@ -428,7 +432,7 @@ class _State:
         base = [name for name in self.labels if name != "operation"]
         self.calls = self._sum("llm_calls_total", raw=self.labels, level=_CALLER)
         self.failed = self._sum("llm_call_errors_total", level=_CALLER)
-        self.cost = self._sum("llm_cost_usd_total", level=_CALLER, unit=_MICRODOLLAR)
+        self.cost = self._sum("llm_cost_usd_total", unit=_MICRODOLLAR)
         self.unpriced = self._sum("llm_unpriced_tokens_total", raw=base)
         self.missing = self._sum("llm_usage_missing_total", raw=self.labels)
         self.tokens, self.costs, self.errors, self.retries = {}, {}, {}, {}
