@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib import import_module
 
-COMPARISONS = ("calls", "budgets", "scrapes", "ingest", "dashboards")
+COMPARISONS = ("calls", "budgets", "scrapes", "ingest", "dashboards", "rules")
 
 
 def main(names: list[str]) -> None:
