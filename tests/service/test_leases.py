@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import closing
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -193,3 +195,42 @@ def test_what_a_process_spends_before_it_hears_of_a_smaller_lease_is_not_for_oth
     leasing.spend_all_there_is(2)
     assert leasing.spent == LIMIT
     leasing.teardown()
+
+
+def test_a_process_asks_soon_for_an_account_that_is_new_and_for_more_than_it_has(tmp_path: Path) -> None:
+    budget = Budget(name="each", period="total", usd=Decimal("0.02"), per=("session",), on_exceed="block")
+    its = Process("a")
+    asked: list[None] = []
+    its.budgets.shared.wants_more = lambda: asked.append(None)
+
+    def hold() -> None:
+        labels = {"session": "s"}
+        its.budgets.hold(
+            Call(
+                provider="openai",
+                model="gpt-4o",
+                requested_model="gpt-4o",
+                operation="chat",
+                labels=labels,
+            ),
+            CENT,
+        )
+
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+        accounts = Accounts(Config(budgets=(budget,)), ledger, lambda _: None)
+
+        def renew() -> None:
+            answer = answer_to(its.budgets.shared.ask("a"), accounts, ledger)
+            its.budgets.shared.take(answer, time.monotonic() + 60)
+
+        renew()
+        assert asked == []
+        hold()
+        assert len(asked) == 1
+        renew()
+        with pytest.raises(BudgetExceeded):
+            hold()
+        assert len(asked) == 2
+        renew()
+        hold()
+        assert len(asked) == 2

@@ -117,8 +117,6 @@ class Budgets:
         self._all = [Spending(budget, clock) for budget in budgets]
         self._blocking = [spending for spending in self._all if spending.rule.on_exceed == "block"]
         self.shared = SharedBudgets()
-        self.wants_more: Callable[[], object] = lambda: None
-        """Called when a lease is not enough."""
         self._estimates = Estimates(prices)
         self._tell = tell
         self._holds: dict[str, list[tuple[Account, int]]] = {}
@@ -132,9 +130,7 @@ class Budgets:
 
     def lease_from(self, url: str, answered: Callable[[bool], object]) -> Renewal:
         """Share the budgets of a service."""
-        renewal = Renewal(url, self.shared, self._lock, answered)
-        self.wants_more = renewal.wake
-        return renewal
+        return Renewal(url, self.shared, self._lock, answered)
 
     def forked(self) -> None:
         """Begin in a forked process, where nobody holds the lock and no call is under way."""
@@ -152,7 +148,7 @@ class Budgets:
                 if before := known.get(spending.identity):
                     spending.adopt(before)
             self._holds = other._holds
-            self._lock, self.shared, self.wants_more = other._lock, other.shared, other.wants_more
+            self._lock, self.shared = other._lock, other.shared
             self._estimates.adopt(other._estimates)
 
     @property
@@ -192,7 +188,6 @@ class Budgets:
             for spending, account in concerned:
                 amount = tokens if spending.unit == "tokens" else round(usd * USD)
                 if not account.fits(amount):
-                    self.wants_more()
                     raise exceeded_by(spending, account, amount)
                 holds.append((account, amount))
             for account, amount in holds:
@@ -208,7 +203,6 @@ class Budgets:
         with self._lock:
             for spending, account in self._concerned(call):
                 if not account.fits(_LEAST):
-                    self.wants_more()
                     raise exceeded_by(spending, account, _LEAST)
 
     def settle(self, call: Call) -> None:

@@ -9,7 +9,7 @@ for others before the process is known to have taken note.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -80,15 +80,24 @@ class LeasedAccount(Account):
 
     Args:
         fails_open: whether calls go on when the lease has run out and the service does not answer.
+        wants: called when there is no lease, or not enough of it.
     """
 
-    __slots__ = ("confirmed", "fails_open", "granted", "leased", "unsent", "until", "wanted")
+    __slots__ = ("confirmed", "fails_open", "granted", "leased", "unsent", "until", "wanted", "wants")
 
     def __init__(
-        self, labels: Mapping[str, str], limit: int, unit: Unit, span: Span, *, fails_open: bool
+        self,
+        labels: Mapping[str, str],
+        limit: int,
+        unit: Unit,
+        span: Span,
+        *,
+        fails_open: bool,
+        wants: Callable[[], object],
     ) -> None:
         super().__init__(labels, limit, unit, span)
         self.fails_open = fails_open
+        self.wants = wants
         self.granted: int | None = None
         """None before the first answer: then it is as if the account were this process's own."""
         self.until = 0.0
@@ -100,6 +109,7 @@ class LeasedAccount(Account):
         self.confirmed = 0
         """What of `leased` was in the ledger when the service was last asked."""
         self.wanted = 0
+        wants()
 
     @property
     def away(self) -> bool:
@@ -115,6 +125,7 @@ class LeasedAccount(Account):
         if self.leased + self.held + amount <= self.granted:
             return True
         self.wanted = amount
+        self.wants()
         return False
 
     def add(self, call_id: str, amount: int) -> None:
@@ -128,6 +139,7 @@ class LeasedAccount(Account):
         super().renew(span)
         self.granted, self.leased, self.confirmed = None, 0, 0
         self.unsent.clear()
+        self.wants()
 
     def ask(self, rule: str, values: tuple[str, ...]) -> Asked:
         """Return what to tell the service, and to ask it for."""
@@ -159,6 +171,8 @@ class SharedBudgets:
 
     def __init__(self) -> None:
         self.spendings: tuple[Spending[Budget], ...] = ()
+        self.wants_more: Callable[[], object] = lambda: None
+        """Called when this process should ask soon."""
         self._names: dict[str, Spending[Budget]] = {}
         self._unsent: dict[str, list[LeasedAccount]] = {}
         """By the id of the call."""
@@ -170,10 +184,25 @@ class SharedBudgets:
             budget = Budget.model_validate(one.budget)
             known = self._names.get(one.rule)
             if known is None or known.rule != budget:
-                known = _amended(known, budget)
+                known = self._amended(known, budget)
             names[one.rule] = known
         self._names = names
         self.spendings = tuple(names.values())
+
+    def _amended(self, known: Spending[Budget] | None, budget: Budget) -> Spending[Budget]:
+        """Return the accounts of a budget that is new, or has another limit now: what is leased stays so."""
+        fails_open = budget.on_unavailable == "fail_open"
+        kind = partial(LeasedAccount, fails_open=fails_open, wants=self._ask_soon)
+        spending = Spending(budget, kind=kind)
+        if known is not None:
+            spending.adopt(known)
+            for account in spending.accounts():
+                if isinstance(account, LeasedAccount):
+                    account.fails_open = fails_open
+        return spending
+
+    def _ask_soon(self) -> None:
+        self.wants_more()
 
     def ask(self, process: str, *, ends: bool = False) -> Question:
         """Return what this process has to tell the service, and to ask it for."""
@@ -209,15 +238,3 @@ class SharedBudgets:
         for call_id in call_ids:
             for account in self._unsent.pop(call_id, ()):
                 account.unsent.pop(call_id, None)
-
-
-def _amended(known: Spending[Budget] | None, budget: Budget) -> Spending[Budget]:
-    """Return the accounts of a budget that is new, or has another limit now: then what is leased stays so."""
-    fails_open = budget.on_unavailable == "fail_open"
-    spending = Spending(budget, kind=partial(LeasedAccount, fails_open=fails_open))
-    if known is not None:
-        spending.adopt(known)
-        for account in spending.accounts():
-            if isinstance(account, LeasedAccount):
-                account.fails_open = fails_open
-    return spending

@@ -57,12 +57,9 @@ class Renewal:
         self._ends = False
         self.first = threading.Event()
         """Set when the service has answered, or cannot be reached."""
+        shared.wants_more = self._wake.set
         self._thread = threading.Thread(target=self._work, name="llm-exporter-leases", daemon=True)
         self._thread.start()
-
-    def wake(self) -> None:
-        """Ask now."""
-        self._wake.set()
 
     def wait(self) -> None:
         """Wait for the first answer, for a second at most."""
