@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from logging import LogRecord
 
 import pytest
 
@@ -25,6 +26,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for name, text in report.user_properties:
                 if name == "figure":
                     terminalreporter.write_line(f"{report.location[2]}: {text}")
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[LogRecord]]:
+    """Returns what we have logged so far, and not what others have.
+
+    An SDK's client that an earlier test has left behind is collected at any time, and asyncio logs what it
+    thinks of that.
+    """
+    return lambda: [record for record in caplog.records if record.name == "llm_exporter"]
 
 
 @pytest.fixture

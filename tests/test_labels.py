@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
+from logging import LogRecord
 
 import pytest
 
@@ -382,11 +383,11 @@ def test_block_inside_a_generator_is_in_force_while_it_runs() -> None:
 
 
 def test_labels_of_the_environment_are_name_and_value(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[LogRecord]]
 ) -> None:
     monkeypatch.setenv("LLM_EXPORTER_LABELS", "agent=a%2Cb, phase = plan,,oops,=x,agent=c=d")
     assert from_environment() == {"agent": "c=d", "phase": "plan"}
-    assert caplog.messages == [
+    assert [record.getMessage() for record in said()] == [
         "llm-exporter: LLM_EXPORTER_LABELS: 'oops' is not name=value",
         "llm-exporter: LLM_EXPORTER_LABELS: '=x' is not name=value",
     ]

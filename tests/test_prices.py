@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import product
 
@@ -118,6 +119,7 @@ def test_cost_by_type_is_what_the_provider_publishes(
 
 def test_a_model_no_one_knows_costs_nothing_counts_as_unpriced_and_is_named_once_in_the_log(
     caplog: pytest.LogCaptureFixture,
+    said: Callable[[], list[logging.LogRecord]],
 ) -> None:
     prices = PriceList()
     with caplog.at_level(logging.WARNING, "llm_exporter"):
@@ -127,7 +129,7 @@ def test_a_model_no_one_knows_costs_nothing_counts_as_unpriced_and_is_named_once
             )
             prices.price(call)
     assert (call.cost, call.unpriced_tokens) == ({}, 12)
-    (record,) = caplog.records
+    (record,) = said()
     assert "'zebra-9' of provider 'openai'" in record.getMessage()
 
 

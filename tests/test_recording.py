@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from logging import LogRecord
 from typing import Any, get_args
 
 import pytest
@@ -188,7 +189,7 @@ def test_unsubscribing_a_stranger_is_no_error(exporter: Exporter) -> None:
 
 
 def test_failing_subscriber_is_logged_and_counted_and_harms_no_one(
-    exporter: Exporter, caplog: pytest.LogCaptureFixture
+    exporter: Exporter, said: Callable[[], list[LogRecord]]
 ) -> None:
     """Not the one who records, not the other subscribers."""
     calls: list[Call] = []
@@ -203,6 +204,6 @@ def test_failing_subscriber_is_logged_and_counted_and_harms_no_one(
     assert exporter.flush()  # to the log
 
     assert calls == [call]
-    (entry,) = (record for record in caplog.records if record.levelname == "ERROR")
+    (entry,) = (record for record in said() if record.levelname == "ERROR")
     assert "subscriber" in entry.getMessage()
     assert exporter.registry.get_sample_value("llm_exporter_errors_total", {"where": "subscriber"}) == 1

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -141,6 +141,7 @@ def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a
     metered: Metered,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    said: Callable[[], list[logging.LogRecord]],
 ) -> None:
     operation = Operation(wire, "sync", stream=False)
     server.says(operation.path, operation.answer())
@@ -150,20 +151,22 @@ def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a
         assert llm_exporter.instrument(client) is client
     operation.run(client)
     assert metered.calls == []
-    (record,) = caplog.records
+    (record,) = said()
     sdk = {"chat": openai, "messages": anthropic, "gemini": genai}[wire.name]
     assert record.getMessage().startswith(f"{sdk.__name__} {sdk.__version__} is built in a way")
 
 
 def test_instrument_warns_of_every_sdk_that_it_does_not_know(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: Callable[[], list[logging.LogRecord]],
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)  # as if it were not installed
     for base in BASES.values():
         monkeypatch.setitem(sys.modules, base, ModuleType("empty"))
     with caplog.at_level(logging.WARNING, "llm_exporter"):
         llm_exporter.instrument()
-    assert [record.getMessage().split()[0] for record in caplog.records] == ["anthropic", "google.genai"]
+    assert [record.getMessage().split()[0] for record in said()] == ["anthropic", "google.genai"]
 
 
 def test_the_package_imports_and_instruments_with_no_sdk_installed() -> None:
