@@ -14,7 +14,7 @@ help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it by itself
-	@$(BIN)/llm-exporter demo $(ARGS)
+	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY) lint types servers  ## Check and test everything
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
@@ -24,11 +24,11 @@ test-heavy: $(READY)  ## Test the service under many processes, for minutes
 
 test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Test calls through frameworks, and older SDKs
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
-	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps tests/test_operations.py -o filterwarnings=default $(ARGS)
+	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps -o filterwarnings=default $(ARGS)
 
 bench: $(READY)  ## Measure what is claimed about speed; ARGS="calls" for one comparison
-	$(BIN)/python -m llm_exporter.demo.binaries redis-server
+	$(BIN)/python -m tools.binaries redis-server
 	@PYTHONPATH=tests $(BIN)/python -W ignore -m bench $(ARGS)
 
 lint: $(READY)
@@ -39,7 +39,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 servers: $(READY)  ## Get the real servers that the tests talk to
-	$(BIN)/python -m llm_exporter.demo.binaries prometheus promtool alertmanager amtool redis-server
+	$(BIN)/python -m tools.binaries prometheus promtool alertmanager amtool redis-server
 
 dashboards: $(READY)  ## Write the dashboards' JSON, and the rules that they read
 	$(BIN)/python prometheus/increases.py

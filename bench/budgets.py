@@ -9,8 +9,8 @@ from typing import Any
 
 from llm_exporter import Call
 from llm_exporter.budgets.enforcement import Budgets
-from llm_exporter.config import Budget
-from llm_exporter.prices import PriceList
+from llm_exporter.config.model import Budget
+from llm_exporter.pricing.prices import PriceList
 
 from .compared import Row, in_turns, micro, times
 

@@ -18,7 +18,7 @@ import openai
 from google import genai
 
 import llm_exporter
-from llm_exporter import exporter as exporters
+from llm_exporter.client.default import pipeline
 
 from .compared import Row, added, in_turns, micro, times
 
@@ -137,7 +137,7 @@ def _streams() -> Iterator[tuple[str, Callable[[], Any], Callable[[Any], None]]]
 
 def _tapped(call: Callable[[Any], None], number: int, client: Any) -> None:
     times(call, number, client)()
-    exporters.default.flush()
+    pipeline().flush()
 
 
 def rows() -> Iterator[Row]:

@@ -16,11 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from llm_exporter.bundle import bundle
-from llm_exporter.demo.binaries import find
-from llm_exporter.demo.history import DAY, HOUR, QUARTER, make_blocks, series
-from llm_exporter.demo.stack import Prometheus
+from demo.history import DAY, HOUR, QUARTER, make_blocks, series
+from llm_exporter.cli.bundle import bundle
 from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
+from tools.binaries import find
+from tools.stack import Prometheus
 
 from .compared import Row
 

@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 
 from llm_exporter import Call
-from llm_exporter.config import Config
+from llm_exporter.config.model import Config
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger import Ledger
-from llm_exporter.service.redis import RedisLedger
+from llm_exporter.service.ledger.base import Ledger
+from llm_exporter.service.ledger.redis import RedisLedger
+from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.service.requests import calls_in
-from llm_exporter.service.sqlite import SqliteLedger
-from redis_server import RedisServer
+from support.redis_server import RedisServer
 
 from .compared import Row
 

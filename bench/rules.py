@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from llm_exporter.demo.history import series
-from llm_exporter.demo.stack import Prometheus, prometheus_config
+from demo.history import series
 from llm_exporter.metrics.specs import LATENCY
+from tools.stack import Prometheus, prometheus_config
 
 from .compared import Row
 from .dashboards import AGENTS, BY_TYPE, CALLERS, MODELS

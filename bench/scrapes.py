@@ -14,8 +14,8 @@ from prometheus_client import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from llm_exporter import Call
-from llm_exporter.exposition import AsgiMetrics
 from llm_exporter.metrics.collector import Metrics
+from llm_exporter.metrics.http import AsgiMetrics
 
 from .compared import Row, in_turns, micro
 

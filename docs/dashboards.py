@@ -10,9 +10,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from llm_exporter.bundle import bundle
-from llm_exporter.demo.history import Continued, Month, backfill
-from llm_exporter.demo.stack import Grafana, Prometheus, prometheus_config
+from demo.history import Continued, Month, backfill
+from llm_exporter.cli.bundle import bundle
+from tools.stack import Grafana, Prometheus, prometheus_config
 
 WIDTH = 1400
 SETTLED = 60_000

@@ -14,11 +14,11 @@ import uvicorn
 from playwright.sync_api import expect, sync_playwright
 
 from llm_exporter import Call
-from llm_exporter.config import Config
-from llm_exporter.demo.stack import free_port
-from llm_exporter.prices import PriceList
+from llm_exporter.config.model import Config
+from llm_exporter.pricing.prices import PriceList
 from llm_exporter.service.app import make_app
-from llm_exporter.service.sqlite import SqliteLedger
+from llm_exporter.service.ledger.sqlite import SqliteLedger
+from tools.stack import free_port
 
 PICTURE = Path(__file__).with_name("live-page.png")
 AGENTS = ("planner", "researcher", "coder", "reviewer", "summarizer")

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from llm_exporter.config import Config
+from llm_exporter.config.model import Config
 from llm_exporter.metrics.specs import BASE_LABELS, METRICS, Spec
 
 README = Path(__file__).parents[1] / "README.md"

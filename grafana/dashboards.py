@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 import agents
-import budgets
 import cost
 import health
 import latency
 from panels import Json
+
+import budgets
 
 DIRECTORY = Path(__file__).parent / "dashboards"
 

@@ -7,10 +7,11 @@ from logging import LogRecord
 
 import pytest
 
-from llm_exporter import taps
-from llm_exporter.exporter import Exporter
-from metered import Metered
-from scripted import Server
+import llm_exporter
+from llm_exporter.client import default
+from llm_exporter.client.pipeline import Pipeline
+from support.metered import Metered
+from support.scripted import Server
 
 
 @pytest.fixture
@@ -39,18 +40,19 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[LogRecord]]:
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exporter]:
-    """An exporter of the test's own, which the public functions and the taps use."""
-    exporter = Exporter()
-    monkeypatch.setattr("llm_exporter.exporter.default", exporter)
-    yield exporter
-    exporter.close()
+def pipeline() -> Iterator[Pipeline]:
+    """A pipeline of the test's own, which the public functions and the taps use."""
+    pipeline = Pipeline()
+    before = default.replace(pipeline)
+    yield pipeline
+    default.replace(before)
+    pipeline.close()
 
 
 @pytest.fixture
-def metered(exporter: Exporter) -> Iterator[Metered]:
+def metered(pipeline: Pipeline) -> Iterator[Metered]:
     """What the test's calls come to; afterwards none is in flight and nothing of ours has failed."""
-    metered = Metered(exporter)
+    metered = Metered(pipeline)
     yield metered
     assert metered.total("llm_calls_in_flight") == 0
     assert metered.samples("llm_exporter_errors_total") == {}
@@ -66,4 +68,4 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _nothing_is_metered_by_default() -> Iterator[None]:
     yield
-    taps.uninstrument()
+    llm_exporter.uninstrument()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import llm_exporter
-from llm_exporter.demo.stack import Prometheus, prometheus_config
-from metered import Metered
-from operations import CHAT, GEMINI, MESSAGES, Operation
-from scripted import Server
+from support.metered import Metered
+from support.operations import CHAT, GEMINI, MESSAGES, Operation
+from support.scripted import Server
+from tools.stack import Prometheus, prometheus_config
 
 DEADLINE = 60.0
 

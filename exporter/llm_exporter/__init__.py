@@ -1,26 +1,37 @@
-"""llm-exporter meters what Python code spends on LLMs, for Prometheus and Grafana."""
+"""llm-exporter meters what Python code spends on LLMs, for Prometheus and Grafana.
+
+Names that are not in `__all__` here or in `llm_exporter.types` are private.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
+from typing import Any
 
-from .asking import BudgetStatus, check_budget, estimate_cost
-from .budgets.enforcement import BudgetExceeded
+from .budgets.errors import BudgetExceeded
 from .budgets.events import BudgetReached, ThresholdCrossed
+from .budgets.status import BudgetStatus
 from .call import Call
-from .config import ConfigError
-from .exposition import make_asgi_app, make_wsgi_app, start_http_server
+from .client.api import (
+    check_budget,
+    configure,
+    estimate_cost,
+    record,
+    subscribe,
+    unsubscribe,
+)
+from .client.http import make_asgi_app, make_wsgi_app, start_http_server
+from .errors import ConfigError, LLMExporterError
 from .labels import labels
-from .recording import configure, record, subscribe, unsubscribe
-from .taps import instrument, uninstrument
+from .taps.instrument import instrument, uninstrument
 
-__version__ = _version("llm-exporter")
+__version__: str
 __all__ = [
     "BudgetExceeded",
     "BudgetReached",
     "BudgetStatus",
     "Call",
     "ConfigError",
+    "LLMExporterError",
     "ThresholdCrossed",
     "__version__",
     "check_budget",
@@ -36,3 +47,11 @@ __all__ = [
     "uninstrument",
     "unsubscribe",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415  # takes as long as the rest of the package
+
+        return version("llm-exporter")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

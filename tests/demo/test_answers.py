@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_exporter.demo.answers import MODELS, SHORTEST_CACHED, Author, Part, Question, Refusal
+from demo.answers import MODELS, SHORTEST_CACHED, Author, Part, Question, Refusal
 
 QUESTION = "What is left to do?"
 

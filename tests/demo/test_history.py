@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from llm_exporter.bundle import bundle
-from llm_exporter.demo.history import CALLERS, DAY, INSTANCE, Continued, Month, backfill
-from llm_exporter.demo.stack import Prometheus, Sample, prometheus_config
+from demo.history import CALLERS, DAY, INSTANCE, Continued, Month, backfill
+from llm_exporter.cli.bundle import bundle
+from tools.stack import Prometheus, Sample, prometheus_config
 
 DAYS = 2.0
 COST = "job_provider_model_agent_phase:llm_cost_usd:increase"

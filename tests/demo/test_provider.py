@@ -15,8 +15,8 @@ from google.genai import errors as genai_errors
 from google.genai import types as genai_types
 from openai import AsyncOpenAI, OpenAI
 
-from llm_exporter.demo.answers import SHORTEST_CACHED, Answer
-from llm_exporter.demo.provider import Provider
+from demo.answers import SHORTEST_CACHED, Answer
+from demo.provider import Provider
 
 LONG = "All of our code is typed, tested and reviewed. " * 200
 QUESTION = "What is left to do?"

@@ -13,17 +13,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 AGENTS = {"planner", "researcher", "coder", "reviewer", "summarizer"}
 
 
 class Demo:
-    """A running `llm-exporter demo`."""
+    """A running `python -m demo`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -47,9 +49,14 @@ class Demo:
 @contextmanager
 def demo(*arguments: str) -> Iterator[Demo]:
     """Run the demo, and check that it leaves no process behind."""
-    command = [sys.executable, "-m", "llm_exporter.cli", "demo", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "demo", "--port", "0", *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             yield Demo(process)
@@ -145,3 +152,11 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left_running() -> None:
             assert running.status() == 1
     assert f"port {port} of 127.0.0.1 is taken" in output
     assert len(output.splitlines()) == 1
+
+
+def test_a_wrong_duration_is_a_usage_error() -> None:
+    command = [sys.executable, "-m", "demo", "--duration", "soon"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+
+    assert done.returncode == 2
+    assert "'soon' is not a duration" in done.stderr

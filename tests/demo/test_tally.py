@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from demo.tally import Tally
 from llm_exporter import Call
-from llm_exporter.demo.tally import Tally
 
 
 def test_the_table_adds_up_what_each_agent_spent_on_each_model() -> None:

@@ -8,16 +8,16 @@ from collections import Counter
 
 import pytest
 
+from demo.provider import Provider
+from demo.workload import work
 from llm_exporter import Call
-from llm_exporter.demo.provider import Provider
-from llm_exporter.demo.workload import work
-from llm_exporter.exporter import Exporter
-from metered import Metered
+from llm_exporter.client.pipeline import Pipeline
+from support.metered import Metered
 
 
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 def test_every_token_that_the_provider_gave_is_metered_with_who_it_was_for(
-    exporter: Exporter, metered: Metered
+    pipeline: Pipeline, metered: Metered
 ) -> None:
     enough = threading.Event()
     awaited = {
@@ -36,7 +36,7 @@ def test_every_token_that_the_provider_gave_is_metered_with_who_it_was_for(
         if not awaited:
             enough.set()
 
-    exporter.subscribe(see)
+    pipeline.subscribe(see)
     with Provider(speed=200, rate_limited_every=8, overloaded_every=13) as provider:
         asyncio.run(work(provider.url, enough))
         given = Counter[tuple[str, str]]()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT, GEMINI, MESSAGES, RESPONSES, Operation
-from scripted import Server
+from support.metered import Metered
+from support.operations import CHAT, GEMINI, MESSAGES, RESPONSES, Operation
+from support.scripted import Server
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llm_exporter import Call
-from metered import Metered
-from operations import Format
+from support.metered import Metered
+from support.operations import Format
 
 
 def assert_one_call(metered: Metered, wire: Format) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from awaiting import until
-from operations import CHAT
-from scripted import Server
-from service.served import Served
+from support.awaiting import until
+from support.operations import CHAT
+from support.scripted import Server
+from support.served import Served
 
 PROCESSES = 8
 SHORT_LIVED = 3

@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import generate_latest
 
 from llm_exporter import Call, __version__
-from llm_exporter.config import Config
+from llm_exporter.config.model import Config
 from llm_exporter.metrics.specs import METRICS
-from metered import Metered
+from support.metered import Metered
 
 BASE = {"provider": "openai", "model": "gpt-4o", "agent": "planner", "phase": "plan"}
 
@@ -36,14 +36,14 @@ def test_names_follow_the_prometheus_conventions(spec: Any) -> None:
 
 
 def test_tokens_and_cost_are_counted_by_type(metered: Metered) -> None:
-    metered.exporter.record(a_call(tokens={"input": 1000, "output": 200}))
-    metered.exporter.record(a_call(tokens={"input": 500}))
+    metered.pipeline.record(a_call(tokens={"input": 1000, "output": 200}))
+    metered.pipeline.record(a_call(tokens={"input": 500}))
     assert metered.samples("llm_tokens_total", **BASE) == {("input",): 1500, ("output",): 200}
     assert metered.samples("llm_cost_usd_total", **BASE) == {("input",): 0.00375, ("output",): 0.002}
 
 
 def test_a_failed_call_is_a_call_and_an_error_of_its_kind(metered: Metered) -> None:
-    metered.exporter.record(a_call(error="overloaded", usage_reported=False, retries=["timeout"]))
+    metered.pipeline.record(a_call(error="overloaded", usage_reported=False, retries=["timeout"]))
     assert metered.samples("llm_calls_total", **BASE) == {("chat",): 1}
     assert metered.samples("llm_call_errors_total", **BASE) == {("overloaded", "chat"): 1}
     assert metered.samples("llm_retries_total", **BASE) == {("timeout",): 1}
@@ -51,20 +51,20 @@ def test_a_failed_call_is_a_call_and_an_error_of_its_kind(metered: Metered) -> N
 
 
 def test_a_call_that_ended_well_with_no_usage_is_counted_as_missing_it(metered: Metered) -> None:
-    metered.exporter.record(a_call(usage_reported=False))
+    metered.pipeline.record(a_call(usage_reported=False))
     assert metered.samples("llm_usage_missing_total", **BASE) == {("chat",): 1}
     assert metered.samples("llm_call_errors_total") == {}
 
 
 def test_tokens_of_an_unknown_model_are_counted_as_unpriced(metered: Metered) -> None:
-    metered.exporter.record(a_call(model="zebra-9", tokens={"input": 5, "output": 7}))
+    metered.pipeline.record(a_call(model="zebra-9", tokens={"input": 5, "output": 7}))
     assert metered.total("llm_unpriced_tokens_total", model="zebra-9") == 12
     assert metered.samples("llm_cost_usd_total") == {}
 
 
 def test_latency_and_pace_are_observed(metered: Metered) -> None:
     """100 tokens after the first one, in the two seconds after it: 50 a second."""
-    metered.exporter.record(
+    metered.pipeline.record(
         a_call(duration=2.5, time_to_first_token=0.5, tokens={"input": 9, "output": 61, "reasoning": 40})
     )
     assert metered.samples("llm_latency_seconds_sum", **BASE) == {("chat",): 2.5}
@@ -76,25 +76,25 @@ def test_latency_and_pace_are_observed(metered: Metered) -> None:
 
 
 def test_a_plain_call_has_no_pace(metered: Metered) -> None:
-    metered.exporter.record(a_call(duration=2.5, tokens={"output": 50}))
+    metered.pipeline.record(a_call(duration=2.5, tokens={"output": 50}))
     assert metered.samples("llm_time_to_first_token_seconds_count") == {}
     assert metered.samples("llm_output_tokens_per_second_count") == {}
 
 
 def test_a_stream_of_one_token_has_no_rate(metered: Metered) -> None:
-    metered.exporter.record(a_call(duration=2.5, time_to_first_token=2.5, tokens={"output": 1}))
+    metered.pipeline.record(a_call(duration=2.5, time_to_first_token=2.5, tokens={"output": 1}))
     assert metered.samples("llm_output_tokens_per_second_count") == {}
 
 
 def test_sessions_and_other_ids_never_become_labels(metered: Metered) -> None:
-    metered.exporter.record(a_call(labels={"session": "s-1", "user": "u-1", "thread": "t-1"}))
-    text = generate_latest(metered.exporter.registry).decode()
+    metered.pipeline.record(a_call(labels={"session": "s-1", "user": "u-1", "thread": "t-1"}))
+    text = generate_latest(metered.pipeline.registry).decode()
     assert not [word for word in ("s-1", "u-1", "t-1", "session", "user=", "thread=") if word in text]
 
 
 def test_no_created_series_double_what_is_scraped(metered: Metered) -> None:
-    metered.exporter.record(a_call())
-    assert "_created" not in generate_latest(metered.exporter.registry).decode()
+    metered.pipeline.record(a_call())
+    assert "_created" not in generate_latest(metered.pipeline.registry).decode()
 
 
 def test_build_info_names_the_version(metered: Metered) -> None:
@@ -106,10 +106,10 @@ def test_build_info_names_the_version(metered: Metered) -> None:
 def test_beyond_the_most_series_new_agents_are_counted_together(
     metered: Metered, caplog: pytest.LogCaptureFixture
 ) -> None:
-    metered.exporter.configure(Config(max_series=60, labels=("team",)))
+    metered.pipeline.configure(Config(max_series=60, labels=("team",)))
     for number in range(50):
         labels = {"agent": f"a-{number}", "phase": "plan", "team": "t"}
-        metered.exporter.record(a_call(labels=labels, tokens={"input": 1000}))
+        metered.pipeline.record(a_call(labels=labels, tokens={"input": 1000}))
     assert len(metered.calls) == 50
     assert metered.total("llm_calls_total") == 50
     assert metered.total("llm_tokens_total") == 50_000
@@ -123,9 +123,9 @@ def test_beyond_the_most_series_new_agents_are_counted_together(
 
 
 def test_models_that_are_made_up_are_counted_together_too(metered: Metered) -> None:
-    metered.exporter.configure(Config(max_series=60))
+    metered.pipeline.configure(Config(max_series=60))
     for number in range(100):
-        metered.exporter.record(a_call(model=f"m-{number}"))
+        metered.pipeline.record(a_call(model=f"m-{number}"))
     assert len(metered.calls) == 100
     assert metered.total("llm_calls_total") == 100
     assert metered.total("llm_calls_total", model="other", agent="other") > 50

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from llm_exporter.exporter import Exporter
+from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.metrics.collector import Metrics
 from llm_exporter.metrics.multiprocess import Processes, SharedZeroFirst
-from metered import Metered
 from metrics.test_zero_first import INTERVAL, A, B, Clock, held
-from service.calls import a_call
+from support.calls import a_call
+from support.metered import Metered
 
 
 @pytest.fixture
@@ -110,8 +110,8 @@ def test_a_process_that_cannot_share_shows_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "missing"))
-    exporter = Exporter()
-    exporter.record(a_call())
-    assert Metered(exporter).total("llm_calls_total") == 1
-    exporter.close()
+    pipeline = Pipeline()
+    pipeline.record(a_call())
+    assert Metered(pipeline).total("llm_calls_total") == 1
+    pipeline.close()
     assert "llm-exporter shows this process alone: PROMETHEUS_MULTIPROC_DIR: " in caplog.text

@@ -6,9 +6,9 @@ import pytest
 
 import llm_exporter
 from llm_exporter.metrics.rate_limits import rate_limits
-from metered import Metered
-from operations import CHAT, MESSAGES, Format, Operation
-from scripted import Server
+from support.metered import Metered
+from support.operations import CHAT, MESSAGES, Format, Operation
+from support.scripted import Server
 
 OPENAI = {
     "x-ratelimit-limit-requests": "10000",

@@ -9,10 +9,10 @@ import pytest
 
 import llm_exporter
 from llm_exporter import Call
-from llm_exporter.config import Config, SeriesLabels
-from llm_exporter.exporter import Exporter
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.config.model import Config, SeriesLabels
 from llm_exporter.metrics.zero_first import Series, ZeroFirst
-from metered import Metered
+from support.metered import Metered
 
 A, B = ("llm_calls_total", "a"), ("llm_calls_total", "b")
 INTERVAL = 10.0
@@ -60,11 +60,11 @@ def test_the_time_runs_from_the_first_scrape_not_from_the_birth(clock: Clock) ->
     assert held(zero_first) == {B}
 
 
-def test_a_series_that_is_born_during_a_scrape_is_at_0_in_it(exporter: Exporter) -> None:
+def test_a_series_that_is_born_during_a_scrape_is_at_0_in_it(pipeline: Pipeline) -> None:
     """Whoever renders reads values one after the other, while calls are counted."""
-    pieces = exporter.metrics.text(scrape=True, openmetrics=False)
+    pieces = pipeline.metrics.text(scrape=True, openmetrics=False)
     next(pieces)
-    exporter.metrics.record(Call(provider="p", model="m", operation="chat", tokens={"input": 5}))
+    pipeline.metrics.record(Call(provider="p", model="m", operation="chat", tokens={"input": 5}))
     calls = [line for line in b"".join(pieces).decode().splitlines() if line.startswith("llm_calls_total")]
     assert [line.rpartition(" ")[2] for line in calls] == ["0.0"]
 
@@ -113,8 +113,8 @@ def test_a_prometheus_sees_0_first_and_a_person_the_value(metered: Metered) -> N
         server.close()
 
 
-def test_declared_series_are_there_at_0_from_the_start(exporter: Exporter, metered: Metered) -> None:
-    exporter.configure(
+def test_declared_series_are_there_at_0_from_the_start(pipeline: Pipeline, metered: Metered) -> None:
+    pipeline.configure(
         Config(
             labels=("tier",),
             series=(SeriesLabels(provider="openai", model="gpt-5", agent="a", labels={"tier": "gold"}),),
@@ -127,8 +127,8 @@ def test_declared_series_are_there_at_0_from_the_start(exporter: Exporter, meter
     )
 
 
-def test_declared_labels_are_on_every_metric_of_a_call(exporter: Exporter, metered: Metered) -> None:
-    exporter.configure(Config(labels=("tier",)))
+def test_declared_labels_are_on_every_metric_of_a_call(pipeline: Pipeline, metered: Metered) -> None:
+    pipeline.configure(Config(labels=("tier",)))
     with llm_exporter.labels(agent="a", phase="p", tier="gold"):
         llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 5})
     llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 6})
@@ -138,9 +138,9 @@ def test_declared_labels_are_on_every_metric_of_a_call(exporter: Exporter, meter
     }
 
 
-def test_labels_cannot_change_once_calls_are_counted(exporter: Exporter, metered: Metered) -> None:
+def test_labels_cannot_change_once_calls_are_counted(pipeline: Pipeline, metered: Metered) -> None:
     llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 5})
-    assert exporter.flush()
+    assert pipeline.flush()
     with pytest.raises(llm_exporter.ConfigError, match="labels are set before the first call"):
-        exporter.configure(Config(labels=("tier",)))
+        pipeline.configure(Config(labels=("tier",)))
     assert metered.total("llm_calls_total") == 1

@@ -15,11 +15,11 @@ from urllib.request import urlopen
 
 import pytest
 
-import payloads
-from awaiting import until
-from llm_exporter.demo.stack import Alertmanager, Prometheus, alertmanager_config, prometheus_config
-from scripted import Server
-from service.served import Served
+from support import payloads
+from support.awaiting import until
+from support.scripted import Server
+from support.served import Served
+from tools.stack import Alertmanager, Prometheus, alertmanager_config, prometheus_config
 
 Json = dict[str, Any]
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from llm_exporter.service.openapi import description
-from service.calls import a_call
-from service.served import Served
+from support.calls import a_call
+from support.served import Served
 
 described = schemathesis.openapi.from_dict(description())
 answered = described.exclude(path="/api/v1/events")  # which answers for as long as it is listened to

@@ -18,12 +18,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from llm_exporter import Call
-from llm_exporter.config import Config
+from llm_exporter.config.model import Config
 from llm_exporter.service import examples
 from llm_exporter.service.app import make_app
+from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.service.requests import MAX_BODY
-from llm_exporter.service.sqlite import SqliteLedger
-from service.calls import a_call
+from support.calls import a_call
 
 ZERO = {"calls": 0, "errors": 0, "cost_usd": 0.0, "input_tokens": 0, "output_tokens": 0, "unpriced_tokens": 0}
 

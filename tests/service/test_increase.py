@@ -12,14 +12,14 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
-from awaiting import until
-from llm_exporter.config import Config
-from llm_exporter.demo.stack import Prometheus
-from llm_exporter.exposition import WsgiMetrics
+from llm_exporter.config.model import Config
+from llm_exporter.metrics.http import WsgiMetrics
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger import Query
-from llm_exporter.service.sqlite import SqliteLedger
-from service.calls import a_call
+from llm_exporter.service.ledger.base import Query
+from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.awaiting import until
+from support.calls import a_call
+from tools.stack import Prometheus
 
 INTERVAL = 1.0
 AGENTS = 120

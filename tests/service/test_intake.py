@@ -11,12 +11,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llm_exporter import Call
-from llm_exporter.config import Config, ConfigError, Prices
+from llm_exporter.config.model import Config, Prices
+from llm_exporter.errors import ConfigError
 from llm_exporter.metrics.specs import BASE_LABELS
 from llm_exporter.service.intake import Intake, Receipt
-from llm_exporter.service.ledger import LedgerError, Query
-from llm_exporter.service.sqlite import SqliteLedger
-from service.calls import a_call
+from llm_exporter.service.ledger.base import LedgerError, Query
+from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.calls import a_call
 
 
 @pytest.fixture

@@ -21,11 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from llm_exporter import BudgetExceeded, Call
 from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.budgets.leases import Answer, Question
-from llm_exporter.config import Budget, Config, Prices
-from llm_exporter.prices import PriceList
+from llm_exporter.config.model import Budget, Config, Prices
+from llm_exporter.pricing.prices import PriceList
 from llm_exporter.service.accounts import Accounts
 from llm_exporter.service.leases import answer_to
-from llm_exporter.service.sqlite import SqliteLedger
+from llm_exporter.service.ledger.sqlite import SqliteLedger
 
 LIMIT = 12
 """Calls: each may cost a cent, and does."""

@@ -13,8 +13,8 @@ import msgspec
 
 from llm_exporter.service.alerts import Alert
 from llm_exporter.service.live import Live
-from service.calls import a_call
-from service.served import Served
+from support.calls import a_call
+from support.served import Served
 
 ALERT = Alert(key="f", title="too much", detail="", severity="critical", resolved=False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,11 +18,10 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sy
 from playwright.sync_api import Request as Asked
 
 from llm_exporter import Call
-from service.calls import a_call
-from service.served import Served
+from support.browser import CHROMIUM, FLAGS
+from support.calls import a_call
+from support.served import Served
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SECOND = 1000.0
 """In milliseconds, as Playwright has its timeouts."""
 

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from awaiting import until
-from service.calls import a_call
-from service.served import Served
+from support.awaiting import until
+from support.calls import a_call
+from support.served import Served
 
 BUDGET = "budgets: [{name: all, period: total, usd: %s}]\n"
 

@@ -11,18 +11,18 @@ import httpx
 import msgspec
 import pytest
 
-from awaiting import until
 from llm_exporter import BudgetExceeded
-from llm_exporter.budgets import renewal
 from llm_exporter.call import Call
-from llm_exporter.exporter import Exporter
-from payloads import chat
-from redis_server import RedisServer
-from scripted import Server
-from service.calls import a_call
-from service.served import Served
+from llm_exporter.client import lease_renewal as renewal
+from llm_exporter.client.pipeline import Pipeline
+from support.awaiting import until
+from support.calls import a_call
+from support.payloads import chat
+from support.redis_server import RedisServer
+from support.scripted import Server
+from support.served import Served
 
-SPENDERS = Path(__file__).with_name("spenders.py")
+SPENDERS = Path(__file__).parents[1] / "support" / "spenders.py"
 CENT = {"prompt_tokens": 1600, "completion_tokens": 600, "total_tokens": 2200}
 
 CONFIG = """\
@@ -173,19 +173,19 @@ def test_a_service_that_is_away_lets_calls_go_on_or_not_as_configured(
 ) -> None:
     monkeypatch.setattr(renewal, "LEASE_SECONDS", 1.5)
     monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path / "spool"))
-    exporter = Exporter()
+    pipeline = Pipeline()
     with Served(tmp_path, "--config", str(configured(tmp_path, on_unavailable))) as service:
-        exporter.ship_to(service.url)
-        assert [spending.rule.name for spending in exporter.budgets.shared.spendings] == ["all"]
-    (spending,) = exporter.budgets.shared.spendings
+        pipeline.ship_to(service.url)
+        assert [spending.rule.name for spending in pipeline.budgets.shared.spendings] == ["all"]
+    (spending,) = pipeline.budgets.shared.spendings
     (account,) = spending.accounts()
     until(lambda: account.away)  # type: ignore[attr-defined]
     call = Call(provider="openai", model="gpt-4o", requested_model="gpt-4o", operation="chat")
     if on_unavailable == "fail_open":
-        exporter.budgets.hold(call, {})
+        pipeline.budgets.hold(call, {})
     else:
         with pytest.raises(BudgetExceeded, match="cannot be checked: the service that shares it is away"):
-            exporter.budgets.hold(call, {})
-    families = {family.name: family for family in exporter.registry.collect()}
+            pipeline.budgets.hold(call, {})
+    families = {family.name: family for family in pipeline.registry.collect()}
     assert families["llm_exporter_budget_store_up"].samples[0].value == 0
-    exporter.close()
+    pipeline.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_exporter.service.sqlite import SqliteLedger
+from llm_exporter.service.ledger.sqlite import SqliteLedger
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:

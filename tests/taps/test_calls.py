@@ -11,12 +11,12 @@ import openai
 import pytest
 
 import llm_exporter
-from llm_exporter.config import Config
-from llm_exporter.exporter import Exporter
-from metered import Metered
-from operations import CHAT, GEMINI, MESSAGES, OPERATIONS, STREAMS, Operation
-from payloads import dump
-from scripted import Answer, Server
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.config.model import Config
+from support.metered import Metered
+from support.operations import CHAT, GEMINI, MESSAGES, OPERATIONS, STREAMS, Operation
+from support.payloads import dump
+from support.scripted import Answer, Server
 
 EVERY = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 EVERY_STREAM = pytest.mark.parametrize("operation", STREAMS, ids=str)
@@ -244,9 +244,9 @@ def test_an_answer_without_usage_is_counted_as_such(server: Server, metered: Met
 
 
 def test_a_body_that_is_not_json_is_the_callers_to_see_and_no_error_of_ours(
-    server: Server, exporter: Exporter
+    server: Server, pipeline: Pipeline
 ) -> None:
-    metered = Metered(exporter)
+    metered = Metered(pipeline)
     server.says("/chat/completions", Answer(b'{"choices": [', content_type="application/json"))
     with (
         llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client,
@@ -258,13 +258,13 @@ def test_a_body_that_is_not_json_is_the_callers_to_see_and_no_error_of_ours(
 
 
 def test_a_client_is_followed_to_another_address_and_another_configuration(
-    server: Server, exporter: Exporter, metered: Metered
+    server: Server, pipeline: Pipeline, metered: Metered
 ) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     server.says(operation.path, operation.answer())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         CHAT.call(client, False)
-        exporter.configure(Config(providers={"127.0.0.1": "vllm"}))
+        pipeline.configure(Config(providers={"127.0.0.1": "vllm"}))
         CHAT.call(client, False)
         client.base_url = server.url.replace("127.0.0.1", "localhost") + "/v1"
         CHAT.call(client, False)

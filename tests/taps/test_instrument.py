@@ -20,9 +20,9 @@ from google import genai
 
 import llm_exporter
 from llm_exporter.taps.imports import ImportHook
-from metered import Metered
-from operations import CHAT, GEMINI, MESSAGES, Format, Operation
-from scripted import Server
+from support.metered import Metered
+from support.operations import CHAT, GEMINI, MESSAGES, Format, Operation
+from support.scripted import Server
 
 FORMATS = pytest.mark.parametrize("wire", [CHAT, MESSAGES, GEMINI], ids=lambda wire: wire.name)
 
@@ -203,14 +203,14 @@ def test_instrument_imports_no_sdk() -> None:
 METERED = """
 import importlib, importlib.util, sys, threading
 import llm_exporter
-from llm_exporter import exporter
+from llm_exporter.client.default import pipeline
 url, directory = sys.argv[1:]
 calls = []
 llm_exporter.subscribe(calls.append)
 llm_exporter.instrument()
 {imports}
 {call}
-exporter.default.flush()
+pipeline().flush()
 print(len(calls))
 """
 """Prints how many calls are metered of an SDK that is imported after `instrument`."""

@@ -1,4 +1,4 @@
-"""Whatever breaks inside the exporter, the caller gets what the provider sent."""
+"""Whatever breaks inside the pipeline, the caller gets what the provider sent."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import llm_exporter
-from llm_exporter import meter
-from llm_exporter.exporter import Exporter
+from llm_exporter.client import meter
+from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.taps import boundary, google, send
-from metered import Metered
-from operations import OPERATIONS, Operation
-from scripted import Server
+from support.metered import Metered
+from support.operations import OPERATIONS, Operation
+from support.scripted import Server
 
 
 class OursError(Exception):
@@ -25,7 +25,7 @@ def fails(*args: object, **kwargs: object) -> Any:
     raise OursError
 
 
-def _readers(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+def _readers(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     from llm_exporter.wire.anthropic import MessagesReader
     from llm_exporter.wire.gemini import GenerateContentReader
     from llm_exporter.wire.openai import ChatReader, ResponsesReader
@@ -35,36 +35,36 @@ def _readers(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
         patch.setattr(reader, "event", fails)
 
 
-def _sinks(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
-    patch.setattr(exporter.prices, "price", fails)
-    patch.setattr(exporter.metrics, "record", fails)
-    exporter.subscribe(fails)
+def _sinks(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
+    patch.setattr(pipeline.prices, "price", fails)
+    patch.setattr(pipeline.metrics, "record", fails)
+    pipeline.subscribe(fails)
 
 
-def _budgets(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
-    patch.setattr(exporter.budgets, "hold", fails)
-    patch.setattr(exporter.budgets, "settle", fails)
-    patch.setattr(exporter.thresholds, "settle", fails)
+def _budgets(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
+    patch.setattr(pipeline.budgets, "hold", fails)
+    patch.setattr(pipeline.budgets, "settle", fails)
+    patch.setattr(pipeline.thresholds, "settle", fails)
 
 
-def _framing(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+def _framing(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     patch.setattr(meter, "framing_for", fails)
 
 
-def _conclusion(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+def _conclusion(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     patch.setattr(meter.Meter, "_conclude", fails)
 
 
-def _begin(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
-    patch.setattr(exporter.providers, "of", fails)
+def _begin(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
+    patch.setattr(pipeline.providers, "of", fails)
 
 
-def _looking(patch: pytest.MonkeyPatch, exporter: Exporter) -> None:
+def _looking(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     patch.setattr(send, "_look_at", fails)
     patch.setattr(google, "_look_at", fails)
 
 
-BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Exporter], None], set[str]]] = {
+BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Pipeline], None], set[str]]] = {
     "every reader": (_readers, {"wire"}),
     "every sink": (_sinks, {"prices", "metrics", "subscriber"}),
     "the budgets": (_budgets, {"budgets", "thresholds"}),
@@ -81,7 +81,7 @@ def test_an_exception_of_ours_reaches_the_log_and_a_metric_and_never_the_caller(
     broken: str,
     operation: Operation,
     server: Server,
-    exporter: Exporter,
+    pipeline: Pipeline,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     said: Callable[[], list[logging.LogRecord]],
@@ -89,10 +89,10 @@ def test_an_exception_of_ours_reaches_the_log_and_a_metric_and_never_the_caller(
     server.says(operation.path, operation.answer())
     plain = operation.run(operation.client(server.url))
     break_it, where = BREAKAGES[broken]
-    break_it(monkeypatch, exporter)
+    break_it(monkeypatch, pipeline)
     with caplog.at_level(logging.ERROR, "llm_exporter"):
         objects = operation.run(llm_exporter.instrument(operation.client(server.url)))
-        metered = Metered(exporter)
+        metered = Metered(pipeline)
         errors = metered.samples("llm_exporter_errors_total")
     assert [type(each) for each in objects] == [type(each) for each in plain]
     assert {name for (name,) in errors} == where
@@ -102,15 +102,15 @@ def test_an_exception_of_ours_reaches_the_log_and_a_metric_and_never_the_caller(
 
 
 def test_a_call_goes_on_when_not_even_an_error_can_be_noted(
-    server: Server, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+    server: Server, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operation = OPERATIONS[0]
     server.says(operation.path, operation.answer())
-    monkeypatch.setattr(exporter.providers, "of", fails)
-    monkeypatch.setattr(exporter.metrics, "error", fails)
+    monkeypatch.setattr(pipeline.providers, "of", fails)
+    monkeypatch.setattr(pipeline.metrics, "error", fails)
     (answer,) = operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert answer.choices[0].message.content == "Seven."
-    assert exporter.flush()
+    assert pipeline.flush()
 
 
 def test_the_taps_do_not_stack_up() -> None:

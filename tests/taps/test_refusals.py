@@ -11,29 +11,29 @@ import pytest
 
 import llm_exporter
 from llm_exporter import BudgetExceeded
-from llm_exporter.config import Budget, Config
-from llm_exporter.exporter import Exporter
-from metered import Metered
-from operations import CHAT, OPENAI, OPERATIONS, STREAMS, Operation
-from payloads import chat, dump
-from scripted import Answer, Server
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.config.model import Budget, Config
+from support.metered import Metered
+from support.operations import CHAT, OPENAI, OPERATIONS, STREAMS, Operation
+from support.payloads import chat, dump
+from support.scripted import Answer, Server
 
 
-def allow(exporter: Exporter, usd: str, **more: Any) -> None:
+def allow(pipeline: Pipeline, usd: str, **more: Any) -> None:
     rule = {"name": "all", "period": "total", "usd": usd, "on_exceed": "block", **more}
-    exporter.configure(Config(budgets=(Budget.model_validate(rule),)))
+    pipeline.configure(Config(budgets=(Budget.model_validate(rule),)))
 
 
-def held(exporter: Exporter) -> float:
-    assert exporter.flush()
-    return sum(account.held for _, account in exporter.budgets.accounts())
+def held(pipeline: Pipeline) -> float:
+    assert pipeline.flush()
+    return sum(account.held for _, account in pipeline.budgets.accounts())
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_a_call_beyond_a_budget_is_not_sent(
-    operation: Operation, exporter: Exporter, server: Server, metered: Metered
+    operation: Operation, pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
-    allow(exporter, "0.000001")
+    allow(pipeline, "0.000001")
     client = llm_exporter.instrument(operation.client(server.url))
     with llm_exporter.labels(agent="planner"), pytest.raises(BudgetExceeded) as raised:
         operation.run(client)
@@ -46,48 +46,48 @@ def test_a_call_beyond_a_budget_is_not_sent(
     assert metered.total("llm_call_errors_total", agent="planner", error="budget") == 1
     assert metered.samples("llm_budget_rejected_calls_total") == {("all",): 1.0}
     assert metered.samples("llm_latency_seconds_count") == {}
-    assert held(exporter) == 0
+    assert held(pipeline) == 0
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_a_call_within_a_budget_is_spent_and_nothing_stays_held(
-    operation: Operation, exporter: Exporter, server: Server, metered: Metered
+    operation: Operation, pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
-    allow(exporter, "1")
+    allow(pipeline, "1")
     server.says(operation.path, operation.answer())
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert metered.call.cost == operation.wire.cost
     spent = metered.total("llm_budget_spent_usd")
     assert spent == pytest.approx(sum(operation.wire.cost.values()), abs=1e-12)
-    assert held(exporter) == 0
+    assert held(pipeline) == 0
 
 
 @pytest.mark.parametrize("operation", [each for each in STREAMS if "async" not in each.kind], ids=str)
 def test_a_stream_that_is_dropped_holds_nothing(
-    operation: Operation, exporter: Exporter, server: Server, metered: Metered
+    operation: Operation, pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
-    allow(exporter, "1")
+    allow(pipeline, "1")
     server.says(operation.path, operation.answer())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         stream = operation.wire.call(client, True)
         next(iter(stream))
-        assert held(exporter) > 0
+        assert held(pipeline) > 0
         del stream
         gc.collect()
-        assert held(exporter) == 0
+        assert held(pipeline) == 0
 
 
-def test_a_call_that_fails_holds_nothing(exporter: Exporter, server: Server, metered: Metered) -> None:
-    allow(exporter, "1")
+def test_a_call_that_fails_holds_nothing(pipeline: Pipeline, server: Server, metered: Metered) -> None:
+    allow(pipeline, "1")
     server.says("/chat/completions", Answer(b'{"error": {"message": "no"}}', status=400))
     with pytest.raises(Exception, match="400"):
         Operation(CHAT, "sync", stream=False).run(llm_exporter.instrument(OPENAI["sync"](server.url)))
     assert metered.call.error == "invalid_request"
-    assert held(exporter) == 0
+    assert held(pipeline) == 0
 
 
-def test_what_is_free_is_sent_whatever_is_spent(exporter: Exporter, server: Server, metered: Metered) -> None:
-    allow(exporter, "0.000001")
+def test_what_is_free_is_sent_whatever_is_spent(pipeline: Pipeline, server: Server, metered: Metered) -> None:
+    allow(pipeline, "0.000001")
     moderation = {"id": "m", "model": "omni-moderation-latest", "results": []}
     server.says("/moderations", Answer(dump(moderation)))
     with llm_exporter.instrument(OPENAI["sync"](server.url)) as client:
@@ -105,9 +105,9 @@ ASKED = {
 
 
 def test_two_hundred_threads_spend_no_more_than_there_is(
-    exporter: Exporter, server: Server, metered: Metered
+    pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
-    allow(exporter, "1")
+    allow(pipeline, "1")
     server.says("/chat/completions", chat(CENT))
 
     def ask(client: Any) -> bool:
@@ -119,13 +119,13 @@ def test_two_hundred_threads_spend_no_more_than_there_is(
 
     with llm_exporter.instrument(OPENAI["sync"](server.url)) as client, ThreadPoolExecutor(200) as pool:
         sent = sum(pool.map(ask, [client] * 200))
-    _adds_up(sent, exporter, server, metered)
+    _adds_up(sent, pipeline, server, metered)
 
 
 def test_two_hundred_tasks_spend_no_more_than_there_is(
-    exporter: Exporter, server: Server, metered: Metered
+    pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
-    allow(exporter, "1")
+    allow(pipeline, "1")
     server.says("/chat/completions", chat(CENT))
 
     async def ask(client: Any) -> bool:
@@ -139,13 +139,13 @@ def test_two_hundred_tasks_spend_no_more_than_there_is(
         async with llm_exporter.instrument(OPENAI["async"](server.url)) as client:
             return sum(await asyncio.gather(*(ask(client) for _ in range(200))))
 
-    _adds_up(asyncio.run(all_of_them()), exporter, server, metered)
+    _adds_up(asyncio.run(all_of_them()), pipeline, server, metered)
 
 
-def _adds_up(sent: int, exporter: Exporter, server: Server, metered: Metered) -> None:
+def _adds_up(sent: int, pipeline: Pipeline, server: Server, metered: Metered) -> None:
     assert len(metered.calls) == 200
     assert len(server.requests) == sent == sum(call.error is None for call in metered.calls)
     assert metered.total("llm_budget_rejected_calls_total") == 200 - sent
     assert metered.total("llm_budget_spent_usd") == pytest.approx(sent / 100, abs=1e-9)
     assert 98 <= sent <= 100
-    assert held(exporter) == 0
+    assert held(pipeline) == 0

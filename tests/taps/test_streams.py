@@ -14,10 +14,10 @@ import openai
 import pytest
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT, MESSAGES, STREAMS, Operation
-from payloads import STREAM, chat_stream
-from scripted import Answer, Server
+from support.metered import Metered
+from support.operations import CHAT, MESSAGES, STREAMS, Operation
+from support.payloads import STREAM, chat_stream
+from support.scripted import Answer, Server
 
 SYNC = [operation for operation in STREAMS if operation.kind.startswith("sync")]
 ASYNC = [operation for operation in STREAMS if operation.kind.startswith("async")]

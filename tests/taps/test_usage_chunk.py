@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_exporter
-import payloads
 from llm_exporter.taps.usage_chunk import UsageChunkFilter, ask
-from metered import Metered
-from operations import CHAT, Operation
-from scripted import Answer, Server, sse
+from support import payloads
+from support.metered import Metered
+from support.operations import CHAT, Operation
+from support.scripted import Answer, Server, sse
 
 USAGE = {"prompt_tokens": 1200, "completion_tokens": 300, "total_tokens": 1500}
 ASKED = {"include_usage": True}
@@ -147,7 +147,7 @@ def test_whole_events_pass_at_once_and_an_unfinished_one_at_the_end() -> None:
 
 
 def test_a_filter_that_fails_lets_everything_through(
-    server: Server, exporter: Any, monkeypatch: pytest.MonkeyPatch
+    server: Server, pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> bytes:
         raise RuntimeError
@@ -157,7 +157,7 @@ def test_a_filter_that_fails_lets_everything_through(
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         said = [choice.delta.content for chunk in stream(client) for choice in chunk.choices]
     assert said == ["", "Sev", "en.", None]
-    assert Metered(exporter).samples("llm_exporter_errors_total") == {("filter",): 1}
+    assert Metered(pipeline).samples("llm_exporter_errors_total") == {("filter",): 1}
 
 
 def test_a_stream_left_early_is_estimated_from_what_was_sent_and_seen(

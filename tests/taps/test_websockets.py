@@ -20,15 +20,15 @@ from google.genai import types
 from websockets.exceptions import ConnectionClosedError
 
 import llm_exporter
-from awaiting import until
 from llm_exporter import BudgetExceeded
-from llm_exporter.config import Budget, Config
-from llm_exporter.exporter import Exporter
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.config.model import Budget, Config
 from llm_exporter.taps import websocket
 from llm_exporter.wire.realtime import RealtimeDialogue
-from metered import Metered
-from operations import OPENAI
-from sockets import Asked, Close, Cut, SocketServer, Step, wire
+from support.awaiting import until
+from support.metered import Metered
+from support.operations import OPENAI
+from support.sockets import Asked, Close, Cut, SocketServer, Step, wire
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
@@ -737,9 +737,9 @@ ASK_NOTHING: dict[str, Any] = {"type": "conversation.item.delete", "item_id": "i
 SAYS_SO: dict[str, Any] = {"type": "conversation.item.create", "item": {"text": 'say "response.create"'}}
 
 
-def allow(exporter: Exporter, usd: str, **match: str) -> None:
+def allow(pipeline: Pipeline, usd: str, **match: str) -> None:
     rule = {"name": "all", "period": "total", "usd": usd, "on_exceed": "block", "match": match}
-    exporter.configure(Config(budgets=(Budget.model_validate(rule),)))
+    pipeline.configure(Config(budgets=(Budget.model_validate(rule),)))
 
 
 def sent(sockets: SocketServer, messages: int) -> list[Any]:
@@ -752,16 +752,16 @@ def refused(metered: Metered) -> list[tuple[str, str, str]]:
 
 
 def test_nothing_is_asked_for_over_a_connection_when_a_budget_is_used_up(
-    exporter: Exporter, sockets: SocketServer, metered: Metered
+    pipeline: Pipeline, sockets: SocketServer, metered: Metered
 ) -> None:
-    allow(exporter, "0.000001", agent="phone")
+    allow(pipeline, "0.000001", agent="phone")
     sockets.says(session(), Asked(), *RESPONSE)
     client = instrumented("sync", sockets)
     with llm_exporter.labels(agent="phone"), client, realtime(client) as connection:
         connection.send(ASK)  # what it comes to is not known before
         for _ in range(7):
             connection.recv_bytes()
-        assert exporter.flush()
+        assert pipeline.flush()
         for message in (ASK, SOUND_IN):
             with pytest.raises(BudgetExceeded, match=r"^budget all of agent phone is used up for good"):
                 connection.send(message)
@@ -772,8 +772,8 @@ def test_nothing_is_asked_for_over_a_connection_when_a_budget_is_used_up(
     assert metered.samples("llm_budget_rejected_calls_total") == {("all",): 2.0}
 
 
-def test_nor_over_one_of_asyncio(exporter: Exporter, sockets: SocketServer, metered: Metered) -> None:
-    allow(exporter, "0.000001", model="o4-mini")
+def test_nor_over_one_of_asyncio(pipeline: Pipeline, sockets: SocketServer, metered: Metered) -> None:
+    allow(pipeline, "0.000001", model="o4-mini")
     asked = {**ASK, "model": "o4-mini", "input": "How many?"}
     sockets.says(Asked(), of_response("created"), of_response("completed", usage=O4_MINI))
 
@@ -783,7 +783,7 @@ def test_nor_over_one_of_asyncio(exporter: Exporter, sockets: SocketServer, mete
             await connection.send(asked)
             for _ in range(2):
                 await connection.recv_bytes()
-            assert exporter.flush()
+            assert pipeline.flush()
             with pytest.raises(BudgetExceeded):
                 await connection.send(asked)
             await connection.send({**asked, "model": "gpt-4o"})  # which the budget is not for
@@ -794,8 +794,8 @@ def test_nor_over_one_of_asyncio(exporter: Exporter, sockets: SocketServer, mete
     assert (metered.calls[0].model, metered.calls[0].requested_model) == ("o4-mini-2025-04-16", "o4-mini")
 
 
-def test_nor_in_a_live_session(exporter: Exporter, sockets: SocketServer, metered: Metered) -> None:
-    allow(exporter, "0.000001")
+def test_nor_in_a_live_session(pipeline: Pipeline, sockets: SocketServer, metered: Metered) -> None:
+    allow(pipeline, "0.000001")
     sockets.says(Asked(), SETUP, Asked(), *TURN)
     client = live_client(sockets)
 
@@ -804,7 +804,7 @@ def test_nor_in_a_live_session(exporter: Exporter, sockets: SocketServer, metere
             asked = types.Content(role="user", parts=[types.Part(text="How many?")])
             await session.send_client_content(turns=asked)
             assert [message async for message in session.receive()]
-            assert exporter.flush()
+            assert pipeline.flush()
             with pytest.raises(BudgetExceeded):
                 await session.send_client_content(turns=asked)
             with pytest.raises(BudgetExceeded):
@@ -838,14 +838,14 @@ def test_an_exception_of_ours_never_reaches_the_caller(
     where: str,
     kind: str,
     sockets: SocketServer,
-    exporter: Exporter,
+    pipeline: Pipeline,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[Step] = [session(), *RESPONSE]
     sockets.says(*steps)
     monkeypatch.setattr(broken, name, fails)
     assert receive(instrumented(kind, sockets), 7) == [wire(step) for step in steps]
-    assert set(Metered(exporter).samples("llm_exporter_errors_total")) == {(where,)}
+    assert set(Metered(pipeline).samples("llm_exporter_errors_total")) == {(where,)}
 
 
 def test_a_dropped_listener_finishes_its_calls(metered: Metered) -> None:

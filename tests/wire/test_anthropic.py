@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_exporter.call import TokenType
-from llm_exporter.wire import Reading, framing_for
 from llm_exporter.wire.anthropic import MessagesReader
+from llm_exporter.wire.framing import framing_for
+from llm_exporter.wire.reading import Reading
 
 Json = dict[str, Any]
 

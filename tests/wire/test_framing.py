@@ -15,12 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_exporter.call import TokenType
-from llm_exporter.wire import Framing, Nothing, Reader, Reading, framing, framing_for
+from llm_exporter.wire import framing
 from llm_exporter.wire.anthropic import MessagesReader
-from llm_exporter.wire.framing import Body, EventStream, JsonLines, ServerSentEvents
+from llm_exporter.wire.framing import (
+    Body,
+    EventStream,
+    Framing,
+    JsonLines,
+    Nothing,
+    ServerSentEvents,
+    framing_for,
+)
 from llm_exporter.wire.gemini import GenerateContentReader
 from llm_exporter.wire.openai import ChatReader, ResponsesReader
-from samples import (
+from llm_exporter.wire.reading import Reader, Reading
+from support.samples import (
     AWS,
     READERS,
     SAMPLES,

@@ -20,14 +20,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_exporter import exporter as exporters
-from llm_exporter.exporter import Exporter
-from llm_exporter.meter import Meter
-from llm_exporter.retrieval import Outcome, Retrievals
-from llm_exporter.wire import Reader, framing
+from llm_exporter.client import default
+from llm_exporter.client.meter import Meter
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.client.retrieval import Outcome, Retrievals
+from llm_exporter.wire import framing
 from llm_exporter.wire.openai import ChatReader
-from metered import Metered
-from samples import AWS, BYTES, JSON, READERS, SAMPLES, SSE, Sample, frame
+from llm_exporter.wire.reading import Reader
+from support.metered import Metered
+from support.samples import AWS, BYTES, JSON, READERS, SAMPLES, SSE, Sample, frame
 
 readers = pytest.mark.parametrize("reader", READERS)
 samples = pytest.mark.parametrize("sample", SAMPLES, ids=str)
@@ -86,10 +87,10 @@ values = st.recursive(
 
 def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_types: str) -> None:
     """Meter answers, each as a whole answer, as a stream, and under every provider's prices in turn."""
-    exporter = Exporter()
-    exporter._retrievals = Retrievals(remembered=0)  # the same answer again is another one
+    pipeline = Pipeline()
+    pipeline._retrievals = Retrievals(remembered=0)  # the same answer again is another one
     outcomes: list[Outcome] = []
-    finished = exporter.finished
+    finished = pipeline.finished
 
     def note(outcome: Outcome) -> None:
         outcomes.append(outcome)
@@ -97,9 +98,9 @@ def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_typ
 
     number = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporters, "default", exporter)
-        patch.setattr(exporter, "finished", note)
-        metered = Metered(exporter)
+        patch.setattr(default, "_pipeline", pipeline)
+        patch.setattr(pipeline, "finished", note)
+        metered = Metered(pipeline)
         for number, pieces in enumerate(answers, 1):
             for content_type in content_types:
                 provider = PROVIDERS[number % len(PROVIDERS)]
@@ -111,10 +112,10 @@ def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_typ
                     meter.feed(piece)
                 meter.finish()
                 meter.returned()
-        assert exporter.flush(timeout=60)
+        assert pipeline.flush(timeout=60)
         assert len(outcomes) == number * len(content_types)
         assert_sane(metered, sum(map(calls_in, outcomes)))
-    exporter.close()
+    pipeline.close()
 
 
 def calls_in(outcome: Outcome) -> int:
@@ -132,7 +133,7 @@ def assert_sane(metered: Metered, calls: int) -> None:
     for call in metered.calls:
         assert all(isinstance(number, int) and number > 0 for number in call.tokens.values())
         assert all(0 <= usd < math.inf for usd in call.cost.values())
-    scraped = [sample for family in metered.exporter.registry.collect() for sample in family.samples]
+    scraped = [sample for family in metered.pipeline.registry.collect() for sample in family.samples]
     assert all(0 <= sample.value < math.inf for sample in scraped)
     assert sum(sample.value for sample in scraped if sample.name == "llm_calls_total") == calls
     assert all(sample.value == 0 for sample in scraped if sample.name == "llm_calls_in_flight")

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_exporter.call import TokenType
-from llm_exporter.wire import Reader, Reading, framing_for
+from llm_exporter.wire.framing import framing_for
 from llm_exporter.wire.openai import ChatReader, ResponsesReader, tokens_of
+from llm_exporter.wire.reading import Reader, Reading
 
 Json = dict[str, Any]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from llm_exporter.wire import Reader, reader_for
 from llm_exporter.wire.anthropic import MessagesReader
 from llm_exporter.wire.batches import GeminiBatchReader, GeminiFileReader
 from llm_exporter.wire.free import CountTokensReader, ModerationReader
@@ -30,6 +29,8 @@ from llm_exporter.wire.openai import (
     ResponsesReader,
     RetrievedResponseReader,
 )
+from llm_exporter.wire.reading import Reader
+from llm_exporter.wire.routes import reader_for
 
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/gemini-t"
 VERTEX = (

@@ -18,10 +18,10 @@ from urllib.request import Request, urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from awaiting import until
-from llm_exporter.demo.stack import free_port
-from operations import CHAT
-from scripted import Answer, Server
+from support.awaiting import until
+from support.operations import CHAT
+from support.scripted import Answer, Server
+from tools.stack import free_port
 
 DOCS = Path(__file__).parents[2] / "docs" / "multiprocess.md"
 WORKERS = 4

@@ -6,9 +6,8 @@ from math import ceil
 from typing import Final, NamedTuple
 
 from ..call import Call
-from ..prices import PROMPT_TYPES, PriceList
-from ..wire import text_length
-from ..wire.reading import count
+from ..pricing.prices import PROMPT_TYPES, PriceList
+from ..wire.reading import count, text_length
 
 _CHARACTERS: Final = 4
 """To a token, about: https://help.openai.com/en/articles/4936856."""

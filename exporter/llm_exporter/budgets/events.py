@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from ..config import Period
+from ..periods import Period
+
+Unit = Literal["usd", "tokens"]
+"""What the amounts of a budget are."""
 
 
 class ThresholdCrossed(msgspec.Struct, kw_only=True, frozen=True):
@@ -37,7 +42,7 @@ class BudgetReached(msgspec.Struct, kw_only=True, frozen=True):
     period: Period
     labels: dict[str, str]
     """The labels of the calls that it is for."""
-    unit: str
+    unit: Unit
     """`usd` or `tokens`: of what is spent and of the limit."""
     ratio: float
     """The part of the limit that is reached, 1.0 for all of it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.samples import Sample
 
-from ..config import Budget, Threshold
+from ..config.model import Budget, Threshold
 from ..metrics.specs import (
     BUDGET_LIMIT_TOKENS,
     BUDGET_LIMIT_USD,

@@ -16,9 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from ..call import Call
-from ..config import Budget
-from .periods import Span
-from .spending import Account, Spending, Unit, facts_of
+from ..config.model import Budget
+from ..periods import Span
+from .events import Unit
+from .spending import Account, Spending, facts_of
 
 LEASE_SECONDS: Final = 5.0
 """How long a process spends of a lease; the service keeps it for twice as long."""

@@ -12,13 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from math import isinf
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ..call import Call
-from ..config import IDS, Budget, Period, Threshold
-from .periods import Span, span_of
+from ..config.model import IDS, Budget, Threshold
+from ..periods import Period, Span, span_of
+from .events import Unit
 
-Unit = Literal["usd", "tokens"]
 R = TypeVar("R", bound=Budget | Threshold)
 
 USD: Final = 10**12

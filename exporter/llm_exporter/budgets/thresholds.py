@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from ..call import Call
-from ..config import Threshold
+from ..config.model import Threshold
 from .events import ThresholdCrossed
 from .spending import Account, Spending, facts_of
 

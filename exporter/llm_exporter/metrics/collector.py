@@ -17,10 +17,10 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from ..call import UNATTRIBUTED, Call
-from ..config import Config, SeriesLabels
-from ..price_updates import table_timestamp
-from ..prices import PROMPT_TYPES
-from ..retrieval import Outcome
+from ..client.retrieval import Outcome
+from ..config.model import Config, SeriesLabels
+from ..pricing.prices import PROMPT_TYPES
+from ..pricing.updates import table_timestamp
 from .multiprocess import Kept, Processes, SharedFamily, SharedZeroFirst, processes
 from .rate_limits import rate_limits
 from .rendering import rendered

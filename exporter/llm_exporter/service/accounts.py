@@ -17,12 +17,12 @@ from prometheus_client.samples import Sample
 from ..budgets.enforcement import part_reached, reached
 from ..budgets.events import Event
 from ..budgets.gauges import gauges
-from ..budgets.periods import Span, span_of
 from ..budgets.spending import SESSION_SECONDS, USD, Account, Spending, facts_of
 from ..budgets.thresholds import crossed
 from ..call import Call
-from ..config import Config
-from .ledger import Charge, Ledger, Query, Spent
+from ..config.model import Config
+from ..periods import Span, span_of
+from .ledger.base import Charge, Ledger, Query, Spent
 from .requests import rfc3339
 
 _AT_ONCE: Final = 1000

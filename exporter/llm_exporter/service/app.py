@@ -16,14 +16,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..config import Config, ConfigError
-from ..exposition import AsgiMetrics
-from ..spool import Spool
+from ..client.spool import Spool
+from ..config.model import Config
+from ..errors import ConfigError
+from ..metrics.http import AsgiMetrics
 from . import reports
 from .alerts import alerts_in
 from .intake import Intake
 from .leases import answer_to, question_in
-from .ledger import Ledger, LedgerError, Logged, Period
+from .ledger.base import Ledger, LedgerError, Logged, Period
 from .live import Live
 from .openapi import description
 from .reloading import Reloading

@@ -14,14 +14,15 @@ from prometheus_client.samples import Sample
 
 from ..budgets.events import Event
 from ..call import Call
-from ..config import Config, ConfigError
+from ..config.model import Config
+from ..errors import ConfigError
 from ..metrics.collector import Metrics
 from ..metrics.specs import DUPLICATES, RECEIVED
 from ..metrics.zero_first import ZeroFirst
-from ..price_updates import PriceUpdates
-from ..prices import PriceList
+from ..pricing.prices import PriceList
+from ..pricing.updates import PriceUpdates
 from .accounts import Accounts
-from .ledger import Ledger, LedgerError
+from .ledger.base import Ledger, LedgerError
 
 log = logging.getLogger("llm_exporter")
 

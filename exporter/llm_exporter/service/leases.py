@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from ..budgets.leases import LEASE_SECONDS, Answer, Asked, Granted, Question, Shared
 from ..budgets.spending import USD, Account, Spending
-from ..config import Budget
+from ..config.model import Budget
 from .accounts import Accounts, start_of_period
-from .ledger import Lease, Leases, Ledger
+from .ledger.base import Lease, Leases, Ledger
 from .requests import Problem
 
 _KEPT_SECONDS: Final = 2 * LEASE_SECONDS

@@ -14,7 +14,7 @@ import msgspec
 from ..budgets.events import BudgetReached, Event
 from ..call import Call
 from .alerts import Alert, alert_of
-from .ledger import totals_of
+from .ledger.base import totals_of
 
 _WAITING: Final = 1000
 """Events kept for a listener that is slow; then it is told to look anew instead."""

@@ -10,7 +10,7 @@ import msgspec
 from ..budgets.leases import Answer, Question
 from ..call import Call
 from . import examples
-from .ledger import Totals
+from .ledger.base import Totals
 from .reports import ALWAYS_BY
 
 Json = dict[str, Any]

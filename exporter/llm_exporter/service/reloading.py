@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ..config import Config, ConfigError
+from ..config.model import Config
+from ..errors import ConfigError
 from .intake import Intake
-from .ledger import LedgerError
+from .ledger.base import LedgerError
 
 log = logging.getLogger("llm_exporter")
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .ledger import Ledger, Logged, Period, Query, Totals, totals_of
+from .ledger.base import Ledger, Logged, Period, Query, Totals, totals_of
 from .requests import Problem, rfc3339
 
 ALWAYS_BY: Final = ("model", "agent", "phase", "provider")

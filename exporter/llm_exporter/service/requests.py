@@ -13,8 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from ..call import Call
-from ..durations import seconds
-from .ledger import Query
+from ..config.durations import seconds
+from .ledger.base import Query
 
 MAX_BODY: Final = 64 * 2**20
 """Bytes of a request's body, once unpacked."""

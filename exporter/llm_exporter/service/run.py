@@ -9,10 +9,10 @@ from typing import Final
 
 import uvicorn
 
-from ..config import Config
-from ..spool import spool_for
+from ..client.spool import spool_for
+from ..config.model import Config
 from .app import make_app
-from .store import open_ledger
+from .ledger.store import open_ledger
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from .. import exporter as exporters
-from ..meter import Meter, current
+from ..client.default import pipeline
+from ..client.meter import Meter, current
 
 Method = Callable[..., Any]
 MeterFor = Callable[..., Meter | None]
@@ -80,7 +80,7 @@ def _begin(meter_for: MeterFor, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     try:
         meter = meter_for(*args, **kwargs)
     except Exception as error:
-        exporters.default.error("tap", error)
+        pipeline().error("tap", error)
         return None
     if meter is not None:
         meter.admit()

@@ -18,10 +18,11 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import exporter as exporters
-from ..meter import Meter, current, kind_of_exception, kind_of_status
-from ..wire import reader_for
+from ..client.default import pipeline
+from ..client.meter import Meter, current
+from ..wire.error_kinds import kind_of_exception, kind_of_status
 from ..wire.live import LiveDialogue
+from ..wire.routes import reader_for
 from .boundary import Method, ametered, hang, metered
 from .imports import Imported
 from .response import tap
@@ -150,7 +151,7 @@ def _name(model: object) -> str:
 
 
 def _provider_of(url: str) -> str:
-    return exporters.default.providers.of(url, "Client", "google")
+    return pipeline().providers.of(url, "Client", "google")
 
 
 def _attempt(send: Method) -> Method:

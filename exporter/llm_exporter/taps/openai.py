@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
-from .. import exporter as exporters
+from ..client.default import pipeline
 from ..wire.dialogue import Dialogue
 from ..wire.realtime import RealtimeDialogue, ResponsesDialogue
 from .boundary import Method, hang
@@ -80,7 +80,7 @@ class OpenAITap(StainlessTap):
         if not self.switch.is_on(http):
             return
         model = getattr(manager, f"_{name}__model", "")
-        provider = exporters.default.providers.of(str(client.base_url), type(client).__name__, "openai")
+        provider = pipeline().providers.of(str(client.base_url), type(client).__name__, "openai")
         asked = model if isinstance(model, str) else ""
         listener = Listener(dialogue(asked), provider, partial(self.switch.is_on, http))
         tap(getattr(connection, "_connection", connection), listener)

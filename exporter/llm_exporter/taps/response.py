@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ..meter import Meter, kind_of_exception
+from ..client.meter import Meter
+from ..wire.error_kinds import kind_of_exception
 
 
 def tap(response: Any, meter: Meter) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import ref
 
-from ..meter import Meter, current, kind_of_exception, kind_of_status
+from ..client.meter import Meter, current
+from ..wire.error_kinds import kind_of_exception, kind_of_status
 from .response import tap
 
 _TAPPED: Final = "_llm_exporter_tapped"

@@ -12,9 +12,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
-from .. import exporter as exporters
-from ..meter import Meter
-from ..wire import ChatReader, reader_for
+from ..client.default import pipeline
+from ..client.meter import Meter
+from ..wire.openai import ChatReader
+from ..wire.routes import reader_for
 from .boundary import ametered, hang, metered
 from .imports import Imported
 from .send import tap_asend, tap_send
@@ -84,7 +85,7 @@ class StainlessTap:
 
 def _provider(client: Any, sdk: str) -> str:
     """Return the provider of a client, remembered in it: its URL is not cheap to write out at every call."""
-    providers, url = exporters.default.providers, vars(client).get("_base_url")
+    providers, url = pipeline().providers, vars(client).get("_base_url")
     known = vars(client).get(_PROVIDER)
     if known is not None and known[0] is providers and known[1] is url:
         return str(known[2])

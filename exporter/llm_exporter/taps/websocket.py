@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
-from .. import exporter as exporters
-from ..budgets.enforcement import BudgetExceeded
+from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind
+from ..client.default import pipeline
+from ..client.meter import Meter
 from ..labels import current_labels
-from ..meter import Meter, kind_of_exception
 from ..wire.dialogue import Asked, Dialogue, Part
+from ..wire.error_kinds import kind_of_exception
 
 
 def tap(socket: Any, listener: Listener) -> None:
@@ -41,7 +42,7 @@ def listen(look: Callable[..., None], *args: object) -> None:
     try:
         look(*args)
     except Exception as error:
-        exporters.default.error("tap", error)
+        pipeline().error("tap", error)
 
 
 class Listener:
@@ -71,12 +72,12 @@ class Listener:
         """
         try:
             asked = self._asked_by(message)
-            if asked is not None and exporters.default.budgets.block:
+            if asked is not None and pipeline().budgets.block:
                 self._admit(asked)
         except BudgetExceeded:
             raise
         except Exception as error:
-            exporters.default.error("budgets", error)
+            pipeline().error("budgets", error)
 
     def _admit(self, asked: Asked) -> None:
         reader, model = asked
@@ -89,7 +90,7 @@ class Listener:
             labels=labels,
         )
         try:
-            exporters.default.budgets.refuse_if_used_up(call)
+            pipeline().budgets.refuse_if_used_up(call)
         except BudgetExceeded as exceeded:
             Meter(provider=self._provider, model=model, reader=reader, labels=labels).refused(exceeded)
             raise
@@ -112,7 +113,7 @@ class Listener:
         except msgspec.DecodeError:
             pass  # no JSON, or not of the format: it says nothing of a call
         except Exception as error:
-            exporters.default.error("wire", error)
+            pipeline().error("wire", error)
 
     def failed(self, error: BaseException) -> None:
         """Take note that nothing was received; waiting for less than the next message takes ends nothing."""

@@ -11,8 +11,8 @@ from langchain_openai import ChatOpenAI
 from one_call import assert_one_call
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT, MESSAGES, RESPONSES, Format
+from support.metered import Metered
+from support.operations import CHAT, MESSAGES, RESPONSES, Format
 
 CASES = [
     pytest.param(

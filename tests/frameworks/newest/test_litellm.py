@@ -10,8 +10,8 @@ import pytest
 from one_call import assert_one_call
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT
+from support.metered import Metered
+from support.operations import CHAT
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its own prices are not asked for
 

@@ -11,8 +11,8 @@ from one_call import assert_one_call
 from openai import AsyncOpenAI
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT, RESPONSES, Format
+from support.metered import Metered
+from support.operations import CHAT, RESPONSES, Format
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])

@@ -16,8 +16,8 @@ from pydantic_ai.providers.google import GoogleProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT, GEMINI, MESSAGES, RESPONSES, Format
+from support.metered import Metered
+from support.operations import CHAT, GEMINI, MESSAGES, RESPONSES, Format
 
 
 def openai_provider(url: str) -> OpenAIProvider:

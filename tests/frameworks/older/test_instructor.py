@@ -13,9 +13,9 @@ from one_call import assert_is_the_call
 from pydantic import BaseModel
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT, MESSAGES, PROMPT, Format
-from scripted import Server
+from support.metered import Metered
+from support.operations import CHAT, MESSAGES, PROMPT, Format
+from support.scripted import Server
 
 
 class Count(BaseModel):

@@ -10,8 +10,8 @@ from langchain_google_genai import ChatGoogleGenerativeAI
 from one_call import assert_one_call
 
 import llm_exporter
-from metered import Metered
-from operations import GEMINI
+from support.metered import Metered
+from support.operations import GEMINI
 
 
 def invoke(model: ChatGoogleGenerativeAI) -> None:

@@ -14,8 +14,8 @@ from llama_index.llms.openai import OpenAI, OpenAIResponses
 from one_call import assert_one_call
 
 import llm_exporter
-from metered import Metered
-from operations import CHAT, GEMINI, MESSAGES, RESPONSES, Format
+from support.metered import Metered
+from support.operations import CHAT, GEMINI, MESSAGES, RESPONSES, Format
 
 PROMPT = [ChatMessage(role="user", content="How many?")]
 

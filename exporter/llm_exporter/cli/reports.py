@@ -1,0 +1,103 @@
+"""`llm-exporter report` and `llm-exporter export`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import msgspec
+
+from ..service.ledger.base import LedgerError
+from ..service.ledger.store import open_ledger
+from ..service.reports import csv_lines
+from ..service.requests import Problem
+from .errors import Usage
+from .sources import FromLedger, FromService, Source
+from .tables import aligned
+
+
+def _from(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where a report is from and of which calls."""
+    for option in reversed(
+        (
+            click.option("--url", envvar="LLM_EXPORTER_URL", help="A running service to ask."),
+            click.option("--store", help="A ledger to read instead; the default one without --url."),
+            click.option("--since", help="Only calls since then: 2026-01-31T12:00:00Z."),
+            click.option("--until", help="Only calls before."),
+            click.option("--window", help="Only calls of the last so long: 24h, 30d."),
+            click.option("--session", help="Only calls of one session."),
+            click.option("--label", "labels", multiple=True, help="Only calls with a label: name:value."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--by", default="model", help="Dimensions or labels, with commas between them.")
+@click.option("--period", type=click.Choice(["hour", "day", "month"]), help="By UTC period as well.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+@_from
+def report(
+    *, by: str, period: str | None, as_json: bool, url: str | None, store: str | None, **which: Any
+) -> None:
+    """Say who spent what."""
+    parameters = {"by": by, **({"period": period} if period else {}), **_which(which)}
+    with _source(url, store) as source:
+        rows = source.rows(parameters)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+        return
+    names = [*([period] if period else []), *(name.strip() for name in by.split(",") if name.strip())]
+    numbers = ["calls", "errors", "input_tokens", "output_tokens"]
+    cells = [[str(row[name]) for name in names] + [f"{row[name]:,}" for name in numbers] for row in rows]
+    costs = [f"{row['cost_usd']:.4f}" for row in rows]
+    table = [[*names, *numbers, "USD"], *([*row, cost] for row, cost in zip(cells, costs, strict=True))]
+    table.append(
+        [
+            *("total" if name == names[0] else "" for name in names),
+            *(f"{sum(row[name] for row in rows):,}" for name in numbers),
+            f"{sum(row['cost_usd'] for row in rows):.4f}",
+        ]
+    )
+    click.echo("\n".join(aligned(table, left=len(names))))
+
+
+@click.command()
+@click.option(
+    "--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="JSON is a call a line."
+)
+@_from
+def export(*, kind: str, url: str | None, store: str | None, **which: Any) -> None:
+    """Write calls to standard output, the newest first."""
+    with _source(url, store) as source:
+        calls = source.calls(_which(which))
+        if kind == "csv":
+            for line in csv_lines(calls):
+                click.echo(line, nl=False)
+        else:
+            for call in calls:
+                click.echo(msgspec.json.encode(call))
+
+
+def _which(options: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters of the REST API that options stand for."""
+    labels = ",".join(options.pop("labels"))
+    return {name: value for name, value in {**options, "label": labels}.items() if value}
+
+
+@contextmanager
+def _source(url: str | None, store: str | None) -> Iterator[Source]:
+    try:
+        if url and not store:
+            yield FromService(url)
+            return
+        ledger = open_ledger(store or "", read_only=True)
+        try:
+            yield FromLedger(ledger)
+        finally:
+            ledger.close()
+    except (LedgerError, Problem) as error:
+        raise Usage(str(error)) from None

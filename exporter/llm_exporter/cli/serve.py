@@ -1,0 +1,54 @@
+"""`llm-exporter serve` and `llm-exporter check`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from ..config.loading import load
+from ..config.model import Config
+from ..errors import ConfigError
+from .errors import Usage, missing
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="llm-exporter.yml"
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=9847, help="Port to listen on; 0 is any free one."
+)
+@click.option("--store", help="Where the ledger is, instead of the configuration's `store`.")
+def serve(*, config: Path | None, host: str, port: int, store: str | None) -> None:
+    """Take in the calls of many processes, keep them, and serve /metrics, the REST API and a live page."""
+    try:
+        from ..service.ledger.base import LedgerError  # noqa: PLC0415
+        from ..service.run import serve as run  # noqa: PLC0415  # needs the extra [server]
+    except ImportError as error:
+        raise missing(error, "llm-exporter[server]") from None
+
+    def configured() -> Config:
+        loaded = load(config) if config else Config()
+        return loaded.model_copy(update={"store": store}) if store else loaded
+
+    try:
+        run(configured(), host, port, config, configured)
+    except (ConfigError, LedgerError) as error:
+        raise Usage(str(error)) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+        raise Usage(f"cannot listen on port {port} of {host}: {reason}") from None
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(*, config: Path) -> None:
+    """Say whether a configuration file can be used, or every mistake in it by line and key."""
+    try:
+        load(config)
+    except ConfigError as error:
+        raise Usage(str(error)) from None
+    click.echo(f"{config}: ok")

@@ -1,0 +1,85 @@
+"""Reports and calls for the command line: from a running service, or straight from its ledger."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import msgspec
+
+from ..service import reports
+from ..service.ledger.base import Ledger, LedgerError, Period
+from ..service.requests import QUERY, Parameters
+
+_PAGE: Final = 10_000
+_TIMEOUT_SECONDS: Final = 60.0
+
+
+class Source(Protocol):
+    """Where reports are from. Parameters are those of the REST API."""
+
+    def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return a report."""
+
+    def calls(self, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield calls, the newest first."""
+
+
+class FromLedger:
+    """Reads a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+        """See `Source.rows`."""
+        asked = Parameters(parameters, *QUERY, "by", "period")
+        period = cast("Period | None", asked.text("period") or None)
+        return reports.rows(self._ledger, asked.query(), asked.names("by"), period)
+
+    def calls(self, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """See `Source.calls`."""
+        query, before = Parameters(parameters, *QUERY).query(), None
+        while page := self._ledger.calls(query, limit=_PAGE, before=before):
+            yield from map(reports.as_json, page)
+            before = page[-1].position
+
+
+class FromService:
+    """Asks a running service."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+        """See `Source.rows`."""
+        return cast("list[dict[str, Any]]", self._get("report", parameters)["rows"])
+
+    def calls(self, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """See `Source.calls`."""
+        page = self._get("calls", {**parameters, "limit": str(_PAGE)})
+        yield from page["calls"]
+        while page["next"] is not None:
+            page = self._get("calls", {**parameters, "limit": str(_PAGE), "before": str(page["next"])})
+            yield from page["calls"]
+
+    def _get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+        url = f"{self._url}/api/v1/{path}?{urlencode(parameters)}"
+        try:
+            with urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310  # what the user asked for
+                return msgspec.json.decode(answer.read(), type=dict[str, Any])
+        except HTTPError as error:
+            raise LedgerError(f"{self._url}: {_detail(error)}") from None
+        except (URLError, OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError) as error:
+            raise LedgerError(f"{self._url}: {getattr(error, 'reason', error)}") from None
+
+
+def _detail(error: HTTPError) -> str:
+    try:
+        return str(msgspec.json.decode(error.read())["detail"])
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        return f"HTTP {error.code}"

@@ -1,0 +1,1 @@
+"""What runs in the user's process: meters calls, records them and ships them to a service."""

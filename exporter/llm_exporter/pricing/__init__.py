@@ -1,0 +1,1 @@
+"""Who the provider is and what a call costs."""

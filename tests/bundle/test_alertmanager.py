@@ -1,0 +1,233 @@
+"""Who is told of alerts: real tools take our configurations, route as they say, and render our templates."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.awaiting import until
+from support.bundle import PROMETHEUS, run
+from tools.stack import Alertmanager
+
+Json = dict[str, Any]
+
+DEFAULT = PROMETHEUS / "alertmanager.yml"
+COMPOSE = PROMETHEUS / "compose/alertmanager.yml"
+EXAMPLE = PROMETHEUS / "examples/alertmanager.yml"
+
+
+def settings(file: Path) -> Json:
+    content: Json = yaml.safe_load(file.read_text())
+    return content
+
+
+@pytest.mark.parametrize("file", [DEFAULT, COMPOSE, EXAMPLE], ids=lambda file: file.parent.name)
+def test_amtool_accepts_the_config(file: Path) -> None:
+    assert "SUCCESS" in run("amtool", "check-config", file)
+
+
+def test_under_compose_the_exporter_has_another_address_and_nothing_else_differs() -> None:
+    compose = yaml.safe_dump(settings(COMPOSE))
+
+    assert compose.count("//exporter:9847/") == 1
+    assert yaml.safe_load(compose.replace("//exporter:9847/", "//127.0.0.1:9847/")) == settings(DEFAULT)
+
+
+def test_the_example_keeps_back_what_the_default_does_and_also_tells_the_live_page() -> None:
+    default, example = settings(DEFAULT), settings(EXAMPLE)
+
+    assert example["inhibit_rules"] == default["inhibit_rules"]
+    assert example["receivers"][0] == default["receivers"][0]
+    assert {each["name"] for each in example["receivers"]} == {
+        "live-page",
+        "platform",
+        "search",
+        "billing",
+        "on-call",
+        "search-on-call",
+    }
+
+
+def test_every_secret_of_the_example_is_in_a_file() -> None:
+    text = EXAMPLE.read_text()
+
+    for key in ("api_url", "auth_password", "routing_key", "credentials", "smtp_auth_password"):
+        assert f"{key}:" not in text
+    for key in ("api_url_file", "smtp_auth_password_file", "routing_key_file", "credentials_file"):
+        assert f"{key}: /etc/alertmanager/secrets/" in text
+
+
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        ("severity=info", "live-page"),
+        ("severity=info team=search", "live-page"),
+        ("severity=warning", "live-page,platform"),
+        ("severity=critical", "live-page,on-call,platform"),
+        ("severity=warning team=search", "live-page,search"),
+        ("severity=critical team=search", "live-page,search-on-call,search"),
+        ("severity=warning team=billing", "live-page,billing"),
+        ("severity=critical team=billing", "live-page,on-call,billing"),
+        ("severity=warning team=unheard-of", "live-page,platform"),
+    ],
+)
+def test_the_example_routes_by_severity_and_team(labels: str, receivers: str) -> None:
+    run(
+        "amtool",
+        "config",
+        "routes",
+        "test",
+        f"--config.file={EXAMPLE}",
+        f"--verify.receivers={receivers}",
+        *labels.split(),
+    )
+
+
+# ---- templates
+
+OVERSPENT = {
+    "status": "firing",
+    "labels": {
+        "alertname": "LLMCostOverThreshold",
+        "severity": "critical",
+        "agent": "planner",
+        "model": "gpt-4o",
+        "team": "search",
+        "job": "llm-exporter",
+    },
+    "annotations": {
+        "summary": "$21.00 spent in the current hour, over the threshold R&D <all>",
+        "description": "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).",
+        "dashboard_url": "https://grafana.example/d/llm-cost?var-job=j&var-agent=planner",
+        "runbook_url": "https://runbooks.example#llmcostoverthreshold",
+    },
+}
+
+
+def rendered(template: str, tmp_path: Path, alerts: list[Json], kind: str = "text", **data: Any) -> str:
+    notification = {
+        "status": "firing",
+        "alerts": alerts,
+        "groupLabels": {"alertname": "LLMCostOverThreshold"},
+        "commonLabels": {"severity": "critical"},
+        **data,
+    }
+    (tmp_path / "data.json").write_text(json.dumps(notification))
+    return run(
+        "amtool",
+        "template",
+        "render",
+        f"--template.glob={PROMETHEUS}/templates/*.tmpl",
+        f"--template.type={kind}",
+        f'--template.text={{{{ template "{template}" . }}}}',
+        f"--template.data={tmp_path}/data.json",
+    ).strip()
+
+
+def test_a_title_says_how_bad_it_is_and_what_it_is_or_how_many(tmp_path: Path) -> None:
+    one, two = [OVERSPENT], [OVERSPENT, OVERSPENT]
+
+    assert rendered("llm.title", tmp_path, one) == (
+        "CRITICAL: $21.00 spent in the current hour, over the threshold R&D <all>"
+    )
+    assert rendered("llm.title", tmp_path, two) == "CRITICAL: 2 x LLMCostOverThreshold"
+    assert rendered("llm.title", tmp_path, two, commonLabels={}) == "FIRING: 2 x LLMCostOverThreshold"
+    assert rendered("llm.title", tmp_path, two, status="resolved") == "RESOLVED: 2 x LLMCostOverThreshold"
+
+
+def test_a_text_shows_amount_agent_model_and_links(tmp_path: Path) -> None:
+    assert rendered("llm.text", tmp_path, [OVERSPENT, {**OVERSPENT, "status": "resolved"}]) == (
+        "$21.00 spent in the current hour, over the threshold R&D <all>\n"
+        "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
+        "agent planner, model gpt-4o, team search, job llm-exporter\n"
+        "Dashboard: https://grafana.example/d/llm-cost?var-job=j&var-agent=planner\n"
+        "Runbook: https://runbooks.example#llmcostoverthreshold\n"
+        "\n"
+        "$21.00 spent in the current hour, over the threshold R&D <all> (resolved)\n"
+        "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
+        "agent planner, model gpt-4o, team search, job llm-exporter\n"
+        "Dashboard: https://grafana.example/d/llm-cost?var-job=j&var-agent=planner\n"
+        "Runbook: https://runbooks.example#llmcostoverthreshold"
+    )
+
+
+def test_slack_gets_its_markup_with_nothing_in_it_that_is_no_markup(tmp_path: Path) -> None:
+    assert rendered("llm.slack", tmp_path, [OVERSPENT]) == (
+        "*$21.00 spent in the current hour, over the threshold R&amp;D &lt;all&gt;*\n"
+        "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
+        "agent planner, model gpt-4o, team search, job llm-exporter\n"
+        "<https://grafana.example/d/llm-cost?var-job=j&var-agent=planner|Dashboard> | "
+        "<https://runbooks.example#llmcostoverthreshold|Runbook>"
+    )
+
+
+def test_a_mail_is_html_in_which_names_are_escaped(tmp_path: Path) -> None:
+    mail = rendered("llm.html", tmp_path, [OVERSPENT], kind="html")
+
+    assert "over the threshold R&amp;D &lt;all&gt;</h3>" in mail
+    assert "<p>agent planner, model gpt-4o, team search, job llm-exporter</p>" in mail
+    assert 'href="https://grafana.example/d/llm-cost?var-job=j&amp;var-agent=planner"' in mail
+
+
+# ---- inhibition
+
+
+def kept_back(alertmanager: Alertmanager, *alerts: dict[str, str]) -> list[str]:
+    """Return which alerts a real Alertmanager knows and tells nobody of, as `name severity instance`."""
+    request = urllib.request.Request(
+        f"{alertmanager.url}/api/v2/alerts",
+        json.dumps([{"labels": labels} for labels in alerts]).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request):
+        pass
+
+    suppressed: list[Json] = []
+
+    def some_are() -> bool:
+        known = alertmanager.get("/api/v2/alerts")
+        suppressed[:] = [each for each in known if each["status"]["state"] == "suppressed"]
+        return len(known) == len(alerts) and bool(suppressed)
+
+    until(some_are)
+    kept = (each["labels"] for each in suppressed)
+    return sorted(" ".join([each["alertname"], each["severity"], each.get("instance", "-")]) for each in kept)
+
+
+def test_what_is_critical_keeps_the_warning_of_the_same_thing_back_and_no_other(tmp_path: Path) -> None:
+    spent = {"alertname": "LLMCostOverThreshold", "job": "j", "instance": "a:1", "window": "hour"}
+    with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
+        assert kept_back(
+            alertmanager,
+            {**spent, "threshold": "x", "severity": "critical"},
+            {**spent, "threshold": "x", "severity": "warning"},
+            {**spent, "threshold": "y", "severity": "warning"},
+            {"alertname": "LLMCostSpike", "job": "j", "agent": "coder", "severity": "warning"},
+        ) == ["LLMCostOverThreshold warning a:1"]
+
+
+def test_an_exporter_that_is_down_keeps_back_what_is_its_own(tmp_path: Path) -> None:
+    with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
+        assert kept_back(
+            alertmanager,
+            {"alertname": "LLMExporterDown", "severity": "critical", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMCallsDropped", "severity": "critical", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMCallsDropped", "severity": "critical", "job": "j", "instance": "b:1"},
+            {"alertname": "LLMCostSpike", "severity": "warning", "job": "j", "agent": "coder"},
+        ) == ["LLMCallsDropped critical a:1"]
+
+
+def test_with_no_exporter_left_that_is_all_there_is_to_say(tmp_path: Path) -> None:
+    with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
+        assert kept_back(
+            alertmanager,
+            {"alertname": "LLMExporterAbsent", "severity": "critical"},
+            {"alertname": "LLMExporterDown", "severity": "critical", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMCostSpike", "severity": "warning", "job": "j", "agent": "coder"},
+            {"alertname": "NodeDown", "severity": "critical", "instance": "n"},
+        ) == ["LLMCostSpike warning -", "LLMExporterDown critical a:1"]

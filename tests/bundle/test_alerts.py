@@ -1,0 +1,184 @@
+"""The alerts: each is tested where it fires and where it must not, is linked, and has its runbook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.bundle import (
+    PROMETHEUS,
+    REPOSITORY,
+    exported_names,
+    recorded_names,
+    run,
+    unknown_names,
+)
+
+Json = dict[str, Any]
+Labels = frozenset[tuple[str, str]]
+
+DASHBOARDS = {"llm-agents", "llm-budgets", "llm-cost", "llm-exporter", "llm-latency"}
+ADDED = {"alertname", "job", "instance"}
+"""Labels that Prometheus adds."""
+
+RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+ALERTS: list[Json] = [
+    rule
+    for file in RULE_FILES
+    for group in yaml.safe_load(file.read_text())["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+]
+TESTS: list[Json] = [
+    test
+    for file in sorted((PROMETHEUS / "tests").glob("*.yml"))
+    for test in yaml.safe_load(file.read_text())["tests"]
+]
+
+
+def name_of(alert: Json) -> str:
+    return " ".join([alert["alert"], *alert["labels"].values()])
+
+
+every_alert = pytest.mark.parametrize("alert", ALERTS, ids=name_of)
+
+
+def minutes(duration: str) -> int:
+    """Return the minutes of an evaluation time such as `26h50m`."""
+    return sum(int(number) * {"h": 60, "m": 1}[unit] for number, unit in re.findall(r"(\d+)([hm])", duration))
+
+
+def looks(test: Json, alert: Json) -> list[tuple[int, list[Json]]]:
+    """Return at which minutes a unit test looks for an alert, and what is to be seen of this very rule."""
+    own: Labels = frozenset(alert["labels"].items())
+    return sorted(
+        (
+            (
+                minutes(look["eval_time"]),
+                [seen for seen in look["exp_alerts"] if own <= seen["exp_labels"].items()],
+            )
+            for look in test.get("alert_rule_test", [])
+            if look["alertname"] == alert["alert"]
+        ),
+        key=lambda look: look[0],
+    )
+
+
+@every_alert
+def test_an_alert_fires_in_a_unit_test_and_not_a_minute_before(alert: Json) -> None:
+    step = 5 if alert["alert"] == "LLMCostSpike" else 1  # its tests are evaluated every five minutes
+    fires = []
+    for test in TESTS:
+        seen = dict(looks(test, alert))
+        fires += [minute for minute, alerts in seen.items() if alerts and seen.get(minute - step) == []]
+
+    assert fires
+
+
+@every_alert
+def test_an_alert_has_a_unit_test_in_which_it_must_not_fire(alert: Json) -> None:
+    never = [
+        test["name"]
+        for test in TESTS
+        if looks(test, alert) and not any(seen for _, seen in looks(test, alert))
+    ]
+
+    assert never
+
+
+@every_alert
+def test_an_alert_is_labelled_explained_and_linked(alert: Json) -> None:
+    annotations = alert["annotations"]
+
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+    assert set(annotations) == {"summary", "description", "dashboard_url", "runbook_url"}
+    dashboard = re.match(r"\{\{ \$externalLabels\.grafana_url \}\}/d/([\w-]+)", annotations["dashboard_url"])
+    assert dashboard is not None
+    assert dashboard[1] in DASHBOARDS
+    anchor = alert["alert"].lower()
+    assert annotations["runbook_url"] == f"{{{{ $externalLabels.runbooks_url }}}}#{anchor}"
+    assert annotations["description"].endswith((".", ".{{ end }}", ".{{ end }}{{ end }}"))
+
+
+@every_alert
+def test_an_alert_asks_only_for_what_the_code_exports(alert: Json) -> None:
+    known = exported_names() | recorded_names()
+    texts = " ".join([*alert["annotations"].values(), *alert["labels"].values()])
+    queries = [alert["expr"], *re.findall(r'printf\s+"((?:topk|llm_).*?)"\s+\$labels', texts, re.DOTALL)]
+
+    assert {name for query in queries for name in unknown_names(query, known)} == set()
+    assert texts.count("| query") == len(queries) - 1
+
+
+@every_alert
+def test_a_text_names_no_label_that_the_alert_does_not_have(alert: Json) -> None:
+    texts = " ".join(alert["annotations"].values())
+    named = set(re.findall(r"\$labels\.(\w+)", texts))
+    selectors = re.findall(r"\bllm_\w+", alert["expr"])
+    known = exported_names()
+    available = ADDED.union(alert["labels"], *(known.get(name, set()) for name in selectors))
+    if groupings := re.findall(r"\bby \(([^)]*)\)", alert["expr"]):
+        available = {*re.findall(r"\w+", groupings[0]), *alert["labels"]}
+    # A budget or a threshold has the labels that it matches, if it does: asked for by `with`.
+    optional = set(re.findall(r"\{\{ with \$labels\.(\w+)", texts))
+
+    assert named - optional <= available
+
+
+def test_rules_of_the_same_topic_are_in_the_same_file_as_their_unit_tests() -> None:
+    tested = {
+        name
+        for file in (PROMETHEUS / "tests").glob("*.yml")
+        for name in yaml.safe_load(file.read_text())["rule_files"]
+    }
+
+    assert tested == {f"../rules/{file.name}" for file in RULE_FILES}
+
+
+def sections() -> dict[str, str]:
+    """Return the sections of the runbooks by their anchors."""
+    text = (REPOSITORY / "docs/runbooks.md").read_text()
+    _, *parts = re.split(r"^### (\w+)\n", text, flags=re.MULTILINE)
+    return {title.lower(): body for title, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def test_every_alert_has_a_runbook_and_no_other_has() -> None:
+    assert set(sections()) == {alert["alert"].lower() for alert in ALERTS}
+
+
+@pytest.mark.parametrize("body", sections().values(), ids=sections())
+def test_a_runbook_says_what_it_means_what_to_do_and_how_to_tune_it(body: str) -> None:
+    assert re.findall(r"^\*\*(.*?)\.\*\* \S", body, re.MULTILINE) == [
+        "What it means",
+        "What to do",
+        "How to tune it",
+    ]
+
+
+@pytest.mark.parametrize("config", ["prometheus.yml", "examples/remote-write.yml"])
+def test_the_links_begin_with_labels_that_leave_prometheus_nowhere(config: str) -> None:
+    settings = yaml.safe_load((PROMETHEUS / config).read_text())
+    drop = [{"regex": "grafana_url|runbooks_url", "action": "labeldrop"}]
+    used = {name for alert in ALERTS for name in re.findall(r"\$externalLabels\.(\w+)", str(alert))}
+
+    assert used == {"grafana_url", "runbooks_url"}
+    assert used <= set(settings["global"]["external_labels"])
+    for remote in settings.get("remote_write", []):
+        assert remote["write_relabel_configs"] == drop
+    if "alerting" in settings:
+        assert settings["alerting"]["alert_relabel_configs"] == drop
+
+
+def test_a_rule_that_is_broken_fails_its_unit_tests(tmp_path: Path) -> None:
+    """The unit tests are worth something: a threshold off by one dollar is seen."""
+    rules = (PROMETHEUS / "rules/cost.yml").read_text()
+    tests = (PROMETHEUS / "tests/cost_test.yml").read_text()
+    (tmp_path / "cost.yml").write_text(rules.replace("[1h])) > 50", "[1h])) > 51"))
+    (tmp_path / "cost_test.yml").write_text(tests.replace("../rules/", ""))
+
+    with pytest.raises(AssertionError, match="LLMCostOverDefaultThreshold"):
+        run("promtool", "test", "rules", tmp_path / "cost_test.yml")

@@ -1,0 +1,171 @@
+"""A real Grafana on our files, looked at in a real Chromium: skipped only where there is no Grafana."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+
+from demo.history import Continued, Month, backfill
+from llm_exporter.cli.bundle import bundle
+from llm_exporter.cli.main import main
+from support.awaiting import until
+from support.browser import CHROMIUM, FLAGS
+from tools import stack
+from tools.binaries import BinaryUnavailable, find
+from tools.stack import Grafana, Prometheus, prometheus_config
+
+BOARDS = {
+    file.stem: json.loads(file.read_text())
+    for file in sorted((bundle("grafana") / "dashboards").glob("*.json"))
+}
+EMPTY = "|".join(
+    {"No data"}
+    | {
+        panel["fieldConfig"]["defaults"]["noValue"]
+        for board in BOARDS.values()
+        for panel in board["panels"]
+        if "noValue" in panel["fieldConfig"]["defaults"]
+    }
+)
+"""What panels say that have nothing to show."""
+SETTLED = 60_000
+"""Milliseconds in which a dashboard has to be full."""
+
+
+def grafana_is_at_hand() -> bool:
+    try:
+        find("grafana")
+    except BinaryUnavailable:
+        return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(
+    not grafana_is_at_hand(),
+    reason="there is no Grafana on PATH or in $GRAFANA_HOME: its dashboards are not looked at",
+)
+
+
+@dataclass
+class Looked:
+    """A Grafana, and a browser to look at it with."""
+
+    grafana: Grafana
+    browser: Browser
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
+    directory = tmp_path_factory.mktemp("grafana")
+    month = Month(2, time.time())
+    backfill(month, directory, directory / Prometheus.data)
+    assert CHROMIUM is not None, "there is no Chromium on PATH"
+    with (
+        Continued(month) as page,
+        Prometheus.start(
+            config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
+        ) as prometheus,
+        Grafana.start(prometheus=prometheus.url, storage=directory) as grafana,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield Looked(grafana, browser)
+        browser.close()
+
+
+def test_provisioning_loads_without_an_error(looked: Looked) -> None:
+    until(lambda: len(looked.grafana.get("/api/search", type="dash-db")) == len(BOARDS))
+    log = looked.grafana.log_file.read_text()
+
+    assert [line for line in log.splitlines() if "level=error" in line] == []
+    assert [line for line in log.splitlines() if "level=warn" in line and "provisioning" in line] == []
+
+
+def test_dashboards_are_in_the_folder_and_the_first_is_home(looked: Looked) -> None:
+    found = looked.grafana.get("/api/search", type="dash-db")
+
+    assert {each["uid"]: each["folderTitle"] for each in found} == dict.fromkeys(BOARDS, "LLM")
+    home = looked.grafana.get("/api/dashboards/home")
+    assert home["dashboard"]["title"] == BOARDS["llm-cost"]["title"]
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_dashboard_opens_with_every_panel_full_and_none_in_error(looked: Looked, uid: str) -> None:
+    complaints: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    # As high as all panels are, because those out of sight are not asked for.
+    page = looked.browser.new_page(viewport={"width": 1600, "height": 2200})
+    page.on("console", said)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"{looked.grafana.url}/d/{uid}?kiosk&from=now-24h&to=now")
+    titles = [panel["title"] for panel in BOARDS[uid]["panels"]]
+    for title in titles:
+        page.get_by_role("heading", name=title, exact=True).first.wait_for(timeout=SETTLED)
+    page.wait_for_function(
+        "() => !document.querySelector('[aria-label=\"Panel loading bar\"], .panel-loading')", timeout=SETTLED
+    )
+    page.wait_for_load_state("networkidle", timeout=SETTLED)
+    text = page.inner_text("body")
+
+    assert not re.search(f"{EMPTY}|Panel plugin not found|Dashboard not found", text)
+    assert page.locator("[aria-label='Panel header error'], [data-testid*='Panel status error']").count() == 0
+    assert [each for each in complaints if not each.startswith("Failed to load resource: net")] == []
+    page.close()
+
+
+def asked(grafana: Grafana, path: str, body: Any, password: str) -> Any:
+    """Return what Grafana answers to its administrator."""
+    request = urllib.request.Request(
+        grafana.url + path,
+        json.dumps(body).encode(),
+        {
+            "Content-Type": "application/json",
+            "Authorization": f"Basic {b64encode(f'admin:{password}'.encode()).decode()}",
+        },
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
+        return json.load(response)
+
+
+def test_dashboards_are_pushed_to_a_grafana_that_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = stack.grafana_environment
+    empty = tmp_path / "provisioning"
+    for each in ("dashboards", "datasources", "plugins", "notifiers", "alerting"):
+        (empty / each).mkdir(parents=True)
+    monkeypatch.setattr(
+        stack, "grafana_environment", lambda **how: ours(**how) | {"GF_PATHS_PROVISIONING": str(empty)}
+    )
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: "known-here")
+    monkeypatch.setenv("no_proxy", "*")
+
+    with Grafana.start(prometheus="http://127.0.0.1:1", storage=tmp_path) as grafana:
+        account = asked(grafana, "/api/serviceaccounts", {"name": "push", "role": "Editor"}, "known-here")
+        path = f"/api/serviceaccounts/{account['id']}/tokens"
+        token = asked(grafana, path, {"name": "push"}, "known-here")["key"]
+        for _ in range(2):  # a second time replaces them
+            result = CliRunner().invoke(
+                main,
+                ["bundle", str(tmp_path / "out"), "--grafana-url", grafana.url],
+                env={"LLM_EXPORTER_GRAFANA_TOKEN": token},
+            )
+            assert (result.exit_code, result.stderr) == (0, "")
+        found = grafana.get("/api/search", type="dash-db")
+
+    assert {each["uid"]: each["folderTitle"] for each in found} == dict.fromkeys(BOARDS, "LLM")

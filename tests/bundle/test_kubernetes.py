@@ -1,0 +1,57 @@
+"""The objects for the Prometheus Operator say what our Prometheus files do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.bundle import PROMETHEUS, REPOSITORY, run
+
+KUBERNETES = REPOSITORY / "kubernetes"
+
+
+def committed(file: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((KUBERNETES / file).read_text())
+    return content
+
+
+def test_the_committed_objects_are_what_the_generator_writes() -> None:
+    command = [sys.executable, str(KUBERNETES / "manifests.py"), "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_rule_object_has_every_group_of_every_rule_file_under_a_name_of_its_own() -> None:
+    rule = committed("prometheus-rule.yml")
+    files = sorted((PROMETHEUS / "rules").glob("*.yml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"]["groups"] == groups
+    names = [group["name"] for group in groups]
+    assert len(set(names)) == len(names), "one object has a group of a name once"
+
+
+def test_promtool_accepts_the_groups_of_the_rule_object(tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(committed("prometheus-rule.yml")["spec"]))
+
+    assert "SUCCESS" in run("promtool", "check", "rules", tmp_path / "rules.yml")
+
+
+def test_the_monitor_scrapes_as_often_as_the_config_under_a_job_that_the_alerts_know() -> None:
+    monitor = committed("service-monitor.yml")
+    (scrape,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+
+    assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "ServiceMonitor")
+    assert (endpoint["interval"], endpoint["scrapeTimeout"]) == (
+        scrape["scrape_interval"],
+        scrape["scrape_timeout"],
+    )
+    assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
+    assert monitor["spec"]["selector"]["matchLabels"] == {"app.kubernetes.io/name": "llm-exporter"}

@@ -1,0 +1,216 @@
+"""`llm-exporter bundle`: what it writes is complete, and what it pushes gets to the Grafana it is for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from llm_exporter.cli.bundle import bundle
+from llm_exporter.cli.main import main
+from tools import binaries
+
+TOKEN = "glsa_of-our-own-making"
+UIDS = {file.stem for file in (bundle("grafana") / "dashboards").glob("*.json")}
+
+
+class StandIn:
+    """Answers like a Grafana's API for folders and dashboards, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, str] = {}
+        self.dashboards: dict[str, dict[str, Any]] = {}
+        self.refuse: tuple[int, dict[str, str], bytes] | None = None
+        self.asked: list[str] = []
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                uid = self.path.rpartition("/")[2]
+                self.answer(200 if uid in stand_in.folders else 404, {"uid": uid})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/api/folders":
+                    stand_in.folders[body["uid"]] = body["title"]
+                    self.answer(200, body)
+                else:
+                    assert body["folderUid"] in stand_in.folders
+                    assert body["overwrite"] is True
+                    uid = body["dashboard"]["uid"]
+                    stand_in.dashboards[uid] = body["dashboard"]
+                    self.answer(200, {"uid": uid, "url": f"/d/{uid}/x"})
+
+            def answer(self, status: int, body: dict[str, Any]) -> None:
+                stand_in.asked.append(f"{self.command} {self.path}")
+                headers: dict[str, str] = {}
+                data = json.dumps(body).encode()
+                if self.headers["Authorization"] != f"Bearer {TOKEN}":
+                    status = 401
+                elif stand_in.refuse:
+                    status, headers, data = stand_in.refuse
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the base
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def grafana() -> Iterator[StandIn]:
+    stand_in = StandIn()
+    yield stand_in
+    stand_in.close()
+
+
+def run(*arguments: str | Path, token: str | None = TOKEN) -> Result:
+    env = {"LLM_EXPORTER_GRAFANA_TOKEN": token, "no_proxy": "*"}
+    return CliRunner().invoke(main, ["bundle", *map(str, arguments)], env=env)
+
+
+def test_it_writes_dashboards_rules_and_provisioning_for_these_places(tmp_path: Path) -> None:
+    directory = tmp_path / "with space"
+
+    result = run(directory, "--prometheus-url", "https://prometheus.example/p?x=1")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {file.stem for file in (directory / "grafana/dashboards").iterdir()} == UIDS
+    for file in (bundle("prometheus") / "rules").iterdir():
+        assert (directory / "prometheus/rules" / file.name).read_text() == file.read_text()
+    provisioning = directory / "grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "https://prometheus.example/p?x=1"
+    (provider,) = yaml.safe_load((provisioning / "dashboards/llm-exporter.yml").read_text())["providers"]
+    assert provider["options"]["path"] == str(directory / "grafana/dashboards")
+    assert not [file for file in directory.rglob("*") if file.is_file() and "$LLM_" in file.read_text()]
+
+
+def test_promtool_accepts_the_rules_where_they_are_written(tmp_path: Path) -> None:
+    run(tmp_path)
+    promtool = binaries.find("promtool")
+    files = sorted((tmp_path / "prometheus/rules").iterdir())
+
+    done = subprocess.run([promtool, "check", "rules", *files], check=False, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_time_replaces_what_was_written_and_leaves_the_rest(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "grafana/dashboards/llm-cost.json").write_text("{}")
+
+    assert run(tmp_path).exit_code == 0
+
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "grafana/dashboards/llm-cost.json").read_text())["uid"] == "llm-cost"
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_it_pushes_every_dashboard_into_the_folder(tmp_path: Path, grafana: StandIn, from_file: bool) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    option = ["--grafana-token-file", str(file)] if from_file else []
+
+    result = run(
+        tmp_path / "out", "--grafana-url", f"{grafana.url}/", *option, token=None if from_file else TOKEN
+    )
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert grafana.folders == {"llm": "LLM"}
+    assert set(grafana.dashboards) == UIDS
+    assert all(each["id"] is None for each in grafana.dashboards.values())
+    assert f"pushed {grafana.url}/d/llm-cost/x\n" in result.stdout
+    assert TOKEN not in result.output
+
+
+def test_a_folder_that_is_there_is_used(tmp_path: Path, grafana: StandIn) -> None:
+    grafana.folders["llm"] = "ours"
+
+    assert run(tmp_path, "--grafana-url", grafana.url).exit_code == 0
+
+    assert grafana.folders == {"llm": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "says"),
+    [
+        (
+            (403, {}, b"{}"),
+            "does not let the token write dashboards: its service account has to be an Editor",
+        ),
+        ((412, {}, b'{"message": "was changed by someone"}'), "answered 412: was changed by someone"),
+        ((502, {}, b"<html>"), "answered 502: Bad Gateway"),
+        ((301, {"Location": "https://elsewhere/"}, b""), "redirects to https://elsewhere/: give that as"),
+        ((200, {}, b"<html>"), "is no Grafana: it does not answer in JSON"),
+    ],
+)
+def test_what_grafana_refuses_is_told_in_one_line(
+    tmp_path: Path, grafana: StandIn, refusal: tuple[int, dict[str, str], bytes], says: str
+) -> None:
+    grafana.refuse = refusal
+
+    result = run(tmp_path, "--grafana-url", grafana.url)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {grafana.url} ")
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert len(grafana.asked) == (2 if refusal[0] == 403 else 1), "no redirect is followed with the token"
+
+
+def test_a_token_that_is_not_known_and_a_grafana_that_is_away_are_told(
+    tmp_path: Path, grafana: StandIn
+) -> None:
+    wrong = run(tmp_path, "--grafana-url", grafana.url, token="other")
+    away = run(tmp_path, "--grafana-url", "http://127.0.0.1:1")
+    nonsense = run(tmp_path, "--grafana-url", "nonsense")
+
+    assert wrong.stderr == f"Error: {grafana.url} does not know the token\n"
+    assert away.stderr == "Error: cannot reach http://127.0.0.1:1: [Errno 111] Connection refused\n"
+    assert nonsense.stderr == "Error: nonsense is no Grafana: it does not answer in JSON\n"
+    assert {wrong.exit_code, away.exit_code, nonsense.exit_code} == {2}
+
+
+def test_without_a_token_nothing_is_done(tmp_path: Path, grafana: StandIn) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    url = ["--grafana-url", grafana.url]
+
+    assert "needs a token" in run(tmp_path / "out", *url, token=None).stderr
+    assert "has no token in it" in run(tmp_path / "out", *url, "--grafana-token-file", empty).stderr
+    missing = run(tmp_path / "out", *url, "--grafana-token-file", tmp_path / "missing")
+    assert "cannot read" in missing.stderr
+    assert "No such file" in missing.stderr
+    assert not (tmp_path / "out").exists()
+    assert grafana.asked == []
+
+
+def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "grafana").write_text("a file")
+
+    result = run(tmp_path)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: cannot write to {tmp_path}: ")

@@ -1,0 +1,112 @@
+"""`llm-exporter report` and `export`, on a ledger and on a running service alike."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from llm_exporter.cli.main import main
+from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.calls import a_call
+from support.served import Served
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+CALLS = [
+    a_call(id="1", started=at("2026-01-31T23:59:59"), labels={"agent": "coder", "tier": "gold"}),
+    a_call(id="2", started=at("2026-02-01T00:00:00"), labels={"agent": "coder"}, model="gpt-5-mini"),
+    a_call(id="3", started=at("2026-02-01T00:00:00"), labels={"agent": "planner"}, error="timeout"),
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    served = Served(tmp_path_factory.mktemp("client"))
+    ledger = SqliteLedger(served.ledger)
+    ledger.add(CALLS)
+    ledger.close()
+    with served:
+        yield served
+
+
+@pytest.fixture(params=["ledger", "service"])
+def source(request: pytest.FixtureRequest, served: Served) -> list[str]:
+    """The options that say where from: beside the running service, or from it."""
+    return ["--store", str(served.ledger)] if request.param == "ledger" else ["--url", served.url]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_a_report_is_a_table_by_dimensions_and_period(source: list[str]) -> None:
+    result = run("report", "--by", "agent,model", "--period", "month", *source)
+    assert result.output == (
+        "month                     agent    model       calls  errors  input_tokens  output_tokens     USD\n"
+        "2026-01-01T00:00:00.000Z  coder    gpt-5           1       0           100             20  0.7500\n"
+        "2026-02-01T00:00:00.000Z  coder    gpt-5-mini      1       0           100             20  0.7500\n"
+        "2026-02-01T00:00:00.000Z  planner  gpt-5           1       1           100             20  0.7500\n"
+        "total                                              3       1           300             60  2.2500\n"
+    )
+
+
+def test_a_report_is_json_when_asked_for(source: list[str]) -> None:
+    result = run("report", "--by", "tier", "--label", "tier:gold", "--json", *source)
+    assert json.loads(result.output) == [
+        {
+            "tier": "gold",
+            "calls": 1,
+            "errors": 0,
+            "cost_usd": 0.75,
+            "input_tokens": 100,
+            "output_tokens": 20,
+            "unpriced_tokens": 0,
+        }
+    ]
+
+
+def test_calls_are_exported_as_csv_and_as_json_lines(source: list[str]) -> None:
+    lines = list(csv.DictReader(io.StringIO(run("export", *source).output)))
+    assert [(line["id"], line["agent"], line["cost_usd"]) for line in lines] == [
+        ("3", "planner", "0.75"),
+        ("2", "coder", "0.75"),
+        ("1", "coder", "0.75"),
+    ]
+    result = run("export", "--format", "json", "--since", "2026-02-01", *source)
+    assert [json.loads(line)["id"] for line in result.output.splitlines()] == ["3", "2"]
+
+
+def test_all_pages_are_exported(source: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_exporter.cli.sources._PAGE", 2)
+    assert len(run("export", "--format", "json", *source).output.splitlines()) == 3
+
+
+def test_a_mistake_is_named(source: list[str]) -> None:
+    result = run("report", "--since", "yesterday", *source)
+    assert result.exit_code == 2
+    message = "since is 'yesterday': write 2026-01-31T12:00:00Z, or seconds since 1970"
+    assert message in result.output
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.db"
+    result = run("report", "--store", str(path))
+    assert (result.exit_code, result.output) == (2, f"Error: {path}: there is no ledger here\n")
+    result = run("report", "--url", "http://127.0.0.1:9")
+    assert (result.exit_code, result.output) == (
+        2,
+        "Error: http://127.0.0.1:9: [Errno 111] Connection refused\n",
+    )
+    result = run("report", "--url", "nothing")
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: nothing: unknown url type")

@@ -1,0 +1,135 @@
+"""`llm-exporter run` meters a program that knows nothing of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.operations import CHAT
+from support.scripted import Server
+from support.served import Served
+
+PROGRAM = """
+import sys, threading
+import openai
+
+def call():
+    with openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="k") as client:
+        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+
+call()
+thread = threading.Thread(target=call)
+thread.start()
+thread.join()
+sys.exit(7)
+"""
+
+
+def run(*words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "llm_exporter.cli", "run", *words],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_program_is_metered_under_the_labels_that_are_given_and_ends_as_it_would(
+    server: Server, tmp_path: Path
+) -> None:
+    server.says("/chat/completions", CHAT.answers[False]())
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    with Served(tmp_path) as served:
+        ran = run(
+            *("--agent", "nightly", "--label", "project=a,b=c %", "--"),
+            *(sys.executable, str(program), server.url),
+            environment={**served.clients, "LLM_EXPORTER_LABELS": "agent=other,phase=plan"},
+        )
+        assert (ran.returncode, ran.stderr) == (7, "")
+        calls: list[dict[str, Any]] = served.get("/api/v1/calls")["calls"]
+    assert [call["labels"] for call in calls] == 2 * [
+        {"agent": "nightly", "phase": "plan", "project": "a,b=c %"}
+    ]
+    assert [call["tokens"] for call in calls] == 2 * [CHAT.tokens]
+
+
+def test_a_python_that_the_program_starts_is_metered_too(server: Server, tmp_path: Path) -> None:
+    server.says("/chat/completions", CHAT.answers[False]())
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    starts = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, *sys.argv[1:]]).returncode)"
+    with Served(tmp_path) as served:
+        ran = run(
+            *("--url", served.url, "--", sys.executable, "-c", starts, str(program), server.url),
+            environment=served.environment,
+        )
+        assert ran.returncode == 7
+        assert served.get("/api/v1/cost")["calls"] == 2
+
+
+def test_another_sitecustomize_is_run_as_well_and_ours_is_nowhere_to_be_seen(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.here_too = True")
+    shows = "import sitecustomize, sys; print(sys.here_too, sitecustomize.__file__, *sys.path, sep='\\n')"
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    ran = run("--", sys.executable, "-c", shows, environment={"PYTHONPATH": path})
+    said, file, *paths = ran.stdout.splitlines()
+    assert (said, file) == ("True", str(tmp_path / "sitecustomize.py"))
+    assert not [path for path in paths if path.endswith("startup")]
+
+
+def test_a_python_that_has_no_llm_exporter_runs_unmetered_and_says_so(tmp_path: Path) -> None:
+    hides = "import os, sys\nif 'LLM_EXPORTER_LABELS' in os.environ: sys.modules['llm_exporter'] = None"
+    (tmp_path / "sitecustomize.py").write_text(hides)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONPATH": path, "LLM_EXPORTER_URL": "http://x"}
+    ran = run("--", sys.executable, "-c", "print('ran')", environment=environment)
+    assert (ran.returncode, ran.stdout) == (0, "ran\n")
+    assert ran.stderr.startswith(f"llm-exporter: {sys.executable} is not metered: import of llm_exporter")
+
+
+def test_a_signal_reaches_the_program() -> None:
+    waits = "import signal, sys; print('waits', flush=True); signal.pause()"
+    with subprocess.Popen(
+        [sys.executable, "-m", "llm_exporter.cli", "run", "--url", "http://x", sys.executable, "-c", waits],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (
+            ("--url", "http://x", "no-such-command"),
+            127,
+            "Error: no-such-command: No such file or directory\n",
+        ),
+        (("--url", "http://x", "/"), 126, "Error: /: Permission denied\n"),
+        (("--label", "project", "python"), 2, "Error: --label is 'project': write name=value\n"),
+        (("--url", "ftp://x", "python"), 2, "Error: LLM_EXPORTER_URL: 'ftp://x' is no URL of a service"),
+        (("--config", "none.yml", "python"), 2, "Error: none.yml: No such file or directory\n"),
+    ],
+)
+def test_what_cannot_be_run_is_said(words: tuple[str, ...], code: int, said: str) -> None:
+    ran = run(*words)
+    assert ran.returncode == code
+    assert ran.stderr.startswith(said)
+
+
+def test_it_says_so_when_calls_are_sent_nowhere() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "LLM_EXPORTER_URL"}
+    ran = run(sys.executable, "-c", "", environment=environment)
+    assert ran.stderr == "llm-exporter: neither --url nor LLM_EXPORTER_URL: calls are sent nowhere\n"
+    assert ran.returncode == 0

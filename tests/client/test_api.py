@@ -1,0 +1,209 @@
+"""Calls recorded by hand, and callbacks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from logging import LogRecord
+from typing import Any, get_args
+
+import pytest
+
+import llm_exporter
+from llm_exporter import Call
+from llm_exporter.call import ErrorKind, TokenType
+from llm_exporter.client.pipeline import Pipeline
+
+TOKEN_TYPES = ", ".join(get_args(TokenType))
+ERROR_KINDS = ", ".join(get_args(ErrorKind))
+
+
+def recorded(**fields: Any) -> Call:
+    """Record a call of a provider that no one knows, with these fields."""
+    return llm_exporter.record(**{"provider": "acme", "model": "t-1", "tokens": {"input": 10}, **fields})
+
+
+# ---- record
+
+
+def test_call_has_what_was_said_of_it(pipeline: Pipeline) -> None:
+    """Each argument is a field of the call."""
+    call = recorded(
+        tokens={"input": 10, "cache_read": 20, "output": 3},
+        operation="text_completion",
+        duration=1.5,
+        error="timeout",
+    )
+
+    assert (call.provider, call.model, call.requested_model, call.operation) == (
+        "acme",
+        "t-1",
+        "t-1",
+        "text_completion",
+    )
+    assert (call.tokens, call.total_tokens) == ({"input": 10, "cache_read": 20, "output": 3}, 33)
+    assert (call.duration, call.error, call.retries, call.stream) == (1.5, "timeout", [], False)
+
+
+def test_call_is_a_chat_of_no_duration_that_succeeded_unless_said_otherwise(pipeline: Pipeline) -> None:
+    """Provider, model and tokens are all it takes."""
+    call = recorded()
+
+    assert (call.operation, call.duration, call.error) == ("chat", 0.0, None)
+
+
+def test_call_has_the_labels_in_force_where_it_is_recorded(pipeline: Pipeline) -> None:
+    """As a call that is tapped has."""
+    with llm_exporter.labels(agent="planner", phase="plan", session="s-1"):
+        call = recorded()
+
+    assert call.labels == {"agent": "planner", "phase": "plan", "session": "s-1"}
+    assert (call.agent, call.phase) == ("planner", "plan")
+
+
+def test_types_with_no_tokens_are_left_out(pipeline: Pipeline) -> None:
+    """Zero is allowed, and is no series."""
+    assert recorded(tokens={"input": 0, "output": 4}).tokens == {"output": 4}
+    assert recorded(tokens={}).tokens == {}
+
+
+@pytest.mark.parametrize("kind", get_args(TokenType))
+def test_every_token_type_can_be_recorded(pipeline: Pipeline, kind: TokenType) -> None:
+    """The types are those of `Call`."""
+    assert recorded(tokens={kind: 1}).tokens == {kind: 1}
+
+
+@pytest.mark.parametrize("kind", get_args(ErrorKind))
+def test_every_error_kind_can_be_recorded(pipeline: Pipeline, kind: ErrorKind) -> None:
+    """The kinds are those of `Call`."""
+    assert recorded(error=kind).error == kind
+
+
+def test_what_the_caller_does_to_its_mapping_later_does_not_reach_the_call(pipeline: Pipeline) -> None:
+    """The call is priced later, on another thread."""
+    tokens: dict[TokenType, int] = {"input": 10}
+    call = recorded(tokens=tokens)
+    tokens["input"] = 99
+
+    assert call.tokens == {"input": 10}
+
+
+def test_each_call_has_an_id_of_its_own(pipeline: Pipeline) -> None:
+    """32 hex digits."""
+    first, second = recorded(), recorded()
+
+    assert first.id != second.id
+    assert len(first.id) == len(second.id) == 32
+    assert bytes.fromhex(first.id)
+
+
+def test_call_of_a_known_model_is_priced_by_the_time_it_reaches_the_sinks(pipeline: Pipeline) -> None:
+    """The cost is of the types recorded, and of nothing else."""
+    call = recorded(provider="openai", model="gpt-4o", tokens={"input": 1000, "output": 100})
+    assert pipeline.flush()
+
+    assert set(call.cost) == {"input", "output"}
+    assert call.total_cost > 0
+    assert call.unpriced_tokens == 0
+
+
+def test_call_of_an_unknown_provider_is_counted_and_has_no_price(pipeline: Pipeline) -> None:
+    """Its tokens show as unpriced."""
+    call = recorded(tokens={"input": 10, "output": 5})
+    assert pipeline.flush()
+
+    assert (call.total_cost, call.unpriced_tokens) == (0, 15)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        pytest.param(
+            {"tokens": {"prompt": 1}},
+            f"tokens: 'prompt' is not one of {TOKEN_TYPES}",
+            id="unknown token type",
+        ),
+        pytest.param({"tokens": {"input": -1}}, "tokens: input is -1, not a count", id="negative"),
+        pytest.param({"tokens": {"input": 1.0}}, "tokens: input is 1.0, not a count", id="float"),
+        pytest.param({"tokens": {"input": math.nan}}, "tokens: input is nan, not a count", id="NaN"),
+        pytest.param({"tokens": {"input": "7"}}, "tokens: input is '7', not a count", id="string"),
+        pytest.param({"tokens": {"input": True}}, "tokens: input is True, not a count", id="boolean"),
+        pytest.param({"tokens": {"input": None}}, "tokens: input is None, not a count", id="None"),
+        pytest.param(
+            {"tokens": {"input": 1, "output": -2}}, "tokens: output is -2, not a count", id="not the first"
+        ),
+        pytest.param({"duration": -0.1}, "duration is -0.1, not a number of seconds", id="negative duration"),
+        pytest.param({"duration": math.nan}, "duration is nan, not a number of seconds", id="NaN duration"),
+        pytest.param(
+            {"duration": math.inf}, "duration is inf, not a number of seconds", id="endless duration"
+        ),
+        pytest.param({"error": "broken"}, f"error: 'broken' is not one of {ERROR_KINDS}", id="unknown error"),
+        pytest.param({"error": ""}, f"error: '' is not one of {ERROR_KINDS}", id="empty error"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_not_recorded(
+    pipeline: Pipeline, fields: dict[str, Any], message: str
+) -> None:
+    """The message says which argument, what it was, and what it can be."""
+    calls: list[Call] = []
+    llm_exporter.subscribe(calls.append)
+
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        recorded(**fields)
+    assert pipeline.flush()
+    assert calls == []
+
+
+# ---- subscribe
+
+
+def test_subscriber_gets_every_call_in_order(pipeline: Pipeline) -> None:
+    """The very object, priced."""
+    calls: list[Call] = []
+    llm_exporter.subscribe(calls.append)
+    made = [recorded(model=f"t-{number}") for number in range(20)]
+    assert pipeline.flush()
+
+    assert len(calls) == 20
+    assert all(got is call for got, call in zip(calls, made, strict=True))
+
+
+def test_unsubscribed_callback_is_called_no_more(pipeline: Pipeline) -> None:
+    """It has what came before."""
+    calls: list[Call] = []
+    callback: Callable[[Call], None] = calls.append
+    llm_exporter.subscribe(callback)
+    before = recorded()
+    assert pipeline.flush()
+    llm_exporter.unsubscribe(callback)
+    recorded()
+    assert pipeline.flush()
+
+    assert calls == [before]
+
+
+def test_unsubscribing_a_stranger_is_no_error(pipeline: Pipeline) -> None:
+    """It was not called, and is not."""
+    llm_exporter.unsubscribe(print)
+
+
+def test_failing_subscriber_is_logged_and_counted_and_harms_no_one(
+    pipeline: Pipeline, said: Callable[[], list[LogRecord]]
+) -> None:
+    """Not the one who records, not the other subscribers."""
+    calls: list[Call] = []
+
+    def broken(call: Call) -> None:
+        raise LookupError("mine")
+
+    llm_exporter.subscribe(broken)
+    llm_exporter.subscribe(calls.append)
+    call = recorded()
+    assert pipeline.flush()  # to the sinks
+    assert pipeline.flush()  # to the log
+
+    assert calls == [call]
+    (entry,) = (record for record in said() if record.levelname == "ERROR")
+    assert "subscriber" in entry.getMessage()
+    assert pipeline.registry.get_sample_value("llm_exporter_errors_total", {"where": "subscriber"}) == 1

@@ -1,0 +1,330 @@
+"""Calls reach a service elsewhere, each once, whatever happens in between."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import llm_exporter
+from llm_exporter import Call
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.client.shipping import Shipper
+from llm_exporter.client.spool import Spool
+from llm_exporter.client.transport import ServiceClient
+from llm_exporter.metrics.collector import Metrics
+from support.awaiting import until
+from support.calls import a_call
+from support.operations import CHAT, Operation
+from support.scripted import Answer, Server
+from support.served import Served
+
+ACKNOWLEDGED = Answer(b'{"accepted": 1, "duplicates": 0}')
+AWAY = Answer(b"the ledger cannot be used", status=503)
+REFUSED = Answer(b'{"detail": "not a list of calls"}', status=400)
+CALLS = "/api/v1/calls"
+
+
+def received(server: Server) -> list[str]:
+    """The ids of the calls in each request that came, in order."""
+    decode = msgspec.json.Decoder(list[Call]).decode
+    return [call.id for request in server.requests for call in decode(gzip.decompress(request.body))]
+
+
+class Signals:
+    """Metrics that say when something is counted."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.changed = threading.Condition()
+        count = self.metrics.count
+
+        def counted(*arguments: object) -> None:
+            with self.changed:
+                count(*arguments)  # type: ignore[arg-type]
+                self.changed.notify_all()
+
+        self.metrics.count = counted  # type: ignore[assignment]
+
+    def wait(self, name: str, value: float) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.total(name) == value, timeout=30), self.total(name)
+
+    def total(self, name: str) -> float:
+        return sum(
+            sample.value
+            for family in self.metrics.collect()
+            for sample in family.samples
+            if sample.name == name
+        )
+
+
+@pytest.fixture
+def signals() -> Signals:
+    return Signals()
+
+
+@pytest.fixture
+def ship(server: Server, signals: Signals, tmp_path: Path) -> Iterator[Callable[..., Shipper]]:
+    """Make a shipper to the test's server."""
+    made: list[Shipper] = []
+
+    def make(spool: Path = tmp_path, **options: Any) -> Shipper:
+        made.append(Shipper(server.url, signals.metrics, Spool(spool), **options))
+        return made[-1]
+
+    yield make
+    for shipper in made:
+        shipper.close(0)
+
+
+def test_calls_are_shipped_in_batches(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.says(CALLS, ACKNOWLEDGED)
+    shipper = ship()
+    calls = [a_call() for _ in range(1500)]
+    for call in calls:
+        shipper.take(call)
+    signals.wait("llm_exporter_shipped_calls_total", 1500)
+    assert received(server) == [call.id for call in calls]
+    assert len(server.requests) < 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calls_wait_on_disk_while_the_service_is_away(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
+    call = a_call()
+    shipper = ship()
+    shipper.take(call)
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    shipper.close(5)
+    assert received(server) == [call.id] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_on_disk_is_not_shipped_before_the_service_has_it(
+    server: Server, signals: Signals, ship: Callable[..., Shipper]
+) -> None:
+    server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
+    call = a_call()
+    told: list[int] = []
+    shipper = ship(shipped=lambda ids: told.extend(len(server.requests) for one in ids if one == call.id))
+    shipper.take(call)
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    shipper.close(5)
+    assert set(told) == {3}
+
+
+def test_a_call_that_another_process_has_found_on_disk_is_shipped(
+    server: Server, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.says(CALLS, AWAY)
+    call = a_call()
+    told: list[str] = []
+    ship(shipped=told.extend).take(call)
+    until(lambda: any(tmp_path.iterdir()))
+    (file,) = tmp_path.iterdir()
+    assert told == []
+    file.unlink()  # as that process does when it has sent it
+    until(lambda: told == [call.id])
+
+
+def test_calls_wait_in_memory_while_the_disk_is_away_too(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.says(CALLS, AWAY, ACKNOWLEDGED)
+    no_directory = tmp_path / "file"
+    no_directory.write_text("")
+    call = a_call()
+    ship(no_directory / "spool").take(call)
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    assert received(server) == [call.id] * 2
+    assert signals.total("llm_exporter_dropped_calls_total") == 0
+
+
+def test_at_the_end_calls_are_left_on_disk_for_the_next_process(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
+    call = a_call()
+    shipper = ship()
+    shipper.take(call)
+    shipper.close(5)
+    assert len(list(tmp_path.iterdir())) == 1
+    ship()
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    assert set(received(server)) == {call.id}
+
+
+def test_with_service_and_disk_away_what_is_lost_at_the_end_is_counted(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.says(CALLS, AWAY)
+    no_directory = tmp_path / "file"
+    no_directory.write_text("")
+    shipper = ship(no_directory / "spool")
+    shipper.take(a_call())
+    shipper.close(5)
+    assert signals.total("llm_exporter_dropped_calls_total") == 1
+
+
+def test_calls_that_the_service_refuses_are_set_aside_and_do_not_hold_up_others(
+    server: Server,
+    signals: Signals,
+    ship: Callable[..., Shipper],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server.says(CALLS, REFUSED, ACKNOWLEDGED)
+    shipper = ship()
+    shipper.take(a_call(id="refused"))
+    signals.wait("llm_exporter_dropped_calls_total", 1)
+    shipper.take(a_call(id="taken"))
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    (file,) = tmp_path.iterdir()
+    assert '"refused"' in file.read_text()
+    assert str(file) in caplog.text
+
+
+def test_memory_is_bounded_and_the_oldest_calls_are_dropped(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two fit; the service does not answer until all have come."""
+    monkeypatch.setattr("llm_exporter.client.shipping._MOST_HELD", 2)
+    may_answer = threading.Event()
+    server.says(CALLS, Answer([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
+    shipper = ship()
+    shipper.take(a_call(id="first"))
+    until(lambda: bool(server.requests))
+    for name in ("dropped", "second", "third"):
+        shipper.take(a_call(id=name))
+    may_answer.set()
+    signals.wait("llm_exporter_shipped_calls_total", 3)
+    assert received(server) == ["first", "second", "third"]
+    assert signals.total("llm_exporter_dropped_calls_total") == 1
+
+
+def test_no_call_waits_while_the_service_hangs_and_memory_is_full(
+    server: Server, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service takes a request and does not answer; whoever wants the shipper's lock waits as well."""
+    monkeypatch.setattr("llm_exporter.client.shipping._MOST_HELD", 1)
+    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
+    may_answer = threading.Event()
+    server.says(CALLS, Answer([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
+    operations = [Operation(CHAT, "sync", stream=stream) for stream in (False, True)]
+    server.says(CHAT.paths[0], operations[0].answer())
+    server.says_streaming(CHAT.paths[1], operations[1].answer())
+    senders = set()
+    post = ServiceClient._post
+
+    def posting(service: ServiceClient, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
+        senders.add(threading.current_thread().name)
+        return post(service, path, body, timeout)
+
+    monkeypatch.setattr(ServiceClient, "_post", posting)
+    pipeline.ship_to(server.url)
+    pipeline.record(a_call())
+    until(lambda: any(request.target == CALLS for request in server.requests))
+    shipper = pipeline._shipper
+    assert shipper is not None
+
+    def make_calls() -> None:
+        for operation in operations * 2:
+            operation.run(llm_exporter.instrument(operation.client(server.url)))
+
+    caller = threading.Thread(target=make_calls)
+    with shipper._changed:
+        caller.start()
+        caller.join(30)
+        assert not caller.is_alive()
+        assert sum("/chat/" in request.target for request in server.requests) == 4
+    assert pipeline.flush()
+    assert len(shipper._held) == 1  # of four
+    may_answer.set()
+    pipeline.close()
+    assert senders == {"llm-exporter-shipper", "llm-exporter-leases"}
+
+
+@pytest.mark.parametrize(
+    ("url", "mistake"),
+    [
+        ("127.0.0.1:9847", "is no URL of a service: write http://127.0.0.1:9847"),
+        ("ftp://127.0.0.1", "is no URL of a service: write http://127.0.0.1:9847"),
+        ("http://", "is no URL of a service: write http://127.0.0.1:9847"),
+        ("http://host:port", "is no URL: Port could not be cast to integer value as 'port'"),
+    ],
+)
+def test_a_url_that_is_none_is_said_at_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, url: str, mistake: str
+) -> None:
+    monkeypatch.setenv("LLM_EXPORTER_URL", url)
+    with pytest.raises(llm_exporter.ConfigError) as error:
+        llm_exporter.instrument()
+    assert str(error.value) == f"LLM_EXPORTER_URL: {url!r} {mistake}"
+
+
+PROGRAM = """
+import llm_exporter, multiprocessing, os, sys
+
+def call(agent):
+    with llm_exporter.labels(agent=agent):
+        llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
+
+def main():
+    llm_exporter.instrument()
+    call("parent")
+    for method in ("fork", "spawn", "forkserver"):
+        process = multiprocessing.get_context(method).Process(target=child, args=(method,))
+        process.start()
+        process.join()
+    if os.fork() == 0:
+        call("os.fork")
+        sys.exit()
+    os.wait()
+
+def child(method):
+    llm_exporter.instrument()
+    call(method)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+def test_every_way_a_process_ends_ships_its_calls_once(tmp_path: Path, *, away: bool) -> None:
+    """A parent, its children of every kind, and each with one call: also while the service is away."""
+    script = tmp_path / "script.py"
+    script.write_text(PROGRAM)
+    served = Served(tmp_path)
+    if not away:
+        served.start()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)],
+        env=served.clients,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if away:
+        served.start()
+    try:
+        agents = {"parent", "fork", "spawn", "forkserver", "os.fork"}
+        until(lambda: served.get("/api/v1/cost")["calls"] == len(agents))
+        cost = served.get("/api/v1/cost")
+        assert {row["agent"]: row["calls"] for row in cost["by_agent"]} == dict.fromkeys(agents, 1)
+        assert cost["cost_usd"] == pytest.approx(5 * 0.0025)
+    finally:
+        served.stop()

@@ -1,0 +1,282 @@
+"""The cost of a call, against the prices that the providers publish."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import product
+
+import pytest
+from genai_prices import Usage, calc_price
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_exporter.call import Call, TokenType
+from llm_exporter.pricing.prices import PriceList
+
+NOVEMBER = datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp()
+
+
+def priced(
+    provider: str,
+    model: str,
+    tokens: dict[TokenType, int],
+    *,
+    requested_model: str = "",
+    service_tier: str | None = None,
+    started: float = NOVEMBER,
+    units: dict[str, float] | None = None,
+) -> Call:
+    call = Call(
+        provider=provider,
+        model=model,
+        requested_model=requested_model,
+        operation="chat",
+        started=started,
+        tokens=tokens,
+        service_tier=service_tier,
+        units=units or {},
+    )
+    PriceList().price(call)
+    return call
+
+
+# USD per million tokens as the pricing pages have them, worked out by hand:
+# https://platform.openai.com/docs/pricing, https://claude.com/pricing#api, https://ai.google.dev/pricing
+@pytest.mark.parametrize(
+    ("provider", "model", "tokens", "cost"),
+    [
+        pytest.param(
+            # input 2.50, cached input 1.25, output 10
+            "openai",
+            "gpt-4o-2024-08-06",
+            {"input": 176, "cache_read": 1024, "output": 300},
+            {"input": 0.00044, "cache_read": 0.00128, "output": 0.003},
+            id="gpt-4o with cached input",
+        ),
+        pytest.param(
+            # input 1.10, output 4.40, which is also what reasoning costs
+            "openai",
+            "o4-mini-2025-04-16",
+            {"input": 500, "output": 260, "reasoning": 640},
+            {"input": 0.00055, "output": 0.001144, "reasoning": 0.002816},
+            id="o4-mini with reasoning",
+        ),
+        pytest.param(
+            # input 3, read 0.30, 5-minute write 3.75, 1-hour write 6, output 15
+            "anthropic",
+            "claude-sonnet-4-6",
+            {"input": 50, "cache_read": 10_000, "cache_write": 2_000, "cache_write_1h": 1_000, "output": 400},
+            {
+                "input": 0.00015,
+                "cache_read": 0.003,
+                "cache_write": 0.0075,
+                "cache_write_1h": 0.006,
+                "output": 0.006,
+            },
+            id="Claude Sonnet 4.6 with cache reads, 5-minute and 1-hour writes",
+        ),
+        pytest.param(
+            # prompts over 200,000 tokens: input 6, read 0.60, write 7.50, output 22.50
+            "anthropic",
+            "claude-sonnet-4-5-20250929",
+            {"input": 100_000, "cache_read": 90_000, "cache_write": 20_000, "output": 1_000},
+            {"input": 0.6, "cache_read": 0.054, "cache_write": 0.15, "output": 0.0225},
+            id="Claude Sonnet 4.5 with a long context, cached tokens included",
+        ),
+        pytest.param(
+            # input 1.25, output 10 including thoughts
+            "google",
+            "gemini-2.5-pro",
+            {"input": 1_000, "output": 200, "reasoning": 1_300},
+            {"input": 0.00125, "output": 0.002, "reasoning": 0.013},
+            id="Gemini 2.5 Pro with thoughts",
+        ),
+        pytest.param(
+            # text 0.30, audio 1.00, cached text 0.03, cached audio 0.10, output 2.50
+            "google",
+            "gemini-2.5-flash",
+            {"input": 1_000, "input_audio": 2_000, "cache_read": 500, "cache_read_audio": 300, "output": 100},
+            {
+                "input": 0.0003,
+                "input_audio": 0.002,
+                "cache_read": 0.000015,
+                "cache_read_audio": 0.00003,
+                "output": 0.00025,
+            },
+            id="Gemini 2.5 Flash with audio",
+        ),
+    ],
+)
+def test_cost_by_type_is_what_the_provider_publishes(
+    provider: str, model: str, tokens: dict[TokenType, int], cost: dict[str, float]
+) -> None:
+    call = priced(provider, model, tokens)
+    assert call.cost == cost
+    assert call.unpriced_tokens == 0
+
+
+def test_a_model_no_one_knows_costs_nothing_counts_as_unpriced_and_is_named_once_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+    said: Callable[[], list[logging.LogRecord]],
+) -> None:
+    prices = PriceList()
+    with caplog.at_level(logging.WARNING, "llm_exporter"):
+        for _ in range(3):
+            call = Call(
+                provider="openai", model="zebra-9", operation="chat", tokens={"input": 5, "output": 7}
+            )
+            prices.price(call)
+    assert (call.cost, call.unpriced_tokens) == ({}, 12)
+    (record,) = said()
+    assert "'zebra-9' of provider 'openai'" in record.getMessage()
+
+
+def test_a_provider_no_one_knows_has_no_prices_even_for_a_model_that_others_have() -> None:
+    assert priced("my-own-gpus", "gpt-4o", {"input": 5}).unpriced_tokens == 5
+
+
+def test_a_model_that_answers_under_an_unknown_name_has_the_price_of_the_one_asked_for() -> None:
+    call = priced("openai", "prod-deployment-7", {"input": 1_000_000}, requested_model="gpt-4o")
+    assert call.cost == {"input": 2.5}
+
+
+def test_the_price_is_the_one_in_force_when_the_call_was_made() -> None:
+    """OpenAI cut o3 from $10 to $2 a million input tokens on 2025-06-10."""
+    before = datetime(2025, 6, 9, 23, 59, 59, tzinfo=UTC).timestamp()
+    after = datetime(2025, 6, 10, tzinfo=UTC).timestamp()
+    assert priced("openai", "o3", {"input": 1_000_000}, started=before).cost == {"input": 10.0}
+    assert priced("openai", "o3", {"input": 1_000_000}, started=after).cost == {"input": 2.0}
+
+
+def test_the_tier_that_served_the_call_sets_its_price() -> None:
+    """gpt-5: $1.25 a million input tokens, flex half of that, priority twice."""
+    tokens: dict[TokenType, int] = {"input": 1_000_000}
+    assert priced("openai", "gpt-5", tokens, service_tier="default").cost == {"input": 1.25}
+    assert priced("openai", "gpt-5", tokens, service_tier="flex").cost == {"input": 0.625}
+    assert priced("openai", "gpt-5", tokens, service_tier="priority").cost == {"input": 2.5}
+
+
+def test_uses_of_provider_side_tools_cost_their_fee() -> None:
+    """Anthropic: $10 for a thousand web searches."""
+    call = priced("anthropic", "claude-sonnet-4-5", {"input": 100_000}, units={"web_searches": 3})
+    assert call.cost == {"input": 0.3, "tools": 0.03}
+
+
+def test_a_call_that_used_nothing_costs_nothing_and_is_not_unpriced() -> None:
+    call = priced("openai", "zebra-9", {})
+    assert (call.cost, call.unpriced_tokens) == ({}, 0)
+
+
+MODELS = [
+    ("openai", "gpt-4o"),
+    ("openai", "gpt-5"),
+    ("openai", "gpt-4o-audio-preview"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("anthropic", "claude-haiku-4-5"),
+    ("google", "gemini-2.5-pro"),
+    ("google", "gemini-2.5-flash"),
+    ("azure", "gpt-4o"),
+    ("groq", "llama-3.3-70b-versatile"),
+]
+
+
+@given(
+    which=st.sampled_from(MODELS),
+    counts=st.dictionaries(
+        st.sampled_from(["input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning"]),
+        st.integers(1, 400_000),
+    ),
+)
+def test_the_types_add_up_to_what_genai_prices_says_of_the_whole(
+    which: tuple[str, str], counts: dict[TokenType, int]
+) -> None:
+    provider, model = which
+    call = priced(provider, model, dict(counts))
+    written = counts.get("cache_write", 0) + counts.get("cache_write_1h", 0)
+    usage = Usage(
+        input_tokens=counts.get("input", 0) + counts.get("cache_read", 0) + written,
+        cache_read_tokens=counts.get("cache_read", 0),
+        cache_write_tokens=written,
+        cache_write_5m_tokens=counts.get("cache_write", 0),
+        cache_write_1h_tokens=counts.get("cache_write_1h", 0),
+        output_tokens=counts.get("output", 0) + counts.get("reasoning", 0),
+        output_reasoning_tokens=counts.get("reasoning", 0),
+    )
+    when = datetime.fromtimestamp(NOVEMBER, UTC)
+    whole = calc_price(usage, model, provider_id=provider, genai_request_timestamp=when).total_price
+    assert call.total_cost == pytest.approx(float(whole), rel=1e-12)
+
+
+def test_looking_a_price_up_again_changes_nothing() -> None:
+    prices = PriceList()
+    costs = []
+    for _, tier in product(range(2), ("default", "flex")):
+        call = Call(
+            provider="openai",
+            model="gpt-5",
+            operation="chat",
+            started=NOVEMBER,
+            tokens={"input": 1_000_000},
+            service_tier=tier,
+        )
+        prices.price(call)
+        costs.append(call.cost["input"])
+    assert costs == [1.25, 0.625, 1.25, 0.625]
+
+
+def reported(model: str, tokens: dict[TokenType, int], usd: float) -> Call:
+    call = Call(provider="openrouter", model=model, operation="chat", tokens=tokens, reported_cost=usd)
+    PriceList().price(call)
+    return call
+
+
+def test_a_cost_that_the_provider_reports_wins_and_is_divided_as_the_list_prices_are() -> None:
+    """By list, 1,000 in cost $0.0025 and 150 out $0.0015: five and three eighths of what was charged."""
+    call = reported("openai/gpt-4o", {"input": 1_000, "output": 150}, 0.008)
+    assert call.cost == {"input": pytest.approx(0.005), "output": pytest.approx(0.003)}
+    assert (call.cost_source, call.unpriced_tokens) == ("provider", 0)
+
+
+def test_a_reported_cost_of_an_unknown_model_is_divided_as_its_tokens_are() -> None:
+    call = reported("no/one-knows", {"input": 300, "output": 100}, 0.004)
+    assert call.cost == {"input": pytest.approx(0.003), "output": pytest.approx(0.001)}
+    assert call.unpriced_tokens == 0
+
+
+def test_a_reported_cost_of_nothing_is_nothing() -> None:
+    call = reported("openai/gpt-4o", {"input": 300}, 0.0)
+    assert (call.cost, call.cost_source) == ({"input": 0.0}, "provider")
+
+
+def test_a_cost_with_no_tokens_is_a_fee() -> None:
+    assert reported("an/image-model", {}, 0.04).cost == {"tools": 0.04}
+
+
+def test_batches_cost_what_batches_cost() -> None:
+    """Half of $2.50 and of $10."""
+    call = Call(
+        provider="openai",
+        model="gpt-4o",
+        operation="chat",
+        started=NOVEMBER,
+        tokens={"input": 1_000_000, "output": 1_000_000},
+        batch=True,
+    )
+    PriceList().price(call)
+    assert call.cost == {"input": 1.25, "output": 5.0}
+
+
+def test_the_fast_mode_has_its_price() -> None:
+    """Claude Opus 4.8 costs $5 and $25 a million tokens, and twice that in fast mode."""
+    call = Call(
+        provider="anthropic",
+        model="claude-opus-4-8",
+        operation="chat",
+        started=NOVEMBER,
+        tokens={"input": 1_000, "output": 1_000},
+        speed="fast",
+    )
+    PriceList().price(call)
+    assert call.cost == {"input": 0.01, "output": 0.05}

@@ -1,0 +1,437 @@
+"""What every ledger does, whatever it keeps its calls in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_exporter import Call
+from llm_exporter.metrics.collector import Counted
+from llm_exporter.service.ledger.base import Lease, Leases, Ledger, Query, Totals
+from llm_exporter.service.ledger.redis import RedisLedger
+from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.redis_server import RedisServer
+
+Open = Callable[[], Ledger]
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis"), appendonly="no") as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Open the test's ledger, after what has it open has let go of it."""
+    opened: list[Ledger] = []
+    if request.param == "redis":
+        server = request.getfixturevalue("redis")
+        server.ask("FLUSHALL")
+
+    def reopen() -> Ledger:
+        if opened:
+            opened.pop().close()
+        if request.param == "redis":
+            opened.append(RedisLedger(server.url, "host:9847"))
+        else:
+            opened.append(SqliteLedger(tmp_path / "ledger.db"))
+        return opened[0]
+
+    yield reopen
+    if opened:
+        opened[0].close()
+
+
+@pytest.fixture
+def ledger(reopen: Open) -> Ledger:
+    return reopen()
+
+
+def call(name: str, started: float | str = 1_800_000_000.0, **more: Any) -> Call:
+    """Return a call of 100 tokens in and 10 out for half a dollar."""
+    known: dict[str, Any] = {
+        "provider": "openai",
+        "model": "gpt-5",
+        "operation": "chat",
+        "tokens": {"input": 60, "cache_read": 40, "output": 10},
+        "cost": {"input": 0.25, "output": 0.25},
+    }
+    if isinstance(started, str):
+        started = datetime.fromisoformat(started).timestamp()
+    return Call(id=name, started=started, **{**known, **more})
+
+
+def ids(ledger: Ledger, query: Query | None = None, limit: int = 100) -> str:
+    """Return the ids of the calls that fit, which are single letters here."""
+    return "".join(logged.call.id for logged in ledger.calls(query or Query(), limit=limit))
+
+
+def half_dollars(number: int) -> Totals:
+    """Return what so many calls as `call` makes come to."""
+    return Totals(calls=number, cost_usd=number * 0.5, input_tokens=number * 100, output_tokens=number * 10)
+
+
+# ---- each call once
+
+
+def test_a_call_is_kept_as_it_came(ledger: Ledger) -> None:
+    one = call(
+        "a", labels={"agent": "planner", "ключ": "значение \u0000"}, error="timeout", retries=["timeout"]
+    )
+
+    assert ledger.add([one]) == [one]
+    (logged,) = ledger.calls(Query(), limit=10)
+    assert logged.call == one
+
+
+def test_of_a_batch_only_calls_that_are_not_there_yet_are_new(ledger: Ledger) -> None:
+    assert ledger.add([call("a"), call("b")]) == [call("a"), call("b")]
+    assert ledger.add([call("b"), call("c"), call("a")]) == [call("c")]
+    assert ledger.totals(Query()) == {(): half_dollars(3)}
+
+
+def test_of_the_same_call_twice_in_a_batch_the_first_is_new(ledger: Ledger) -> None:
+    first, second = call("a", model="first"), call("a", model="second")
+
+    (new,) = ledger.add([first, second, first])
+
+    assert new is first
+    assert [logged.call for logged in ledger.calls(Query(), limit=10)] == [first]
+
+
+def test_no_calls_are_no_calls(ledger: Ledger) -> None:
+    assert ledger.add([]) == []
+    assert ledger.calls(Query(), limit=10) == []
+    assert ledger.totals(Query()) == {}
+    assert ledger.periods(Query(since=0.0), "month") == {}
+    assert ledger.session(None) is None
+
+
+def test_calls_are_there_after_a_restart_and_still_known(reopen: Open) -> None:
+    reopen().add([call("a")])
+
+    ledger = reopen()
+
+    assert ids(ledger) == "a"
+    assert ledger.add([call("a"), call("b")]) == [call("b")]
+
+
+# ---- which calls
+
+
+def test_calls_come_newest_first_a_page_at_a_time(ledger: Ledger) -> None:
+    ledger.add([call(name) for name in "abc"])
+    ledger.add([call(name) for name in "de"])
+
+    page = ledger.calls(Query(), limit=2)
+    following = ledger.calls(Query(), limit=2, before=page[-1].position)
+    last = ledger.calls(Query(), limit=2, before=following[-1].position)
+
+    assert [logged.call.id for logged in [*page, *following, *last]] == ["e", "d", "c", "b", "a"]
+
+
+def test_pages_of_a_session_and_of_a_time_go_on_where_the_last_one_ended(ledger: Ledger) -> None:
+    ledger.add([call(name, labels={"session": "s"}) for name in "abc"])
+    ledger.add([call("x", started=5.0)])
+
+    for query in (Query(session="s"), Query(since=6.0)):
+        (newest,) = ledger.calls(query, limit=1)
+        assert newest.call.id == "c"
+        assert [one.call.id for one in ledger.calls(query, limit=9, before=newest.position)] == ["b", "a"]
+
+
+def test_more_calls_than_are_read_at_once_are_all_there(ledger: Ledger) -> None:
+    ledger.add([call(f"{number}", started=float(number)) for number in range(2500)])
+
+    everything = ledger.calls(Query(), limit=5000)
+
+    assert [int(logged.call.id) for logged in everything] == list(range(2499, -1, -1))
+    assert len(ledger.calls(Query(since=100.0, until=2400.0), limit=5000)) == 2300
+
+
+def test_a_time_begins_with_its_first_moment_and_ends_before_its_last(ledger: Ledger) -> None:
+    ledger.add([call("a", 10.0), call("b", 20.0), call("c", 30.0)])
+
+    assert ids(ledger, Query(since=20.0)) == "cb"
+    assert ids(ledger, Query(until=20.0)) == "a"
+    assert ids(ledger, Query(since=10.0, until=30.0)) == "ba"
+
+
+def test_calls_that_come_late_are_ordered_by_when_they_came(ledger: Ledger) -> None:
+    ledger.add([call("a", 20.0)])
+    ledger.add([call("b", 10.0)])
+
+    assert ids(ledger) == ids(ledger, Query(since=0.0)) == "ba"
+
+
+@pytest.mark.parametrize(
+    ("match", "found"),
+    [
+        ({"model": "gpt-5"}, "dcb"),
+        ({"provider": "anthropic"}, "a"),
+        ({"operation": "messages"}, "a"),
+        ({"agent": "planner"}, "ba"),
+        ({"agent": "planner", "model": "gpt-5"}, "b"),
+        ({"agent": "unattributed"}, "dc"),
+        ({"phase": "unattributed"}, "dcba"),
+        ({"project": "acme"}, "c"),
+        ({"project": "default"}, "dba"),
+        ({"team": "red"}, "d"),
+        ({"team": "unattributed"}, "cba"),
+        ({"session": "default"}, "dcba"),
+        ({'a"b.c': "quoted"}, "d"),
+        ({"model": "GPT-5"}, ""),
+    ],
+)
+def test_calls_are_found_by_their_properties_and_labels(
+    ledger: Ledger, match: dict[str, str], found: str
+) -> None:
+    ledger.add(
+        [
+            call(
+                "a",
+                provider="anthropic",
+                model="claude",
+                operation="messages",
+                labels={"agent": "planner", "team": ""},
+            ),
+            call("b", labels={"agent": "planner"}),
+            call("c", labels={"project": "acme"}),
+            call("d", labels={"team": "red", 'a"b.c': "quoted"}),
+        ]
+    )
+
+    assert ids(ledger, Query(match=match)) == found
+    assert sum(totals.calls for totals in ledger.totals(Query(match=match)).values()) == len(found)
+    within = Query(match=match, since=1_799_999_999.5)
+    assert sum(totals.calls for totals in ledger.totals(within).values()) == len(found)
+
+
+# ---- what they came to
+
+
+def test_totals_are_of_calls_errors_tokens_and_dollars(ledger: Ledger) -> None:
+    ledger.add(
+        [
+            call(
+                "a", tokens={"input": 5, "cache_read": 20, "output": 3, "reasoning": 4}, cost={"input": 0.5}
+            ),
+            call("b", error="timeout", cost={}, unpriced_tokens=110),
+        ]
+    )
+
+    expected = Totals(
+        calls=2, errors=1, cost_usd=0.5, input_tokens=125, output_tokens=17, unpriced_tokens=110
+    )
+    assert ledger.totals(Query()) == {(): expected}
+    assert ledger.totals(Query(since=0.0)) == {(): expected}
+
+
+def test_totals_are_told_by_any_dimensions_and_labels(ledger: Ledger) -> None:
+    ledger.add(
+        [
+            call("a", labels={"agent": "planner", "team": "red"}),
+            call("b", labels={"agent": "planner", "team": "blue"}),
+            call("c", model="o9", labels={"agent": "planner", "team": "red"}),
+            call("d", labels={"session": "s-1", "project": "acme"}),
+        ]
+    )
+
+    for query in (Query(), Query(since=1_799_999_000.0)):
+        assert ledger.totals(query, ["model"]) == {("gpt-5",): half_dollars(3), ("o9",): half_dollars(1)}
+        assert ledger.totals(query, ["team", "model"]) == {
+            ("red", "gpt-5"): half_dollars(1),
+            ("blue", "gpt-5"): half_dollars(1),
+            ("red", "o9"): half_dollars(1),
+            ("unattributed", "gpt-5"): half_dollars(1),
+        }
+        assert ledger.totals(query, ["session", "project"]) == {
+            ("default", "default"): half_dollars(3),
+            ("s-1", "acme"): half_dollars(1),
+        }
+        assert ledger.totals(query, ["session"]) == {
+            ("default",): half_dollars(3),
+            ("s-1",): half_dollars(1),
+        }
+
+
+def test_a_month_begins_at_midnight_utc_on_its_first_day(ledger: Ledger) -> None:
+    ledger.add(
+        [
+            call("a", "2028-02-29T23:59:59.999+00:00"),
+            call("b", "2028-03-01T00:00:00+00:00"),
+            call("c", "2028-03-31T23:30:00+00:00"),
+            call("d", "2028-04-01T01:30:00+02:00"),  # in March still
+        ]
+    )
+    february, march = (datetime(2028, month, 1, tzinfo=UTC).timestamp() for month in (2, 3))
+
+    assert ledger.periods(Query(since=0.0), "month") == {
+        (february, ()): half_dollars(1),
+        (march, ()): half_dollars(3),
+    }
+
+
+def test_days_and_hours_are_utc_s_too(ledger: Ledger) -> None:
+    ledger.add(
+        [
+            call("a", "2028-02-29T22:59:59.999+00:00", labels={"agent": "planner"}),
+            call("b", "2028-02-29T23:00:00+00:00"),
+            call("c", "2028-03-01T00:00:00+00:00", model="o9"),
+        ]
+    )
+    leap = datetime(2028, 2, 29, tzinfo=UTC).timestamp()
+
+    assert ledger.periods(Query(since=0.0), "day", ["model"]) == {
+        (leap, ("gpt-5",)): half_dollars(2),
+        (leap + 86400, ("o9",)): half_dollars(1),
+    }
+    assert ledger.periods(Query(), "hour") == {
+        (leap + 22 * 3600, ()): half_dollars(1),
+        (leap + 23 * 3600, ()): half_dollars(1),
+        (leap + 24 * 3600, ()): half_dollars(1),
+    }
+    assert ledger.periods(Query(match={"agent": "planner"}), "hour") == {
+        (leap + 22 * 3600, ()): half_dollars(1)
+    }
+
+
+@pytest.mark.parametrize("period", ["hour", "day", "month"])
+def test_periods_hold_only_what_started_in_the_time_asked_for(ledger: Ledger, period: Any) -> None:
+    """However long ago: totals that are kept for a while, and calls, are one report."""
+    now = time.time()
+    ages = [0, 1000, 4000, 90_000, 40 * 86400, 400 * 86400, 800 * 86400]
+    ledger.add([call(str(age), now - age, labels={"agent": "planner"}) for age in ages])
+
+    for since in ages:
+        for until in [*ages, -1]:
+            if until >= since:
+                continue
+            # Half a second earlier, so that the one of that age is in it.
+            query = Query(since=now - since - 0.5, until=now - until - 0.5, match={"agent": "planner"})
+            inside = sum(until < age <= since for age in ages)
+            told = ledger.periods(query, period, ["model"])
+            assert sum(totals.calls for totals in told.values()) == inside
+            assert ledger.totals(query).get((), Totals()) == half_dollars(inside)
+
+
+# ---- sessions
+
+
+def test_a_session_is_known_by_its_calls(ledger: Ledger) -> None:
+    ledger.add([call("a", labels={"session": "s-1"}), call("b", labels={"session": "s-2"}), call("c")])
+
+    assert ledger.session("s-1") == "s-1"
+    assert ledger.session("s-3") is None
+    assert ledger.session(None) == "default"
+    assert ids(ledger, Query(session="s-1")) == "a"
+    assert ids(ledger, Query(session="default")) == "c"
+    assert ledger.totals(Query(session="s-2", match={"model": "gpt-5"})) == {(): half_dollars(1)}
+    assert ledger.totals(Query(session="s-2", match={"model": "o9"})) == {}
+
+
+def test_a_session_that_is_reset_begins_anew_and_its_calls_stay(ledger: Ledger) -> None:
+    ledger.add([call("a", labels={"session": "s"}), call("x", labels={"session": "other"})])
+
+    ledger.reset_session("s")
+
+    assert ledger.session("s") == "s"
+    assert ledger.totals(Query(session="s")) == {}
+    assert ids(ledger, Query(session="other")) == "x"
+    ledger.add([call("b", labels={"session": "s"})])
+    assert ids(ledger, Query(session="s")) == "b"
+    assert ledger.totals(Query(session="s")) == {(): half_dollars(1)}
+    assert ids(ledger) == "bxa"
+    assert ids(ledger, Query(match={"session": "s"})) == "ba"
+
+
+def test_a_time_within_a_session_is_both(ledger: Ledger) -> None:
+    ledger.add([call("a", 10.0, labels={"session": "s"}), call("b", 20.0, labels={"session": "s"})])
+    ledger.add([call("c", 20.0)])
+
+    assert ids(ledger, Query(session="s", since=15.0)) == "b"
+    assert ledger.totals(Query(session="s", since=15.0)) == {(): half_dollars(1)}
+
+
+# ---- what the metrics go on from
+
+
+COUNTED = [Counted("llm_calls", "llm_calls_total", {"model": "gpt-5"}, 2.0)]
+
+
+def replayed(ledger: Ledger) -> tuple[list[Counted], str]:
+    counted, calls = ledger.after_checkpoint()
+    return counted, "".join(call.id for call in calls)
+
+
+def test_metrics_begin_with_all_calls_where_there_is_no_checkpoint(reopen: Open) -> None:
+    reopen().add([call("a"), call("b")])
+
+    assert replayed(reopen()) == ([], "ab")
+
+
+def test_metrics_go_on_from_the_checkpoint_with_the_calls_since(reopen: Open) -> None:
+    ledger = reopen()
+    ledger.add([call("a"), call("b")])
+    ledger.checkpoint(COUNTED)
+    ledger.add([call("a"), call("c")])
+    ledger.add([call("d")])
+
+    assert replayed(reopen()) == (COUNTED, "cd")
+    assert replayed(reopen()) == (COUNTED, "cd"), "which is the same until the next checkpoint"
+    reopen().checkpoint([])
+    assert replayed(reopen()) == ([], "")
+
+
+def test_what_was_shown_to_prometheus_is_known_after_a_restart(reopen: Open) -> None:
+    ledger = reopen()
+    assert ledger.released() == []
+
+    ledger.release([("llm_calls", "openai", "é"), ("llm_tokens",)])
+    ledger.release([("llm_tokens",)])
+    ledger.release([])
+
+    assert sorted(reopen().released()) == [("llm_calls", "openai", "é"), ("llm_tokens",)]
+
+
+def test_leases_are_known_after_a_restart(reopen: Open) -> None:
+    until = time.time() + 60
+    ledger = reopen()
+    ledger.lease("one", lambda leases: {**leases, "a": Lease(5, until)})
+    ledger.lease("one", lambda leases: {**leases, "b": Lease(7, until)})
+    ledger.lease("two", lambda leases: {**leases, "a": Lease(9, until)})
+    ledger.lease("two", lambda _: {})
+    ledger = reopen()
+    found = []
+
+    def look(leases: Leases) -> Leases:
+        found.append(leases)
+        return leases
+
+    ledger.lease("one", look)
+    ledger.lease("two", look)
+    assert found == [{"a": Lease(5, until), "b": Lease(7, until)}, {}]
+
+
+def test_old_calls_are_forgotten_once_they_are_in_the_checkpoint(reopen: Open) -> None:
+    ledger = reopen()
+    ledger.add([call("a", labels={"session": "s"}), call("b")])
+    late = time.time() + 60
+
+    assert ledger.prune(late) == 0, "the metrics need them"
+    ledger.checkpoint(COUNTED)
+    ledger.add([call("c")])
+    assert ledger.prune(0.0) == 0, "they are not old"
+    assert ledger.prune(late) == 2
+
+    assert ids(ledger) == "c"
+    assert ids(ledger, Query(since=0.0)) == "c"
+    assert ids(ledger, Query(session="s")) == ""
+    assert ledger.totals(Query()) == {(): half_dollars(1)}
+    assert replayed(reopen()) == (COUNTED, "c")

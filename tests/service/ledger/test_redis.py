@@ -1,0 +1,673 @@
+"""One ledger for several services, in a real Redis: nothing lost and nothing twice, whatever breaks."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from llm_exporter import Call
+from llm_exporter.config.loading import load
+from llm_exporter.config.model import Config
+from llm_exporter.errors import ConfigError
+from llm_exporter.service.intake import Intake, Receipt
+from llm_exporter.service.ledger.base import LedgerError, Query, Totals
+from llm_exporter.service.ledger.redis import RedisLedger, _pieces, masked, start_of
+from llm_exporter.service.ledger.store import open_ledger
+from support.redis_server import RedisServer
+from tools.stack import free_port
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+def calls(*names: str, **more: Any) -> list[Call]:
+    """Return calls of half a dollar."""
+    return [
+        Call(id=name, provider="openai", model="gpt-5", operation="chat", cost={"output": 0.5}, **more)
+        for name in names
+    ]
+
+
+def counted(intake: Intake) -> tuple[float, float, float]:
+    """Return how many calls the metrics have counted, their dollars, and how many came again."""
+    sums = dict.fromkeys(("llm_calls_total", "llm_cost_usd_total", "llm_exporter_duplicate_calls_total"), 0.0)
+    for family in intake.metrics.collect():
+        for sample in family.samples:
+            if sample.name in sums:
+                sums[sample.name] += sample.value
+    calls, dollars, duplicates = sums.values()
+    return calls, dollars, duplicates
+
+
+class Cutter:
+    """A proxy to a Redis that can let a command through and cut the connection before its answer."""
+
+    def __init__(self, port: int) -> None:
+        self._redis = port
+        self.cut_after = b""
+        """Of a connection that has sent this, the server's answer is lost."""
+        self.cuts = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._redis)) as server:
+            while data := client.recv(1 << 20):
+                server.sendall(data)
+                answer = server.recv(1 << 20)  # it has run
+                if self.cut_after and self.cut_after in data:
+                    self.cuts += 1
+                    return
+                client.sendall(answer)
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture
+def cutter(redis: RedisServer) -> Iterator[Cutter]:
+    cutter = Cutter(redis.port)
+    yield cutter
+    cutter.close()
+
+
+# ---- answers that are lost
+
+
+def test_calls_whose_answer_was_lost_are_new_when_they_are_sent_again(
+    redis: RedisServer, cutter: Cutter
+) -> None:
+    ledger = RedisLedger(cutter.url, "a:1")
+    ledger.add(calls("known"))
+    cutter.cut_after = b"lost-1"
+    with pytest.raises(LedgerError, match=f"^{cutter.url}: "):
+        ledger.add(calls("lost-1", "lost-2"))
+    assert cutter.cuts == 2, "the retry's answer is lost too"
+    cutter.cut_after = b""
+
+    assert ledger.totals(Query())[()].calls == 3, "they are in the ledger"
+    assert ledger.add(calls("known", "lost-2", "lost-1", "next")) == [
+        *ledger_calls(ledger, "lost-1", "lost-2"),
+        *ledger_calls(ledger, "next"),
+    ]
+    assert ledger.add(calls("lost-1", "lost-2")) == []
+    ledger.close()
+
+
+def ledger_calls(ledger: RedisLedger, *names: str) -> list[Call]:
+    by_id = {logged.call.id: logged.call for logged in ledger.calls(Query(), limit=100)}
+    return [by_id[name] for name in names]
+
+
+def test_calls_whose_answer_was_lost_are_counted_once_wherever_they_are_sent_again(
+    redis: RedisServer, cutter: Cutter
+) -> None:
+    ledgers = RedisLedger(cutter.url, "a:1"), RedisLedger(redis.url, "b:1")
+    ledgers[0].add([])  # the server knows the script from now on: what is lost is the answer to calls
+    first, second = (Intake(Config(), ledger) for ledger in ledgers)
+    cutter.cut_after = b"lost"
+    with pytest.raises(LedgerError):
+        first.take(calls("lost")).result(PATIENCE)
+    cutter.cut_after = b""
+
+    assert second.take(calls("lost")).result(PATIENCE) == Receipt(accepted=0, duplicates=1)
+    assert first.take(calls("other")).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+
+    assert counted(first) == (2, 1.0, 0)
+    assert counted(second) == (0, 0.0, 1)
+    close(first, second)
+
+
+def test_calls_whose_answer_was_lost_are_counted_when_nothing_comes_after_them(
+    redis: RedisServer, cutter: Cutter
+) -> None:
+    ledger = RedisLedger(cutter.url, "a:1")
+    ledger.add([])
+    intake = Intake(Config(), ledger)
+    cutter.cut_after = b"lost"
+    with pytest.raises(LedgerError):
+        intake.take(calls("lost")).result(PATIENCE)
+    cutter.cut_after = b""
+
+    intake.close()
+
+    assert counted(intake) == (1, 0.5, 0)
+    ledger.close()
+    again = Intake(Config(), RedisLedger(redis.url, "a:1"))
+    assert counted(again) == (1, 0.5, 0), "it is in the checkpoint, and not after it too"
+    again.close()
+
+
+def test_calls_whose_answer_was_lost_are_counted_after_a_crash(redis: RedisServer, cutter: Cutter) -> None:
+    crashed = RedisLedger(cutter.url, "a:1")
+    crashed.add(calls("known"))
+    crashed.checkpoint([])
+    cutter.cut_after = b"lost"
+    with pytest.raises(LedgerError):
+        crashed.add(calls("lost"))
+
+    again = Intake(Config(), RedisLedger(redis.url, "a:1"))
+
+    assert counted(again) == (1, 0.5, 0)
+    assert again.take(calls("lost")).result(PATIENCE) == Receipt(accepted=0, duplicates=1)
+    again.close()
+
+
+def test_a_checkpoint_whose_answer_was_lost_is_the_same_when_it_is_made_again(
+    redis: RedisServer, cutter: Cutter
+) -> None:
+    ledger = RedisLedger(cutter.url, "a:1")
+    ledger.add(calls("a"))
+    ledger.checkpoint([])
+    ledger.add(calls("c"))
+    cutter.cut_after = b"[[]]"
+    with pytest.raises(LedgerError):
+        ledger.checkpoint([[]])  # type: ignore[list-item]  # only to be seen on its way
+    cutter.cut_after = b""
+    ledger.add(calls("b"))
+
+    ledger.checkpoint([])
+
+    assert redis.ask("ZCARD", "llm-exporter:log:a:1") == 0
+    ledger.close()
+
+
+def close(*intakes: Intake) -> None:
+    for intake in intakes:
+        intake.close()
+
+
+# ---- several instances
+
+
+def test_a_call_that_any_instance_has_added_is_known_to_all(redis: RedisServer) -> None:
+    first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "b:1")
+
+    assert len(first.add(calls("x", "y"))) == 2
+    assert second.add(calls("y", "z")) == ledger_calls(second, "z")
+    assert first.add(calls("z")) == []
+
+    assert first.totals(Query()) == second.totals(Query())
+    assert first.totals(Query())[()].calls == 3
+    assert [call.id for call in RedisLedger(redis.url, "a:1").after_checkpoint()[1]] == ["x", "y"]
+    assert [call.id for call in RedisLedger(redis.url, "b:1").after_checkpoint()[1]] == ["z"]
+
+
+def test_a_second_service_of_the_same_name_takes_over(redis: RedisServer) -> None:
+    first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "a:1")
+
+    for adding in (lambda: first.add(calls("x")), lambda: first.checkpoint([])):
+        with pytest.raises(LedgerError, match="another llm-exporter serve goes by the name of 'a:1'"):
+            adding()
+
+    assert len(second.add(calls("x"))) == 1
+    assert redis.ask("ZCARD", "llm-exporter:log:a:1") == 1
+
+
+def test_calls_that_another_instance_has_not_counted_yet_are_not_pruned(redis: RedisServer) -> None:
+    first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "b:1")
+    first.add(calls("x"))
+    second.add(calls("y"))
+    second.checkpoint([])
+
+    assert second.prune(time.time() + 60) == 1
+
+    assert [logged.call.id for logged in second.calls(Query(), limit=9)] == ["x"]
+    assert second.add(calls("x")) == []
+    assert len(second.add(calls("y"))) == 1, "a call is known as long as it is kept"
+
+
+def test_a_server_that_has_lost_everything_is_gone_on_with(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    ledger.add(calls("x"))
+    redis.ask("FLUSHALL")
+
+    assert len(ledger.add(calls("x"))) == 1
+    assert ledger.totals(Query())[()].calls == 1
+
+
+def test_a_report_beside_the_services_writes_nothing(redis: RedisServer) -> None:
+    service = RedisLedger(redis.url, "a:1")
+    service.add(calls("x"))
+    redis.ask("CONFIG", "RESETSTAT")
+
+    report = open_ledger(redis.url, read_only=True)
+
+    assert report.totals(Query(), ["model"])[("gpt-5",)].calls == 1
+    assert len(service.add(calls("y"))) == 1, "it has not taken over"
+
+
+# ---- what is kept for how long
+
+
+def test_totals_and_sessions_expire(redis: RedisServer) -> None:
+    now = time.time()
+    RedisLedger(redis.url, "a:1").add(
+        [*calls("x", started=now, labels={"session": "s"}), *calls("old", started=now - 3 * 86400)]
+    )
+    reset = RedisLedger(redis.url, "b:1")
+    reset.reset_session("s")
+
+    for kind in ("bucket", "sessions"):
+        for period, ends, kept in (
+            ("hour", now // 3600 * 3600 + 3600, 24 * 3600),
+            ("day", now // 86400 * 86400 + 86400, 30 * 86400),
+            ("month", month_after(now), 365 * 86400),
+        ):
+            key = f"llm-exporter:{kind}:{period}:{start_of(now, period):.0f}"  # type: ignore[arg-type]
+            assert redis.ask("EXPIRETIME", key) == int(ends) + kept
+    for key in ("session:s", "session:default", "reset:s"):
+        assert 86000 < redis.ask("TTL", f"llm-exporter:{key}") <= 86400
+    hours = redis.ask("KEYS", "llm-exporter:bucket:hour:*")
+    assert len(hours) == 1, "that of three days ago has expired"
+
+
+def month_after(moment: float) -> float:
+    day = datetime.fromtimestamp(moment, UTC)
+    return datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=UTC).timestamp()
+
+
+def test_a_session_that_has_expired_is_none_and_begins_anew(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    ledger.add(calls("x", labels={"session": "s"}))
+    redis.ask("PEXPIRE", "llm-exporter:session:s", 0)
+
+    assert ledger.session("s") is None
+    assert ledger.session(None) is None
+    assert ledger.totals(Query(session="s")) == {}
+    assert ledger.totals(Query(match={"session": "s"}))[()].calls == 1
+
+    ledger.add(calls("y", labels={"session": "s"}))
+    assert ledger.session(None) == "s"
+    assert ledger.totals(Query(session="s"))[()].calls == 1
+
+
+def test_reports_by_period_outlive_the_calls(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    month = start_of(time.time(), "month")
+    ledger.add([*calls("x", labels={"project": "acme"}), *calls("y")])
+    ledger.checkpoint([])
+    assert ledger.prune(time.time() + 60) == 2
+
+    query = Query(since=month, match={"project": "acme"})
+
+    assert ledger.periods(query, "month", ["model"]) == {(month, ("gpt-5",)): Totals(calls=1, cost_usd=0.5)}
+    assert ledger.totals(Query(since=month)) == {(): Totals(calls=2, cost_usd=1.0)}
+
+
+def test_sums_of_dollars_are_as_exact_as_floats_are(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    month = start_of(time.time(), "month")
+    prices = [1.23456789012e-06 * number for number in range(1, 1001)]
+    for start in range(0, 1000, 100):
+        ledger.add(
+            [
+                Call(
+                    id=str(number), provider="p", model="m", operation="chat", cost={"input": prices[number]}
+                )
+                for number in range(start, start + 100)
+            ]
+        )
+
+    assert ledger.totals(Query(since=month))[()].cost_usd == pytest.approx(0.617901229005, rel=1e-14)
+
+
+NOON = datetime(2028, 3, 15, 12, 30, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "longest", "pieces"),
+    [
+        ("2028-03-15 10:00", "2028-03-15 12:00", "month", ["hour 15 10", "hour 15 11"]),
+        ("2028-03-15 10:15", "2028-03-15 12:10", "month", ["calls 15 10", "hour 15 11", "calls 15 12"]),
+        ("2028-03-13 00:00", "2028-03-15 00:00", "month", ["day 13 00", "day 14 00"]),
+        ("2028-03-14 22:00", "2028-03-15 01:00", "day", ["hour 14 22", "hour 14 23", "hour 15 00"]),
+        ("2028-02-01 00:00", "2028-03-02 00:00", "month", ["month 01 00", "day 01 00"]),
+        ("2028-02-29 00:00", "2028-03-01 00:00", "month", ["day 29 00"]),
+        # The totals of those hours have expired, and those of the day have not.
+        ("2028-03-13 22:00", "2028-03-15 00:00", "month", ["calls 13 22", "calls 13 23", "day 14 00"]),
+        ("2028-03-14 10:00", "2028-03-14 14:00", "hour", ["calls 14 10", "hour 14 13"]),
+        (
+            "2028-03-15 12:00",
+            None,
+            "hour",
+            [*(f"hour {at // 24 + 15} {at % 24:02}" for at in range(12, 408))],
+        ),
+    ],
+)
+def test_a_time_is_cut_into_whole_periods_that_totals_are_kept_of(
+    since: str, until: str | None, longest: Any, pieces: list[str]
+) -> None:
+    def moment(text: str | None) -> float | None:
+        return None if text is None else datetime.fromisoformat(f"{text}+00:00").timestamp()
+
+    cut = list(_pieces(moment(since) or 0.0, moment(until), longest, NOON))
+    if until is None:
+        *cut, (begin, end, period) = cut
+        assert (begin, end, period) == (month_after(NOON), float("inf"), None)
+
+    assert [
+        f"{period or 'calls'} {datetime.fromtimestamp(begin, UTC):%d %H}" for begin, _, period in cut
+    ] == pieces
+    assert [end for _, end, _ in cut[:-1]] == [begin for begin, _, _ in cut[1:]], "with no gap between"
+
+
+# ---- what cannot be used
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://user:se/cr@t@127.0.0.1:port/0", r"redis://user:\*\*\*@127.0.0.1:port/0: not the URL of a"),
+        (
+            "redis://127.0.0.1:6379/0?decode_responses=yes",
+            "there is no option 'decode_responses': there are db,",
+        ),
+        ("redis://127.0.0.1:6379/0?db=x", r"redis://127.0.0.1:6379/0: not the URL of a Redis server: "),
+        ("unix:///nowhere/redis.sock", r"unix:///nowhere/redis.sock: .*No such file"),
+    ],
+)
+def test_a_malformed_url_says_what_is_wrong_and_not_the_password(url: str, reason: str) -> None:
+    with pytest.raises(LedgerError, match=reason) as caught:
+        open_ledger(url, "a:1")
+
+    assert "se/cr" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1/0", "redis://127.0.0.1/0"),
+        ("redis://:s3cr3t@host:1/0", "redis://:***@host:1/0"),
+        ("rediss://me:p@:ss/@host:1/0", "rediss://me:***@host:1/0"),
+        ("unix://me:s3cr3t@/run/redis.sock?password=s3cr3t", "unix://me:***@/run/redis.sock"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    port = free_port()
+    with pytest.raises(LedgerError, match=f"^redis://127.0.0.1:{port}/0: .*refused"):
+        open_ledger(f"redis://127.0.0.1:{port}/0", "a:1")
+
+
+def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, requirepass="s3cr3t") as redis:
+        for userinfo, reason in (("", "Authentication required"), (":wr0ng@", "invalid username-password")):
+            with pytest.raises(LedgerError, match=f"^redis://.*127.0.0.1.*{reason}") as caught:
+                open_ledger(redis.url.replace("//", f"//{userinfo}"), "a:1")
+            assert "wr0ng" not in str(caught.value)
+
+        ledger = open_ledger(redis.url.replace("//", "//default:s3cr3t@"), "a:1")
+        assert len(ledger.add(calls("x"))) == 1
+        ledger.close()
+
+
+def test_a_unix_socket_and_another_database_do(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, unixsocket=str(tmp_path / "s")) as redis:
+        ledger = open_ledger(f"unix://{tmp_path}/s?db=3", "a:1")
+        assert len(ledger.add(calls("x"))) == 1
+        ledger.close()
+        assert open_ledger(redis.url, "a:1").totals(Query()) == {}
+        assert open_ledger(f"{redis.url[:-1]}3", "a:1").totals(Query())[()].calls == 1
+
+
+def test_a_server_of_another_kind_is_told() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with pytest.raises(LedgerError, match=f"^redis://127.0.0.1:{server.server_port}: ."):
+            open_ledger(f"redis://127.0.0.1:{server.server_port}", "a:1")
+        server.shutdown()
+
+
+def test_a_replica_that_takes_no_writes_is_told_and_does_for_reports(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    RedisLedger(redis.url, "a:1").add(calls("x"))
+    (tmp_path / "replica").mkdir()
+    with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
+        assert redis.ask("WAIT", 1, 20_000) == 1
+        with pytest.raises(LedgerError, match="read only replica"):
+            open_ledger(replica.url, "a:1")
+        report = open_ledger(replica.url, read_only=True)
+        assert report.totals(Query())[()].calls == 1
+        assert [logged.call.id for logged in report.calls(Query(since=0.0), limit=9)] == ["x"]
+
+
+def test_a_server_that_would_throw_calls_away_is_refused(tmp_path: Path) -> None:
+    with (
+        RedisServer(tmp_path, maxmemory="100mb", **{"maxmemory-policy": "allkeys-lru"}) as redis,
+        pytest.raises(LedgerError, match=r"set maxmemory-policy noeviction .it is allkeys-lru"),
+    ):
+        open_ledger(redis.url, "a:1")
+
+
+def test_a_server_that_keeps_nothing_on_disk_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer(tmp_path, appendonly="no") as redis:
+        open_ledger(redis.url, "a:1").close()
+
+    assert "calls since its last snapshot are lost when it dies: set appendonly yes" in caplog.text
+
+
+def test_a_server_whose_memory_is_full_takes_a_batch_whole_or_not_at_all(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    intake = Intake(Config(), ledger)
+    intake.take(calls("known")).result(PATIENCE)
+    redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+
+    with pytest.raises(LedgerError, match="used memory > 'maxmemory'"):
+        intake.take(calls("x", "y")).result(PATIENCE)
+    assert ledger.totals(Query())[()].calls == 1
+
+    redis.ask("CONFIG", "SET", "maxmemory", "0")
+    assert intake.take(calls("x", "y")).result(PATIENCE) == Receipt(accepted=2, duplicates=0)
+    assert counted(intake) == (3, 1.5, 0)
+    intake.close()
+
+
+def test_without_redis_py_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "llm_exporter.service.ledger.redis")
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(LedgerError, match=r"pip install 'llm-exporter\[redis\]'"):
+        open_ledger("redis://127.0.0.1", "a:1")
+
+
+def test_a_store_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "llm-exporter.yml"
+    file.write_text("retention: 7d\nstore: postgres://me:s3cr3t@host/db\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert str(caught.value) == (
+        f"{file}:2: store: postgres:// is neither redis://… nor the path of an SQLite file"
+    )
+    with pytest.raises(LedgerError, match=r"^store: postgres:// is neither") as told:
+        open_ledger("postgres://me:s3cr3t@host/db")
+    assert "s3cr3t" not in str(told.value)
+    file.write_text("store: rediss://me:s3cr3t@host/0\n")
+    assert load(file).store == "rediss://me:s3cr3t@host/0"
+
+
+# ---- services and their clients, as processes
+
+
+@contextmanager
+def service(
+    store: str, directory: Path, port: int = 0, end: signal.Signals = signal.SIGTERM
+) -> Iterator[str]:
+    """Run `llm-exporter serve`, and return its URL."""
+    command = [sys.executable, "-m", "llm_exporter.cli", "serve", "--port", str(port), "--store", store]
+    environment = {**os.environ, "LLM_EXPORTER_SPOOL": str(directory / "spool")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        try:
+            assert found, "it has not started"
+            yield found[0]
+        finally:
+            process.send_signal(end)
+            process.wait(PATIENCE)
+
+
+CLIENT = """
+import sys, time, llm_exporter
+llm_exporter.instrument()
+name, number = sys.argv[1], int(sys.argv[2])
+for at in range(number):
+    with llm_exporter.labels(project=name, session=f"{name}-{at % 3}"):
+        llm_exporter.record(provider="openai", model="gpt-5", tokens={"input": 1000, "output": 100})
+    if at % 50 == 0:
+        time.sleep(0.02)
+"""
+DOLLARS = 1000 * 1.25e-6 + 100 * 10e-6
+"""What one of its calls costs, by the published price of gpt-5."""
+
+
+def client(url: str, name: str, number: int, directory: Path) -> subprocess.Popen[bytes]:
+    """Run a process that makes calls and ships them; what it cannot ship it leaves in the spool."""
+    environment = {**os.environ, "LLM_EXPORTER_URL": url, "LLM_EXPORTER_SPOOL": str(directory / "spool")}
+    return subprocess.Popen([sys.executable, "-c", CLIENT, name, str(number)], env=environment)
+
+
+def scraped(*urls: str) -> tuple[float, Any]:
+    """Return how many calls and dollars the services' metrics come to."""
+    number = dollars = 0.0
+    for url in urls:
+        for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
+            for sample in family.samples:
+                number += sample.value * (sample.name == "llm_calls_total")
+                dollars += sample.value * (sample.name == "llm_cost_usd_total")
+    return number, dollars
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def projects(url: str) -> dict[str, tuple[int, float]]:
+    """Return the calls and dollars of each project, by the service's report of this month."""
+    since = start_of(time.time(), "month")
+    answer = httpx.get(f"{url}/api/v1/cost", params={"since": since, "by": "project"}).json()
+    return {one["project"]: (one["calls"], one["cost_usd"]) for one in answer["by_project"]}
+
+
+def spent(number: int) -> dict[str, tuple[int, Any]]:
+    """Return what each of four clients has spent."""
+    return {name: (number, pytest.approx(number * DOLLARS)) for name in "abcd"}
+
+
+def test_reports_and_metrics_of_two_services_come_to_all_calls(redis: RedisServer, tmp_path: Path) -> None:
+    with service(redis.url, tmp_path) as first, service(redis.url, tmp_path) as second:
+        urls = first, second
+        clients = [client(urls[at % 2], name, 500, tmp_path) for at, name in enumerate("abcd")]
+        assert [each.wait(PATIENCE) for each in clients] == [0] * 4
+        until(lambda: scraped(*urls)[0] >= 2000)
+
+        assert scraped(*urls) == (2000, pytest.approx(2000 * DOLLARS))
+        assert scraped(first) == scraped(second) == (1000, pytest.approx(1000 * DOLLARS))
+        assert projects(first) == projects(second) == spent(500)
+        usage = httpx.get(f"{second}/api/v1/usage?scope=session&id=a-0&period=month").json()["periods"]
+        assert [month["calls"] for month in usage] == [167]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_nothing_is_lost_or_counted_twice_when_redis_is_restarted_under_load(
+    redis: RedisServer, tmp_path: Path, how: signal.Signals
+) -> None:
+    with service(redis.url, tmp_path) as first, service(redis.url, tmp_path) as second:
+        urls = first, second
+        clients = [client(urls[at % 2], name, 3000, tmp_path) for at, name in enumerate("abcd")]
+        until(lambda: scraped(*urls)[0] > 0)
+
+        redis.stop(how)
+        answer = httpx.post(f"{first}/api/v1/calls", content=b"[]", timeout=PATIENCE)
+        assert answer.status_code == 503
+        assert "refused" in answer.json()["detail"]
+        assert httpx.get(f"{second}/-/ready").status_code == 503
+        assert httpx.get(f"{second}/-/healthy").status_code == 200
+        assert scraped(*urls)[0] < 12_000, "there is more to come"
+        redis.start()
+
+        assert [each.wait(PATIENCE) for each in clients] == [0] * 4
+        until(lambda: scraped(*urls)[0] >= 12_000)
+        assert scraped(*urls) == (12_000, pytest.approx(12_000 * DOLLARS))
+        assert projects(first) == projects(second) == spent(3000)
+
+
+def test_metrics_go_on_when_a_service_is_killed_and_comes_back(redis: RedisServer, tmp_path: Path) -> None:
+    port = free_port()
+    with service(redis.url, tmp_path, port, end=signal.SIGKILL) as url:
+        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x").raise_for_status()
+    with service(redis.url, tmp_path, port) as url:
+        assert scraped(url) == (1, 0.5)
+        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x").raise_for_status()
+        httpx.post(f"{url}/api/v1/calls", content=CALL % b"y").raise_for_status()
+        assert scraped(url) == (2, 1.0)
+
+
+CALL = b'[{"id": "%b", "provider": "openai", "model": "gpt-5", "operation": "chat", "cost": {"output": 0.5}}]'
+
+
+def test_a_server_that_writes_every_second_loses_two_at_most(tmp_path: Path) -> None:
+    acknowledged: list[tuple[float, str]] = []
+    with RedisServer(tmp_path, appendfsync="everysec") as redis:
+        ledger = RedisLedger(redis.url, "a:1")
+
+        def add() -> None:
+            for number in range(1_000_000):
+                try:
+                    ledger.add(calls(str(number)))
+                except LedgerError:
+                    return
+                acknowledged.append((time.monotonic(), str(number)))
+
+        adding = threading.Thread(target=add)
+        adding.start()
+        until(lambda: bool(acknowledged) and acknowledged[-1][0] - acknowledged[0][0] > 2.5)
+        killed = time.monotonic()
+        redis.stop(signal.SIGKILL)
+        adding.join(PATIENCE)
+        redis.start()
+
+        kept = {logged.call.id for logged in ledger.calls(Query(), limit=1_000_000)}
+        assert [name for at, name in acknowledged if name not in kept and at < killed - 2] == []
+        assert ledger.totals(Query(since=start_of(time.time(), "month")))[()].calls == len(kept)
+        ledger.close()

@@ -1,0 +1,781 @@
+"""Every operation that costs money, through the SDK's own method: tokens and USD by type.
+
+Prices are those of 2026-11 a million tokens unless said otherwise: https://platform.openai.com/docs/pricing,
+https://ai.google.dev/pricing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import pytest
+from google import genai
+from google.genai import types
+from google.oauth2.credentials import Credentials
+
+import llm_exporter
+from llm_exporter.call import TokenType
+from support import payloads
+from support.metered import Metered
+from support.operations import ANTHROPIC, GOOGLE, OPENAI, PROMPT
+from support.payloads import STREAM, dump
+from support.scripted import Answer, Server, sse
+
+WAV = ("a.wav", b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wav")
+PNG = ("a.png", b"\x89PNG\r\n\x1a\n", "image/png")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation."""
+
+    name: str
+    clients: dict[str, Callable[[str], Any]]
+    path: str
+    call: Callable[[Any], Any]
+    """Makes the call; given an async client, returns something to await."""
+    answer: Answer
+    operation: str
+    tokens: dict[TokenType, int]
+    cost: dict[str, float]
+    stream: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def embedding(model: str, usage: dict[str, int]) -> Answer:
+    data = [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}]
+    return Answer(dump({"object": "list", "model": model, "data": data, "usage": usage}))
+
+
+def image_usage(text: int, image: int, generated: int) -> dict[str, Any]:
+    return {
+        "input_tokens": text + image,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+        "output_tokens": generated,
+        "total_tokens": text + image + generated,
+    }
+
+
+GOOGLES = {"sync": GOOGLE["sync"], "async": GOOGLE["async aiohttp"]}
+INTERACTION: dict[str, Any] = {
+    "id": "v1_a",
+    "object": "interaction",
+    "status": "completed",
+    "model": "gemini-2.5-flash",
+    "steps": [{"type": "model_output", "content": [{"type": "text", "text": "Seven."}]}],
+    "usage": {
+        "total_input_tokens": 400,
+        "total_cached_tokens": 100,
+        "total_output_tokens": 60,
+        "total_thought_tokens": 40,
+        "total_tool_use_tokens": 20,
+        "total_tokens": 520,
+    },
+}
+
+SEARCHED = {"type": "google_search_call", "id": "c1", "arguments": {"queries": ["a", "b"]}}
+
+
+def grounded(model: str, *queries: str) -> dict[str, Any]:
+    """A Gemini answer of 100 tokens to 1000, which searched."""
+    return {
+        "candidates": [
+            {
+                "content": {"parts": [{"text": "Seven."}], "role": "model"},
+                "groundingMetadata": {"webSearchQueries": queries},
+            }
+        ],
+        "modelVersion": model,
+        "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100, "totalTokenCount": 1100},
+    }
+
+
+def vertex(url: str) -> genai.Client:
+    """A client for Vertex AI at a URL."""
+    return genai.Client(
+        vertexai=True,
+        project="p",
+        location="us-central1",
+        credentials=Credentials(token="t"),  # type: ignore[no-untyped-call]
+        http_options=types.HttpOptions(base_url=url),
+    )
+
+
+ROWS = [
+    Row(
+        # gpt-3.5-turbo-instruct: 1.50 and 2.00
+        "completions",
+        OPENAI,
+        "/completions",
+        lambda client: client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Say"),
+        Answer(
+            dump(
+                {
+                    "id": "cmpl-1",
+                    "object": "text_completion",
+                    "created": 1,
+                    "model": "gpt-3.5-turbo-instruct",
+                    "choices": [{"index": 0, "text": "x", "finish_reason": "stop", "logprobs": None}],
+                    "usage": {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500},
+                }
+            )
+        ),
+        "text_completion",
+        {"input": 1000, "output": 500},
+        {"input": 0.0015, "output": 0.001},
+    ),
+    Row(
+        # 0.02
+        "embeddings",
+        OPENAI,
+        "/embeddings",
+        lambda client: client.embeddings.create(
+            model="text-embedding-3-small", input="x", encoding_format="float"
+        ),
+        embedding("text-embedding-3-small", {"prompt_tokens": 50_000, "total_tokens": 50_000}),
+        "embeddings",
+        {"input": 50_000},
+        {"input": 0.001},
+    ),
+    Row(
+        # text in 5, image out 40
+        "image generation",
+        OPENAI,
+        "/images/generations",
+        lambda client: client.images.generate(model="gpt-image-1", prompt="a cat"),
+        Answer(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 0, 4000)})),
+        "image_generation",
+        {"input": 20, "output_image": 4000},
+        {"input": 0.0001, "output_image": 0.16},
+    ),
+    Row(
+        # text in 5, image in 10, image out 40
+        "image edit",
+        OPENAI,
+        "/images/edits",
+        lambda client: client.images.edit(model="gpt-image-1", prompt="a cat", image=PNG),
+        Answer(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 300, 1000)})),
+        "image_generation",
+        {"input": 20, "input_image": 300, "output_image": 1000},
+        {"input": 0.0001, "input_image": 0.003, "output_image": 0.04},
+    ),
+    Row(
+        # text in 2.50, audio in 6, out 10
+        "transcription by token",
+        OPENAI,
+        "/audio/transcriptions",
+        lambda client: client.audio.transcriptions.create(model="gpt-4o-transcribe", file=WAV),
+        Answer(
+            dump(
+                {
+                    "text": "Seven.",
+                    "usage": {
+                        "type": "tokens",
+                        "input_tokens": 120,
+                        "input_token_details": {"text_tokens": 20, "audio_tokens": 100},
+                        "output_tokens": 30,
+                        "total_tokens": 150,
+                    },
+                }
+            )
+        ),
+        "transcription",
+        {"input": 20, "input_audio": 100, "output": 30},
+        {"input": 0.00005, "input_audio": 0.0006, "output": 0.0003},
+    ),
+    Row(
+        # $0.006 a minute
+        "transcription by length",
+        OPENAI,
+        "/audio/transcriptions",
+        lambda client: client.audio.transcriptions.create(model="whisper-1", file=WAV),
+        Answer(dump({"text": "Seven.", "usage": {"type": "duration", "seconds": 90}})),
+        "transcription",
+        {},
+        {"input_audio": 0.009},
+    ),
+    Row(
+        # $0.006 a minute
+        "translation, verbose",
+        OPENAI,
+        "/audio/translations",
+        lambda client: client.audio.translations.create(
+            model="whisper-1", file=WAV, response_format="verbose_json"
+        ),
+        Answer(dump({"text": "Seven.", "language": "english", "duration": "30.0", "segments": []})),
+        "translation",
+        {},
+        {"input_audio": 0.003},
+    ),
+    Row(
+        # $15 a million characters, of which there are 200
+        "speech",
+        OPENAI,
+        "/audio/speech",
+        lambda client: client.audio.speech.create(model="tts-1", voice="alloy", input="x" * 200),
+        Answer(b"\x00\x01", content_type="audio/mpeg"),
+        "speech",
+        {},
+        {"input": 0.003},
+    ),
+    Row(
+        "moderation",
+        OPENAI,
+        "/moderations",
+        lambda client: client.moderations.create(input="x"),
+        Answer(dump({"id": "modr-1", "model": "omni-moderation-latest", "results": []})),
+        "moderation",
+        {},
+        {},
+    ),
+    Row(
+        "token count of a message",
+        ANTHROPIC,
+        "/v1/messages/count_tokens",
+        lambda client: client.messages.count_tokens(model="claude-sonnet-5", messages=PROMPT),
+        Answer(dump({"input_tokens": 4096})),
+        "count_tokens",
+        {},
+        {},
+    ),
+    Row(
+        # gpt-5: 1.25 and 10
+        "compaction",
+        OPENAI,
+        "/responses/compact",
+        lambda client: client.responses.compact(model="gpt-5", input="x"),
+        Answer(
+            dump(
+                {
+                    "id": "cmp_1",
+                    "object": "response.compaction",
+                    "created_at": 1,
+                    "output": [],
+                    "usage": {
+                        "input_tokens": 800,
+                        "input_tokens_details": {"cached_tokens": 0},
+                        "output_tokens": 200,
+                        "output_tokens_details": {"reasoning_tokens": 0},
+                        "total_tokens": 1000,
+                    },
+                }
+            )
+        ),
+        "chat",
+        {"input": 800, "output": 200},
+        {"input": 0.001, "output": 0.002},
+    ),
+    Row(
+        # 0.15
+        "Gemini embeddings",
+        GOOGLES,
+        ":batchEmbedContents",
+        lambda client: client.models.embed_content(model="gemini-embedding-001", contents="x"),
+        Answer(
+            dump(
+                {
+                    "embeddings": [{"values": [0.5]}],
+                    "usageMetadata": {
+                        "promptTokenCount": 2000,
+                        "promptTokenDetails": [{"modality": "TEXT", "tokenCount": 2000}],
+                    },
+                }
+            )
+        ),
+        "embeddings",
+        {"input": 2000},
+        {"input": 0.0003},
+    ),
+    Row(
+        # gemini-2.5-flash: 0.30, cached 0.03, out 2.50; 400 - 100 cached + 20 for the tools
+        "interactions",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-2.5-flash", input="x"),
+        Answer(dump(INTERACTION)),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001},
+    ),
+    Row(
+        "interactions stream",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-2.5-flash", input="x", stream=True),
+        Answer(
+            sse(
+                '{"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "new"}}',
+                '{"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Seven."}}',
+                dump({"event_type": "interaction.completed", "interaction": INTERACTION}).decode(),
+            ),
+            content_type=STREAM,
+        ),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001},
+        stream=True,
+    ),
+    Row(
+        # gemini-2.5-flash: 0.30 and 2.50; $35 for 1000 prompts that were grounded
+        "grounding by prompt",
+        GOOGLES,
+        ":generateContent",
+        lambda client: client.models.generate_content(model="gemini-2.5-flash", contents="x"),
+        Answer(dump(grounded("gemini-2.5-flash", "a", "b"))),
+        "generate_content",
+        {"input": 1000, "output": 100},
+        {"input": 0.0003, "output": 0.00025, "tools": 0.035},
+    ),
+    Row(
+        # gemini-3-flash-preview: 0.50 and 3; $14 for 1000 queries
+        "grounding by query, streamed",
+        GOOGLES,
+        ":streamGenerateContent",
+        lambda client: client.models.generate_content_stream(model="gemini-3-flash-preview", contents="x"),
+        Answer(
+            sse(
+                dump(grounded("gemini-3-flash-preview")).decode(),
+                dump(grounded("gemini-3-flash-preview", "a", "")).decode(),
+                dump(grounded("gemini-3-flash-preview", "a", "b")).decode(),
+            ),
+            content_type=STREAM,
+        ),
+        "generate_content",
+        {"input": 1000, "output": 100},
+        {"input": 0.0005, "output": 0.0003, "tools": 0.028},
+        stream=True,
+    ),
+    Row(
+        # as "interactions"; $35 for 1000 prompts that were grounded
+        "grounded interactions",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-2.5-flash", input="x"),
+        Answer(dump({**INTERACTION, "steps": [SEARCHED, *INTERACTION["steps"]]})),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001, "tools": 0.035},
+    ),
+    Row(
+        # gemini-3-flash-preview: 0.50, cached 0.05, out 3; $14 for 1000 queries
+        "grounded interactions stream",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-3-flash-preview", input="x", stream=True),
+        Answer(
+            sse(
+                '{"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "new"}}',
+                '{"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Seven."}}',
+                dump(
+                    {
+                        "event_type": "step.start",
+                        "index": 1,
+                        "step": {**SEARCHED, "arguments": {"queries": ["", "c"]}},
+                    }
+                ).decode(),
+                dump({"event_type": "step.delta", "index": 1, "delta": SEARCHED}).decode(),
+                dump(
+                    {
+                        "event_type": "interaction.completed",
+                        "interaction": {**INTERACTION, "steps": None, "model": "gemini-3-flash-preview"},
+                    }
+                ).decode(),
+            ),
+            content_type=STREAM,
+        ),
+        "generate_content",
+        {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
+        {"input": 0.00016, "cache_read": 0.000005, "output": 0.00018, "reasoning": 0.00012, "tools": 0.042},
+        stream=True,
+    ),
+    Row(
+        # gemini-3-flash-preview; three queries at $14 for 1000
+        "interactions that only count their searches",
+        GOOGLES,
+        "/interactions",
+        lambda client: client.interactions.create(model="gemini-3-flash-preview", input="x"),
+        Answer(
+            dump(
+                {
+                    **INTERACTION,
+                    "model": "gemini-3-flash-preview",
+                    "usage": {
+                        "total_input_tokens": 400,
+                        "grounding_tool_count": [
+                            {"type": "google_maps", "count": 2},
+                            {"type": "google_search", "count": 3},
+                        ],
+                    },
+                }
+            )
+        ),
+        "generate_content",
+        {"input": 400},
+        {"input": 0.0002, "tools": 0.042},
+    ),
+    Row(
+        # gemini-2.5-flash: a write costs what input does, 0.30
+        "cached content",
+        GOOGLES,
+        "/cachedContents",
+        lambda client: client.caches.create(
+            model="gemini-2.5-flash", config=types.CreateCachedContentConfig(contents="x")
+        ),
+        Answer(
+            dump(
+                {
+                    "name": "cachedContents/c1",
+                    "model": "models/gemini-2.5-flash",
+                    "usageMetadata": {"totalTokenCount": 5000},
+                }
+            )
+        ),
+        "cached_content",
+        {"cache_write": 5000},
+        {"cache_write": 0.0015},
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # OpenAI's translations
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_an_operation_is_one_call_with_its_tokens_and_cost_by_type(
+    row: Row, kind: str, server: Server, metered: Metered
+) -> None:
+    server.says(row.path, row.answer)
+    client = llm_exporter.instrument(row.clients[kind](server.url))
+    if kind == "sync":
+        with client:
+            result = row.call(client)
+            _ = list(result) if row.stream else result
+    else:
+        asyncio.run(_run(row, client))
+    call = metered.call
+    assert (call.operation, call.tokens, call.cost) == (row.operation, row.tokens, row.cost)
+    assert (call.error, call.usage_reported, call.unpriced_tokens) == (None, True, 0)
+
+
+async def _run(row: Row, client: Any) -> None:
+    async with client.aio if isinstance(client, genai.Client) else client as opened:
+        result = await row.call(opened)
+        if row.stream:
+            async for _ in result:
+                pass
+
+
+@pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")  # older services go on speaking it
+@pytest.mark.parametrize("status", ["queued", "completed"])
+def test_a_video_is_one_call_of_who_asked_for_it_with_no_usage(
+    status: str, server: Server, metered: Metered
+) -> None:
+    video = {"id": "video_1", "object": "video", "model": "sora-2", "status": status, "seconds": "8"}
+    server.says("/videos", Answer(dump(video)))
+    server.says("/video_1", Answer(dump({**video, "status": "completed"})))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.videos.create(prompt="x", model="sora-2", seconds="8")
+        for _ in range(2):
+            client.videos.retrieve("video_1")
+    call = metered.call
+    assert (call.operation, call.model, call.usage_reported) == ("video_generation", "sora-2", False)
+    assert metered.total("llm_usage_missing_total", operation="video_generation") == 1
+
+
+def test_googles_videos_are_one_call_of_who_asked_for_them_with_no_usage(
+    server: Server, metered: Metered
+) -> None:
+    name = "projects/p/locations/us-central1/publishers/google/models/veo-t/operations/o1"
+    server.says(":predictLongRunning", Answer(dump({"name": name})))
+    server.says(":fetchPredictOperation", Answer(dump({"name": name, "done": True, "response": {}})))
+    with llm_exporter.instrument(vertex(server.url)) as client:
+        operation = client.models.generate_videos(model="veo-t", source={"prompt": "x"})
+        client.operations.get(operation)
+    call = metered.call
+    assert (call.operation, call.model, call.usage_reported) == ("video_generation", "veo-t", False)
+
+
+def test_images_made_by_a_response_cost_what_the_image_model_does(server: Server, metered: Metered) -> None:
+    """gpt-image-1-mini: text in 2, image in 2.50, image out 8 a million tokens; also when it is retrieved."""
+    used = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    images = image_usage(100, 400, 1000)
+    done = {
+        **payloads._response("completed", used, "gpt-5-2025-08-07"),
+        "tools": [{"type": "image_generation", "model": "gpt-image-1-mini"}],
+        "tool_usage": {"image_gen": images, "web_search": {"num_requests": 0}},
+    }
+    server.says("/resp_1", Answer(dump(done)))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.responses.retrieve("resp_1")
+    response, image = metered.calls
+    assert (response.model, response.tokens) == ("gpt-5-2025-08-07", {"input": 500, "output": 260})
+    assert (image.model, image.operation, image.batch) == ("gpt-image-1-mini", "image_generation", False)
+    assert image.cost == {"input": 0.0002, "input_image": 0.001, "output_image": 0.008}
+
+
+def test_images_of_a_model_that_is_not_named_have_no_price(server: Server, metered: Metered) -> None:
+    used = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    done = payloads._response("completed", used, "gpt-5-2025-08-07")
+    server.says(
+        "/responses", Answer(dump({**done, "tool_usage": {"image_gen": image_usage(100, 400, 1000)}}))
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.responses.create(model="gpt-5", input="x")
+    _, image = metered.calls
+    assert (image.cost, image.unpriced_tokens) == ({}, 1500)
+
+
+def test_a_vertex_embedding_counts_each_prediction(server: Server, metered: Metered) -> None:
+    predictions = [
+        {"embeddings": {"values": [0.5], "statistics": {"token_count": number}}} for number in (7, 5)
+    ]
+    server.says(":predict", Answer(dump({"predictions": predictions})))
+    with llm_exporter.instrument(vertex(server.url)) as client:
+        client.models.embed_content(model="text-embedding-005", contents=["x", "y"])
+    assert (metered.call.operation, metered.call.tokens) == ("embeddings", {"input": 12})
+
+
+def test_a_streamed_transcription_has_the_usage_of_its_last_event(server: Server, metered: Metered) -> None:
+    usage = '{"type": "tokens", "input_tokens": 100, "output_tokens": 30, "total_tokens": 130}'
+    server.says(
+        "/audio/transcriptions",
+        Answer(
+            sse(
+                '{"type": "transcript.text.delta", "delta": "Seven."}',
+                '{"type": "transcript.text.done", "text": "Seven.", "usage": ' + usage + "}",
+            ),
+            content_type=STREAM,
+        ),
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        assert (
+            len(list(client.audio.transcriptions.create(model="gpt-4o-transcribe", file=WAV, stream=True)))
+            == 2
+        )
+    assert metered.call.tokens == {"input": 100, "output": 30}
+    assert metered.call.model == "gpt-4o-transcribe"
+
+
+def test_speech_that_reports_no_usage_is_counted_as_missing_it(server: Server, metered: Metered) -> None:
+    server.says("/audio/speech", Answer(b"\x00\x01", content_type="audio/mpeg"))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.audio.speech.create(model="gpt-4o-mini-tts", voice="alloy", input="x").read()
+    assert metered.call.usage_reported is False
+
+
+def test_a_background_response_is_one_call_of_who_asked_for_it(server: Server, metered: Metered) -> None:
+    usage = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    pending = {**payloads._response("queued", None, "o4-mini-2025-04-16"), "background": True}
+    done = {**payloads._response("completed", usage, "o4-mini-2025-04-16"), "background": True}
+    server.says("/responses", Answer(dump(pending)))
+    server.says("/resp_1", Answer(dump(pending)), Answer(dump(done)))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        with llm_exporter.labels(agent="planner"):
+            client.responses.create(model="o4-mini", input="x", background=True)
+        assert metered.calls == []
+        assert metered.total("llm_calls_in_flight") == 0
+        for status in ("queued", "completed", "completed"):
+            assert client.responses.retrieve("resp_1").status == status
+    call = metered.call
+    assert (call.agent, call.requested_model) == ("planner", "o4-mini")
+    assert (call.tokens, call.usage_reported) == ({"input": 500, "output": 260}, True)
+
+
+def test_a_background_interaction_is_one_call_of_who_asked_for_it(server: Server, metered: Metered) -> None:
+    pending = {**INTERACTION, "model": None, "agent": "house-agent", "status": "in_progress", "usage": None}
+    done = {**pending, "status": "completed", "usage": INTERACTION["usage"]}
+    server.says("/interactions", Answer(dump(pending)))
+    server.says("/v1_a", Answer(dump(pending)), Answer(dump(done)))
+    with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
+        with llm_exporter.labels(agent="planner"):
+            client.interactions.create(agent="house-agent", input="x", background=True)
+        assert metered.calls == []
+        for status in ("in_progress", "completed", "completed"):
+            assert client.interactions.get("v1_a").status == status
+    call = metered.call
+    assert (call.agent, call.model, call.requested_model) == ("planner", "house-agent", "house-agent")
+    assert call.tokens == {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40}
+    assert call.unpriced_tokens == 520
+
+
+def test_a_cost_in_the_answer_is_the_calls_cost(server: Server, metered: Metered) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": 0.0105}
+    server.says("/chat/completions", payloads.chat(usage, model="openai/gpt-4o"))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.chat.completions.create(model="openai/gpt-4o", messages=[])
+    assert metered.call.total_cost == pytest.approx(0.0105)
+    assert metered.call.cost_source == "provider"
+
+
+def _batch_line(number: int, body: dict[str, Any], status: int = 200) -> bytes:
+    answer = {"status_code": status, "request_id": "r", "body": body}
+    return dump({"id": f"batch_req_{number}", "custom_id": str(number), "response": answer, "error": None})
+
+
+def test_the_results_of_an_openai_batch_are_calls_at_batch_rates_and_once(
+    server: Server, metered: Metered
+) -> None:
+    """gpt-4o in a batch: $1.25 and $5 a million tokens; text-embedding-3-small is asked for as it is."""
+    chat = {
+        "object": "chat.completion",
+        "model": "gpt-4o-2024-08-06",
+        "usage": {"prompt_tokens": 2000, "completion_tokens": 100, "total_tokens": 2100},
+    }
+    failed = {"error": {"message": "no"}}
+    lines = [_batch_line(1, chat), _batch_line(2, failed, 400), _batch_line(3, chat)]
+    content = Answer(b"\n".join(lines), content_type="application/octet-stream")
+    server.says("/content", content)
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        for _ in range(2):
+            assert client.files.content("file-1").read() == content.body
+    assert [call.tokens for call in metered.calls] == [{"input": 2000, "output": 100}] * 2
+    assert [call.cost for call in metered.calls] == [{"input": 0.0025, "output": 0.0005}] * 2
+    assert {(call.operation, call.batch, call.model) for call in metered.calls} == {
+        ("chat", True, "gpt-4o-2024-08-06")
+    }
+    assert metered.samples("llm_calls_in_flight") == {}
+
+
+def test_another_file_is_no_batch(server: Server, metered: Metered) -> None:
+    server.says(
+        "/content", Answer(b'{"usage": {"prompt_tokens": 5}}\n', content_type="application/octet-stream")
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.files.content("file-1").read()
+    assert metered.calls == []
+
+
+def test_the_results_of_a_message_batch_are_calls_at_batch_rates_and_once(
+    server: Server, metered: Metered
+) -> None:
+    """Claude Haiku 4.5 in a batch: $0.50 and $2.50 a million tokens."""
+    usage = {"input_tokens": 1000, "output_tokens": 200}
+    message = {**payloads._message(usage, "claude-haiku-4-5"), "content": []}
+    lines = [
+        dump({"custom_id": "a", "result": {"type": "succeeded", "message": message}}),
+        dump({"custom_id": "b", "result": {"type": "expired"}}),
+    ]
+    server.says("/results", Answer(b"\n".join(lines), content_type="application/x-jsonl"))
+    batch = {
+        "id": "msgbatch_1",
+        "type": "message_batch",
+        "processing_status": "ended",
+        "results_url": server.url + "/v1/messages/batches/msgbatch_1/results",
+        "request_counts": {"processing": 0, "succeeded": 1, "errored": 0, "canceled": 0, "expired": 1},
+        "created_at": "2026-11-02T12:00:00Z",
+        "expires_at": "2026-11-03T12:00:00Z",
+    }
+    server.says("/msgbatch_1", Answer(dump(batch)))
+    with llm_exporter.instrument(ANTHROPIC["sync"](server.url)) as client:
+        for _ in range(2):
+            assert len(list(client.messages.batches.results("msgbatch_1"))) == 2
+    call = metered.call
+    assert (call.tokens, call.batch) == ({"input": 1000, "output": 200}, True)
+    assert call.cost == {"input": 0.0005, "output": 0.0005}
+
+
+def _gemini_job(state: str, **output: Any) -> dict[str, Any]:
+    """A batch job as the Gemini API shows it, which has its results twice."""
+    metadata = {"model": "models/gemini-2.5-flash", "state": f"BATCH_STATE_{state}", "output": output}
+    return {"name": "batches/b1", "metadata": metadata, "done": state != "RUNNING", "response": output}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async aiohttp"])
+def test_the_results_inside_a_gemini_batch_are_calls_at_batch_rates_and_once(
+    kind: str, server: Server, metered: Metered
+) -> None:
+    """gemini-2.5-flash in a batch: $0.15 and $1.25 a million tokens."""
+    results = [
+        {"response": grounded("gemini-2.5-flash")},
+        {"error": {"code": 3, "message": "no"}},
+        {"response": {**grounded(""), "modelVersion": None}},
+    ]
+    server.says(
+        "/batches/b1",
+        Answer(dump(_gemini_job("RUNNING", inlinedResponses={"inlinedResponses": results[:1]}))),
+        Answer(dump(_gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": results}))),
+    )
+    client = llm_exporter.instrument(GOOGLE[kind](server.url))
+
+    async def poll() -> None:
+        async with client.aio:
+            for _ in range(3):
+                await client.aio.batches.get(name="batches/b1")
+
+    if kind == "sync":
+        with client:
+            for _ in range(3):
+                client.batches.get(name="batches/b1")
+    else:
+        asyncio.run(poll())
+    assert [call.tokens for call in metered.calls] == [{"input": 1000, "output": 100}] * 2
+    assert [call.cost for call in metered.calls] == [{"input": 0.00015, "output": 0.000125}] * 2
+    assert {(call.operation, call.batch, call.model) for call in metered.calls} == {
+        ("generate_content", True, "gemini-2.5-flash")
+    }
+    assert metered.samples("llm_calls_in_flight") == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"embedding": {"values": [0.5]}, "tokenCount": "5000"},
+        {"embedding": {"values": [0.5]}, "tokenCount": 5000},
+        {"embedding": {"values": [0.5]}, "usageMetadata": {"promptTokenCount": 5000}},
+    ],
+    ids=["a count in a string", "a count", "usage"],
+)
+def test_the_embeddings_inside_a_gemini_batch_are_calls_at_batch_rates(
+    answer: dict[str, Any], server: Server, metered: Metered
+) -> None:
+    """gemini-embedding-2 in a batch: $0.10 a million tokens."""
+    job = _gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": [{"response": answer}]})
+    job["metadata"]["model"] = "models/gemini-embedding-2"
+    server.says("/batches/b1", Answer(dump(job)))
+    with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
+        client.batches.get(name="batches/b1")
+    call = metered.call
+    assert (call.operation, call.batch, call.model) == ("embeddings", True, "gemini-embedding-2")
+    assert (call.tokens, call.cost) == ({"input": 5000}, {"input": 0.0005})
+
+
+@pytest.mark.parametrize("kind", ["sync", "sync httpx", "async aiohttp", "async httpx"])
+def test_the_results_in_a_gemini_file_are_calls_at_batch_rates_and_once(
+    kind: str, server: Server, metered: Metered
+) -> None:
+    """gemini-2.5-flash in a batch: $0.15 and $1.25 a million tokens."""
+    lines = [
+        dump({"key": "a", "response": grounded("gemini-2.5-flash")}),
+        dump({"key": "b", "error": {"code": 3}}),
+        dump({"key": "c", "response": grounded("gemini-2.5-flash")}),
+    ]
+    content = Answer(b"\n".join(lines), content_type="application/octet-stream")
+    server.says(":download", content)
+    client = llm_exporter.instrument(GOOGLE[kind](server.url))
+
+    async def download() -> list[bytes]:
+        async with client.aio:
+            return [await client.aio.files.download(file="files/batch-b1") for _ in range(2)]
+
+    if kind.startswith("sync"):
+        with client:
+            files = [client.files.download(file="files/batch-b1") for _ in range(2)]
+    else:
+        files = asyncio.run(download())
+    assert files == [content.body] * 2
+    assert [call.cost for call in metered.calls] == [{"input": 0.00015, "output": 0.000125}] * 2
+    assert {(call.operation, call.batch, call.model) for call in metered.calls} == {
+        ("generate_content", True, "gemini-2.5-flash")
+    }
+
+
+def test_another_gemini_file_is_no_batch(server: Server, metered: Metered) -> None:
+    server.says(":download", Answer(b"\x00\x00\x00\x18ftypmp42", content_type="video/mp4"))
+    with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
+        assert client.files.download(file="files/v1") == b"\x00\x00\x00\x18ftypmp42"
+    assert metered.calls == []

@@ -1,0 +1,292 @@
+"""Real servers on our files: Prometheus scrapes and records, Alertmanager is told, nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from math import isnan
+from pathlib import Path
+from typing import TypeVar
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from llm_exporter.cli.bundle import bundle
+from llm_exporter.metrics.specs import METRICS
+from support.awaiting import until
+from tools import binaries, stack
+from tools.stack import Alertmanager, Prometheus, ServerFailed, prometheus_config, start_stack
+
+T = TypeVar("T")
+
+PATIENCE = 90.0
+MODELS = ("gpt-4o", "claude-sonnet-5")
+
+
+def gone(pid: int) -> bool:
+    """Whether nothing of a server's process group is left."""
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+class Page:
+    """A real /metrics page with every metric of the contract, that spends when told to."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._children: list[Counter | Gauge | Histogram] = []
+        kinds = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+        for spec in METRICS:
+            metric = kinds[spec.type](spec.name, spec.help, spec.labels, registry=registry)
+            for model in MODELS if "model" in spec.labels else ("",):
+                values = {**dict.fromkeys(spec.labels, "x"), "model": model}
+                labels = {label: values[label] for label in spec.labels}
+                self._children.append(metric.labels(**labels) if labels else metric)
+        self._server, self._thread = prometheus_client.start_http_server(0, "127.0.0.1", registry)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def spend(self) -> None:
+        """Add 0.25 to every counter and gauge, and observe it in every histogram."""
+        for child in self._children:
+            if isinstance(child, Histogram):
+                child.observe(0.25)
+            else:
+                child.inc(0.25)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    page = Page()
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def prometheus(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Start a real Prometheus on our files, in haste, and let it see two calls after it saw none."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    config = prometheus_config(directory / "config", targets=[page.address])
+    for file in (directory / "config/rules").glob("*.yml"):
+        # Some are evaluated every five minutes, which a test need not wait for.
+        file.write_text(
+            re.sub(r"^    interval: \d+m", "    interval: 5s", file.read_text(), flags=re.MULTILINE)
+        )
+    with Prometheus.start(config=config, storage=directory) as server:
+        until(lambda: server.query("llm_cost_usd_total"))
+        page.spend()
+        until(lambda: [each for each in server.query("llm_cost_usd_total") if each.value == 0.25])
+        page.spend()
+        recorded = "job_provider_model_agent_phase_le:llm_time_to_first_token_seconds_bucket:rate5m > 0"
+        until(lambda: server.query(recorded))
+        yield server
+    assert gone(server.pid)
+
+
+def test_the_targets_file_makes_prometheus_scrape_under_our_job(prometheus: Prometheus, page: Page) -> None:
+    (up,) = prometheus.query("up")
+
+    assert up.value == 1
+    assert up.labels == {"__name__": "up", "job": "llm-exporter", "instance": page.address}
+
+
+def test_prometheus_has_the_numbers_of_the_page(prometheus: Prometheus) -> None:
+    spent = until(
+        lambda: [
+            each for each in prometheus.query("sum by (model) (llm_cost_usd_total)") if each.value == 0.5
+        ]
+    )
+
+    assert sorted(each.labels["model"] for each in spent) == sorted(MODELS)
+
+
+def test_the_cost_of_a_model_grows_within_seconds_of_a_call(prometheus: Prometheus) -> None:
+    grown = prometheus.query("sum by (model) (increase(llm_cost_usd_total[5m]))")
+
+    assert sorted(each.labels["model"] for each in grown) == sorted(MODELS)
+    assert all(0.25 < each.value < 1 for each in grown)
+
+
+def test_every_recording_rule_gives_numbers(prometheus: Prometheus) -> None:
+    for group in prometheus.get("/api/v1/rules")["data"]["groups"]:
+        for rule in group["rules"]:
+            # A quarter of an hour's sum is recorded once in a quarter of an hour.
+            if rule["type"] == "recording" and not rule["name"].endswith(":increase15m"):
+                samples = until(lambda name=rule["name"]: prometheus.query(name))  # type: ignore[misc]
+                assert not any(isnan(each.value) for each in samples), rule["name"]
+
+
+def test_a_query_that_prometheus_refuses_says_why(prometheus: Prometheus) -> None:
+    with pytest.raises(ServerFailed, match=r"Prometheus answered 400 to .*parse error"):
+        prometheus.query("sum(")
+
+
+def test_alertmanager_is_ready_on_our_config_and_ends_with_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = bundle("prometheus") / "alertmanager.yml"
+    monkeypatch.chdir(tmp_path)
+
+    with Alertmanager.start(config=config, storage=Path()) as server:
+        assert server.get("/api/v2/receivers") == [{"name": "live-page"}]
+        assert server.get("/api/v2/status")["cluster"]["status"] == "disabled"
+        assert not gone(server.pid)
+
+    assert gone(server.pid)
+    server.stop()  # once more does no harm
+
+
+def test_a_server_that_does_not_come_up_shows_the_end_of_its_log_and_is_gone(tmp_path: Path) -> None:
+    config = tmp_path / "prometheus.yml"
+    config.write_text("nonsense: true\n")
+
+    with pytest.raises(
+        ServerFailed, match=r"(?s)Prometheus ended with status [12]:\n.*nonsense not found in type"
+    ):
+        Prometheus.start(config=config, storage=tmp_path)
+
+
+def test_a_server_that_is_never_ready_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper = tmp_path / "prometheus"
+    sleeper.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\necho waiting for godot\nsleep 600 & wait\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(stack, "find", lambda name: sleeper)
+    monkeypatch.setattr(stack, "STARTS_WITHIN", 1.0)
+
+    with pytest.raises(ServerFailed, match="Prometheus was not ready after 1 s:\nwaiting for godot"):
+        Prometheus.start(config=tmp_path, storage=tmp_path)
+
+    assert until(lambda: gone(int((tmp_path / "pid").read_text())), deadline=5)
+
+
+def test_a_server_that_ignores_sigterm_is_killed_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubborn = tmp_path / "prometheus"
+    stubborn.write_text(
+        f"#!/bin/sh\ntrap '' TERM\necho $$ > {tmp_path}/pid\nsleep 600 &\nwhile :; do sleep 600; done\n"
+    )
+    stubborn.chmod(0o755)
+    monkeypatch.setattr(stack, "find", lambda name: stubborn)
+    monkeypatch.setattr(stack, "STARTS_WITHIN", 0.5)
+    monkeypatch.setattr(stack, "STOPS_WITHIN", 0.5)
+
+    with pytest.raises(ServerFailed):
+        Prometheus.start(config=tmp_path, storage=tmp_path)
+
+    assert until(lambda: gone(int((tmp_path / "pid").read_text())), deadline=5)
+
+
+def test_ctrl_c_leaves_no_server_behind(tmp_path: Path) -> None:
+    script = f"""
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+from tools.stack import start_stack
+with start_stack(exporter="127.0.0.1:1", directory=pathlib.Path({str(tmp_path)!r})) as stack:
+    print(*(server.pid for server in stack.servers), flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        servers = [int(pid) for pid in parent.stdout.readline().split()]
+        ran = [not gone(pid) for pid in servers]
+        parent.send_signal(signal.SIGINT)
+        _, said = parent.communicate(timeout=30)
+
+    assert ran[:2] == [True, True]
+    assert said.endswith("KeyboardInterrupt\n")
+    assert all(gone(pid) for pid in servers)
+
+
+def test_the_stack_is_wired_up_and_says_what_is_missing(page: Page, tmp_path: Path) -> None:
+    with start_stack(exporter=page.address, directory=tmp_path) as running:
+        alertmanager, prometheus, *grafana = running.servers
+        assert isinstance(alertmanager, Alertmanager)
+        assert isinstance(prometheus, Prometheus)
+        assert (
+            f"url: http://{page.address}/api/v1/alerts\n"
+            in alertmanager.get("/api/v2/status")["config"]["original"]
+        )
+        told = until(lambda: prometheus.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"])
+        assert told == [{"url": f"{alertmanager.url}/api/v2/alerts"}]
+        until(lambda: [up for up in prometheus.query("up") if up.labels["instance"] == page.address])
+        # Grafana is installed or it is not; nothing else may be missing.
+        missing = ["grafana is not to be had: no grafana or grafana-server on PATH"]
+        assert running.missing == ([] if grafana else missing)
+
+    assert all(gone(server.pid) for server in running.servers)
+
+
+def test_a_stack_goes_on_without_a_server_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(name: str) -> Path:
+        if name == "prometheus":
+            return binaries.find(name)
+        raise binaries.BinaryUnavailable(f"{name}: not today")
+
+    monkeypatch.setattr(stack, "find", find)
+
+    with start_stack(exporter="127.0.0.1:1", directory=tmp_path) as running:
+        assert [server.name for server in running.servers] == ["Prometheus"]
+        assert running.missing == ["alertmanager: not today", "grafana: not today"]
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert stack.free_port(port) not in {0, port}
+
+    assert stack.free_port(port) == port
+
+
+def test_the_config_differs_from_what_we_ship_in_its_addresses_only(tmp_path: Path) -> None:
+    config = prometheus_config(tmp_path, targets=["127.0.0.1:1", "127.0.0.1:2"])
+
+    assert config.read_text() == (bundle("prometheus") / "prometheus.yml").read_text()
+    assert (tmp_path / "targets/demo.yml").read_text() == '[{"targets": ["127.0.0.1:1", "127.0.0.1:2"]}]'
+    assert list((tmp_path / "alertmanagers").iterdir()) == []
+    assert (tmp_path / "rules/recording.yml").exists()
+
+
+def test_grafana_is_open_to_read_on_loopback_and_sends_nothing_outside(tmp_path: Path) -> None:
+    settings = stack.grafana_environment(prometheus="http://127.0.0.1:9", storage=tmp_path, port=3001)
+    other = stack.grafana_environment(prometheus="http://127.0.0.1:9", storage=tmp_path, port=3001)
+
+    assert settings["LLM_EXPORTER_PROMETHEUS_URL"] == "http://127.0.0.1:9"
+    assert settings["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert settings["GF_SECURITY_ADMIN_PASSWORD"] != other["GF_SECURITY_ADMIN_PASSWORD"]
+    assert settings["GF_ANALYTICS_REPORTING_ENABLED"] == "false"
+    for name in (
+        "GF_PATHS_PROVISIONING",
+        "LLM_EXPORTER_DASHBOARDS",
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH",
+    ):
+        assert Path(settings[name]).exists()
+
+
+@pytest.mark.parametrize("files", ["conf", "share/grafana/conf"])
+def test_grafana_s_own_files_are_found_beside_its_program(tmp_path: Path, files: str) -> None:
+    defaults = tmp_path / files / "defaults.ini"
+    defaults.parent.mkdir(parents=True)
+    defaults.touch()
+
+    assert stack._grafana_home(tmp_path / "bin" / "grafana") == defaults.parents[1]
