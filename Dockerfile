@@ -2,24 +2,37 @@ FROM python:3.14.8-slim-trixie AS build
 
 WORKDIR /src
 RUN python -m venv /opt/llm-exporter
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE* ./
 COPY exporter exporter
 COPY grafana grafana
 COPY prometheus prometheus
 RUN /opt/llm-exporter/bin/pip install --no-cache-dir ".[all]"
 
 
-FROM python:3.14.8-slim-trixie
+FROM python:3.14.8-slim-trixie AS runtime
 
-# Not root, and nobody that the host knows.
+# A system user with a fixed uid, so that mounted files can be given to it.
 RUN useradd --system --uid 9847 --no-create-home --shell /usr/sbin/nologin llm-exporter
 COPY --from=build /opt/llm-exporter /opt/llm-exporter
-# The ledger; what is mounted here is to be this user's.
+# The ledger. A volume mounted here must be writable by uid 9847.
 RUN install --directory --owner=9847 --group=9847 /var/lib/llm-exporter
 ENV PATH=/opt/llm-exporter/bin:$PATH PYTHONUNBUFFERED=1 XDG_DATA_HOME=/var/lib XDG_STATE_HOME=/var/lib
 USER 9847
 WORKDIR /tmp
 VOLUME /var/lib/llm-exporter
 EXPOSE 9847
-# Docker publishes the port; see docker-compose.yml.
+# Listens on all addresses of the container; docker-compose.yml publishes the port on loopback only.
 CMD ["llm-exporter", "serve", "--host", "0.0.0.0"]
+
+
+# The sample workload: docker build --target demo .
+FROM runtime AS demo
+
+COPY demo /opt/demo/demo
+COPY tools /opt/demo/tools
+ENV PYTHONPATH=/opt/demo
+CMD ["python", "-m", "demo", "--host", "0.0.0.0", "--no-stack"]
+
+
+# The default target: the service, without the demo.
+FROM runtime

@@ -394,15 +394,21 @@ def test_compose_runs_the_releases_that_are_downloaded_where_there_is_no_docker(
 def test_the_image_is_built_on_a_pinned_python_and_does_not_run_as_root() -> None:
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
 
-    assert all(PINNED.fullmatch(image) for image in re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE))
+    stages = re.findall(r"^FROM \S+ AS (\S+)", dockerfile, re.MULTILINE)
+    bases = {*re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)} - {*stages}
+    assert bases
+    assert all(PINNED.fullmatch(image) for image in bases)
     assert re.findall(r"^USER (\S+)", dockerfile, re.MULTILINE) == ["9847"]
 
 
 def image() -> tuple[dict[str, str], list[str]]:
-    """The environment and the command of the image."""
+    """Return the environment and the command of the default image."""
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
-    (environment,) = re.findall(r"^ENV (.*)$", dockerfile, re.MULTILINE)
-    (command,) = re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)
+    before, _, after = dockerfile.partition(" AS runtime\n")
+    assert before, "the default image is the stage `runtime`"
+    assert after.endswith("\nFROM runtime\n")
+    (environment,) = re.findall(r"^ENV (.*)$", after.partition("\nFROM ")[0], re.MULTILINE)
+    (command,) = re.findall(r"^CMD (.*)$", after.partition("\nFROM ")[0], re.MULTILINE)
     return dict(pair.split("=", 1) for pair in environment.split()), json.loads(command)
 
 
@@ -442,8 +448,10 @@ def test_the_exporter_is_healthy_and_keeps_calls_on_its_volume(tmp_path: Path) -
     assert (directory / "ledger.db").is_file()
 
 
-def test_the_demo_is_there_when_asked_for_and_ships_its_calls() -> None:
+def test_the_demo_profile_builds_the_demo_image_and_ships_its_calls() -> None:
     demo = COMPOSE["services"]["demo"]
+    assert demo["build"] == {"context": ".", "target": "demo"}
+    assert "command" not in demo, "the image has the command"
     assert demo["profiles"] == ["demo"]
     assert demo["environment"] == {"LLM_EXPORTER_URL": "http://exporter:9847"}
     assert demo["depends_on"] == {"exporter": {"condition": "service_healthy"}}
