@@ -42,7 +42,7 @@ from llm_exporter.wire.openai import (
     ResponsesReader,
     RetrievedResponseReader,
 )
-from llm_exporter.wire.reading import Reader, Reading
+from llm_exporter.wire.reader import Reader, Reading
 
 Json = dict[str, Any]
 JSON: Final = "application/json"
@@ -69,7 +69,7 @@ class Sample:
     @property
     def streamed(self) -> bool:
         """Whether it is read piece by piece."""
-        return self.reader.lines or self.content_type in (SSE, AWS)
+        return self.reader.is_json_lines or self.content_type in (SSE, AWS)
 
     def __str__(self) -> str:
         return self.name

@@ -31,8 +31,8 @@ def _readers(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     from llm_exporter.wire.openai import ChatReader, ResponsesReader
 
     for reader in (ChatReader, ResponsesReader, MessagesReader, GenerateContentReader):
-        patch.setattr(reader, "body", fails)
-        patch.setattr(reader, "event", fails)
+        patch.setattr(reader, "read_body", fails)
+        patch.setattr(reader, "read_event", fails)
 
 
 def _sinks(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:

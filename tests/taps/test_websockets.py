@@ -24,7 +24,7 @@ from llm_exporter import BudgetExceeded
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Budget, Config
 from llm_exporter.taps import websocket
-from llm_exporter.wire.realtime import RealtimeDialogue
+from llm_exporter.wire.realtime import RealtimeConversation
 from support.awaiting import until
 from support.metered import Metered
 from support.operations import OPENAI
@@ -829,7 +829,7 @@ def fails(*args: object, **kwargs: object) -> Any:
     [
         (websocket, "Meter", "wire"),
         (websocket, "_tapped_class", "tap"),
-        (RealtimeDialogue, "part", "wire"),
+        (RealtimeConversation, "part", "wire"),
     ],
 )
 def test_an_exception_of_ours_never_reaches_the_caller(
@@ -849,7 +849,7 @@ def test_an_exception_of_ours_never_reaches_the_caller(
 
 
 def test_a_dropped_listener_finishes_its_calls(metered: Metered) -> None:
-    listener = websocket.Listener(RealtimeDialogue("gpt-realtime"), "openai", lambda: True)
+    listener = websocket.Listener(RealtimeConversation("gpt-realtime"), "openai", lambda: True)
     listener.hear(wire(created()))
     assert metered.total("llm_calls_in_flight") == 1
     del listener

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llm_exporter.call import TokenType
 from llm_exporter.wire.anthropic import MessagesReader
 from llm_exporter.wire.framing import framing_for
-from llm_exporter.wire.reading import Reading
+from llm_exporter.wire.reader import Reading
 
 Json = dict[str, Any]
 
@@ -30,7 +30,7 @@ def read(*events: Json) -> Reading:
 def read_body(usage: object, **fields: Any) -> Reading:
     """Return what a reader makes of a message with this usage."""
     reader = MessagesReader()
-    reader.body(json.dumps(message(usage, **fields)).encode())
+    reader.read_body(json.dumps(message(usage, **fields)).encode())
     return reader.reading
 
 
@@ -234,7 +234,7 @@ def test_body_without_usage_reports_none(usage: object) -> None:
 def test_error_body_is_read() -> None:
     """An error answer to a streaming request is plain JSON."""
     reader = MessagesReader()
-    reader.body(b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}')
+    reader.read_body(b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}')
 
     assert reader.reading == Reading(error="overloaded_error")
 
@@ -482,6 +482,6 @@ def test_text_that_only_talks_of_usage_is_not_telling() -> None:
     talk = 'It says "usage": {"output_tokens": 999}, "error": {"type": "api_error"}.'
     event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": talk}}
 
-    assert not MessagesReader().telling(json.dumps(event).encode())
+    assert not MessagesReader().may_carry_usage(json.dumps(event).encode())
     reading = read(start({"input_tokens": 20, "output_tokens": 2}), TEXT, event)
     assert (reading.tokens, reading.error) == ({"input": 20, "output": 2}, None)

@@ -21,14 +21,14 @@ from llm_exporter.wire.framing import (
     Body,
     EventStream,
     Framing,
+    Ignored,
     JsonLines,
-    Nothing,
     ServerSentEvents,
     framing_for,
 )
 from llm_exporter.wire.gemini import GenerateContentReader
 from llm_exporter.wire.openai import ChatReader, ResponsesReader
-from llm_exporter.wire.reading import Reader, Reading
+from llm_exporter.wire.reader import Reader, Reading
 from support.samples import (
     AWS,
     READERS,
@@ -166,13 +166,13 @@ class Recorder(Reader):
         self.bodies: list[bytes] = []
         self.events: list[bytes] = []
 
-    def telling(self, data: bytes) -> bool:
+    def may_carry_usage(self, data: bytes) -> bool:
         return b'"usage"' in data
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         self.bodies.append(data)
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         self.events.append(data)
 
 
@@ -255,13 +255,13 @@ def test_event_is_parsed_only_for_the_first_token_or_for_what_it_tells(
     """The bulk of a long stream is passed over."""
     reads = reader()
     given: list[bytes] = []
-    original: Callable[[bytes], None] = reads.event
+    original: Callable[[bytes], None] = reads.read_event
 
     def event(data: bytes) -> None:
         given.append(data)
         original(data)
 
-    monkeypatch.setattr(reads, "event", event)
+    monkeypatch.setattr(reads, "read_event", event)
     frames = ServerSentEvents(reads)
     pieces = [sse([event]) for event in events]
     for piece in [b"".join(pieces)] if whole else pieces:
@@ -279,14 +279,14 @@ def held(frames: Framing) -> int:
     if isinstance(frames, EventStream):
         return len(frames._buffer)
     assert isinstance(frames, Body | JsonLines | ServerSentEvents)
-    unseen = frames._unseen if isinstance(frames, ServerSentEvents) else []
-    return sum(map(len, [*frames._held._pieces, *unseen]))
+    pending = frames._pending if isinstance(frames, ServerSentEvents) else []
+    return sum(map(len, [*frames._buffer._pieces, *pending]))
 
 
 @streams
 def test_stream_holds_nothing_after_a_complete_event(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more than one event is kept of what was looked at, however long the stream."""
-    monkeypatch.setattr(framing, "_AT_ONCE", 1)
+    monkeypatch.setattr(framing, "_CHUNKS_AT_ONCE", 1)
     reads = sample.reader()
     frames = framing_for(sample.content_type, sample.data, reads)
     for _ in range(50):
@@ -299,8 +299,8 @@ def test_stream_holds_nothing_after_a_complete_event(sample: Sample, monkeypatch
 
 def test_no_more_than_a_few_small_chunks_wait_to_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first token, of which nothing waits, three at a time of those that have up to 250 bytes."""
-    monkeypatch.setattr(framing, "_AT_ONCE", 3)
-    monkeypatch.setattr(framing, "_SMALL", 250)
+    monkeypatch.setattr(framing, "_CHUNKS_AT_ONCE", 3)
+    monkeypatch.setattr(framing, "_SMALL_CHUNK", 250)
     small = sse([chat_events()[1]])
     large = small.replace(b"\n", b" " * 300 + b"\n", 1)
     frames = ServerSentEvents(ChatReader())
@@ -313,8 +313,8 @@ def test_no_more_than_a_few_small_chunks_wait_to_be_looked_at(monkeypatch: pytes
 
 @pytest.mark.parametrize("size", [1, 7, 40], ids="pieces of {} bytes".format)
 def test_event_too_large_is_let_go_and_the_next_one_read(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What passes MAX_HELD is not kept, not read, and does no harm to what follows."""
-    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    """What passes MAX_BUFFERED is not kept, not read, and does no harm to what follows."""
+    monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = ServerSentEvents(recorder)
     big = b'data: {"a":"' + 200 * b"x" + b'"}\n\n'
@@ -329,7 +329,7 @@ def test_event_too_large_is_let_go_and_the_next_one_read(size: int, monkeypatch:
 
 def test_event_too_large_at_the_end_of_a_stream_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to read of it."""
-    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = ServerSentEvents(recorder)
     frames.feed(b'data: {"a":"' + 40 * b"x")
@@ -354,8 +354,8 @@ def test_body_is_held_until_it_ends_and_then_read() -> None:
 
 @pytest.mark.parametrize("pieces", [[65 * b"x"], [60 * b"x", b"y", 60 * b"z"], 65 * [b"x"]], ids=len)
 def test_body_too_large_is_let_go(pieces: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What passes MAX_HELD is neither kept nor read."""
-    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    """What passes MAX_BUFFERED is neither kept nor read."""
+    monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = Body(recorder)
     for piece in pieces:
@@ -367,8 +367,8 @@ def test_body_too_large_is_let_go(pieces: list[bytes], monkeypatch: pytest.Monke
 
 
 def test_body_of_just_the_largest_size_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MAX_HELD itself is not too much."""
-    monkeypatch.setattr(framing, "MAX_HELD", 64)
+    """MAX_BUFFERED itself is not too much."""
+    monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = Body(recorder)
     frames.feed(32 * b"x")
@@ -448,13 +448,13 @@ def test_frame_that_breaks_a_stream_off_is_an_error(named: dict[bytes, bytes], p
     [
         pytest.param(struct.pack(">III", 15, 0, 0), id="shorter than a frame can be"),
         pytest.param(struct.pack(">III", 40, 100, 0), id="headers longer than the frame"),
-        pytest.param(struct.pack(">III", 1001, 0, 0), id="longer than MAX_HELD"),
+        pytest.param(struct.pack(">III", 1001, 0, 0), id="longer than MAX_BUFFERED"),
         pytest.param(b"data: {}\n\n\n\n", id="text"),
     ],
 )
 def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than waiting for gigabytes that a damaged length promises."""
-    monkeypatch.setattr(framing, "MAX_HELD", 1000)
+    monkeypatch.setattr(framing, "MAX_BUFFERED", 1000)
     with pytest.raises(ValueError, match="not an event stream frame"):
         EventStream(Recorder()).feed(prelude)
 
@@ -485,10 +485,10 @@ def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyP
         pytest.param("", b'{"a": 1}', Body, id="JSON without a type"),
         pytest.param("", b"data: {", ServerSentEvents, id="SSE without a type"),
         pytest.param(AWS, b"\x00\x00\x01\x00", EventStream, id="Bedrock"),
-        pytest.param("audio/mpeg", b"\xff\xfb", Nothing, id="audio"),
-        pytest.param("image/png", b"{", Nothing, id="image"),
-        pytest.param("application/octet-stream", b"[", Nothing, id="bytes"),
-        pytest.param("video/mp4", b"", Nothing, id="video"),
+        pytest.param("audio/mpeg", b"\xff\xfb", Ignored, id="audio"),
+        pytest.param("image/png", b"{", Ignored, id="image"),
+        pytest.param("application/octet-stream", b"[", Ignored, id="bytes"),
+        pytest.param("video/mp4", b"", Ignored, id="video"),
     ],
 )
 def test_framing_is_chosen_by_type_and_first_bytes(

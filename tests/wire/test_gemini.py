@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llm_exporter.call import TokenType
 from llm_exporter.wire.framing import framing_for
 from llm_exporter.wire.gemini import GenerateContentReader
-from llm_exporter.wire.reading import Reading
+from llm_exporter.wire.reader import Reading
 
 Json = dict[str, Any]
 
@@ -30,7 +30,7 @@ def read(*chunks: Json) -> Reading:
 def read_body(body: Json) -> Reading:
     """Return what a reader makes of a whole answer."""
     reader = GenerateContentReader()
-    reader.body(json.dumps(body).encode())
+    reader.read_body(json.dumps(body).encode())
     return reader.reading
 
 
@@ -454,7 +454,7 @@ def test_text_that_only_talks_of_usage_is_not_telling() -> None:
     """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
     talk = {"text": 'It says "usageMetadata": {"promptTokenCount": 999}, "error": {"code": 500}.'}
 
-    assert not GenerateContentReader().telling(json.dumps(answer(None, talk)).encode())
+    assert not GenerateContentReader().may_carry_usage(json.dumps(answer(None, talk)).encode())
     reading = read(answer(SMALL, TEN), answer(None, talk))
     assert (reading.tokens, reading.error) == (SMALL_TOKENS, None)
 

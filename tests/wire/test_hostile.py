@@ -26,7 +26,7 @@ from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.retrieval import Outcome, Retrievals
 from llm_exporter.wire import framing
 from llm_exporter.wire.openai import ChatReader
-from llm_exporter.wire.reading import Reader
+from llm_exporter.wire.reader import Reader
 from support.metered import Metered
 from support.samples import AWS, BYTES, JSON, READERS, SAMPLES, SSE, Sample, frame
 
@@ -334,7 +334,7 @@ def test_an_answer_without_an_end_is_held_up_to_the_limit(
     reader: type[Reader], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 MB that could be one event are let go once they are more than may be held."""
-    monkeypatch.setattr(framing, "MAX_HELD", 2 * MEGABYTE)
+    monkeypatch.setattr(framing, "MAX_BUFFERED", 2 * MEGABYTE)
     content_type, begins, chunk = ENDLESS[kind]
 
     assert peak_of(reader, content_type, junk(begins, chunk)) < 8 * MEGABYTE

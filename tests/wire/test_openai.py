@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_exporter.call import TokenType
 from llm_exporter.wire.framing import framing_for
 from llm_exporter.wire.openai import ChatReader, ResponsesReader, tokens_of
-from llm_exporter.wire.reading import Reader, Reading
+from llm_exporter.wire.reader import Reader, Reading
 
 Json = dict[str, Any]
 
@@ -354,7 +354,7 @@ def test_chat_body_gives_the_answering_model_tokens_and_tier() -> None:
         "usage": SMALL,
         "service_tier": "flex",
     }
-    reader.body(json.dumps(body).encode())
+    reader.read_body(json.dumps(body).encode())
 
     assert reader.reading == Reading(model="gpt-t-2030-01-01", tokens=SMALL_TOKENS, service_tier="flex")  # type: ignore[arg-type]
 
@@ -362,7 +362,7 @@ def test_chat_body_gives_the_answering_model_tokens_and_tier() -> None:
 def test_chat_body_without_usage_reports_none() -> None:
     """No usage is not the same as a usage of zero."""
     reader = ChatReader()
-    reader.body(b'{"model": "gpt-t", "choices": []}')
+    reader.read_body(b'{"model": "gpt-t", "choices": []}')
 
     assert reader.reading == Reading(model="gpt-t", tokens=None)
 
@@ -567,8 +567,8 @@ def test_chat_chunk_that_only_talks_of_usage_is_not_telling(event: Json) -> None
     """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
     reader = ChatReader()
 
-    assert not reader.telling(json.dumps(event).encode())
-    assert not reader.telling(json.dumps(event, separators=(",", ":")).encode())
+    assert not reader.may_carry_usage(json.dumps(event).encode())
+    assert not reader.may_carry_usage(json.dumps(event, separators=(",", ":")).encode())
     reading = read(reader, chunk({"content": "Ten"}), event)
     assert (reading.tokens, reading.error) == (None, None)
 
@@ -584,7 +584,7 @@ def test_chat_chunk_that_only_talks_of_usage_is_not_telling(event: Json) -> None
 )
 def test_chat_usage_is_telling_however_it_is_spaced(data: bytes) -> None:
     """A service may write its JSON with any white space."""
-    assert ChatReader().telling(data)
+    assert ChatReader().may_carry_usage(data)
 
 
 # ---- responses
@@ -620,7 +620,7 @@ TEXT = {"type": "response.output_text.delta", "item_id": "msg_t", "delta": "Ten"
 def test_responses_body_gives_model_tokens_and_tier() -> None:
     """The response object says it all."""
     reader = ResponsesReader()
-    reader.body(json.dumps(response("completed", REASONED)).encode())
+    reader.read_body(json.dumps(response("completed", REASONED)).encode())
 
     said = replace(reader.reading, response_id="")
     assert said == Reading(model="o-t-2030", tokens=REASONED_TOKENS, service_tier="default")  # type: ignore[arg-type]
@@ -674,7 +674,7 @@ def test_responses_failure_has_an_error_and_no_usage() -> None:
 def test_responses_in_the_background_have_no_usage_yet() -> None:
     """A queued response reports its numbers to whoever asks for it later."""
     reader = ResponsesReader()
-    reader.body(json.dumps(response("queued", background=True)).encode())
+    reader.read_body(json.dumps(response("queued", background=True)).encode())
 
     assert (reader.reading.tokens, reader.reading.error) == (None, None)
 
@@ -717,7 +717,9 @@ def test_searches_are_as_many_as_the_answer_says_are_billed(tool_usage: object, 
     """Newer answers count them, whatever the items show."""
     items = [{"type": "web_search_call", "action": {"type": "search"}}] * 2
     reader = ResponsesReader()
-    reader.body(json.dumps(response("completed", REASONED, output=items, tool_usage=tool_usage)).encode())
+    reader.read_body(
+        json.dumps(response("completed", REASONED, output=items, tool_usage=tool_usage)).encode()
+    )
 
     assert reader.reading.units == uses
 
@@ -745,7 +747,7 @@ def test_images_that_a_response_made_are_a_call_of_the_image_model(tools: object
     """The response's own usage leaves them out; the default model changes, and has no price."""
     done = response("completed", REASONED, tools=tools, tool_usage={"image_gen": IMAGES})
     plain = ResponsesReader()
-    plain.body(json.dumps(done).encode())
+    plain.read_body(json.dumps(done).encode())
     streamed = read(ResponsesReader(), CREATED, TEXT, {"type": "response.completed", "response": done})
     (images,) = streamed.sub_calls
 
@@ -758,7 +760,7 @@ def test_a_response_that_made_no_images_is_one_call() -> None:
     """Then its counts are all zero."""
     none = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
     reader = ResponsesReader()
-    reader.body(json.dumps(response("completed", REASONED, tool_usage={"image_gen": none})).encode())
+    reader.read_body(json.dumps(response("completed", REASONED, tool_usage={"image_gen": none})).encode())
 
     assert reader.reading.sub_calls == []
 
@@ -808,7 +810,7 @@ def test_responses_tools_with_a_fee_are_counted_from_the_output(
     """The items of the answer show which of the provider's tools were used, plain and streamed."""
     done = response("completed", REASONED, output=items)
     plain = ResponsesReader()
-    plain.body(json.dumps(done).encode())
+    plain.read_body(json.dumps(done).encode())
 
     assert plain.reading.units == uses
     streamed = read(ResponsesReader(), CREATED, TEXT, {"type": "response.completed", "response": done})
@@ -862,6 +864,6 @@ def test_responses_event_that_only_talks_of_usage_is_not_telling(event: Json) ->
     """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
     reader = ResponsesReader()
 
-    assert not reader.telling(json.dumps(event).encode())
+    assert not reader.may_carry_usage(json.dumps(event).encode())
     reading = read(reader, CREATED, TEXT, event)
     assert (reading.tokens, reading.error) == (None, None)

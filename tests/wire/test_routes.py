@@ -29,7 +29,7 @@ from llm_exporter.wire.openai import (
     ResponsesReader,
     RetrievedResponseReader,
 )
-from llm_exporter.wire.reading import Reader
+from llm_exporter.wire.reader import Reader
 from llm_exporter.wire.routes import reader_for
 
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/gemini-t"

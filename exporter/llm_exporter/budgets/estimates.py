@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from ..call import Call
 from ..pricing.prices import PROMPT_TYPES, PriceList
-from ..wire.reading import count, text_length
+from ..wire.fields import count
+from ..wire.text_length import text_length
 
 _CHARACTERS: Final = 4
 """To a token, about: https://help.openai.com/en/articles/4936856."""

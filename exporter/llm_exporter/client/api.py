@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, overload
 from ..call import Call, ErrorKind, TokenType
 from ..errors import ConfigError
 from ..labels import current_labels
-from ..wire.reading import MAX_COUNT
+from ..wire.fields import MAX_COUNT
 from .default import pipeline
 
 if TYPE_CHECKING:

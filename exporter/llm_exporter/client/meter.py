@@ -15,8 +15,9 @@ from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind, TokenType
 from ..labels import current_labels
 from ..wire.error_kinds import kind_of_code, kind_of_exception
-from ..wire.framing import Framing, Nothing, framing_for
-from ..wire.reading import Reader, Reading, text_length
+from ..wire.framing import Framing, Ignored, framing_for
+from ..wire.reader import Reader, Reading
+from ..wire.text_length import text_length
 from .default import pipeline
 from .retrieval import Outcome
 
@@ -67,7 +68,7 @@ class Meter:
         self._reader = reader()
         self._reader.reading.model = model
         if isinstance(request, dict):
-            self._reader.asked(request)
+            self._reader.read_request(request)
         self._request = request
         self._failures: list[ErrorKind] = []
         self._call = Call(
@@ -78,7 +79,7 @@ class Meter:
             labels=dict(current_labels() if labels is None else labels),
         )
         self._began = self._last_byte = perf_counter()
-        if not reader.retrieves:
+        if not reader.is_retrieval:
             self._pipeline.started(self._call)
 
     def admit(self) -> None:
@@ -87,7 +88,7 @@ class Meter:
         Raises:
             BudgetExceeded: when it must not be sent, and only that.
         """
-        if self._reader.free or self._reader.retrieves:
+        if self._reader.is_free or self._reader.is_retrieval:
             return
         try:
             self._pipeline.budgets.hold(self._call, self._request)
@@ -212,7 +213,7 @@ class Meter:
             error = kind_of_code(reading.error)
         call.error = error
         call.retries = self._failures
-        call.usage_reported = self._reader.free or reading.tokens is not None
+        call.usage_reported = self._reader.is_free or reading.tokens is not None
         if self._first_token is not None:
             call.time_to_first_token = self._first_token - self._began
         _write(reading, call)
@@ -223,7 +224,7 @@ class Meter:
             sub_calls=[self._sub_call(sub) for sub in reading.sub_calls],
             response_id=reading.response_id,
             pending=reading.pending,
-            retrieved=self._reader.retrieves,
+            retrieved=self._reader.is_retrieval,
             headers=self._headers,
         )
 
@@ -238,7 +239,7 @@ class Meter:
         The ratio is OpenAI's for English: https://help.openai.com/en/articles/4936856.
         """
         asked = text_length(self._request)
-        seen = self._framing.text_seen() if self._framing is not None else 0
+        seen = self._framing.generated_length() if self._framing is not None else 0
         estimates: dict[TokenType, int] = {"input": ceil(asked / 4), "output": ceil(seen / 4)}
         self._call.tokens = {kind: number for kind, number in estimates.items() if number}
         self._call.estimated = True
@@ -255,14 +256,14 @@ class Meter:
             labels=call.labels,
             started=call.started,
             service_tier=call.service_tier,
-            batch=self._reader.batch,
+            batch=self._reader.is_batch,
         )
         _write(reading, sub_call)
         return sub_call
 
     def _broken(self, error: Exception) -> None:
         """Stop reading this answer: it is not what its format says, or our reader is wrong."""
-        self._framing = Nothing(self._reader)
+        self._framing = Ignored(self._reader)
         if not isinstance(error, msgspec.DecodeError):
             self._pipeline.error("wire", error)
 

@@ -21,7 +21,7 @@ import msgspec
 from ..client.default import pipeline
 from ..client.meter import Meter, current
 from ..wire.error_kinds import kind_of_exception, kind_of_status
-from ..wire.live import LiveDialogue
+from ..wire.live import LiveConversation
 from ..wire.routes import reader_for
 from .boundary import Method, ametered, hang, metered
 from .imports import Imported
@@ -95,7 +95,7 @@ class GoogleTap:
     def _open(self, live: Any, session: Any, model: str) -> None:
         api_client = live._api_client  # noqa: SLF001
         if self.switch.is_on(api_client):
-            listener = Listener(LiveDialogue(model), "google", partial(self.switch.is_on, api_client))
+            listener = Listener(LiveConversation(model), "google", partial(self.switch.is_on, api_client))
             tap_socket(session._ws, listener)  # noqa: SLF001
 
     def _interaction_meter(

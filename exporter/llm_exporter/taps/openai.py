@@ -14,17 +14,17 @@ from types import ModuleType
 from typing import Any, Final
 
 from ..client.default import pipeline
-from ..wire.dialogue import Dialogue
-from ..wire.realtime import RealtimeDialogue, ResponsesDialogue
+from ..wire.conversation import Conversation
+from ..wire.realtime import RealtimeConversation, ResponsesConversation
 from .boundary import Method, hang
 from .stainless import StainlessTap
 from .websocket import Listener, listen, tap
 
-_DIALOGUES: Final[dict[str, type[Dialogue]]] = {
-    "openai.resources.realtime.realtime": RealtimeDialogue,
-    "openai.resources.responses.responses": ResponsesDialogue,
-    "openai.resources.beta.realtime.realtime": RealtimeDialogue,
-    "openai.resources.beta.responses.responses": ResponsesDialogue,
+_CONVERSATIONS: Final[dict[str, type[Conversation]]] = {
+    "openai.resources.realtime.realtime": RealtimeConversation,
+    "openai.resources.responses.responses": ResponsesConversation,
+    "openai.resources.beta.realtime.realtime": RealtimeConversation,
+    "openai.resources.beta.responses.responses": ResponsesConversation,
 }
 """The modules that have connection managers, and what goes over their connections."""
 
@@ -57,23 +57,25 @@ class OpenAITap(StainlessTap):
         return first_used
 
     def _install_on_managers(self) -> None:
-        for name, dialogue in _DIALOGUES.items():
+        for name, conversation in _CONVERSATIONS.items():
             module = sys.modules.get(name)
             for kind in ("Realtime", "Responses"):
                 if manager := getattr(module, f"{kind}ConnectionManager", None):
-                    self._hang(manager, dialogue, "__enter__", _opening)
+                    self._hang(manager, conversation, "__enter__", _opening)
                 if manager := getattr(module, f"Async{kind}ConnectionManager", None):
-                    self._hang(manager, dialogue, "__aenter__", _aopening)
+                    self._hang(manager, conversation, "__aenter__", _aopening)
 
-    def _hang(self, manager: Any, dialogue: type[Dialogue], enter: str, wrap: Callable[..., Method]) -> None:
-        opened = partial(self._opened, manager.__name__, dialogue)
+    def _hang(
+        self, manager: Any, conversation: type[Conversation], enter: str, wrap: Callable[..., Method]
+    ) -> None:
+        opened = partial(self._opened, manager.__name__, conversation)
         if hasattr(manager, "_connect_ws"):
             hang((manager, "_connect_ws", lambda method: wrap(method, opened)))
         else:
             for name in (enter, "enter"):
                 hang((manager, name, lambda method: wrap(method, opened)))
 
-    def _opened(self, name: str, dialogue: type[Dialogue], manager: Any, connection: Any) -> None:
+    def _opened(self, name: str, conversation: type[Conversation], manager: Any, connection: Any) -> None:
         """Listen to a connection that was opened: of the SDK, or what that wraps."""
         client = getattr(manager, f"_{name}__client")
         http = client._client  # noqa: SLF001
@@ -82,7 +84,7 @@ class OpenAITap(StainlessTap):
         model = getattr(manager, f"_{name}__model", "")
         provider = pipeline().providers.of(str(client.base_url), type(client).__name__, "openai")
         asked = model if isinstance(model, str) else ""
-        listener = Listener(dialogue(asked), provider, partial(self.switch.is_on, http))
+        listener = Listener(conversation(asked), provider, partial(self.switch.is_on, http))
         tap(getattr(connection, "_connection", connection), listener)
 
 

@@ -18,7 +18,7 @@ from ..call import Call, ErrorKind
 from ..client.default import pipeline
 from ..client.meter import Meter
 from ..labels import current_labels
-from ..wire.dialogue import Asked, Dialogue, Part
+from ..wire.conversation import CallMessage, Conversation, GenerationRequest
 from ..wire.error_kinds import kind_of_exception
 
 
@@ -49,13 +49,13 @@ class Listener:
     """Meters the calls of one connection. No method but `admit` raises.
 
     Args:
-        dialogue: tells which messages belong to which call.
+        conversation: tells which messages belong to which call.
         provider: the provider's id.
         is_on: whether a call that begins now is to be metered.
     """
 
-    def __init__(self, dialogue: Dialogue, provider: str, is_on: Callable[[], bool]) -> None:
-        self._dialogue = dialogue
+    def __init__(self, conversation: Conversation, provider: str, is_on: Callable[[], bool]) -> None:
+        self._conversation = conversation
         self._provider = provider
         self._is_on = is_on
         self._labels = current_labels()
@@ -79,7 +79,7 @@ class Listener:
         except Exception as error:
             pipeline().error("budgets", error)
 
-    def _admit(self, asked: Asked) -> None:
+    def _admit(self, asked: GenerationRequest) -> None:
         reader, model = asked
         labels = {**self._labels, **current_labels()}
         call = Call(
@@ -95,14 +95,14 @@ class Listener:
             Meter(provider=self._provider, model=model, reader=reader, labels=labels).refused(exceeded)
             raise
 
-    def _asked_by(self, message: object) -> Asked | None:
+    def _asked_by(self, message: object) -> GenerationRequest | None:
         if not self._is_on():
             return None
         data = message.encode() if isinstance(message, str) else message
         if not isinstance(data, bytes):
             return None  # one that is sent in fragments
         try:
-            return self._dialogue.asks(data)
+            return self._conversation.parse_sent(data)
         except msgspec.DecodeError:
             return None
 
@@ -130,22 +130,22 @@ class Listener:
         self.end()
 
     def _take(self, message: bytes) -> None:
-        part = self._dialogue.part(message)
+        part = self._conversation.parse_received(message)
         if part is None:
             return
         meter = self._meters.get(part.key)
         if meter is None:
-            if not part.begins or self._ended or not self._is_on():
+            if not part.starts or self._ended or not self._is_on():
                 return
             meter = self._meters[part.key] = self._begin(part)
         meter.feed(message)
         if part.ends:
             self._meters.pop(part.key, meter).finish()
 
-    def _begin(self, part: Part) -> Meter:
+    def _begin(self, part: CallMessage) -> Meter:
         meter = Meter(
             provider=self._provider,
-            model=part.asked,
+            model=part.requested_model,
             reader=part.reader,
             request={"model": part.model},
             labels={**self._labels, **current_labels()},

@@ -7,19 +7,8 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ..call import TokenType
-from .reading import (
-    Json,
-    Reader,
-    Reading,
-    count,
-    decoder,
-    error_code,
-    mapping,
-    sequence,
-    split,
-    text,
-    without_zeros,
-)
+from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
+from .reader import Reader, Reading
 
 
 class _Message(msgspec.Struct):
@@ -49,21 +38,21 @@ class MessagesReader(Reader):
         super().__init__()
         self._usage: Json = {}
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return b'"usage"' in data or b'"error"' in data
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read a message."""
         self._take(_decode_message(data))
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one event. The usage of `message_delta` is cumulative and is laid over that of the start."""
         event = _decode_event(data)
         kind = event.type
         if kind == "content_block_delta":
             delta = mapping(event.delta)
-            self.saw_token({name: value for name, value in delta.items() if name != "type" and value})
+            self.note_generated({name: value for name, value in delta.items() if name != "type" and value})
         elif kind == "message_start":
             self._take(_decode_message(event.message))
         elif kind == "message_delta":

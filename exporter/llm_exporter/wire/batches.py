@@ -13,29 +13,30 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from .anthropic import MessagesReader
+from .fields import Json, count, decoder, text, without_zeros
 from .gemini import EmbedContentReader, GenerateContentReader
 from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader
-from .reading import Json, Reader, count, decoder, text, without_zeros
+from .reader import Reader
 
 
 class _ResultsReader(Reader):
     """Reads each line as the answer that it holds."""
 
-    retrieves: ClassVar[bool] = True
-    batch: ClassVar[bool] = True
-    lines: ClassVar[bool] = True
+    is_retrieval: ClassVar[bool] = True
+    is_batch: ClassVar[bool] = True
+    is_json_lines: ClassVar[bool] = True
     operation: ClassVar[str] = "chat"
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`: every line is an answer."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`: every line is an answer."""
         return True
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read the only line."""
-        self.event(data)
+        self.read_event(data)
 
     @abstractmethod
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one line."""
 
     def _take(self, batch_id: str, reader: Reader, answer: bytes) -> None:
@@ -46,7 +47,7 @@ class _ResultsReader(Reader):
             reader: reads the answer.
             answer: a body as the plain API would send it.
         """
-        reader.body(answer)
+        reader.read_body(answer)
         reader.reading.operation = reader.operation
         self.reading.sub_calls.append(reader.reading)
         self.reading.response_id = self.reading.response_id or f"batch {batch_id}"
@@ -93,7 +94,7 @@ _READERS: Final[dict[str, type[Reader]]] = {
 class OpenAIFileReader(_ResultsReader):
     """A file of OpenAI's: any file can be fetched there, and only lines that are results are read."""
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one line."""
         line = _decode_openai_line(data)
         if (
@@ -109,7 +110,7 @@ class OpenAIFileReader(_ResultsReader):
 class AnthropicResultsReader(_ResultsReader):
     """The results of a message batch."""
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one line."""
         line = _decode_anthropic_line(data)
         if line.result is not None and line.result.type == "succeeded":
@@ -156,9 +157,9 @@ _ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
 class _EmbeddingReader(EmbedContentReader):
     """An embedding, which may have a count of its own, as a number or in a string, and no usage."""
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read an embedding."""
-        super().body(data)
+        super().read_body(data)
         number = _decode_gemini_embedding(data).token_count
         if self.reading.tokens is None and number is not None:
             number = int(number) if text(number).isdecimal() else number
@@ -180,9 +181,9 @@ class _GeminiResultsReader(_ResultsReader):
 class GeminiBatchReader(_GeminiResultsReader):
     """A batch job: polled until it is done, and then with the results of requests that came inline."""
 
-    lines: ClassVar[bool] = False
+    is_json_lines: ClassVar[bool] = False
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read a job."""
         job = _decode_gemini_job(data)
         if job.metadata is None or not text(job.metadata.state).endswith(_ENDED):
@@ -193,9 +194,9 @@ class GeminiBatchReader(_GeminiResultsReader):
             for result in (results and results.inlined_responses) or []:
                 self._answer(text(job.name), bytes(result.response))
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read a job, which never comes in events."""
-        self.body(data)
+        self.read_body(data)
 
 
 class GeminiFileReader(_GeminiResultsReader):
@@ -205,11 +206,11 @@ class GeminiFileReader(_GeminiResultsReader):
         super().__init__()
         self._file = ""
 
-    def asked(self, request: Json) -> None:
+    def read_request(self, request: Json) -> None:
         """Note the name of the file, which no line of it has."""
         self._file = text(request.get("file"))
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one line; one with no counts in it may be of any file."""
         if b'"usageMetadata"' in data or b'"tokenCount"' in data:
             self._answer(self._file, bytes(_decode_gemini_result(data).response))

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .reading import Reader
+from .reader import Reader
 
 _JSON_BEGINS: Final = (b"{", b"[")
 
@@ -25,12 +25,12 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 _DONE: Final = b"data: [DONE]\n\n"
 
-_AT_ONCE: Final = 16
+_CHUNKS_AT_ONCE: Final = 16
 """Chunks of a stream that are looked at together; of so many, a look costs little more than of one."""
-_SMALL: Final = 1024
+_SMALL_CHUNK: Final = 1024
 """Bytes of a chunk that may wait for others."""
 
-MAX_HELD: Final = 64 * 1024 * 1024
+MAX_BUFFERED: Final = 64 * 1024 * 1024
 """Bytes held of one body or event at most; what is larger is let go unread."""
 
 
@@ -47,12 +47,12 @@ class Framing(ABC):
     def end(self) -> None:  # noqa: B027 - most framings have read all by then
         """Take note that the response has ended, complete or not."""
 
-    def text_seen(self) -> int:
+    def generated_length(self) -> int:
         """Return about how many bytes of generated text have come, in case no usage comes."""
         return 0
 
 
-class Nothing(Framing):
+class Ignored(Framing):
     """A response that carries no usage, such as audio: nothing is kept."""
 
     def feed(self, chunk: bytes) -> None:
@@ -64,20 +64,20 @@ class Body(Framing):
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
-        self._held = Held()
+        self._buffer = Buffer()
 
     def feed(self, chunk: bytes) -> None:
         """Keep the piece (a reference: the SDK holds the same bytes)."""
-        self._held.add(chunk)
+        self._buffer.add(chunk)
 
     def end(self) -> None:
         """Read the body."""
-        data = self._held.take().removeprefix(_BOM).lstrip()
+        data = self._buffer.drain().removeprefix(_BOM).lstrip()
         if data.startswith(b"["):
             for event in msgspec.json.decode(data, type=list[msgspec.Raw]):
-                self._reader.event(bytes(event))
+                self._reader.read_event(bytes(event))
         elif data:
-            self._reader.body(data)
+            self._reader.read_body(data)
 
 
 class JsonLines(Framing):
@@ -85,38 +85,38 @@ class JsonLines(Framing):
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
-        self._held = Held()
+        self._buffer = Buffer()
 
     def feed(self, chunk: bytes) -> None:
         """Read the lines that this piece completes."""
         for line in BytesIO(chunk):  # one at a time: a list of very short lines is many times their size
-            self._held.add(line)
+            self._buffer.add(line)
             if line.endswith(b"\n"):
-                self._read(self._held.take())
+                self._read(self._buffer.drain())
 
     def end(self) -> None:
         """Read a last line that was not ended."""
-        self._read(self._held.take())
+        self._read(self._buffer.drain())
 
     def _read(self, line: bytes) -> None:
         if line.strip():
             with suppress(msgspec.DecodeError):  # one line that is no JSON says nothing of the others
-                self._reader.event(line)
+                self._reader.read_event(line)
 
 
 class ServerSentEvents(Framing):
     """`text/event-stream`, by https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
     Most chunks of a stream say nothing about usage. So once the first token was seen, small chunks are looked
-    at several at a time, and taken apart only when the reader finds them `telling`.
+    at several at a time, and taken apart only when the reader finds them `may_carry_usage`.
     """
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self._reading = reader.reading
-        self._unseen: list[bytes] = []
+        self._pending: list[bytes] = []
         """The last chunks, which are still to be looked at."""
-        self._held = Held()
+        self._buffer = Buffer()
         self._seam = b""
         """The last two bytes held: a blank line may be split between two pieces."""
         self._tokens_bytes = self._tokens_events = self._overhead = 0
@@ -124,14 +124,14 @@ class ServerSentEvents(Framing):
 
     def feed(self, chunk: bytes) -> None:
         """Read the events that this piece completes, now or together with those of the next ones."""
-        unseen = self._unseen
-        unseen.append(chunk)
-        if not self._reading.token_seen or len(unseen) == _AT_ONCE or len(chunk) > _SMALL:
+        pending = self._pending
+        pending.append(chunk)
+        if not self._reading.token_seen or len(pending) == _CHUNKS_AT_ONCE or len(chunk) > _SMALL_CHUNK:
             self._look()
 
     def _look(self) -> None:
-        chunk = b"".join(self._unseen)
-        self._unseen.clear()
+        chunk = b"".join(self._pending)
+        self._pending.clear()
         end = last_blank_line(chunk)
         if end < 0 and self._seam:
             end = last_blank_line(self._seam + chunk[:2]) - len(self._seam)
@@ -139,30 +139,30 @@ class ServerSentEvents(Framing):
             self._hold(chunk)
             return
         complete = chunk[:end]
-        if self._held:
-            self._held.add(complete)
-            complete = self._held.take()
+        if self._buffer:
+            self._buffer.add(complete)
+            complete = self._buffer.drain()
         self._seam = b""
         if end < len(chunk):
             self._hold(chunk[end:])
         self._read(complete)
 
     def _hold(self, piece: bytes) -> None:
-        self._held.add(piece)
+        self._buffer.add(piece)
         self._seam = (self._seam + piece)[-2:]
 
     def end(self) -> None:
         """Read an event whose closing blank line never came."""
         self._look()
-        self._read(self._held.take())
+        self._read(self._buffer.drain())
 
-    def text_seen(self) -> int:
-        """See `Framing.text_seen`."""
+    def generated_length(self) -> int:
+        """See `Framing.generated_length`."""
         return max(self._tokens_bytes - self._tokens_events * self._overhead, 0)
 
     def _read(self, events: bytes) -> None:
         reader = self._reader
-        if reader.reading.token_seen and not reader.telling(events):
+        if reader.reading.token_seen and not reader.may_carry_usage(events):
             said = events.removesuffix(_DONE)
             self._tokens_bytes += len(said)
             self._tokens_events += said.count(b"\n\n") or said.count(b"\n\r\n")
@@ -189,25 +189,25 @@ class ServerSentEvents(Framing):
         if seen:
             self._tokens_bytes += size
             self._tokens_events += 1
-        if not seen or reader.telling(data):
+        if not seen or reader.may_carry_usage(data):
             with suppress(msgspec.DecodeError):  # one event that is no JSON says nothing of the others
-                reader.event(data)
+                reader.read_event(data)
         if not seen and reader.reading.token_seen:
             self._tokens_bytes, self._tokens_events = size, 1
-            self._overhead = size - reader.first_text
+            self._overhead = size - reader.first_token_length
 
 
-class Messages(Framing):
-    """Messages of a WebSocket, each of which comes whole and is an event."""
+class WebSocketMessages(Framing):
+    """WebSocketMessages of a WebSocket, each of which comes whole and is an event."""
 
     def feed(self, chunk: bytes) -> None:
         """Read a message."""
         with suppress(msgspec.DecodeError):  # one message that is no JSON says nothing of the others
-            self._reader.event(chunk)
+            self._reader.read_event(chunk)
 
-    def text_seen(self) -> int:
-        """See `Framing.text_seen`."""
-        return self._reader.text_seen
+    def generated_length(self) -> int:
+        """See `Framing.generated_length`."""
+        return self._reader.generated_length
 
 
 def _lines(events: bytes) -> Iterator[bytes]:
@@ -239,7 +239,7 @@ class EventStream(Framing):
         buffer += chunk
         while len(buffer) >= self._PRELUDE.size:
             total, headers, _ = self._PRELUDE.unpack_from(buffer)
-            if not self._PRELUDE.size + headers + 4 <= total <= MAX_HELD:
+            if not self._PRELUDE.size + headers + 4 <= total <= MAX_BUFFERED:
                 raise ValueError(f"not an event stream frame: {total} bytes with {headers} of headers")
             if len(buffer) < total:
                 return
@@ -258,15 +258,15 @@ class EventStream(Framing):
     def _read(self, payload: bytes) -> None:
         inner = msgspec.json.decode(payload, type=_BedrockChunk).bytes
         if isinstance(inner, str):
-            self._reader.event(base64.b64decode(inner))
+            self._reader.read_event(base64.b64decode(inner))
 
 
 class _BedrockChunk(msgspec.Struct):
     bytes: Any = None
 
 
-class Held:
-    """Pieces kept until they are whole, in linear time, and let go when they pass `MAX_HELD`."""
+class Buffer:
+    """Pieces kept until they are whole, in linear time, and let go when they pass `MAX_BUFFERED`."""
 
     __slots__ = ("_overflown", "_pieces", "_size")
 
@@ -281,13 +281,13 @@ class Held:
     def add(self, piece: bytes) -> None:
         """Keep a piece."""
         self._size += len(piece)
-        if self._size > MAX_HELD:
+        if self._size > MAX_BUFFERED:
             self._pieces.clear()
             self._overflown = True
         elif not self._overflown:
             self._pieces.append(piece)
 
-    def take(self) -> bytes:
+    def drain(self) -> bytes:
         """Return all that was kept, or nothing if it was too much, and begin anew."""
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
@@ -315,15 +315,15 @@ def framing_for(content_type: str, first: bytes, reader: Reader) -> Framing:
         reader: who is to read what the framing finds.
     """
     begins_with = b"" if _BOM.startswith(first) else first.removeprefix(_BOM).lstrip()[:1]
-    if reader.messages:
-        return Messages(reader)
-    if reader.lines:
-        return JsonLines(reader) if begins_with == b"{" else Nothing(reader)
+    if reader.is_websocket:
+        return WebSocketMessages(reader)
+    if reader.is_json_lines:
+        return JsonLines(reader) if begins_with == b"{" else Ignored(reader)
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/vnd.amazon.eventstream":
         return EventStream(reader)
     if kind and not kind.startswith("text/") and not kind.endswith("json"):
-        return Nothing(reader)
+        return Ignored(reader)
     if begins_with in _JSON_BEGINS or (not begins_with and kind != "text/event-stream"):
         return Body(reader)
     return ServerSentEvents(reader)

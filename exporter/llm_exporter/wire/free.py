@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .reading import Reader
+from .reader import Reader
 
 
 class _FreeReader(Reader):
     """Reads nothing: what such an answer counts is not what was used."""
 
-    free: ClassVar[bool] = True
+    is_free: ClassVar[bool] = True
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return False
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Let the answer go."""
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Let the event go."""
 
 

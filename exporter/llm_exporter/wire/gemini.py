@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ..call import TokenType
-from .reading import Json, Reader, count, decoder, error_code, mapping, sequence, split, text, without_zeros
+from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
+from .reader import Reader
 
 _ERROR: Final = re.compile(rb'"error"\s*:\s*\{')
 
@@ -45,31 +46,31 @@ class GenerateContentReader(Reader):
         super().__init__()
         self._queries: set[tuple[str, str]] = set()
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return (
             b'"usageMetadata"' in data
             or _SEARCHED in data
             or (b'"error"' in data and _ERROR.search(data) is not None)
         )
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read an answer."""
         self._take(_decode_answer(data))
         if _SEARCHED in data:
             self._ground(_decode_chunk(data))
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one chunk."""
         if self.reading.token_seen:
-            self.body(data)
+            self.read_body(data)
             return
         chunk = _decode_chunk(data)
         self._take(chunk)
         self._ground(chunk)
         for candidate in sequence(chunk.candidates):
             for part in sequence(mapping(mapping(candidate).get("content")).get("parts")):
-                self.saw_token(
+                self.note_generated(
                     {name: value for name, value in mapping(part).items() if name != "thought" and value}
                 )
 
@@ -140,11 +141,11 @@ class CachedContentReader(Reader):
 
     operation: ClassVar[str] = "cached_content"
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return True
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read a cache."""
         cache = _decode_cache(data)
         self.reading.model = text(cache.model).rpartition("/")[2] or self.reading.model
@@ -152,9 +153,9 @@ class CachedContentReader(Reader):
         if "totalTokenCount" in usage:
             self.reading.tokens = without_zeros({"cache_write": count(usage["totalTokenCount"])})
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read a cache, which never comes in events."""
-        self.body(data)
+        self.read_body(data)
 
 
 class _Predictions(msgspec.Struct):
@@ -170,11 +171,11 @@ class PredictReader(Reader):
 
     operation: ClassVar[str] = "embeddings"
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return True
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read the predictions, each of which has its own count."""
         answer = _decode_predictions(data)
         self.reading.error = error_code(answer.error) or self.reading.error
@@ -187,9 +188,9 @@ class PredictReader(Reader):
                 {"input": sum(count(each.get("token_count")) for each in statistics)}
             )
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read an answer, which never comes in events."""
-        self.body(data)
+        self.read_body(data)
 
 
 class PredictImagesReader(PredictReader):

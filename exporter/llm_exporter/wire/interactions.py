@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ..call import TokenType
+from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
 from .gemini import by_modality, searches
-from .reading import Json, Reader, count, decoder, error_code, mapping, sequence, split, text, without_zeros
+from .reader import Reader
 
 
 class _Interaction(msgspec.Struct):
@@ -52,24 +53,24 @@ class InteractionsReader(Reader):
         super().__init__()
         self._queries: set[str] = set()
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return b'"usage"' in data or b'"google_search_call"' in data or b'"error"' in data
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read an interaction."""
         part = _decode_interaction(data)
         self._take(part)
         self.reading.pending = part.status in ("queued", "in_progress")
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one event."""
         event = _decode_event(data)
         self.reading.error = error_code(event.error) or self.reading.error
         self._search(mapping(event.step))
         self._search(mapping(event.delta))
         if event.event_type == "step.delta":
-            self.saw_token(event.delta)
+            self.note_generated(event.delta)
         elif interaction := bytes(event.interaction):
             self._take(_decode_interaction(interaction))
 
@@ -97,7 +98,7 @@ class InteractionsReader(Reader):
 class RetrievedInteractionReader(InteractionsReader):
     """An interaction that an earlier request has asked for."""
 
-    retrieves: ClassVar[bool] = True
+    is_retrieval: ClassVar[bool] = True
 
 
 def _grounded(usage: Json) -> int:

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from .dialogue import Asked, Dialogue, Part, TurnReader
+from .conversation import CallMessage, Conversation, GenerationRequest, TurnReader
+from .fields import Json, decoder, mapping, sequence
 from .gemini import tier_of, tokens_of
-from .reading import Json, decoder, mapping, sequence
 
 
 class _Content(msgspec.Struct, rename="camel"):
@@ -49,18 +49,18 @@ class LiveReader(TurnReader):
 
     operation: ClassVar[str] = "live"
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read a message."""
-        self.event(data)
+        self.read_event(data)
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read a message."""
         message = _decode(data)
         content = message.server_content or _Content()
         for part in sequence(mapping(content.model_turn).get("parts")):
-            self.saw_token(_generated(mapping(part)))
-        self.saw_token(mapping(content.output_transcription).get("text"))
-        self.saw_token(message.tool_call)
+            self.note_generated(_generated(mapping(part)))
+        self.note_generated(mapping(content.output_transcription).get("text"))
+        self.note_generated(message.tool_call)
         if usage := mapping(message.usage_metadata):
             self.reading.service_tier = tier_of(usage) or self.reading.service_tier
             self.reading.tokens = tokens_of(_as_of_an_answer(usage))
@@ -78,15 +78,15 @@ def _as_of_an_answer(usage: Json) -> Json:
     return {names.get(name, name): value for name, value in usage.items()}
 
 
-class LiveDialogue(Dialogue):
+class LiveConversation(Conversation):
     """A Live session, in which the model has one turn after the other."""
 
-    def __init__(self, asked: str) -> None:
-        super().__init__(asked.rpartition("/")[2])
+    def __init__(self, model: str) -> None:
+        super().__init__(model.rpartition("/")[2])
         self._speaking = False
 
-    def part(self, message: bytes) -> Part | None:
-        """See `Dialogue.part`: sound is passed over, but for the first of a turn."""
+    def parse_received(self, message: bytes) -> CallMessage | None:
+        """See `Conversation.parse_received`: sound is passed over, but for the first of a turn."""
         if self._speaking:
             # Several times faster than to search the whole message: sound is one string, without quotes.
             names = message.split(b'"')
@@ -99,10 +99,19 @@ class LiveDialogue(Dialogue):
         if not (says or ends or found.usage_metadata):
             return None
         self._speaking = (says or self._speaking) and not ends
-        return Part(
-            "", LiveReader, self._asked, self._asked, begins=says or bool(found.usage_metadata), ends=ends
+        return CallMessage(
+            "",
+            LiveReader,
+            self._requested_model,
+            self._requested_model,
+            starts=says or bool(found.usage_metadata),
+            ends=ends,
         )
 
-    def asks(self, message: bytes) -> Asked | None:
-        """See `Dialogue.asks`."""
-        return Asked(LiveReader, self._asked) if any(name in message for name in _ASKS) else None
+    def parse_sent(self, message: bytes) -> GenerationRequest | None:
+        """See `Conversation.parse_sent`."""
+        return (
+            GenerationRequest(LiveReader, self._requested_model)
+            if any(name in message for name in _ASKS)
+            else None
+        )

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from .fields import Json, amount, decoder, error_code, mapping, text
 from .openai import image_tokens_of, reported_cost, tokens_of
-from .reading import Json, Reader, amount, decoder, error_code, mapping, text
+from .reader import Reader
 
 
 class _Media(msgspec.Struct):
@@ -30,18 +31,18 @@ _decode: Final = decoder(_Media)
 class _MediaReader(Reader):
     """Reads the usage of a whole answer, or of the event that closes a stream."""
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return b'"usage"' in data or b'"error"' in data
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read an answer."""
         self._take(_decode(data))
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one event."""
         event = _decode(data)
-        self.saw_token(event.delta)
+        self.note_generated(event.delta)
         self._take(event)
 
     def _take(self, part: _Media) -> None:
@@ -109,7 +110,7 @@ class SpeechReader(_MediaReader):
 
     operation: ClassVar[str] = "speech"
 
-    def asked(self, request: Json) -> None:
+    def read_request(self, request: Json) -> None:
         """Count the characters: they are what tts-1 is billed by, and no answer has them."""
         if text(request.get("model")).startswith("tts-1"):
             self.reading.tokens = {}

@@ -13,10 +13,8 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ..call import TokenType
-from .reading import (
+from .fields import (
     Json,
-    Reader,
-    Reading,
     amount,
     count,
     decoder,
@@ -28,6 +26,7 @@ from .reading import (
     text,
     without_zeros,
 )
+from .reader import Reader, Reading
 
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]')
@@ -73,17 +72,17 @@ class ChatReader(Reader):
 
     operation: ClassVar[str] = "chat"
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`: many services send `usage: null` on every chunk."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`: many services send `usage: null` on every chunk."""
         return (b'"usage"' in data and _USAGE.search(data) is not None) or (
             b'"error"' in data and _ERROR.search(data) is not None
         )
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read a chat completion."""
         self._take(_decode_chat(data))
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read a chunk. Usage may come in several, cumulative: the last one holds."""
         if self.reading.token_seen:
             self._take(_decode_chat(data))
@@ -91,7 +90,7 @@ class ChatReader(Reader):
         chunk = _decode_chunk(data)
         self._take(chunk)
         for choice in sequence(chunk.choices):
-            self.saw_token(self._generated(mapping(choice)))
+            self.note_generated(self._generated(mapping(choice)))
 
     def _generated(self, choice: Json) -> object:
         """Return what a choice of a chunk adds to the answer."""
@@ -168,13 +167,13 @@ class ResponsesReader(Reader):
 
     operation: ClassVar[str] = "chat"
 
-    def telling(self, data: bytes) -> bool:
-        """See `Reader.telling`."""
+    def may_carry_usage(self, data: bytes) -> bool:
+        """See `Reader.may_carry_usage`."""
         return (b'"usage"' in data and _USAGE.search(data) is not None) or (
             b'error"' in data and _RESPONSES_ERROR.search(data) is not None
         )
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read a response object."""
         part = _decode_response(data)
         reading = self.reading
@@ -189,22 +188,22 @@ class ResponsesReader(Reader):
             reading.units = _tool_uses(part)
             reading.sub_calls = _images(part)
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one event."""
         event = _decode_response_event(data)
         kind = text(event.type)
         if kind.endswith(".delta"):
-            self.saw_token(event.delta)
+            self.note_generated(event.delta)
         elif kind == "error" or event.error:
             self.reading.error = error_code(event.error) or text(event.code) or text(event.message) or "error"
         elif response := bytes(event.response):
-            self.body(response)
+            self.read_body(response)
 
 
 class RetrievedResponseReader(ResponsesReader):
     """A response that an earlier request has asked for."""
 
-    retrieves: ClassVar[bool] = True
+    is_retrieval: ClassVar[bool] = True
 
 
 def _tool_uses(response: _Response) -> dict[str, float]:

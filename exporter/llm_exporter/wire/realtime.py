@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from .dialogue import Asked, Dialogue, Part, TurnReader
+from .conversation import CallMessage, Conversation, GenerationRequest, TurnReader
+from .fields import Json, decoder, mapping, text
 from .media import TranscriptionReader
 from .openai import ResponsesReader, tokens_of
-from .reading import Json, decoder, mapping, text
 
 _AUDIO: Final = re.compile(rb'"type"\s*:\s*"response\.(?:output_)?audio\.delta"')
 _HEAD: Final = 256
@@ -70,7 +70,7 @@ class RealtimeReader(TurnReader):
 
     operation: ClassVar[str] = "realtime"
 
-    def body(self, data: bytes) -> None:
+    def read_body(self, data: bytes) -> None:
         """Read a response object."""
         part = _decode_response(data)
         if part.status == "failed":
@@ -78,16 +78,16 @@ class RealtimeReader(TurnReader):
         if usage := mapping(part.usage):
             self.reading.tokens = tokens_of(usage)
 
-    def event(self, data: bytes) -> None:
+    def read_event(self, data: bytes) -> None:
         """Read one event."""
         event = _decode_event(data)
         kind = text(event.type)
         if kind.endswith("audio.delta"):
-            self.saw_token({"data": event.delta})  # sound, which is no text
+            self.note_generated({"data": event.delta})  # sound, which is no text
         elif kind.endswith(".delta"):
-            self.saw_token(event.delta)
+            self.note_generated(event.delta)
         elif kind == "response.done":
-            self.body(bytes(event.response))
+            self.read_body(bytes(event.response))
 
 
 def _reason(error: Json) -> str:
@@ -99,22 +99,22 @@ class InputTranscriptionReader(TurnReader, TranscriptionReader):
     """The transcription of what the user said, which another model makes and bills."""
 
 
-class RealtimeDialogue(Dialogue):
+class RealtimeConversation(Conversation):
     """A Realtime session.
 
     Its responses do not name their model, the session's events do; the model of the transcriptions is known
     from them alone.
     """
 
-    def __init__(self, asked: str) -> None:
-        super().__init__(asked)
-        self._model = asked
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self._model = model
         self._transcribes = ""
         self._silent: set[str] = set()
         """The responses whose first token has not come."""
 
-    def part(self, message: bytes) -> Part | None:
-        """See `Dialogue.part`: sound is passed over, but for the first of a response."""
+    def parse_received(self, message: bytes) -> CallMessage | None:
+        """See `Conversation.parse_received`: sound is passed over, but for the first of a response."""
         if not self._silent and _AUDIO.search(message, 0, _HEAD):
             return None
         head = _decode_head(message)
@@ -128,22 +128,22 @@ class RealtimeDialogue(Dialogue):
         elif kind.endswith(".delta"):
             key = text(head.response_id)
             self._silent.discard(key)
-            return Part(key, RealtimeReader)
+            return CallMessage(key, RealtimeReader)
         return None
 
-    def asks(self, message: bytes) -> Asked | None:
-        """See `Dialogue.asks`."""
+    def parse_sent(self, message: bytes) -> GenerationRequest | None:
+        """See `Conversation.parse_sent`."""
         asks = any(event in message for event in _ASKS)
-        return Asked(RealtimeReader, self._asked or self._model) if asks else None
+        return GenerationRequest(RealtimeReader, self._requested_model or self._model) if asks else None
 
-    def _response(self, kind: str, key: str) -> Part:
+    def _response(self, kind: str, key: str) -> CallMessage:
         begins = kind == "response.created"
         if begins:
             self._silent.add(key)
         else:
             self._silent.discard(key)
-        asked = self._asked or self._model
-        return Part(key, RealtimeReader, asked, self._model, begins=begins, ends=not begins)
+        asked = self._requested_model or self._model
+        return CallMessage(key, RealtimeReader, asked, self._model, starts=begins, ends=not begins)
 
     def _configured(self, session: Json) -> None:
         self._model = text(session.get("model")) or self._model
@@ -151,10 +151,10 @@ class RealtimeDialogue(Dialogue):
         transcription = mapping(audio.get("transcription") or session.get("input_audio_transcription"))
         self._transcribes = text(transcription.get("model")) or self._transcribes
 
-    def _transcription(self, kind: str, item: str) -> Part:
+    def _transcription(self, kind: str, item: str) -> CallMessage:
         ended = kind.endswith((".completed", ".failed"))
-        return Part(
-            item, InputTranscriptionReader, self._transcribes, self._transcribes, begins=True, ends=ended
+        return CallMessage(
+            item, InputTranscriptionReader, self._transcribes, self._transcribes, starts=True, ends=ended
         )
 
 
@@ -165,20 +165,20 @@ class ResponseTurnReader(TurnReader, ResponsesReader):
 _ENDS: Final = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
 
 
-class ResponsesDialogue(Dialogue):
+class ResponsesConversation(Conversation):
     """The Responses API in WebSocket mode: one response at a time in each of its lanes.
 
     An error event answers a request that was refused, before or after its response began.
     """
 
-    def __init__(self, asked: str) -> None:
-        super().__init__(asked)
-        self._model = asked
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self._model = model
         self._asked_in: dict[str, str] = {}
         """The model last asked for, by lane."""
 
-    def part(self, message: bytes) -> Part | None:
-        """See `Dialogue.part`."""
+    def parse_received(self, message: bytes) -> CallMessage | None:
+        """See `Conversation.parse_received`."""
         if _AUDIO.search(message, 0, _HEAD):
             return None
         head = _decode_head(message)
@@ -190,17 +190,17 @@ class ResponsesDialogue(Dialogue):
         elif not ends and not kind.endswith(".delta"):
             return None
         lane = text(head.stream_id)
-        return Part(
+        return CallMessage(
             lane,
             ResponseTurnReader,
             self._asked_in.get(lane) or self._model,
             self._model,
-            begins=begins or kind == "error",
+            starts=begins or kind == "error",
             ends=ends,
         )
 
-    def asks(self, message: bytes) -> Asked | None:
-        """See `Dialogue.asks`."""
+    def parse_sent(self, message: bytes) -> GenerationRequest | None:
+        """See `Conversation.parse_sent`."""
         if _ASKS[0] not in message:
             return None
         create = _decode_create(message)
@@ -208,4 +208,4 @@ class ResponsesDialogue(Dialogue):
             return None
         lane = text(create.stream_id)
         model = self._asked_in[lane] = text(create.model) or self._asked_in.get(lane) or self._model
-        return Asked(ResponseTurnReader, model)
+        return GenerationRequest(ResponseTurnReader, model)

@@ -19,7 +19,7 @@ from .gemini import (
 from .interactions import InteractionsReader, RetrievedInteractionReader
 from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader, VideosReader
 from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader, RetrievedResponseReader
-from .reading import Reader
+from .reader import Reader
 
 _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
     (re.compile(pattern), reader)

@@ -1,0 +1,103 @@
+"""`Reader`, the base class of the readers for each wire format, and `Reading`, its result."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ..call import TokenType
+from .fields import Json
+from .text_length import text_length
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a response says about its call."""
+
+    model: str = ""
+    """The model that answered; empty if the response does not name it."""
+    tokens: dict[TokenType, int] | None = None
+    """Tokens by type, without zeros; None until the provider reports usage."""
+    units: dict[str, float] = field(default_factory=dict)
+    """Other billed usage, by genai-prices unit."""
+    reported_cost: float | None = None
+    """The cost in USD, if the response reports one."""
+    service_tier: str | None = None
+    """The service tier that served the request, if the response names it."""
+    speed: str | None = None
+    """Anthropic's speed mode, if the response names it."""
+    response_id: str = ""
+    """The provider's id of the response, if it can be retrieved again."""
+    operation: str = ""
+    """The operation of a sub-call, if it differs from the reader's."""
+    pending: bool = False
+    """Whether the response is still being generated and must be retrieved later."""
+    error: str | None = None
+    """The error type or code inside a response with a success status."""
+    token_seen: bool = False
+    """Whether the first generated token of a stream has arrived."""
+    sub_calls: list[Reading] = field(default_factory=list)
+    """Calls within the response that are billed separately: an advisor's, or those of a batch."""
+
+
+class Reader(ABC):
+    """Reads one response in one wire format, either as a whole or event by event.
+
+    A reader may raise on a response that is not in its format. The caller must catch the exception.
+    """
+
+    operation: ClassVar[str]
+    """The `operation` label, with OpenTelemetry's `gen_ai.operation.name` values where they exist."""
+
+    is_free: ClassVar[bool] = False
+    """Whether the provider does not bill the call, so that a missing usage is not an error."""
+
+    is_json_lines: ClassVar[bool] = False
+    """Whether the response is JSON lines, each of which is an event."""
+
+    is_websocket: ClassVar[bool] = False
+    """Whether the response consists of WebSocket messages, each of which is an event."""
+
+    is_retrieval: ClassVar[bool] = False
+    """Whether the request retrieves the result of an earlier call and is not a call itself."""
+
+    is_batch: ClassVar[bool] = False
+    """Whether the response holds the results of a batch."""
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+        self.first_token_length = 0
+        """Characters of text in the event with the first token."""
+        self.generated_length = 0
+        """Characters of generated text; counted for WebSockets only."""
+
+    def read_request(self, request: Json) -> None:  # noqa: B027 - most responses are self-contained
+        """Read from the request what the response leaves out."""
+
+    @abstractmethod
+    def may_carry_usage(self, data: bytes) -> bool:
+        """Return whether stream events may contain usage or an error.
+
+        This check must be cheap and must not miss any. After the first token, all other events are skipped
+        without parsing, which keeps long streams cheap. A quoted key cannot occur inside a JSON string, where
+        its quotes would be escaped.
+        """
+
+    @abstractmethod
+    def read_body(self, data: bytes) -> None:
+        """Read a complete response."""
+
+    @abstractmethod
+    def read_event(self, data: bytes) -> None:
+        """Read the JSON of one stream event."""
+
+    def note_generated(self, generated: object) -> None:
+        """Note the first token of the stream.
+
+        Args:
+            generated: the generated content of an event; an empty value is not a token.
+        """
+        if generated and not self.reading.token_seen:
+            self.reading.token_seen = True
+            self.first_token_length = text_length(generated)
