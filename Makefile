@@ -42,11 +42,11 @@ servers: $(READY)  ## Get the real servers that the tests talk to
 	$(BIN)/python -m tools.binaries prometheus promtool alertmanager amtool redis-server
 
 dashboards: $(READY)  ## Write the dashboards' JSON, and the rules that they read
-	$(BIN)/python prometheus/increases.py
-	$(BIN)/python grafana/dashboards.py
+	$(BIN)/python -m prometheus.increases
+	$(BIN)/python -m grafana.dashboards
 
 kubernetes: $(READY)  ## Write kubernetes/*.yml from the files in prometheus/
-	$(BIN)/python kubernetes/manifests.py
+	$(BIN)/python -m kubernetes.manifests
 
 docs: $(READY)  ## Write the generated parts of the README
 	$(BIN)/python docs/readme.py

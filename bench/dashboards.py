@@ -1,7 +1,7 @@
-"""How long the dashboards' queries take on a real Prometheus: 30 days of 200 agents on 20 models each.
+"""Measure the dashboards' queries on a real Prometheus: 30 days of 200 agents, each using 20 models.
 
-What rules would have recorded is written straight into its storage. Of what is recorded each minute (`today`
-and `before`), only the quarter of an hour before a time that a query looks at is there: the rest is not read.
+The recorded series are written straight into its storage. Series that are recorded every minute (`today` and
+`before`) are written only for the 15 minutes before each time that a query reads.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from demo.history import DAY, HOUR, QUARTER, make_blocks, series
 from llm_exporter.cli.bundle import bundle
 from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
+from prometheus.increases import LEVELS, MODEL, prefix
 from tools.binaries import find
 from tools.stack import Prometheus
 
@@ -29,9 +31,9 @@ BOARDS = ("llm-cost", "llm-agents", "llm-latency")
 TURNS = 3
 TARGET = 2.0
 ONE_PHASE = {"phase": "plan"}
-"""Of three: the choice that leaves the most to add up, as nothing that is rolled up answers for it."""
+"""The most expensive filter: a third of the series remain, and no coarser level answers for all panels."""
 SPAN = 162 * HOUR
-"""Of one block: a Prometheus that has run for a month has merged its blocks of two hours to such ones."""
+"""The length of a block: after a month, Prometheus has merged its two-hour blocks to this size."""
 
 TYPES = ("input", "cache_read", "output")
 CALLERS = [
@@ -46,62 +48,77 @@ CALLERS = [
     for model in range(MODELS)
 ]
 BY_TYPE = [{**each, "token_type": kind} for each in CALLERS for kind in TYPES]
-KEPT = {
-    "llm_cost_usd": CALLERS,
-    "llm_calls": CALLERS,
-    "llm_call_errors": CALLERS[::10],
+COUNTERS = {
+    "llm_calls_total": CALLERS,
+    "llm_call_errors_total": CALLERS[::10],
+    "llm_cost_usd_total": BY_TYPE,
+    "llm_tokens_total": BY_TYPE,
 }
-KEPT_BY_TYPE = {"llm_cost_usd": BY_TYPE, "llm_tokens": BY_TYPE}
-LEVELS = (tuple(CALLERS[0]), ("job", "provider", "model"), ("job", "agent"), ("job", "phase"))
-LEVELS_BY_TYPE = (tuple(BY_TYPE[0]), ("job", "provider", "model", "token_type"))
+"""The labels of each counter's series."""
 
 
-def families() -> Iterator[tuple[str, dict[str, str], float]]:
-    """Yield what is recorded as sums: how its name begins, its labels, and the sum of an hour."""
-    for kept, levels in ((KEPT, LEVELS), (KEPT_BY_TYPE, LEVELS_BY_TYPE)):
-        for metric, callers in kept.items():
-            for level in levels:
-                hourly: dict[tuple[str, ...], float] = defaultdict(float)
-                for number, caller in enumerate(callers):
-                    hourly[tuple(caller[label] for label in level)] += (number % 97 + 1) / 100
-                for values, value in hourly.items():
-                    yield f"{'_'.join(level)}:{metric}", dict(zip(level, values, strict=True)), value
+@dataclass(frozen=True)
+class Sum:
+    """A recorded sum."""
+
+    name: str
+    """What its recorded names begin with."""
+    labels: dict[str, str]
+    hourly: float
+    """Its increase in an hour."""
+    finest: bool
+    """Whether it is summed from the counter, not from another level."""
 
 
-FAMILIES = list(families())
+def sums() -> Iterator[Sum]:
+    """Yield the recorded sums of all counters at all levels."""
+    for metric, callers in COUNTERS.items():
+        for level, source in LEVELS[metric].items():
+            hourly: dict[tuple[str, ...], float] = defaultdict(float)
+            for number, caller in enumerate(callers):
+                hourly[tuple(caller[label] for label in level)] += (number % 97 + 1) / 100
+            for values, value in hourly.items():
+                labels = dict(zip(level, values, strict=True))
+                yield Sum(prefix(level, metric), labels, value, finest=source is None)
+
+
+SUMS = list(sums())
 
 
 def every(seconds: int, begin: int, end: int) -> range:
-    """Return the times between two that are whole multiples of so many seconds."""
+    """Return the multiples of a number of seconds between two times."""
     return range(-(-begin // seconds) * seconds, end, seconds)
 
 
 def lines(begin: int, end: int, looked_at: Iterable[int]) -> Iterator[str]:
-    """Yield what is recorded from one time to another, as OpenMetrics."""
+    """Yield the recorded samples between two times as OpenMetrics text."""
     minutes = sorted(
         {now for look in looked_at for now in every(60, max(begin, look - QUARTER), min(end, look + 60))}
     )
     yield from (f"llm:utc_day:number {now // DAY} {now}\n" for now in minutes)
-    for name, labels, value in FAMILIES:
-        parts = [series(f"{name}:increase", {**labels, "part": part}) for part in ("day", "today", "before")]
+    for each in SUMS:
+        day, today, before = (
+            series(f"{each.name}:increase", {**each.labels, "part": part})
+            for part in ("day", "today", "before")
+        )
         for now in every(DAY, begin, end):
-            yield f"{parts[0]} {24 * value} {now}\n"
+            yield f"{day} {24 * each.hourly} {now}\n"
         for now in minutes:
-            today = now % DAY / HOUR * value
-            yield f"{parts[1]} {today} {now}\n{parts[2]} {-today} {now}\n"
-            if tuple(labels) in (LEVELS[0], LEVELS_BY_TYPE[0]):
-                minute = series(f"{name}:increase1m", {**labels, "day": str(now // DAY % 2)})
-                yield f"{minute} {value / 60} {now}\n"
-        if "token_type" not in labels:
-            quarter = series(f"{name}:increase15m", labels)
+            value = now % DAY / HOUR * each.hourly
+            yield f"{today} {value} {now}\n{before} {-value} {now}\n"
+            if each.finest:
+                minute = series(f"{each.name}:increase1m", {**each.labels, "day": str(now // DAY % 2)})
+                yield f"{minute} {each.hourly / 60} {now}\n"
+        if "token_type" not in each.labels:  # no dashboard graphs token types
+            quarter = series(f"{each.name}:increase15m", each.labels)
             for now in every(QUARTER, begin, end):
-                yield f"{quarter} {value / 4} {now}\n"
+                yield f"{quarter} {each.hourly / 4} {now}\n"
     yield from rates(begin, end)
 
 
 def rates(begin: int, end: int) -> Iterator[str]:
-    """Yield what is recorded of speed and failures."""
-    models = [{name: model[name] for name in LEVELS[1]} for model in CALLERS[:MODELS]]
+    """Yield the recorded rates of latencies, calls and errors."""
+    models = [{name: caller[name] for name in MODEL} for caller in CALLERS[:MODELS]]
     for kept in ({"job": "llm-exporter"}, *models):
         for spec in (LATENCY, TIME_TO_FIRST_TOKEN, OUTPUT_RATE):
             for number, bound in enumerate((*map(str, spec.buckets), "+Inf")):
@@ -121,7 +138,7 @@ def rates(begin: int, end: int) -> Iterator[str]:
 
 
 def build(directory: Path, now: int) -> None:
-    """Fill a Prometheus' storage with the days before a time."""
+    """Fill Prometheus' storage with the days before a time."""
     promtool, storage = find("promtool"), directory / Prometheus.data
     storage.mkdir()
     month = time.gmtime(now).tm_mday * DAY - DAY + now % DAY
@@ -141,20 +158,20 @@ def build(directory: Path, now: int) -> None:
         for number in range(begin // SPAN, now // SPAN + 1):
             file = write(number)
             if made:
-                made.result()  # not more than one file ahead
+                made.result()  # at most one file ahead
             made = pool.submit(make_blocks, promtool, file, storage, SPAN)
         if made:
             made.result()
 
 
-def asked(
+def run_query(
     prometheus: Prometheus,
     panel: dict[str, Any],
     target: dict[str, Any],
     now: int,
     chosen: Mapping[str, str] = {},
 ) -> None:
-    """Ask what a panel asks when its dashboard shows all the days, and everybody but for what is chosen."""
+    """Run a panel's query over all days, with every filter set to All except the chosen ones."""
     window = {"now/d": now % DAY, "now/M": time.gmtime(now).tm_mday * DAY - DAY + now % DAY}.get(
         panel.get("timeFrom", ""), DAYS * DAY
     )
@@ -178,7 +195,7 @@ def asked(
 
 
 def rows() -> Iterator[Row]:
-    """Yield rows for each dashboard: with everybody on it, and with a third of them chosen."""
+    """Yield two rows for each dashboard: with all filters set to All, and with one of three phases chosen."""
     now = int(time.time()) // 60 * 60
     with tempfile.TemporaryDirectory(prefix="llm-exporter-bench-") as name:
         directory = Path(name)
@@ -189,26 +206,24 @@ def rows() -> Iterator[Row]:
             for uid in BOARDS:
                 board = json.loads((bundle("grafana") / "dashboards" / f"{uid}.json").read_bytes())
                 targets = [(panel, target) for panel in board["panels"] for target in panel["targets"]]
-                what = (
-                    f"all {len(targets)} queries of {uid}, {DAYS} days of {AGENTS} agents by {MODELS} models"
-                )
-                seconds = took(prometheus, targets, now, {})
+                what = f"all {len(targets)} queries of {uid}, {DAYS} days, {AGENTS} agents on {MODELS} models"
+                seconds = duration(prometheus, targets, now, {})
                 yield Row(what, "", f"{seconds:.2f} s", f"≤ {TARGET:g} s")
-                seconds = took(prometheus, targets, now, ONE_PHASE)
+                seconds = duration(prometheus, targets, now, ONE_PHASE)
                 yield Row(f"{what}, one phase chosen", "", f"{seconds:.2f} s")
 
 
-def took(
+def duration(
     prometheus: Prometheus,
     targets: Sequence[tuple[dict[str, Any], dict[str, Any]]],
     now: int,
     chosen: Mapping[str, str],
 ) -> float:
-    """Return the seconds that all queries took one after the other, the median of some turns."""
-    turns = []
+    """Return the seconds that all queries take one after another: the median of several turns."""
+    durations = []
     for _ in range(TURNS):
         began = time.perf_counter()
         for panel, target in targets:
-            asked(prometheus, panel, target, now, chosen)
-        turns.append(time.perf_counter() - began)
-    return sorted(turns)[TURNS // 2]
+            run_query(prometheus, panel, target, now, chosen)
+        durations.append(time.perf_counter() - began)
+    return sorted(durations)[TURNS // 2]

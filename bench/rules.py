@@ -1,4 +1,4 @@
-"""What Prometheus spends on evaluating our rules, of 200 agents on 20 models each, all of them at work."""
+"""Measure what evaluating our rules costs Prometheus, with 200 active agents, each using 20 models."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .compared import Row
 from .dashboards import AGENTS, BY_TYPE, CALLERS, MODELS
 
 WARM_SECONDS = 180
-"""Until every group but the one of five minutes has been evaluated on full windows."""
+"""How long to wait until every group with an interval under five minutes has evaluated full windows."""
 
 
 def counters() -> Iterator[tuple[str, float]]:
-    """Yield the series of a page, with what each grows by in a scrape."""
+    """Yield each series of the page with its increase per scrape."""
     for number, caller in enumerate(CALLERS):
         of = {name: value for name, value in caller.items() if name != "job"} | {"operation": "chat"}
         yield series("llm_calls_total", of), 1
@@ -36,13 +36,13 @@ def counters() -> Iterator[tuple[str, float]]:
 
 
 class Page(BaseHTTPRequestHandler):
-    """All counters, each further than at the scrape before."""
+    """Serve all counters, increased at each scrape."""
 
     counters = tuple(counters())
     scrapes = 0
 
     def do_GET(self) -> None:
-        """Answer a scrape."""
+        """Respond to a scrape."""
         Page.scrapes += 1
         body = "".join(f"{name} {step * Page.scrapes}\n" for name, step in self.counters).encode()
         self.send_response(200)
@@ -52,11 +52,11 @@ class Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
-        """Say nothing."""
+        """Log nothing."""
 
 
 def rows() -> Iterator[Row]:
-    """Yield what all rules take in a minute."""
+    """Yield the time that evaluating all rules takes per minute."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="llm-exporter-bench-") as name:
@@ -67,5 +67,5 @@ def rows() -> Iterator[Row]:
             groups = prometheus.get("/api/v1/rules")["data"]["groups"]
     server.shutdown()
     seconds = sum(group["evaluationTime"] * 60 / group["interval"] for group in groups)
-    what = f"all rules for a minute, {AGENTS} agents by {MODELS} models, {len(Page.counters):,} series"
+    what = f"all rules, per minute, {AGENTS} agents on {MODELS} models, {len(Page.counters):,} series"
     yield Row(what, "", f"{seconds:.1f} s")

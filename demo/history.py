@@ -32,6 +32,7 @@ from typing import Any, Final, Self
 from llm_exporter.call import Call
 from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, SHIPPING_LAG, TIME_TO_FIRST_TOKEN, Spec
 from llm_exporter.pricing.prices import PriceList
+from prometheus.increases import CALLER, CALLER_BY_TYPE, LEVELS, MODEL
 from tools.binaries import environment, find
 
 JOB: Final = "llm-exporter"
@@ -48,18 +49,7 @@ SPAN: Final = 18 * HOUR
 PATIENCE: Final = 120.0
 """Seconds that making a block may take."""
 
-_CALLER: Final = ("job", "provider", "model", "agent", "phase")
-_BY_TYPE: Final = (*_CALLER, "token_type")
-_MODEL: Final = ("job", "provider", "model")
-_FEW: Final = (_MODEL, ("job", "agent"), ("job", "phase"))
-_ROLLED_UP: Final = {
-    "llm_calls_total": _FEW,
-    "llm_call_errors_total": _FEW,
-    "llm_cost_usd_total": (_CALLER, *_FEW, (*_MODEL, "token_type")),
-    "llm_tokens_total": ((*_MODEL, "token_type"),),
-}
-"""By which fewer labels the rules keep what they keep; see prometheus/increases.py."""
-_LE: Final = (("job", "le"), (*_MODEL, "le"))
+_LE: Final = (("job", "le"), (*MODEL, "le"))
 _MICRODOLLAR: Final = 1e-6
 
 
@@ -362,7 +352,9 @@ def _rolled_up(sums: Iterable[_Sum]) -> list[_Sum]:
     """Return the sums by fewer labels that others go into from now on."""
     made: dict[str, _Sum] = {}
     for each in sums:
-        for level in _ROLLED_UP[each.metric] if each.kept else ():
+        if not each.kept:
+            continue
+        for level in (level for level, source in LEVELS[each.metric].items() if source):
             name = series(each.metric, {label: each.kept[label] for label in level})
             if name not in made:
                 made[name] = _Sum(each.metric, each.kept, level=level, unit=each.unit)
@@ -430,8 +422,8 @@ class _State:
         prices.price(call)
         self.usd = {kind: usd / 1000 for kind, usd in call.cost.items()}
         base = [name for name in self.labels if name != "operation"]
-        self.calls = self._sum("llm_calls_total", raw=self.labels, level=_CALLER)
-        self.failed = self._sum("llm_call_errors_total", level=_CALLER)
+        self.calls = self._sum("llm_calls_total", raw=self.labels, level=CALLER)
+        self.failed = self._sum("llm_call_errors_total", level=CALLER)
         self.cost = self._sum("llm_cost_usd_total", unit=_MICRODOLLAR)
         self.unpriced = self._sum("llm_unpriced_tokens_total", raw=base)
         self.missing = self._sum("llm_usage_missing_total", raw=self.labels)
@@ -439,10 +431,10 @@ class _State:
         typed = [*base, "token_type"]
         for kind in caller.tokens:
             self.labels["token_type"] = kind
-            self.tokens[kind] = self._sum("llm_tokens_total", raw=typed, level=_BY_TYPE)
+            self.tokens[kind] = self._sum("llm_tokens_total", raw=typed, level=CALLER_BY_TYPE)
             if kind in self.usd:
                 self.costs[kind] = self._sum(
-                    "llm_cost_usd_total", raw=typed, level=_BY_TYPE, unit=_MICRODOLLAR
+                    "llm_cost_usd_total", raw=typed, level=CALLER_BY_TYPE, unit=_MICRODOLLAR
                 )
         for error in ("rate_limited", "overloaded", "timeout", "server_error"):
             self.labels["error"] = error
@@ -639,8 +631,8 @@ class Month:
         elapsed = 60 if now > self.end - RECENT else 300
         rates: dict[str, float] = defaultdict(float)
         for state in self._states:
-            model = {name: state.labels[name] for name in _MODEL}
-            level = "_".join(_MODEL)
+            model = {name: state.labels[name] for name in MODEL}
+            level = "_".join(MODEL)
             rates[series(f"{level}:llm_calls:rate5m", model)] += state.calls.step / elapsed
             rates[series(f"{level}:llm_calls_in_flight:sum", model)] += state.under_way
             for metric, kinds in (("llm_call_errors", state.errors), ("llm_retries", state.retries)):

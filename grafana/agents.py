@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from board import dashboard
-from panels import (
+from grafana.board import dashboard
+from grafana.panels import (
     BY_VALUE,
     DOLLARS,
     FAILING,
@@ -24,17 +24,17 @@ from panels import (
     target,
     to_agents,
 )
-from queries import (
+from grafana.queries import (
     CALLS,
     COST,
     ERRORS,
     TOKENS,
-    before,
     first_quarter,
     in_range,
-    like,
+    matches,
     or_zero,
-    quarters,
+    per_step,
+    previous_range,
     selector,
     total,
 )
@@ -52,14 +52,14 @@ CHANGE = {
 
 def changed(by: str = "") -> str:
     """Return by which share more was spent than in the range before: nothing where that had hardly begun."""
-    now, then = in_range(COST, by), before(in_range(COST, by))
+    now, then = in_range(COST, by), previous_range(in_range(COST, by))
     return f"{now} / ({then} > 0.01 * {now}) - 1"
 
 
 def headlines() -> list[Json]:
     """Return the numbers on top."""
     failed = or_zero(in_range(ERRORS))
-    prompt = in_range(TOKENS, token_type=like("input|cache_.*"))
+    prompt = in_range(TOKENS, token_type=matches("input|cache_.*"))
     return [
         stat(
             "Spent",
@@ -117,7 +117,7 @@ def headlines() -> list[Json]:
             "Read from caches",
             "The share of prompt tokens that were read from a cache, at a fraction of their price. Low for "
             "an agent that says the same at the start of every prompt: let it be cached.",
-            or_zero(f"({or_zero(in_range(TOKENS, token_type=like('cache_read.*')))}) / ({prompt} > 0)"),
+            or_zero(f"({or_zero(in_range(TOKENS, token_type=matches('cache_read.*')))}) / ({prompt} > 0)"),
             unit="percentunit",
             color=fixed(WORK),
             defaults={"max": 1, "decimals": 0},
@@ -177,8 +177,8 @@ def work() -> list[Json]:
             "Calls an hour, and those of them that failed. Failures that rise with calls point to a limit; "
             "failures that rise alone, to the provider or to a change of yours.",
             [
-                target(f"{quarters(CALLS)} {pace}", "calls"),
-                target(or_zero(f"{quarters(ERRORS)} {pace}"), "failed"),
+                target(f"{per_step(CALLS)} {pace}", "calls"),
+                target(or_zero(f"{per_step(ERRORS)} {pace}"), "failed"),
                 target(f"4 * ({first_quarter(CALLS)})", "calls", instant=True),
             ],
             width=12,
@@ -192,7 +192,7 @@ def work() -> list[Json]:
             "Failed calls by agent",
             "The eight agents of whose calls most failed in the time range, failed ones among all. One "
             "agent alone: its prompts or its limits; all alike: the provider.",
-            f"sort_desc(topk(8, ({or_zero(in_range(ERRORS, 'agent'), of=in_range(CALLS, 'agent'))})"
+            f"sort_desc(topk(8, ({or_zero(in_range(ERRORS, 'agent'), like=in_range(CALLS, 'agent'))})"
             f" / ({in_range(CALLS, 'agent')} > 0)))",
             "{{agent}}",
             width=6,
@@ -209,10 +209,10 @@ def compared() -> list[Json]:
 
     def columns(by: str) -> dict[str, str]:
         calls = in_range(CALLS, by)
-        failed = or_zero(in_range(ERRORS, by), of=calls)
+        failed = or_zero(in_range(ERRORS, by), like=calls)
         return {
             "Cost": in_range(COST, by),
-            "Before": or_zero(before(in_range(COST, by)), of=calls),
+            "Before": or_zero(previous_range(in_range(COST, by)), like=calls),
             "Change": changed(by),
             "Calls": calls,
             "Per call": f"{in_range(COST, by)} / ({calls} > 0)",

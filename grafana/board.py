@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from panels import DATASOURCE, FAILURE, Json
-from queries import CALLS, FILTERS, is_, selector
+from grafana.panels import DATASOURCE, FAILURE, Json
+from grafana.queries import CALLS, FILTERS, equals, selector
+from prometheus.increases import CALLER, prefix
 
 # What Grafana 9.5 writes; newer Grafanas bring it up to date as they load it.
 SCHEMA_VERSION = 38
@@ -16,7 +17,7 @@ FIRING = 'ALERTS{alertstate="firing", alertname=~"(?i)llm.*", job=~"$job|"}'
 
 def variable(label: str, chain: Iterable[str]) -> Json:
     """Return a multi-value filter over a label, offering what the filters before it leave."""
-    query = f"label_values({'_'.join(FILTERS)}:{CALLS}:increase{selector(chain, part=is_('today'))}, {label})"
+    query = f"label_values({prefix(CALLER, CALLS)}:increase{selector(chain, part=equals('today'))}, {label})"
     return {
         # Not the list of all values, which Grafana would write out: the query stays short however many agents
         # there are, and a series without the label is still in.

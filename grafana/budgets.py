@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from board import FIRING, dashboard
-from panels import (
+from grafana.board import FIRING, dashboard
+from grafana.panels import (
     BY_VALUE,
     DOLLARS,
     FAILURE,
@@ -22,7 +22,7 @@ from panels import (
     table,
     target,
 )
-from queries import COST, is_, or_zero, selector, total
+from grafana.queries import COST, equals, or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)
@@ -192,7 +192,7 @@ def thresholds() -> list[Json]:
 
     def limit(window: str) -> Json:
         # Those of everything: what one agent or model may cost says nothing about the sum.
-        everything = selector(FILTERS, window=is_(window), **dict.fromkeys(PARTS, is_("")))
+        everything = selector(FILTERS, window=equals(window), **dict.fromkeys(PARTS, equals("")))
         expr = f"max by (threshold) (llm_cost_threshold_usd{everything})"
         return target(expr, "threshold {{threshold}}")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from board import dashboard
-from panels import (
+from grafana.board import dashboard
+from grafana.panels import (
     BY_VALUE,
     DOLLARS,
     MONEY,
@@ -20,7 +20,7 @@ from panels import (
     target,
     to_agents,
 )
-from queries import CALLS, COST, TOKENS, in_range, is_, like, or_zero, selector, total
+from grafana.queries import CALLS, COST, TOKENS, equals, in_range, matches, or_zero, selector, total
 
 MODEL = "provider, model"
 SINCE_UNPRICED = total(f"increase(llm_unpriced_tokens_total{selector()}[$__range])")
@@ -32,11 +32,11 @@ def saved(by: str = MODEL) -> str:
     Without caches, what was read from and written to them would have cost what the model's plain input did.
     """
     price = (
-        f"({in_range(COST, by, token_type=is_('input'))}"
-        f" / ({in_range(TOKENS, by, token_type=is_('input'))} > 0))"
+        f"({in_range(COST, by, token_type=equals('input'))}"
+        f" / ({in_range(TOKENS, by, token_type=equals('input'))} > 0))"
     )
-    cached = in_range(TOKENS, by, token_type=like("cache_.*"))
-    paid = in_range(COST, by, token_type=like("cache_.*"))
+    cached = in_range(TOKENS, by, token_type=matches("cache_.*"))
+    paid = in_range(COST, by, token_type=matches("cache_.*"))
     return f"{price} * {cached} - {paid}"
 
 
@@ -119,7 +119,7 @@ def headlines() -> list[Json]:
 
 def over_time() -> list[Json]:
     """Return what is spent hour by hour, and who spends most."""
-    by_agent = or_zero(in_range(COST, "agent"), of=in_range(CALLS, "agent"))
+    by_agent = or_zero(in_range(COST, "agent"), like=in_range(CALLS, "agent"))
     return [
         by_quarter(
             "Cost an hour, by model",
@@ -133,7 +133,7 @@ def over_time() -> list[Json]:
             limits=[
                 target(
                     "max by (threshold, provider, model, agent, phase)"
-                    f" (llm_cost_threshold_usd{selector(window=is_('hour'))})",
+                    f" (llm_cost_threshold_usd{selector(window=equals('hour'))})",
                     "threshold {{threshold}} {{model}} {{agent}}",
                 )
             ],
@@ -158,7 +158,7 @@ def split() -> list[Json]:
         bars(
             f"Cost by {label}",
             description,
-            f"sort_desc(topk(10, {or_zero(in_range(COST, label), of=in_range(CALLS, label))}))",
+            f"sort_desc(topk(10, {or_zero(in_range(COST, label), like=in_range(CALLS, label))}))",
             f"{{{{{label}}}}}",
             width=8,
             unit="currencyUSD",
@@ -186,9 +186,9 @@ def split() -> list[Json]:
 
 def caching() -> list[Json]:
     """Return what caches cost and save."""
-    prompt = in_range(TOKENS, MODEL, token_type=like("input|cache_.*"))
-    read = in_range(TOKENS, MODEL, token_type=like("cache_read.*"))
-    writes = in_range(COST, MODEL, token_type=like("cache_write.*"))
+    prompt = in_range(TOKENS, MODEL, token_type=matches("input|cache_.*"))
+    read = in_range(TOKENS, MODEL, token_type=matches("cache_read.*"))
+    writes = in_range(COST, MODEL, token_type=matches("cache_write.*"))
     return [
         bars(
             "Cost by token type",
@@ -208,9 +208,9 @@ def caching() -> list[Json]:
             {"provider": "Provider", "model": "Model"},
             {
                 "Saved": saved(),
-                "Paid for writes": or_zero(writes, of=prompt),
-                "Read from caches": f"{or_zero(read, of=prompt)} / ({prompt} > 0)".replace(
-                    or_zero(read, of=prompt), f"({or_zero(read, of=prompt)})"
+                "Paid for writes": or_zero(writes, like=prompt),
+                "Read from caches": f"{or_zero(read, like=prompt)} / ({prompt} > 0)".replace(
+                    or_zero(read, like=prompt), f"({or_zero(read, like=prompt)})"
                 ),
             },
             width=16,

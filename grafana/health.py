@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from board import dashboard
-from panels import (
+from grafana.board import dashboard
+from grafana.panels import (
     BY_VALUE,
     FAILURE,
     LIMIT,
@@ -21,7 +21,7 @@ from panels import (
     table,
     target,
 )
-from queries import or_zero, selector, total
+from grafana.queries import or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)

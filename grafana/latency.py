@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from board import dashboard
-from panels import (
+from grafana.board import dashboard
+from grafana.panels import (
     BY_VALUE,
     FAILING,
     FAILURE,
@@ -19,7 +19,7 @@ from panels import (
     steps,
     target,
 )
-from queries import either, or_zero, selector, total
+from grafana.queries import any_of, or_zero, selector, total
 
 FILTERS = ("job", "provider", "model")
 """Not agent and phase: how long a model takes is its own matter, and series are a hundredth as many."""
@@ -53,7 +53,7 @@ def buckets(histogram: str, by: str = "") -> tuple[str, ...]:
 
 def quantile(q: float, histogram: str, window: str, by: str = "") -> str:
     """Return a quantile, in all or by a label; calls weigh alike, whatever the zoom."""
-    observed = either(buckets(histogram, by), f"sum_over_time({{}}[{window}])")
+    observed = any_of(buckets(histogram, by), f"sum_over_time({{}}[{window}])")
     counts = total(observed, f"{by}, le" if by else "le")
     return f"histogram_quantile({q}, {counts}) >= 0"  # where nothing was observed it is NaN: no point then
 
@@ -179,7 +179,7 @@ def speed() -> list[Json]:
             "incident.",
             [
                 target(
-                    f"60 * {total(either(buckets(LATENCY), f'avg_over_time({{}}[{window}])'), 'le')}",
+                    f"60 * {total(any_of(buckets(LATENCY), f'avg_over_time({{}}[{window}])'), 'le')}",
                     "{{le}}",
                     heatmap=True,
                 )

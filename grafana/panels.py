@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from queries import FILTERS, first_quarter, quarters
+from grafana.queries import FILTERS, first_quarter, per_step
 
 Json = dict[str, Any]
 
@@ -216,7 +216,7 @@ def by_quarter(
     filters: Iterable[str] = FILTERS,
 ) -> Json:
     """Return a graph of what was added to a recorded sum, as so much an hour, stacked by a label."""
-    pace = f"{quarters(metric, by, filters)} * 3600000 / $__interval_ms"
+    pace = f"{per_step(metric, by, filters)} * 3600000 / $__interval_ms"
     return lines(
         title,
         description,

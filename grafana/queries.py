@@ -1,119 +1,125 @@
-"""The words that the dashboards' queries are written in.
+"""PromQL building blocks for the dashboards.
 
-What was spent, called and used comes from the recorded sums (prometheus/increases.py), to the minute and the
-cent, over an hour as over a month. Where nothing was counted the answer is 0, never "No data"; but where
-Prometheus does not evaluate our rules there is no answer, for 0 would be a wrong one.
+Costs, calls, errors and tokens come from the sums that prometheus/increases.py records: exact to the minute,
+and as fast over a month as over an hour. A query returns 0 where nothing was counted. It returns no data
+where Prometheus does not evaluate our rules, because 0 would be wrong there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-FILTERS = ("job", "provider", "model", "agent", "phase")
-"""The labels that a dashboard may be filtered by, each offering what those before it leave."""
+from prometheus.increases import CALLER, LEVELS, prefix
 
-COST, CALLS, ERRORS, TOKENS = "llm_cost_usd", "llm_calls", "llm_call_errors", "llm_tokens"
-"""What is recorded as sums at some levels; see `recorded`."""
-ROLLED_UP = (("provider", "model"), ("agent",), ("phase",))
-"""The levels that are a few series, where those of every provider, model, agent and phase are thousands."""
-RULES_RUN = "llm:utc_day:number"
-"""A recorded series that is there whenever the others could be."""
+FILTERS = CALLER
+"""The labels that dashboards are filtered by. Each filter lists the values left by the filters before it."""
 
+COST = "llm_cost_usd_total"
+CALLS = "llm_calls_total"
+ERRORS = "llm_call_errors_total"
+TOKENS = "llm_tokens_total"
 
-def selector(filters: Iterable[str] = FILTERS, **others: str) -> str:
-    """Return the matchers of the dashboard's variables, and of labels with a fixed pattern."""
-    constant = [f"{label}{pattern}" for label, pattern in others.items()]
-    return "{" + ", ".join([*constant, *(f'{label}=~"${label}"' for label in filters)]) + "}"
+RULES_EVALUATED = "llm:utc_day:number"
+"""A recorded series that exists whenever Prometheus evaluates our rules."""
 
 
-def is_(value: str) -> str:
-    """Return the matcher of exactly one value."""
+def selector(filters: Iterable[str] = FILTERS, **matchers: str) -> str:
+    """Return a label selector with the dashboard's variables and with fixed matchers such as `="openai"`."""
+    fixed = [f"{label}{matcher}" for label, matcher in matchers.items()]
+    return "{" + ", ".join([*fixed, *(f'{label}=~"${label}"' for label in filters)]) + "}"
+
+
+def equals(value: str) -> str:
+    """Return a matcher for one value."""
     return f'="{value}"'
 
 
-def like(pattern: str) -> str:
-    """Return the matcher of a regular expression."""
+def matches(pattern: str) -> str:
+    """Return a matcher for a regular expression."""
     return f'=~"{pattern}"'
 
 
 def total(expr: str, by: str = "") -> str:
-    """Return the sum, in all or by labels."""
+    """Return the sum of an expression, by labels if given."""
     return f"sum by ({by}) ({expr})" if by else f"sum ({expr})"
 
 
 def recorded(
-    metric: str, of: str, by: str = "", filters: Iterable[str] = FILTERS, **others: str
+    metric: str, operation: str, by: str = "", filters: Iterable[str] = FILTERS, **matchers: str
 ) -> tuple[str, ...]:
-    """Return the series of a recorded sum that answer a question, of which some are there.
+    """Return the selectors of a recorded sum at the coarsest level that can answer, then at the finest level.
 
-    A question that only some agents, say, were chosen for is answered by the sums of every caller; one that
-    everybody was chosen for by those that are rolled up. A label that a series does not have is the empty
-    string: the pattern of all matches it, that of a choice does not. No series has the label `all`.
+    Only one of the selectors finds series. If every filter on a label that the coarse level lacks is set to
+    All, the coarse series answer: those labels are the empty string, which `.*` matches. Otherwise the
+    matcher on the label `all`, which no series has, lets the fine series through.
 
     Args:
-        of: what the names end in: `increase`, `increase15m` or `increase1m`.
-        by: the labels to ask for.
-        others: labels with a fixed pattern.
+        metric: The name of the counter.
+        operation: The last part of the recorded name: `increase`, `increase15m` or `increase1m`.
+        by: The labels to group by, separated by commas.
+        filters: The labels that the dashboard is filtered by.
+        matchers: Fixed matchers by label.
     """
-    asked = {*by.split(", ")} - {"", "job", "token_type"}
-    typed = ("token_type",) if metric == TOKENS or "token_type" in {*by.split(", "), *others} else ()
-    caller = "_".join((*FILTERS, *typed))
-    for level in ROLLED_UP[:1] if typed else ROLLED_UP:
-        if asked <= {*level}:
-            rolled_up = "_".join(("job", *level, *typed))
-            left_out = [f"${label}" for label in filters if label not in ("job", *level)]
-            chosen = selector(filters, **others, all=f'!~"{"".join(left_out)}"')
-            return (
-                f"{rolled_up}:{metric}:{of}{selector(filters, **others)}",
-                f"{caller}:{metric}:{of}{chosen}",
-            )
-    return (f"{caller}:{metric}:{of}{selector(filters, **others)}",)
+    needed = {*by.split(", "), *matchers} & {*FILTERS, "token_type"}
+    levels = list(LEVELS[metric])
+    if "token_type" not in needed:
+        levels = [level for level in levels if "token_type" not in level] or levels
+    coarse = [level for level in levels if not {*CALLER} <= {*level} and needed <= {*level}]
+    (finest,) = (level for level in levels if {*CALLER} <= {*level} and needed <= {*level})
+    selectors = []
+    if coarse:
+        selectors.append(f"{prefix(coarse[0], metric)}:{operation}{selector(filters, **matchers)}")
+        absent = [f"${label}" for label in filters if label not in coarse[0]]
+        matchers["all"] = f'!~"{"".join(absent)}"'
+    return (*selectors, f"{prefix(finest, metric)}:{operation}{selector(filters, **matchers)}")
 
 
-def either(series: Iterable[str], query: str) -> str:
-    """Return a query for those of some series that are there; `{}` stands for them in it."""
+def any_of(series: Iterable[str], query: str) -> str:
+    """Return a query over whichever of the selectors finds series; `{}` stands for the selector."""
     return " or ".join(query.replace("{}", each) for each in series)
 
 
 def in_range(
-    metric: str, by: str = "", window: str = "$__range", filters: Iterable[str] = FILTERS, **others: str
+    metric: str, by: str = "", window: str = "$__range", filters: Iterable[str] = FILTERS, **matchers: str
 ) -> str:
-    """Return what a window up to now added to a recorded sum: the days in it, and today at both its ends."""
-    day, today, before_it = (
-        recorded(metric, "increase", by, filters, part=is_(part), **others)
+    """Return the exact increase of a counter in a window that ends now.
+
+    See prometheus/increases.py: the days that ended in it, plus today at its end, minus today at its start.
+    """
+    day, today, negative = (
+        recorded(metric, "increase", by, filters, part=equals(part), **matchers)
         for part in ("day", "today", "before")
     )
     parts = " or ".join(
         (
-            either(day, f"sum_over_time({{}}[{window}])"),
-            either(today, "{}"),
-            either(before_it, f"{{}} offset {window}"),
+            any_of(day, f"sum_over_time({{}}[{window}])"),
+            any_of(today, "{}"),
+            any_of(negative, f"{{}} offset {window}"),
         )
     )
-    # Rounded, because the difference of two equal sums may be the hundredth part of a trillionth.
-    return f"round({total(f'({parts}) and on () {RULES_RUN}', by)}, 1e-9)"
+    # Rounded, because the difference of two equal floating-point sums can be 1e-14.
+    return f"round({total(f'({parts}) and on () {RULES_EVALUATED}', by)}, 1e-9)"
 
 
-def before(expr: str) -> str:
-    """Return what a query said one time range ago."""
+def previous_range(expr: str) -> str:
+    """Return an expression as it was one time range ago."""
     return f"last_over_time(({expr})[1m:1m] offset $__range)"
 
 
-def quarters(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -> str:
-    """Return what was added in each of a graph's steps, of a quarter of an hour or more."""
-    # A quarter's sum is recorded within the minute after it.
+def per_step(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -> str:
+    """Return the increase in each step of a graph; a step is a quarter of an hour or longer."""
+    # A quarter of an hour is recorded within the minute after its end.
     series = recorded(metric, "increase15m", by, filters)
-    return total(either(series, "sum_over_time({}[$__interval] offset -1m)"), by)
+    return total(any_of(series, "sum_over_time({}[$__interval] offset -1m)"), by)
 
 
 def first_quarter(metric: str, by: str = "", filters: Iterable[str] = FILTERS) -> str:
-    """Return what the last quarter of an hour added, as long as there is none yet in `quarters`."""
-    caller = ", ".join((*FILTERS, "token_type") if metric == COST else FILTERS)  # nobody asks for less
-    (minutes,) = recorded(metric, "increase1m", caller, filters)
-    quarter = total(either(recorded(metric, "increase15m", by, filters), "sum_over_time({}[30m])"))
+    """Return the increase in the last 15 minutes, as long as `per_step` has no recorded quarter to show."""
+    (minutes,) = recorded(metric, "increase1m", ", ".join(next(iter(LEVELS[metric]))), filters)
+    quarter = total(any_of(recorded(metric, "increase15m", by, filters), "sum_over_time({}[30m])"))
     return f"{total(f'sum_over_time({minutes}[15m])', by)} unless on () {quarter}"
 
 
-def or_zero(expr: str, of: str = "") -> str:
-    """Return the query with 0 where it finds nothing: one 0, or one for each series that `of` finds."""
-    return f"{expr} or 0 * {of or f'max({RULES_RUN})'}"
+def or_zero(expr: str, like: str = "") -> str:
+    """Return a query that falls back to 0: a single one, or one for each series that `like` finds."""
+    return f"{expr} or 0 * {like or f'max({RULES_EVALUATED})'}"

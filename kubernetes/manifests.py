@@ -1,7 +1,7 @@
-"""Writes our rules and scrape configuration as the objects of the Prometheus Operator.
+"""Generate the Prometheus Operator objects for our rules and scrape configuration.
 
-    python kubernetes/manifests.py            # or `make kubernetes`
-    python kubernetes/manifests.py --check    # in the tests: what is committed is what prometheus/ says
+    python -m kubernetes.manifests            # or `make kubernetes`
+    python -m kubernetes.manifests --check    # exit 1 if a committed file is out of date
 
 https://prometheus-operator.dev/docs/api-reference/api/
 """
@@ -24,22 +24,22 @@ Json = dict[str, Any]
 
 HEADERS = {
     "prometheus-rule.yml": """\
-# Generated from prometheus/rules by `make kubernetes`: change those.
+# Generated from prometheus/rules; to change it, edit those files and run `make kubernetes`.
 #
-# A Prometheus takes it whose `ruleSelector` matches these labels. The links in alerts begin with its external
-# labels (`spec.externalLabels`) grafana_url and runbooks_url. With Helm, the braces must be escaped.
+# Prometheus loads it if its `ruleSelector` matches these labels. Links in alerts start with the external
+# labels (`spec.externalLabels`) grafana_url and runbooks_url. In a Helm template, escape the braces.
 """,
     "service-monitor.yml": """\
-# Generated from prometheus/prometheus.yml by `make kubernetes`: change that.
+# Generated from prometheus/prometheus.yml; to change it, edit that file and run `make kubernetes`.
 #
-# Scrapes every Service with the label app.kubernetes.io/name: llm-exporter and a port called `metrics`. That
-# label's value is the job, which the alerts know the exporter by.
+# Scrapes every Service with the label `app.kubernetes.io/name: llm-exporter` and a port named `metrics`. The
+# value of that label becomes the job name, by which the alerts recognize the exporter.
 """,
 }
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as such, and no anchors."""
+    """Writes multi-line strings as block scalars, and no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -62,14 +62,14 @@ def _object(kind: str, spec: Json) -> Json:
 
 
 def prometheus_rule() -> Json:
-    """Return the groups of all rule files in one object."""
+    """Return a PrometheusRule with the groups of all rule files."""
     files = sorted((PROMETHEUS / "rules").glob("*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
     return _object("PrometheusRule", {"groups": groups})
 
 
 def service_monitor() -> Json:
-    """Return who is scraped, as often as prometheus.yml says."""
+    """Return a ServiceMonitor with the scrape interval and timeout of prometheus.yml."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     (scrape,) = config["scrape_configs"]
     endpoint = {
@@ -88,15 +88,15 @@ def service_monitor() -> Json:
 
 
 def render(file: str, content: Json) -> str:
-    """Return an object as it is committed."""
+    """Return the content of an object's file."""
     dumped: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     return f"{HEADERS[file]}\n{dumped}"
 
 
 def main() -> int:
-    """Write the objects, or with `--check` say which differ from the committed files and return 1."""
+    """Write the objects, or with `--check` return 1 if a committed file is out of date."""
     parser = argparse.ArgumentParser(description="Generate kubernetes/*.yml.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     check = parser.parse_args().check
     wanted = {
         DIRECTORY / file: render(file, content)

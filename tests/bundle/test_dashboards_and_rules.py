@@ -99,9 +99,9 @@ def test_a_recorded_name_has_the_level_that_the_rule_groups_by() -> None:
 
 
 def test_the_committed_sums_are_what_their_generator_writes() -> None:
-    command = [sys.executable, str(PROMETHEUS / "increases.py"), "--check"]
+    command = [sys.executable, "-m", "prometheus.increases", "--check"]
 
-    assert subprocess.run(command, check=False).returncode == 0
+    assert subprocess.run(command, check=False, cwd=REPOSITORY).returncode == 0
 
 
 def test_windows_of_recorded_sums_hold_one_sample_for_each_step_whatever_their_ends_include() -> None:
@@ -136,8 +136,8 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def test_the_committed_dashboards_are_what_the_generator_writes() -> None:
-    command = [sys.executable, str(GRAFANA / "dashboards.py"), "--check"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-m", "grafana.dashboards", "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
 
     assert (done.returncode, done.stderr) == (0, "")
 

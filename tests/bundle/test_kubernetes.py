@@ -20,8 +20,8 @@ def committed(file: str) -> dict[str, Any]:
 
 
 def test_the_committed_objects_are_what_the_generator_writes() -> None:
-    command = [sys.executable, str(KUBERNETES / "manifests.py"), "--check"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-m", "kubernetes.manifests", "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
 
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -14,6 +14,7 @@ import pytest
 
 from demo.history import CALLERS, DAY, INSTANCE, Continued, Month, backfill
 from llm_exporter.cli.bundle import bundle
+from prometheus.increases import CALLER, LEVELS
 from tools.stack import Prometheus, Sample, prometheus_config
 
 DAYS = 2.0
@@ -164,9 +165,10 @@ def test_every_query_of_every_panel_finds_numbers(
 
 
 AT_TWO_LEVELS = [each for each in TARGETS if 'all!~"' in each.values[1]["expr"]]  # type: ignore[index]
-ROLLED_UP = (
-    r"\b((?:job(?:_provider_model|_agent|_phase)(?:_token_type)?:\w+:increase\w*|job_le:\w+:rate5m)\{)"
+COARSE_LEVELS = "|".join(
+    {"_".join(level) for levels in LEVELS.values() for level in levels if not {*CALLER} <= {*level}}
 )
+ROLLED_UP = rf"\b((?:(?:{COARSE_LEVELS}):\w+:increase\w*|job_le:\w+:rate5m)\{{)"
 CHOICES = [
     {},
     {"agent": "researcher"},
