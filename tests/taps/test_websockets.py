@@ -829,7 +829,7 @@ def fails(*args: object, **kwargs: object) -> Any:
     [
         (websocket, "Meter", "wire"),
         (websocket, "_tapped_class", "tap"),
-        (RealtimeConversation, "part", "wire"),
+        (RealtimeConversation, "parse_received", "wire"),
     ],
 )
 def test_an_exception_of_ours_never_reaches_the_caller(
