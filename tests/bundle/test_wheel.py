@@ -1,0 +1,67 @@
+"""The wheel holds the package, the dashboards and the rules, and nothing that only developers need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from support.bundle import GRAFANA, PROMETHEUS, REPOSITORY
+
+LARGEST = 400 * 1024
+"""Bytes."""
+DATA = "llm_exporter/bundle_data"
+DEVELOPERS_ONLY = {"demo", "tools", "tests", "bench", "__pycache__"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    done = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = directory.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> set[str]:
+    with ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_the_dashboards_rules_and_configurations(names: set[str]) -> None:
+    files = [
+        *GRAFANA.glob("dashboards/*.json"),
+        *GRAFANA.glob("provisioning/*/*.yml"),
+        *PROMETHEUS.glob("*.yml"),
+        *PROMETHEUS.glob("rules/*.yml"),
+        *PROMETHEUS.glob("targets/*.yml"),
+        *PROMETHEUS.glob("alertmanagers/*.yml"),
+        *PROMETHEUS.glob("examples/*.yml"),
+        *PROMETHEUS.glob("templates/*.tmpl"),
+    ]
+
+    assert len(files) > 20
+    assert {f"{DATA}/{file.relative_to(REPOSITORY)}" for file in files} == {
+        name for name in names if name.startswith(DATA)
+    }
+
+
+def test_the_wheel_holds_no_demo_tools_tests_or_generators(names: set[str]) -> None:
+    assert [name for name in names if {*Path(name).parts} & DEVELOPERS_ONLY] == []
+    assert [name for name in names if name.startswith(DATA) and name.endswith((".py", ".pyc"))] == []
+    assert {Path(name).parts[0].partition("-")[0] for name in names} == {"llm_exporter"}
+
+
+def test_the_wheel_holds_the_license(names: set[str]) -> None:
+    licenses = {Path(name).name for name in names if "/licenses/" in name}
+
+    assert ("LICENSE" in licenses) is (REPOSITORY / "LICENSE").exists()
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < LARGEST
