@@ -6,7 +6,8 @@ from math import ceil
 from typing import Final, NamedTuple
 
 from ..call import Call
-from ..pricing.prices import PROMPT_TYPES, PriceList
+from ..pricing.prices import PriceList
+from ..pricing.rates import PROMPT_TYPES
 from ..wire.fields import count
 from ..wire.text_length import text_length
 

@@ -133,7 +133,7 @@ class Pipeline:
         thresholds = Thresholds(config.thresholds, self.tell)
         thresholds.adopt(self.thresholds)
         self.budgets, self.thresholds = budgets, thresholds
-        self._updates.follow(config.prices)
+        self._updates.configure(config.prices)
         self.providers = Providers(config.providers)
 
     def ship_to(self, url: str) -> None:

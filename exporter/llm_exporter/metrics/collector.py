@@ -19,7 +19,7 @@ from prometheus_client.samples import Sample
 from ..call import UNATTRIBUTED, Call
 from ..client.retrieval import Outcome
 from ..config.model import Config, SeriesLabels
-from ..pricing.prices import PROMPT_TYPES
+from ..pricing.rates import PROMPT_TYPES
 from ..pricing.updates import table_timestamp
 from .multiprocess import Kept, Processes, SharedFamily, SharedZeroFirst, processes
 from .rate_limits import rate_limits

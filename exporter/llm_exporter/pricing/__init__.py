@@ -1,1 +1,1 @@
-"""Who the provider is and what a call costs."""
+"""Providers, price tables and the cost of a call."""

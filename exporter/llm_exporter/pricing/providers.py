@@ -1,4 +1,4 @@
-"""Which provider a client talks to, in genai-prices' ids."""
+"""Find the provider that a client talks to, by its genai-prices id."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from genai_prices import data_snapshot
+from ..forking import late_import
 
 _BY_HOST: Final = tuple(
     (re.compile(pattern), provider)
     for pattern, provider in (
+        (r"^api\.openai\.com$", "openai"),
+        (r"^api\.anthropic\.com$", "anthropic"),
+        (r"^(?:generativelanguage|(?:[a-z0-9-]+-)?aiplatform)\.googleapis\.com$", "google"),
         (r"\.api\.x\.ai$", "x-ai"),  # https://docs.x.ai/docs/key-information/regions
         # https://docs.aws.amazon.com/general/latest/gr/bedrock.html
         (r"(?:^|\.)bedrock-[a-z-]+\.[a-z0-9-]+\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)$", "aws"),
         (r"^aws-external-anthropic\.[a-z0-9-]+\.api\.aws$", "aws"),
         # https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure
-        (r"\.(?:openai|cognitiveservices)\.azure\.(?:us|cn)$", "azure"),
+        (r"\.(?:openai|cognitiveservices)\.azure\.(?:com|us|cn)$", "azure"),
         (r"^api\.together\.ai$", "together"),  # https://docs.together.ai/docs/openai-api-compatibility
         (r"^codestral\.mistral\.ai$", "mistral"),  # https://docs.mistral.ai/capabilities/code_generation
     )
 )
-"""Hosts of known providers that genai-prices does not know."""
+"""Hosts that we know without genai-prices: the usual ones, so that no caller waits for its import, and some
+that it does not know."""
 
 _BY_PORT: Final = {11434: "ollama"}
-"""Ports that one server alone is known by: https://docs.ollama.com/faq. What listens on 8000 or 8080 may be
-anything, a gateway to a paid API too."""
+"""Ports that only one server uses: https://docs.ollama.com/faq. A server on port 8000 or 8080 may be
+anything, even a gateway to a paid API."""
 
 _BY_CLIENT: Final = (
     ("Azure", "azure"),
@@ -38,53 +42,59 @@ _BY_CLIENT: Final = (
     ("Vertex", "google"),
     ("GoogleCloud", "google"),
 )
-"""What a client's class name tells when its URL tells nothing, as behind a gateway."""
+"""Providers by a part of the client's class name, for URLs that tell nothing, such as a gateway's."""
 
 
 class Providers:
-    """Knows providers by their URLs.
+    """Finds providers by URL.
 
     Args:
-        configured: provider ids by `host` or `host:port`, which go before anything that is known of a URL.
+        configured: provider ids by `host` or `host:port`. They take precedence over all known URLs.
     """
 
     def __init__(self, configured: Mapping[str, str] = MappingProxyType({})) -> None:
         self._configured = configured
         self.of = lru_cache(maxsize=1024)(self._of)  # an application has few clients, and calls them often
-        """`_of`, remembered."""
+        """`_of`, cached."""
 
     def _of(self, url: str, client: str, sdk: str) -> str:
         """Return the provider id of a client.
 
-        A URL that is no provider's own is taken for a gateway to the provider whose SDK is used.
+        An unknown URL is taken for a gateway to the provider of the SDK.
 
         Args:
-            url: where the client sends to.
+            url: the client's base URL.
             client: the client's class name.
-            sdk: the provider whose SDK it is.
+            sdk: the provider of the SDK.
         """
         host, port = _address(url)
         for address in (f"{host}:{port}", host):
             if provider := self._configured.get(address):
                 return provider
-        try:
-            return data_snapshot.get_snapshot().find_provider(None, None, url).id
-        except LookupError:
-            pass
-        for pattern, provider in _BY_HOST:
-            if pattern.search(host):
-                return provider
+        if provider := _by_host(host) or _by_price_table(url):
+            return provider
         if port in _BY_PORT:
             return _BY_PORT[port]
         return next((provider for word, provider in _BY_CLIENT if word in client), sdk)
 
 
+def _by_host(host: str) -> str | None:
+    return next((provider for pattern, provider in _BY_HOST if pattern.search(host)), None)
+
+
+def _by_price_table(url: str) -> str | None:
+    with late_import:
+        from . import genai  # noqa: PLC0415  # takes 0.1 s
+
+    return genai.find_provider(url)
+
+
 def _address(url: str) -> tuple[str, int | None]:
-    """Return the host and port of a URL, the host in lower case, an IPv6 address in brackets."""
+    """Return the host and port of a URL: the host in lower case, an IPv6 address in brackets."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:  # no URL at all
+    except ValueError:  # not a URL
         return "", None
     return f"[{host}]" if ":" in host else host, port

@@ -1,42 +1,44 @@
-"""How current the price table is: the one of `genai-prices`, or newer ones where they are asked for."""
+"""The age of the price table, and fetching newer ones."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
-
-import genai_prices.data
-from genai_prices import UpdatePrices, data_snapshot
+from typing import TYPE_CHECKING
 
 from ..config.model import Prices
+from ..forking import late_import
 
-_INSTALLED: Final = Path(genai_prices.data.__file__ or "").stat().st_mtime
+if TYPE_CHECKING:
+    from .genai import Updater
 
 
 def table_timestamp() -> float:
-    """Return when the price table in use was fetched, or installed, in seconds since the epoch."""
-    snapshot = data_snapshot.get_snapshot()
-    return snapshot.timestamp.timestamp() if snapshot.from_auto_update else _INSTALLED
+    """Return when the current price table was fetched or installed, as a Unix timestamp in seconds."""
+    with late_import:
+        from . import genai  # noqa: PLC0415  # takes 0.1 s
+
+    return genai.table_timestamp()
 
 
 class PriceUpdates:
-    """Fetches newer price tables every hour, while they are asked for.
+    """Fetches newer price tables every hour, if configured.
 
-    A fetch that fails changes nothing: the table in use just gets older, which its metric shows.
+    A failed fetch changes nothing: the current table only gets older, which its metric shows.
     """
 
     def __init__(self) -> None:
-        self._running: UpdatePrices | None = None
+        self._updater: Updater | None = None
 
-    def follow(self, config: Prices) -> None:
-        """Start or stop as configured."""
+    def configure(self, config: Prices) -> None:
+        """Start or stop fetching, as configured."""
         self.stop()
         if config.update:
-            self._running = UpdatePrices(url=config.update_url) if config.update_url else UpdatePrices()
-            self._running.start()
+            with late_import:
+                from . import genai  # noqa: PLC0415  # takes 0.1 s
+
+            self._updater = genai.start_updates(config.update_url)
 
     def stop(self) -> None:
-        """Fetch no more; what was fetched stays in use."""
-        if self._running is not None:
-            self._running.stop()  # type: ignore[no-untyped-call]
-            self._running = None
+        """Stop fetching. The last fetched table stays in use."""
+        if self._updater is not None:
+            self._updater.stop()
+            self._updater = None

@@ -63,7 +63,7 @@ class Intake:
         self._retention = config.retention
         self._prices = PriceList(config.prices)
         self._updates = PriceUpdates()
-        self._updates.follow(config.prices)
+        self._updates.configure(config.prices)
         self.metrics = Metrics(config, ZeroFirst(config.scrape_interval, ledger.release))
         counted, calls = ledger.after_checkpoint()
         self.metrics.restore(counted)
@@ -106,7 +106,7 @@ class Intake:
                 self._ledger.charges = charges
                 raise
             self._prices = PriceList(config.prices)
-            self._updates.follow(config.prices)
+            self._updates.configure(config.prices)
             self.metrics.configure(config)
             self._retention = config.retention
 

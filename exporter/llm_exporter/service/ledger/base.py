@@ -10,7 +10,7 @@ import msgspec
 from ...call import UNATTRIBUTED, Call
 from ...metrics.collector import Counted
 from ...metrics.zero_first import Series
-from ...pricing.prices import PROMPT_TYPES
+from ...pricing.rates import PROMPT_TYPES
 
 Period = Literal["hour", "day", "month"]
 
