@@ -1,4 +1,4 @@
-"""Who is told of alerts: real tools take our configurations, route as they say, and render our templates."""
+"""Alertmanager accepts our configurations, routes and inhibits as intended, and renders our templates."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def settings(file: Path) -> Json:
 
 
 @pytest.mark.parametrize("file", [DEFAULT, COMPOSE, EXAMPLE], ids=lambda file: file.parent.name)
-def test_amtool_accepts_the_config(file: Path) -> None:
+def test_amtool_accepts_the_configuration(file: Path) -> None:
     assert "SUCCESS" in run("amtool", "check-config", file)
 
 
-def test_under_compose_the_exporter_has_another_address_and_nothing_else_differs() -> None:
+def test_the_compose_configuration_differs_only_in_the_address_of_the_exporter() -> None:
     compose = yaml.safe_dump(settings(COMPOSE))
 
     assert compose.count("//exporter:9847/") == 1
     assert yaml.safe_load(compose.replace("//exporter:9847/", "//127.0.0.1:9847/")) == settings(DEFAULT)
 
 
-def test_the_example_keeps_back_what_the_default_does_and_also_tells_the_live_page() -> None:
+def test_the_example_inhibits_like_the_default_and_also_notifies_the_live_page() -> None:
     default, example = settings(DEFAULT), settings(EXAMPLE)
 
     assert example["inhibit_rules"] == default["inhibit_rules"]
@@ -53,7 +53,7 @@ def test_the_example_keeps_back_what_the_default_does_and_also_tells_the_live_pa
     }
 
 
-def test_every_secret_of_the_example_is_in_a_file() -> None:
+def test_the_example_reads_every_secret_from_a_file() -> None:
     text = EXAMPLE.read_text()
 
     for key in ("api_url", "auth_password", "routing_key", "credentials", "smtp_auth_password"):
@@ -73,7 +73,7 @@ def test_every_secret_of_the_example_is_in_a_file() -> None:
         ("severity=critical team=search", "live-page,search-on-call,search"),
         ("severity=warning team=billing", "live-page,billing"),
         ("severity=critical team=billing", "live-page,on-call,billing"),
-        ("severity=warning team=unheard-of", "live-page,platform"),
+        ("severity=warning team=unknown", "live-page,platform"),
     ],
 )
 def test_the_example_routes_by_severity_and_team(labels: str, receivers: str) -> None:
@@ -129,7 +129,7 @@ def rendered(template: str, tmp_path: Path, alerts: list[Json], kind: str = "tex
     ).strip()
 
 
-def test_a_title_says_how_bad_it_is_and_what_it_is_or_how_many(tmp_path: Path) -> None:
+def test_a_title_has_the_severity_and_the_summary_or_the_number_of_alerts(tmp_path: Path) -> None:
     one, two = [OVERSPENT], [OVERSPENT, OVERSPENT]
 
     assert rendered("llm.title", tmp_path, one) == (
@@ -140,7 +140,7 @@ def test_a_title_says_how_bad_it_is_and_what_it_is_or_how_many(tmp_path: Path) -
     assert rendered("llm.title", tmp_path, two, status="resolved") == "RESOLVED: 2 x LLMCostOverThreshold"
 
 
-def test_a_text_shows_amount_agent_model_and_links(tmp_path: Path) -> None:
+def test_a_text_has_the_amount_the_labels_and_links(tmp_path: Path) -> None:
     assert rendered("llm.text", tmp_path, [OVERSPENT, {**OVERSPENT, "status": "resolved"}]) == (
         "$21.00 spent in the current hour, over the threshold R&D <all>\n"
         "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
@@ -156,7 +156,7 @@ def test_a_text_shows_amount_agent_model_and_links(tmp_path: Path) -> None:
     )
 
 
-def test_slack_gets_its_markup_with_nothing_in_it_that_is_no_markup(tmp_path: Path) -> None:
+def test_a_slack_message_is_escaped(tmp_path: Path) -> None:
     assert rendered("llm.slack", tmp_path, [OVERSPENT]) == (
         "*$21.00 spent in the current hour, over the threshold R&amp;D &lt;all&gt;*\n"
         "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
@@ -166,7 +166,7 @@ def test_slack_gets_its_markup_with_nothing_in_it_that_is_no_markup(tmp_path: Pa
     )
 
 
-def test_a_mail_is_html_in_which_names_are_escaped(tmp_path: Path) -> None:
+def test_an_email_is_escaped_html(tmp_path: Path) -> None:
     mail = rendered("llm.html", tmp_path, [OVERSPENT], kind="html")
 
     assert "over the threshold R&amp;D &lt;all&gt;</h3>" in mail
@@ -177,8 +177,8 @@ def test_a_mail_is_html_in_which_names_are_escaped(tmp_path: Path) -> None:
 # ---- inhibition
 
 
-def kept_back(alertmanager: Alertmanager, *alerts: dict[str, str]) -> list[str]:
-    """Return which alerts a real Alertmanager knows and tells nobody of, as `name severity instance`."""
+def inhibited(alertmanager: Alertmanager, *alerts: dict[str, str]) -> list[str]:
+    """Return the alerts that a real Alertmanager suppresses, as `name severity instance`."""
     request = urllib.request.Request(
         f"{alertmanager.url}/api/v2/alerts",
         json.dumps([{"labels": labels} for labels in alerts]).encode(),
@@ -189,20 +189,22 @@ def kept_back(alertmanager: Alertmanager, *alerts: dict[str, str]) -> list[str]:
 
     suppressed: list[Json] = []
 
-    def some_are() -> bool:
+    def some_are_suppressed() -> bool:
         known = alertmanager.get("/api/v2/alerts")
         suppressed[:] = [each for each in known if each["status"]["state"] == "suppressed"]
         return len(known) == len(alerts) and bool(suppressed)
 
-    until(some_are)
-    kept = (each["labels"] for each in suppressed)
-    return sorted(" ".join([each["alertname"], each["severity"], each.get("instance", "-")]) for each in kept)
+    until(some_are_suppressed)
+    labels_of = (each["labels"] for each in suppressed)
+    return sorted(
+        " ".join([each["alertname"], each["severity"], each.get("instance", "-")]) for each in labels_of
+    )
 
 
-def test_what_is_critical_keeps_the_warning_of_the_same_thing_back_and_no_other(tmp_path: Path) -> None:
+def test_a_critical_alert_inhibits_only_its_own_warning(tmp_path: Path) -> None:
     spent = {"alertname": "LLMCostOverThreshold", "job": "j", "instance": "a:1", "window": "hour"}
     with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
-        assert kept_back(
+        assert inhibited(
             alertmanager,
             {**spent, "threshold": "x", "severity": "critical"},
             {**spent, "threshold": "x", "severity": "warning"},
@@ -211,9 +213,9 @@ def test_what_is_critical_keeps_the_warning_of_the_same_thing_back_and_no_other(
         ) == ["LLMCostOverThreshold warning a:1"]
 
 
-def test_an_exporter_that_is_down_keeps_back_what_is_its_own(tmp_path: Path) -> None:
+def test_an_exporter_that_is_down_inhibits_only_its_own_alerts(tmp_path: Path) -> None:
     with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
-        assert kept_back(
+        assert inhibited(
             alertmanager,
             {"alertname": "LLMExporterDown", "severity": "critical", "job": "j", "instance": "a:1"},
             {"alertname": "LLMCallsDropped", "severity": "critical", "job": "j", "instance": "a:1"},
@@ -222,9 +224,9 @@ def test_an_exporter_that_is_down_keeps_back_what_is_its_own(tmp_path: Path) -> 
         ) == ["LLMCallsDropped critical a:1"]
 
 
-def test_with_no_exporter_left_that_is_all_there_is_to_say(tmp_path: Path) -> None:
+def test_an_absent_exporter_inhibits_all_other_llm_alerts(tmp_path: Path) -> None:
     with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
-        assert kept_back(
+        assert inhibited(
             alertmanager,
             {"alertname": "LLMExporterAbsent", "severity": "critical"},
             {"alertname": "LLMExporterDown", "severity": "critical", "job": "j", "instance": "a:1"},

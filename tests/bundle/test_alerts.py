@@ -1,4 +1,4 @@
-"""The alerts: each is tested where it fires and where it must not, is linked, and has its runbook."""
+"""Every alert has unit tests in which it fires and does not fire, links, and a runbook."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import yaml
 from support.bundle import (
     PROMETHEUS,
     REPOSITORY,
-    exported_names,
-    recorded_names,
+    exported_series,
+    recorded_series,
     run,
     unknown_names,
 )
@@ -22,8 +22,8 @@ Json = dict[str, Any]
 Labels = frozenset[tuple[str, str]]
 
 DASHBOARDS = {"llm-agents", "llm-budgets", "llm-cost", "llm-exporter", "llm-latency"}
-ADDED = {"alertname", "job", "instance"}
-"""Labels that Prometheus adds."""
+ADDED_LABELS = {"alertname", "job", "instance"}
+"""The labels that Prometheus adds."""
 
 RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 ALERTS: list[Json] = [
@@ -52,46 +52,48 @@ def minutes(duration: str) -> int:
     return sum(int(number) * {"h": 60, "m": 1}[unit] for number, unit in re.findall(r"(\d+)([hm])", duration))
 
 
-def looks(test: Json, alert: Json) -> list[tuple[int, list[Json]]]:
-    """Return at which minutes a unit test looks for an alert, and what is to be seen of this very rule."""
+def expectations(test: Json, alert: Json) -> list[tuple[int, list[Json]]]:
+    """Return the minutes at which a unit test checks a rule, each with the alerts expected of that rule."""
     own: Labels = frozenset(alert["labels"].items())
     return sorted(
         (
             (
-                minutes(look["eval_time"]),
-                [seen for seen in look["exp_alerts"] if own <= seen["exp_labels"].items()],
+                minutes(check["eval_time"]),
+                [each for each in check["exp_alerts"] if own <= each["exp_labels"].items()],
             )
-            for look in test.get("alert_rule_test", [])
-            if look["alertname"] == alert["alert"]
+            for check in test.get("alert_rule_test", [])
+            if check["alertname"] == alert["alert"]
         ),
-        key=lambda look: look[0],
+        key=lambda expectation: expectation[0],
     )
 
 
 @every_alert
-def test_an_alert_fires_in_a_unit_test_and_not_a_minute_before(alert: Json) -> None:
+def test_an_alert_fires_in_a_unit_test_but_not_a_minute_earlier(alert: Json) -> None:
     step = 5 if alert["alert"] == "LLMCostSpike" else 1  # its tests are evaluated every five minutes
     fires = []
     for test in TESTS:
-        seen = dict(looks(test, alert))
-        fires += [minute for minute, alerts in seen.items() if alerts and seen.get(minute - step) == []]
+        expected = dict(expectations(test, alert))
+        fires += [
+            minute for minute, alerts in expected.items() if alerts and expected.get(minute - step) == []
+        ]
 
     assert fires
 
 
 @every_alert
-def test_an_alert_has_a_unit_test_in_which_it_must_not_fire(alert: Json) -> None:
+def test_an_alert_has_a_unit_test_in_which_it_does_not_fire(alert: Json) -> None:
     never = [
         test["name"]
         for test in TESTS
-        if looks(test, alert) and not any(seen for _, seen in looks(test, alert))
+        if expectations(test, alert) and not any(alerts for _, alerts in expectations(test, alert))
     ]
 
     assert never
 
 
 @every_alert
-def test_an_alert_is_labelled_explained_and_linked(alert: Json) -> None:
+def test_an_alert_has_a_severity_texts_and_links(alert: Json) -> None:
     annotations = alert["annotations"]
 
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
@@ -105,8 +107,8 @@ def test_an_alert_is_labelled_explained_and_linked(alert: Json) -> None:
 
 
 @every_alert
-def test_an_alert_asks_only_for_what_the_code_exports(alert: Json) -> None:
-    known = exported_names() | recorded_names()
+def test_an_alert_queries_only_existing_series(alert: Json) -> None:
+    known = exported_series() | recorded_series()
     texts = " ".join([*alert["annotations"].values(), *alert["labels"].values()])
     queries = [alert["expr"], *re.findall(r'printf\s+"((?:topk|llm_).*?)"\s+\$labels', texts, re.DOTALL)]
 
@@ -115,21 +117,21 @@ def test_an_alert_asks_only_for_what_the_code_exports(alert: Json) -> None:
 
 
 @every_alert
-def test_a_text_names_no_label_that_the_alert_does_not_have(alert: Json) -> None:
+def test_an_annotation_uses_only_labels_of_its_alert(alert: Json) -> None:
     texts = " ".join(alert["annotations"].values())
     named = set(re.findall(r"\$labels\.(\w+)", texts))
     selectors = re.findall(r"\bllm_\w+", alert["expr"])
-    known = exported_names()
-    available = ADDED.union(alert["labels"], *(known.get(name, set()) for name in selectors))
+    known = exported_series()
+    available = ADDED_LABELS.union(alert["labels"], *(known.get(name, set()) for name in selectors))
     if groupings := re.findall(r"\bby \(([^)]*)\)", alert["expr"]):
         available = {*re.findall(r"\w+", groupings[0]), *alert["labels"]}
-    # A budget or a threshold has the labels that it matches, if it does: asked for by `with`.
+    # Budgets and thresholds have the labels that they match, so annotations wrap those in `with`.
     optional = set(re.findall(r"\{\{ with \$labels\.(\w+)", texts))
 
     assert named - optional <= available
 
 
-def test_rules_of_the_same_topic_are_in_the_same_file_as_their_unit_tests() -> None:
+def test_every_rule_file_has_a_file_of_unit_tests() -> None:
     tested = {
         name
         for file in (PROMETHEUS / "tests").glob("*.yml")
@@ -140,18 +142,18 @@ def test_rules_of_the_same_topic_are_in_the_same_file_as_their_unit_tests() -> N
 
 
 def sections() -> dict[str, str]:
-    """Return the sections of the runbooks by their anchors."""
+    """Return the body of each runbook by its anchor."""
     text = (REPOSITORY / "docs/runbooks.md").read_text()
     _, *parts = re.split(r"^### (\w+)\n", text, flags=re.MULTILINE)
     return {title.lower(): body for title, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def test_every_alert_has_a_runbook_and_no_other_has() -> None:
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     assert set(sections()) == {alert["alert"].lower() for alert in ALERTS}
 
 
 @pytest.mark.parametrize("body", sections().values(), ids=sections())
-def test_a_runbook_says_what_it_means_what_to_do_and_how_to_tune_it(body: str) -> None:
+def test_a_runbook_has_its_three_sections(body: str) -> None:
     assert re.findall(r"^\*\*(.*?)\.\*\* \S", body, re.MULTILINE) == [
         "What it means",
         "What to do",
@@ -160,7 +162,7 @@ def test_a_runbook_says_what_it_means_what_to_do_and_how_to_tune_it(body: str) -
 
 
 @pytest.mark.parametrize("config", ["prometheus.yml", "examples/remote-write.yml"])
-def test_the_links_begin_with_labels_that_leave_prometheus_nowhere(config: str) -> None:
+def test_alerts_do_not_carry_the_labels_that_links_start_with(config: str) -> None:
     settings = yaml.safe_load((PROMETHEUS / config).read_text())
     drop = [{"regex": "grafana_url|runbooks_url", "action": "labeldrop"}]
     used = {name for alert in ALERTS for name in re.findall(r"\$externalLabels\.(\w+)", str(alert))}
@@ -173,8 +175,8 @@ def test_the_links_begin_with_labels_that_leave_prometheus_nowhere(config: str) 
         assert settings["alerting"]["alert_relabel_configs"] == drop
 
 
-def test_a_rule_that_is_broken_fails_its_unit_tests(tmp_path: Path) -> None:
-    """The unit tests are worth something: a threshold off by one dollar is seen."""
+def test_a_broken_rule_fails_its_unit_tests(tmp_path: Path) -> None:
+    """A threshold that is off by one dollar is noticed."""
     rules = (PROMETHEUS / "rules/cost.yml").read_text()
     tests = (PROMETHEUS / "tests/cost_test.yml").read_text()
     (tmp_path / "cost.yml").write_text(rules.replace("[1h])) > 50", "[1h])) > 51"))

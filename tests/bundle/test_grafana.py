@@ -1,4 +1,4 @@
-"""A real Grafana on our files, looked at in a real Chromium: skipped only where there is no Grafana."""
+"""A real Grafana loads our files, and Chromium shows every panel with data; skipped without a Grafana."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ EMPTY = "|".join(
         if "noValue" in panel["fieldConfig"]["defaults"]
     }
 )
-"""What panels say that have nothing to show."""
+"""The texts of panels without data."""
 SETTLED = 60_000
-"""Milliseconds in which a dashboard has to be full."""
+"""Milliseconds within which every panel has to show data."""
 
 
-def grafana_is_at_hand() -> bool:
+def grafana_is_available() -> bool:
     try:
         find("grafana")
     except BinaryUnavailable:
@@ -52,25 +52,25 @@ def grafana_is_at_hand() -> bool:
 
 
 pytestmark = pytest.mark.skipif(
-    not grafana_is_at_hand(),
-    reason="there is no Grafana on PATH or in $GRAFANA_HOME: its dashboards are not looked at",
+    not grafana_is_available(),
+    reason="no Grafana on PATH or in $GRAFANA_HOME",
 )
 
 
 @dataclass
-class Looked:
-    """A Grafana, and a browser to look at it with."""
+class Session:
+    """A running Grafana and a browser."""
 
     grafana: Grafana
     browser: Browser
 
 
 @pytest.fixture(scope="module")
-def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     directory = tmp_path_factory.mktemp("grafana")
     month = Month(2, time.time())
     backfill(month, directory, directory / Prometheus.data)
-    assert CHROMIUM is not None, "there is no Chromium on PATH"
+    assert CHROMIUM is not None, "no Chromium on PATH"
     with (
         Continued(month) as page,
         Prometheus.start(
@@ -80,39 +80,39 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield Looked(grafana, browser)
+        yield Session(grafana, browser)
         browser.close()
 
 
-def test_provisioning_loads_without_an_error(looked: Looked) -> None:
-    until(lambda: len(looked.grafana.get("/api/search", type="dash-db")) == len(BOARDS))
-    log = looked.grafana.log_file.read_text()
+def test_provisioning_loads_without_errors(session: Session) -> None:
+    until(lambda: len(session.grafana.get("/api/search", type="dash-db")) == len(BOARDS))
+    log = session.grafana.log_file.read_text()
 
     assert [line for line in log.splitlines() if "level=error" in line] == []
     assert [line for line in log.splitlines() if "level=warn" in line and "provisioning" in line] == []
 
 
-def test_dashboards_are_in_the_folder_and_the_first_is_home(looked: Looked) -> None:
-    found = looked.grafana.get("/api/search", type="dash-db")
+def test_dashboards_are_in_the_folder_and_cost_is_the_home_page(session: Session) -> None:
+    found = session.grafana.get("/api/search", type="dash-db")
 
     assert {each["uid"]: each["folderTitle"] for each in found} == dict.fromkeys(BOARDS, "LLM")
-    home = looked.grafana.get("/api/dashboards/home")
+    home = session.grafana.get("/api/dashboards/home")
     assert home["dashboard"]["title"] == BOARDS["llm-cost"]["title"]
 
 
 @pytest.mark.parametrize("uid", BOARDS)
-def test_a_dashboard_opens_with_every_panel_full_and_none_in_error(looked: Looked, uid: str) -> None:
-    complaints: list[str] = []
+def test_every_panel_of_a_dashboard_shows_data_and_no_error(session: Session, uid: str) -> None:
+    errors: list[str] = []
 
-    def said(message: ConsoleMessage) -> None:
+    def collect_error(message: ConsoleMessage) -> None:
         if message.type == "error":
-            complaints.append(message.text)
+            errors.append(message.text)
 
-    # As high as all panels are, because those out of sight are not asked for.
-    page = looked.browser.new_page(viewport={"width": 1600, "height": 2200})
-    page.on("console", said)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"{looked.grafana.url}/d/{uid}?kiosk&from=now-24h&to=now")
+    # High enough for all panels: Grafana does not load panels out of sight.
+    page = session.browser.new_page(viewport={"width": 1600, "height": 2200})
+    page.on("console", collect_error)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{session.grafana.url}/d/{uid}?kiosk&from=now-24h&to=now")
     titles = [panel["title"] for panel in BOARDS[uid]["panels"]]
     for title in titles:
         page.get_by_role("heading", name=title, exact=True).first.wait_for(timeout=SETTLED)
@@ -124,12 +124,12 @@ def test_a_dashboard_opens_with_every_panel_full_and_none_in_error(looked: Looke
 
     assert not re.search(f"{EMPTY}|Panel plugin not found|Dashboard not found", text)
     assert page.locator("[aria-label='Panel header error'], [data-testid*='Panel status error']").count() == 0
-    assert [each for each in complaints if not each.startswith("Failed to load resource: net")] == []
+    assert [each for each in errors if not each.startswith("Failed to load resource: net")] == []
     page.close()
 
 
-def asked(grafana: Grafana, path: str, body: Any, password: str) -> Any:
-    """Return what Grafana answers to its administrator."""
+def post(grafana: Grafana, path: str, body: Any, password: str) -> Any:
+    """Post as Grafana's administrator; return the decoded response."""
     request = urllib.request.Request(
         grafana.url + path,
         json.dumps(body).encode(),
@@ -142,24 +142,24 @@ def asked(grafana: Grafana, path: str, body: Any, password: str) -> Any:
         return json.load(response)
 
 
-def test_dashboards_are_pushed_to_a_grafana_that_has_none(
+def test_bundle_pushes_dashboards_to_an_empty_grafana(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = stack.grafana_environment
+    environment = stack.grafana_environment
     empty = tmp_path / "provisioning"
     for each in ("dashboards", "datasources", "plugins", "notifiers", "alerting"):
         (empty / each).mkdir(parents=True)
     monkeypatch.setattr(
-        stack, "grafana_environment", lambda **how: ours(**how) | {"GF_PATHS_PROVISIONING": str(empty)}
+        stack, "grafana_environment", lambda **how: environment(**how) | {"GF_PATHS_PROVISIONING": str(empty)}
     )
-    monkeypatch.setattr("secrets.token_urlsafe", lambda _: "known-here")
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: "password")
     monkeypatch.setenv("no_proxy", "*")
 
     with Grafana.start(prometheus="http://127.0.0.1:1", storage=tmp_path) as grafana:
-        account = asked(grafana, "/api/serviceaccounts", {"name": "push", "role": "Editor"}, "known-here")
+        account = post(grafana, "/api/serviceaccounts", {"name": "push", "role": "Editor"}, "password")
         path = f"/api/serviceaccounts/{account['id']}/tokens"
-        token = asked(grafana, path, {"name": "push"}, "known-here")["key"]
-        for _ in range(2):  # a second time replaces them
+        token = post(grafana, path, {"name": "push"}, "password")["key"]
+        for _ in range(2):  # the second time replaces them
             result = CliRunner().invoke(
                 main,
                 ["bundle", str(tmp_path / "out"), "--grafana-url", grafana.url],

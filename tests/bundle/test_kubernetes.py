@@ -1,4 +1,4 @@
-"""The objects for the Prometheus Operator say what our Prometheus files do."""
+"""The Prometheus Operator objects match our Prometheus files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def committed(file: str) -> dict[str, Any]:
     return content
 
 
-def test_the_committed_objects_are_what_the_generator_writes() -> None:
+def test_the_committed_objects_are_up_to_date() -> None:
     command = [sys.executable, "-m", "kubernetes.manifests", "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_rule_object_has_every_group_of_every_rule_file_under_a_name_of_its_own() -> None:
+def test_the_prometheus_rule_has_every_group_under_a_unique_name() -> None:
     rule = committed("prometheus-rule.yml")
     files = sorted((PROMETHEUS / "rules").glob("*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
@@ -34,16 +34,16 @@ def test_the_rule_object_has_every_group_of_every_rule_file_under_a_name_of_its_
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert rule["spec"]["groups"] == groups
     names = [group["name"] for group in groups]
-    assert len(set(names)) == len(names), "one object has a group of a name once"
+    assert len(set(names)) == len(names), "group names are unique in an object"
 
 
-def test_promtool_accepts_the_groups_of_the_rule_object(tmp_path: Path) -> None:
+def test_promtool_accepts_the_groups_of_the_prometheus_rule(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(committed("prometheus-rule.yml")["spec"]))
 
     assert "SUCCESS" in run("promtool", "check", "rules", tmp_path / "rules.yml")
 
 
-def test_the_monitor_scrapes_as_often_as_the_config_under_a_job_that_the_alerts_know() -> None:
+def test_the_service_monitor_has_the_configured_interval_and_the_job_of_the_alerts() -> None:
     monitor = committed("service-monitor.yml")
     (scrape,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     (endpoint,) = monitor["spec"]["endpoints"]

@@ -1,4 +1,4 @@
-"""What the tests of the dashboards and rules share: the files, the names in them, and real programs."""
+"""Shared by the tests of the dashboards, rules and compose files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ PROMETHEUS = REPOSITORY / "prometheus"
 
 Json = dict[str, Any]
 
+COMPOSE: Json = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+
 
 def run(program: str, *arguments: str | Path) -> str:
-    """Return what a real program says; where it cannot be had the test fails, it is never skipped."""
+    """Return the output of promtool or amtool; fail, never skip, if it is missing or exits with an error."""
     found = binaries.find(program)
     command = [str(found), *map(str, arguments)]
     done = subprocess.run(
@@ -30,8 +32,8 @@ def run(program: str, *arguments: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def exported_names() -> dict[str, set[str]]:
-    """Return each series that the code exports, with the labels it has in Prometheus."""
+def exported_series() -> dict[str, set[str]]:
+    """Return the labels of each exported series, by name."""
     series: dict[str, set[str]] = {}
     for spec in METRICS:
         labels = {*spec.labels, "job", "instance"}
@@ -40,7 +42,8 @@ def exported_names() -> dict[str, set[str]]:
             series[f"{spec.name}_bucket"] = {*labels, "le"}
         else:
             series[spec.name] = labels
-    matched = {"provider", "model", "agent", "phase"}  # a budget's and a threshold's further labels
+    # Budgets and thresholds also have the labels that they match.
+    matched = {"provider", "model", "agent", "phase"}
     for name in series:
         if name.startswith(("llm_budget_limit", "llm_budget_spent", "llm_cost_threshold")):
             series[name] |= matched
@@ -51,7 +54,7 @@ FROM_PROMETHEUS = {
     **{key: {"job", "instance"} for key in ("up", "scrape_duration_seconds", "scrape_samples_scraped")},
     "ALERTS": {"alertname", "alertstate", "severity", "job", "provider", "model", "agent", "phase", "budget"},
 }
-"""Series of its own, and those of alerts, which have the labels of what they are about."""
+"""The labels of the series that Prometheus itself adds, by name."""
 
 
 def rules() -> list[Json]:
@@ -61,24 +64,24 @@ def rules() -> list[Json]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def recorded_names() -> dict[str, set[str]]:
-    """Return each recorded series, with the labels that its level promises."""
-    labels = sorted({label for names in exported_names().values() for label in names}, key=len, reverse=True)
+def recorded_series() -> dict[str, set[str]]:
+    """Return the labels of each recorded series, by name: those in its level, and those its rule adds."""
+    labels = sorted({label for names in exported_series().values() for label in names}, key=len, reverse=True)
     return {
         rule["record"]: set(re.findall("|".join(labels), rule["record"].split(":")[0]))
-        | FIXED.get(rule["record"].rpartition(":")[2], set())
+        | RULE_LABELS.get(rule["record"].rpartition(":")[2], set())
         for rule in rules()
         if "record" in rule
     }
 
 
 SERIES = r"(?:\w+:)?llm_\w+(?::\w+)?|llm:\w+:\w+|up|scrape_\w+|ALERTS"
-FIXED = {"increase": {"part"}, "increase1m": {"day"}}
-"""The labels that rules give to what they record, by its operation."""
+RULE_LABELS = {"increase": {"part"}, "increase1m": {"day"}}
+"""The labels that rules add to a recorded series, by the last part of its name."""
 
 
 def unknown_names(expr: str, known: dict[str, set[str]]) -> set[str]:
-    """Return the metrics and labels of a query that are not in `known`."""
+    """Return the metrics and labels in a query that are not in `known`."""
     made = set(re.findall(r'count_values \("(\w+)"', expr))
     expr = re.sub(r'"[^"]*"', '""', expr)
     selectors = re.findall(rf"\b({SERIES})\s*(?:\{{([^}}]*)\}})?", expr)

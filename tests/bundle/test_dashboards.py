@@ -1,0 +1,191 @@
+"""The dashboards are valid for Grafana, query only series that exist, and keep our conventions."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from support.bundle import GRAFANA, REPOSITORY, Json, exported_series, recorded_series, unknown_names
+
+DASHBOARDS = [json.loads(file.read_text()) for file in sorted((GRAFANA / "dashboards").glob("*.json"))]
+PANELS = [
+    pytest.param(panel, id=f"{board['uid']}: {panel['title']}")
+    for board in DASHBOARDS
+    for panel in board["panels"]
+    if panel["type"] != "row"
+]
+every_dashboard = pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board["uid"])
+every_panel = pytest.mark.parametrize("panel", PANELS)
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_the_committed_dashboards_are_up_to_date() -> None:
+    command = [sys.executable, "-m", "grafana.dashboards", "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+FILTERS = {
+    "llm-cost": ["job", "provider", "model", "agent", "phase"],
+    "llm-agents": ["job", "provider", "model", "agent", "phase"],
+    "llm-latency": ["job", "provider", "model"],
+    "llm-budgets": ["job"],
+    "llm-exporter": ["job"],
+}
+"""The filters of each dashboard by its uid. Alerts link to these uids."""
+
+
+def test_dashboards_have_unique_uids_and_titles() -> None:
+    assert {board["uid"] for board in DASHBOARDS} == set(FILTERS)
+    assert len({board["title"] for board in DASHBOARDS}) == len(DASHBOARDS)
+
+
+@every_dashboard
+def test_a_dashboard_has_no_id_links_to_the_others_and_is_read_only(board: Json) -> None:
+    assert board["schemaVersion"] == 38, "the version of Grafana 9.5"
+    assert "llm-exporter" in board["tags"]
+    assert board["editable"] is False
+    assert "id" not in board, "an id is valid in one Grafana only"
+    (link,) = [link for link in board["links"] if link["type"] == "dashboards"]
+    assert (link["tags"], link["keepTime"], link["includeVars"]) == (["llm-exporter"], True, True)
+
+
+@every_dashboard
+def test_a_dashboard_has_the_keys_and_types_of_grafana_s_schema(board: Json) -> None:
+    types = {
+        "annotations": dict,
+        "description": str,
+        "editable": bool,
+        "fiscalYearStartMonth": int,
+        "graphTooltip": int,
+        "links": list,
+        "liveNow": bool,
+        "panels": list,
+        "refresh": str,
+        "schemaVersion": int,
+        "tags": list,
+        "templating": dict,
+        "time": dict,
+        "timepicker": dict,
+        "timezone": str,
+        "title": str,
+        "uid": str,
+        "version": int,
+        "weekStart": str,
+    }
+
+    assert {key: type(value) for key, value in board.items()} == types
+    for panel in board["panels"]:
+        assert panel["type"] in {"stat", "timeseries", "bargauge", "table", "heatmap", "state-timeline"}
+        assert set(panel["gridPos"]) == {"h", "w", "x", "y"}
+        assert set(panel["fieldConfig"]) == {"defaults", "overrides"}
+        for override in panel["fieldConfig"]["overrides"]:
+            assert override["matcher"]["id"] in {"byName", "byRegexp"}
+            assert all(set(each) == {"id", "value"} for each in override["properties"])
+
+
+@every_dashboard
+def test_a_dashboard_has_a_data_source_variable_and_label_filters(board: Json) -> None:
+    datasource, *filters = board["templating"]["list"]
+
+    assert (datasource["type"], datasource["query"]) == ("datasource", "prometheus")
+    assert [each["name"] for each in filters] == FILTERS[board["uid"]]
+    for each in filters:
+        assert (each["multi"], each["includeAll"], each["allValue"]) == (True, True, ".*")
+        assert each["datasource"] == DATASOURCE
+        assert each["definition"] == each["query"]["query"]
+        query = re.fullmatch(r"label_values\((.*), (\w+)\)", each["definition"])
+        assert query is not None
+        assert query[2] == each["name"]
+        assert unknown_names(query[1], exported_series() | recorded_series()) == set()
+
+
+@every_dashboard
+def test_firing_alerts_annotate_every_graph(board: Json) -> None:
+    (alerts,) = [each for each in board["annotations"]["list"] if each["name"] == "Alerts"]
+
+    assert (alerts["enable"], alerts["datasource"]) == (True, DATASOURCE)
+    assert unknown_names(alerts["expr"], exported_series()) == set()
+
+
+@every_dashboard
+def test_panels_fill_the_grid_without_overlap_or_gap(board: Json) -> None:
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in board["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    height = max(y for _, y in cells) + 1
+
+    assert len(cells) == len(set(cells)), "panels overlap"
+    assert set(cells) == {(x, y) for x in range(24) for y in range(height)}, "there are gaps"
+
+
+@every_dashboard
+def test_panels_have_unique_ids_and_titles(board: Json) -> None:
+    ids = [panel["id"] for panel in board["panels"]]
+    titles = [(panel["title"], panel["type"]) for panel in board["panels"]]
+
+    assert len(ids) == len(set(ids))
+    assert len(titles) == len(set(titles))
+
+
+@every_panel
+def test_a_panel_has_a_description_and_a_unit(panel: Json) -> None:
+    assert len(panel["description"]) > 50
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"] in {"currencyUSD", "s", "short", "percentunit"}
+
+
+@every_panel
+def test_a_panel_queries_the_selected_data_source_with_ref_ids_and_legends(panel: Json) -> None:
+    assert panel["datasource"] == DATASOURCE
+    assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGH"[: len(panel["targets"])])
+    for target in panel["targets"]:
+        assert target["datasource"] == DATASOURCE
+        assert target["legendFormat"]
+        assert target["legendFormat"] != "__auto"
+        labels = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        grouped = {label for by in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in by.split(", ")}
+        assert labels <= grouped, "the legend uses a label that the query aggregates away"
+
+
+@every_dashboard
+def test_panels_query_only_existing_series_and_apply_every_filter(board: Json) -> None:
+    known = exported_series() | {
+        # A filter on a label that a level lacks decides which of two levels answers.
+        name: labels | {"all", *FILTERS[board["uid"]]}
+        if ":increase" in name or "_bucket:" in name
+        else labels
+        for name, labels in recorded_series().items()
+    }
+    filters = {f'{label}=~"${label}"' for label in FILTERS[board["uid"]]}
+
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            assert unknown_names(target["expr"], known) == set(), panel["title"]
+            selectors = re.findall(r"\b(?:\w+:)?llm_\w+(?::\w+)?\{([^}]*)\}", target["expr"])
+            for selector in selectors:
+                applied = set(re.findall(r'\w+=~"\$\w+"', selector))
+                assert applied == filters, panel["title"]
+
+
+@every_panel
+def test_a_query_s_windows_follow_the_time_range(panel: Json) -> None:
+    for target in panel["targets"]:
+        assert target["range"] is not target["instant"]
+        windows = set(re.findall(r"\[([^]]*)\]", target["expr"]))
+        if target["instant"]:
+            # The last hour, the last week for the forecast, the previous range, and the last 15 minutes until
+            # a quarter of an hour has been recorded.
+            assert windows <= {"$__range", "1h", "7d", "1m:1m", "15m", "30m"}
+        else:
+            assert windows <= {"$__rate_interval", "$__interval"}
+        if "$__interval]" in target["expr"]:
+            assert panel["interval"] == "15m", "sums are recorded for each quarter of an hour"

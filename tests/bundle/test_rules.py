@@ -1,0 +1,110 @@
+"""Prometheus accepts our configurations and rules, and the rules use only series that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.bundle import (
+    PROMETHEUS,
+    REPOSITORY,
+    RULE_LABELS,
+    exported_series,
+    recorded_series,
+    rules,
+    run,
+    unknown_names,
+)
+
+
+def test_unknown_names_finds_misspelled_metrics_and_labels() -> None:
+    known = {"llm_calls_total": {"job", "model"}, "job:llm_calls:rate5m": {"job"}}
+
+    assert unknown_names('sum by (model) (rate(llm_calls_total{job=~"a=b"}[5m]))', known) == set()
+    assert unknown_names("sum by (modle) (llm_call_total)", known) == {"modle", "llm_call_total"}
+    assert unknown_names('llm_calls_total{agent="x"} / on (phase) job:llm_calls:rate5m', known) == {
+        "agent",
+        "phase",
+    }
+    assert unknown_names('job:llm_calls:rate5m{model="x"}', known) == {"model"}
+    assert unknown_names("job:llm_calls:rate1m", known) == {"job:llm_calls:rate1m"}
+
+
+@pytest.mark.parametrize("file", ["prometheus.yml", "examples/remote-write.yml"])
+def test_promtool_accepts_the_configuration_and_its_rules(file: str) -> None:
+    output = run("promtool", "check", "config", PROMETHEUS / file)
+
+    assert f"SUCCESS: {len(list((PROMETHEUS / 'rules').glob('*.yml')))} rule files found" in output
+
+
+def test_the_remote_write_example_scrapes_the_same_targets() -> None:
+    files = (PROMETHEUS / "prometheus.yml", PROMETHEUS / "examples/remote-write.yml")
+    shipped, example = (yaml.safe_load(file.read_text())["scrape_configs"] for file in files)
+
+    shipped[0]["file_sd_configs"][0]["files"] = ["../targets/*.yml"]
+    assert example == shipped
+
+
+@pytest.mark.parametrize("file", sorted((PROMETHEUS / "rules").glob("*.yml")), ids=lambda file: file.name)
+def test_promtool_accepts_the_rules(file: Path) -> None:
+    assert "SUCCESS" in run("promtool", "check", "rules", file)
+
+
+@pytest.mark.parametrize("file", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda file: file.name)
+def test_the_rules_pass_their_unit_tests(file: Path) -> None:
+    assert "SUCCESS" in run("promtool", "test", "rules", file)
+
+
+def test_every_recorded_series_has_a_unit_test() -> None:
+    tests = "".join(file.read_text() for file in (PROMETHEUS / "tests").glob("*.yml"))
+
+    assert [name for name in recorded_series() if name not in tests] == []
+
+
+def test_amtool_accepts_the_alertmanager_configuration() -> None:
+    assert "SUCCESS" in run("amtool", "check-config", PROMETHEUS / "alertmanager.yml")
+
+
+def test_rules_query_only_exported_or_recorded_series() -> None:
+    known = exported_series() | recorded_series()
+
+    assert {name for rule in rules() for name in unknown_names(rule["expr"], known)} == set()
+
+
+def test_a_recorded_name_starts_with_the_labels_it_is_grouped_by() -> None:
+    for rule in rules():
+        if "record" in rule:
+            groupings = re.findall(r"\bby \(([^)]*)\)", rule["expr"])
+            levels = {grouping.replace(", ", "_") for grouping in groupings}
+            assert (levels or {"llm"}) == {rule["record"].split(":")[0]}, rule["record"]
+            operation = rule["record"].rpartition(":")[2]
+            more = {*rule.get("labels", ()), *re.findall(r"group_left \((\w+)\)", rule["expr"])}
+            assert more == RULE_LABELS.get(operation, set())
+
+
+def test_the_committed_increases_are_up_to_date() -> None:
+    command = [sys.executable, "-m", "prometheus.increases", "--check"]
+
+    assert subprocess.run(command, check=False, cwd=REPOSITORY).returncode == 0
+
+
+def test_a_quarter_of_an_hour_sums_15_minutes_on_prometheus_2_and_3() -> None:
+    """Prometheus 2 includes the sample at the start of a window, Prometheus 3 does not."""
+    quarters = [
+        rule["expr"] for rule in rules() if "increase1m[" in rule["expr"] and "[1d]" not in rule["expr"]
+    ]
+
+    assert len(quarters) == 4
+    assert all("[14m30s]" in expr for expr in quarters)
+
+
+def test_compose_replaces_every_file_of_local_targets() -> None:
+    for directory in ("targets", "alertmanagers"):
+        local = sorted(file.name for file in (PROMETHEUS / directory).iterdir())
+        compose = sorted(file.name for file in (PROMETHEUS / "compose" / directory).iterdir())
+        assert local == compose
