@@ -280,7 +280,7 @@ def held(frames: Framing) -> int:
         return len(frames._buffer)
     assert isinstance(frames, Body | JsonLines | ServerSentEvents)
     pending = frames._pending if isinstance(frames, ServerSentEvents) else []
-    return sum(map(len, [*frames._buffer._pieces, *pending]))
+    return sum(map(len, [*frames._buffer._chunks, *pending]))
 
 
 @streams
@@ -455,7 +455,7 @@ def test_frame_that_breaks_a_stream_off_is_an_error(named: dict[bytes, bytes], p
 def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than waiting for gigabytes that a damaged length promises."""
     monkeypatch.setattr(framing, "MAX_BUFFERED", 1000)
-    with pytest.raises(ValueError, match="not an event stream frame"):
+    with pytest.raises(ValueError, match="invalid event stream frame"):
         EventStream(Recorder()).feed(prelude)
 
 

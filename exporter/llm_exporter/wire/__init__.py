@@ -1,1 +1,1 @@
-"""Wire readers: the bytes of a provider's response in, usage out. No SDK is imported."""
+"""Readers of the providers' wire formats: they turn response bytes into usage, without importing an SDK."""

@@ -1,10 +1,11 @@
-"""Anthropic's Messages API, also as Bedrock and Vertex speak it: https://docs.claude.com/en/api/messages."""
+"""Anthropic's Messages API, also on Bedrock and Vertex AI: https://docs.claude.com/en/api/messages."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from ..call import TokenType
 from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
@@ -30,7 +31,7 @@ _decode_event: Final = decoder(_Event)
 
 
 class MessagesReader(Reader):
-    """Messages, plain and streamed."""
+    """Messages, streamed or not."""
 
     operation: ClassVar[str] = "chat"
 
@@ -38,29 +39,30 @@ class MessagesReader(Reader):
         super().__init__()
         self._usage: Json = {}
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return b'"usage"' in data or b'"error"' in data
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read a message."""
-        self._take(_decode_message(data))
+        self._update(_decode_message(data))
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one event. The usage of `message_delta` is cumulative and is laid over that of the start."""
         event = _decode_event(data)
         kind = event.type
         if kind == "content_block_delta":
             delta = mapping(event.delta)
             self.note_generated({name: value for name, value in delta.items() if name != "type" and value})
         elif kind == "message_start":
-            self._take(_decode_message(event.message))
+            self._update(_decode_message(event.message))
         elif kind == "message_delta":
-            self._take(_Message(usage=event.usage))
+            # Its usage is cumulative and overrides that of message_start, field by field.
+            self._update(_Message(usage=event.usage))
         elif kind == "error":
             self.reading.error = error_code(event.error) or "error"
 
-    def _take(self, part: _Message) -> None:
+    def _update(self, part: _Message) -> None:
         reading = self.reading
         reading.model = text(part.model) or reading.model
         reading.error = error_code(part.error) or reading.error
@@ -73,24 +75,24 @@ class MessagesReader(Reader):
         reading.speed = text(self._usage.get("speed")) or reading.speed
         if searches := count(mapping(self._usage.get("server_tool_use")).get("web_search_requests")):
             reading.units = {"web_searches": searches}
-        self._take_iterations(sequence(self._usage.get("iterations")))
+        self._read_iterations(sequence(self._usage.get("iterations")))
 
-    def _take_iterations(self, iterations: list[Any]) -> None:
-        """Make the iterations that the top-level counts leave out calls of their own.
+    def _read_iterations(self, iterations: list[Any]) -> None:
+        """Add a sub-call for each iteration that the top-level usage does not include.
 
-        The top level sums the `message` iterations, or, when a fallback model served the request, the
-        `fallback_message` ones; compactions, advisor calls and refused first tries are billed besides.
+        The top level sums the `message` iterations or, if a fallback model served the request, the
+        `fallback_message` iterations. Compactions, advisor calls and refused attempts are billed in addition.
         """
         reading = self.reading
         reading.sub_calls = []
-        steps = [mapping(step) for step in iterations]
+        steps = list(map(mapping, iterations))
         fallback = next((step for step in steps if step.get("type") == "fallback_message"), None)
-        covered = "fallback_message" if fallback else "message"
+        included = "fallback_message" if fallback else "message"
         answered = reading.model
         if fallback:
             reading.model = text(fallback.get("model")) or answered
         for step in steps:
-            if step.get("type") != covered:
+            if step.get("type") != included:
                 model = text(step.get("model")) or answered
                 reading.sub_calls.append(Reading(model=model, tokens=_tokens_of(step)))
 
@@ -98,7 +100,7 @@ class MessagesReader(Reader):
 def _tokens_of(usage: Json) -> dict[TokenType, int]:
     """Return the disjoint tokens of a `usage` object.
 
-    `input_tokens` excludes what was read from or written to the cache; `output_tokens` includes thinking
+    `input_tokens` excludes cache reads and writes; `output_tokens` includes thinking
     (https://docs.claude.com/en/docs/build-with-claude/prompt-caching, .../extended-thinking).
     """
     lifetimes = mapping(usage.get("cache_creation"))

@@ -1,16 +1,16 @@
-"""The results of batches, which are billed at batch rates and known when they are fetched.
+"""Batch results. They are billed at batch rates, and counted when they are retrieved.
 
-A file of results is JSON lines, one for each request: https://platform.openai.com/docs/guides/batch,
+Results come as a file of JSON lines, one for each request: https://platform.openai.com/docs/guides/batch,
 https://docs.claude.com/en/docs/build-with-claude/batch-processing, https://ai.google.dev/gemini-api/docs/batch-api.
-Gemini's jobs may hold their results themselves.
+Gemini's batch jobs may also contain their results inline.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from .anthropic import MessagesReader
 from .fields import Json, count, decoder, text, without_zeros
@@ -20,40 +20,36 @@ from .reader import Reader
 
 
 class _ResultsReader(Reader):
-    """Reads each line as the answer that it holds."""
+    """Reads the response on each line."""
 
     is_retrieval: ClassVar[bool] = True
     is_batch: ClassVar[bool] = True
     is_json_lines: ClassVar[bool] = True
     operation: ClassVar[str] = "chat"
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`: every line is an answer."""
-        return True
+        return True  # every line is a response
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read the only line."""
         self.read_event(data)
 
-    @abstractmethod
-    def read_event(self, data: bytes) -> None:
-        """Read one line."""
-
-    def _take(self, batch_id: str, reader: Reader, answer: bytes) -> None:
-        """Read one answer.
+    def _add(self, batch_id: str, reader: Reader, response: bytes) -> None:
+        """Add a response of the batch.
 
         Args:
-            batch_id: what tells the batch from others; the unique id of one of its lines does.
-            reader: reads the answer.
-            answer: a body as the plain API would send it.
+            batch_id: identifies the batch; the unique id of one of its lines will do.
+            reader: the reader of the response.
+            response: the body, as the interactive API would send it.
         """
-        reader.read_body(answer)
+        reader.read_body(response)
         reader.reading.operation = reader.operation
         self.reading.sub_calls.append(reader.reading)
         self.reading.response_id = self.reading.response_id or f"batch {batch_id}"
 
 
-class _Answer(msgspec.Struct):
+class _Response(msgspec.Struct):
     object: Any = None
     status_code: Any = None
     body: msgspec.Raw = msgspec.Raw()
@@ -66,7 +62,7 @@ class _Result(msgspec.Struct):
 
 class _OpenAILine(msgspec.Struct):
     id: Any = None
-    response: _Answer | None = None
+    response: _Response | None = None
 
 
 class _AnthropicLine(msgspec.Struct):
@@ -78,7 +74,7 @@ class _Message(msgspec.Struct):
 
 
 _decode_openai_line: Final = decoder(_OpenAILine)
-_decode_answer: Final = decoder(_Answer)
+_decode_response: Final = decoder(_Response)
 _decode_anthropic_line: Final = decoder(_AnthropicLine)
 _decode_message: Final = decoder(_Message)
 
@@ -88,14 +84,14 @@ _READERS: Final[dict[str, type[Reader]]] = {
     "response": ResponsesReader,
     "list": EmbeddingsReader,
 }
-"""By the `object` that an answer says it is."""
+"""By the `object` field of a response."""
 
 
 class OpenAIFileReader(_ResultsReader):
-    """A file of OpenAI's: any file can be fetched there, and only lines that are results are read."""
+    """A file from OpenAI. The endpoint serves any file; only lines with batch results are read."""
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one line."""
         line = _decode_openai_line(data)
         if (
             line.response is None
@@ -103,19 +99,19 @@ class OpenAIFileReader(_ResultsReader):
             or line.response.status_code != 200
         ):
             return
-        if reader := _READERS.get(text(_decode_answer(line.response.body).object)):
-            self._take(text(line.id), reader(), bytes(line.response.body))
+        if reader := _READERS.get(text(_decode_response(line.response.body).object)):
+            self._add(text(line.id), reader(), bytes(line.response.body))
 
 
 class AnthropicResultsReader(_ResultsReader):
     """The results of a message batch."""
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one line."""
         line = _decode_anthropic_line(data)
         if line.result is not None and line.result.type == "succeeded":
             message = bytes(line.result.message)
-            self._take(text(_decode_message(message).id), MessagesReader(), message)
+            self._add(text(_decode_message(message).id), MessagesReader(), message)
 
 
 class _GeminiResult(msgspec.Struct):
@@ -155,10 +151,10 @@ _ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
 
 
 class _EmbeddingReader(EmbedContentReader):
-    """An embedding, which may have a count of its own, as a number or in a string, and no usage."""
+    """An embedding. It may have a `tokenCount`, a number or a string, instead of usage."""
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read an embedding."""
         super().read_body(data)
         number = _decode_gemini_embedding(data).token_count
         if self.reading.tokens is None and number is not None:
@@ -167,24 +163,24 @@ class _EmbeddingReader(EmbedContentReader):
 
 
 class _GeminiResultsReader(_ResultsReader):
-    """Results of Gemini's, as `generateContent` and `embedContent` would have answered."""
+    """Results from Gemini: responses of `generateContent` or `embedContent`."""
 
-    def _answer(self, batch_id: str, answer: bytes) -> None:
-        if not answer:
-            return  # a request that failed
-        embeds = bytes(_decode_gemini_embedding(answer).embedding)
-        reader = _EmbeddingReader() if embeds else GenerateContentReader()
+    def _add_response(self, batch_id: str, response: bytes) -> None:
+        if not response:
+            return  # the request failed
+        embedding = bytes(_decode_gemini_embedding(response).embedding)
+        reader = _EmbeddingReader() if embedding else GenerateContentReader()
         reader.reading.model = self.reading.model
-        self._take(batch_id, reader, answer)
+        self._add(batch_id, reader, response)
 
 
 class GeminiBatchReader(_GeminiResultsReader):
-    """A batch job: polled until it is done, and then with the results of requests that came inline."""
+    """A batch job, which is polled until it is done. It contains the results of inline requests."""
 
     is_json_lines: ClassVar[bool] = False
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read a job."""
         job = _decode_gemini_job(data)
         if job.metadata is None or not text(job.metadata.state).endswith(_ENDED):
             return
@@ -192,25 +188,26 @@ class GeminiBatchReader(_GeminiResultsReader):
         output = job.metadata.output or _GeminiOutput()
         for results in (output.inlined_responses, output.inlined_embed_content_responses):
             for result in (results and results.inlined_responses) or []:
-                self._answer(text(job.name), bytes(result.response))
+                self._add_response(text(job.name), bytes(result.response))
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read a job, which never comes in events."""
         self.read_body(data)
 
 
 class GeminiFileReader(_GeminiResultsReader):
-    """A file that Gemini made: results of a batch, or anything else, such as a video."""
+    """A file generated by Gemini: batch results, or anything else, such as a video."""
 
     def __init__(self) -> None:
         super().__init__()
         self._file = ""
 
+    @override
     def read_request(self, request: Json) -> None:
-        """Note the name of the file, which no line of it has."""
         self._file = text(request.get("file"))
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one line; one with no counts in it may be of any file."""
+        # A line without counts need not be a batch result.
         if b'"usageMetadata"' in data or b'"tokenCount"' in data:
-            self._answer(self._file, bytes(_decode_gemini_result(data).response))
+            self._add_response(self._file, bytes(_decode_gemini_result(data).response))

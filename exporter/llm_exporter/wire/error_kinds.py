@@ -1,4 +1,4 @@
-"""The kind of an error, from an HTTP status, a code in a response or an exception."""
+"""Derives the kind of an error from an HTTP status, an error code in a response, or an exception."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _KINDS_BY_STATUS: Final[dict[int, ErrorKind]] = {
 
 
 def kind_of_status(status: int) -> ErrorKind:
-    """Return the kind of an HTTP error status.
+    """Return the error kind of an HTTP status.
 
-    The providers' own tables: https://platform.openai.com/docs/guides/error-codes,
+    Sources: https://platform.openai.com/docs/guides/error-codes,
     https://docs.claude.com/en/api/errors, https://ai.google.dev/gemini-api/docs/troubleshooting.
     """
     if kind := _KINDS_BY_STATUS.get(status):
@@ -62,7 +62,7 @@ _KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
 
 
 def kind_of_code(code: str) -> ErrorKind:
-    """Return the kind of an error that stands inside an answer, by its type or code."""
+    """Return the error kind of a provider's error type, status or code."""
     if code.isdecimal() and len(code) == 3:
         return kind_of_status(int(code))
     lowered = code.lower()
@@ -70,7 +70,7 @@ def kind_of_code(code: str) -> ErrorKind:
 
 
 _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {
-    # The first that fits: aiohttp's timeouts are ClientErrors too.
+    # The first match wins: aiohttp's timeouts are ClientErrors too.
     "CancelledError": "cancelled",
     "KeyboardInterrupt": "cancelled",
     "SystemExit": "cancelled",
@@ -85,6 +85,9 @@ _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {
 
 
 def kind_of_exception(error: BaseException) -> ErrorKind:
-    """Return the kind of an exception that an HTTP client raised, whichever client it is."""
+    """Return the error kind of an exception raised by any HTTP client.
+
+    Classes are matched by name, so that no client needs to be imported.
+    """
     names = {cls.__name__ for cls in type(error).__mro__}
     return next((kind for name, kind in _KINDS_BY_EXCEPTION.items() if name in names), "unknown")

@@ -1,7 +1,6 @@
-"""From the chunks of a response, as the SDK reads them, to the bodies and events that a `Reader` reads.
+"""Assembles the chunks of a response into the bodies and events that a `Reader` reads.
 
-Every framing is fed arbitrary pieces and holds no more than the one event that is not complete yet, and a
-few small pieces that are still to be looked at.
+A framing accepts chunks of any size. It buffers only the incomplete event and a few small pending chunks.
 """
 
 from __future__ import annotations
@@ -16,62 +15,64 @@ from io import BytesIO
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from .reader import Reader
 
-_JSON_BEGINS: Final = (b"{", b"[")
+_JSON_STARTS: Final = (b"{", b"[")
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 _DONE: Final = b"data: [DONE]\n\n"
 
 _CHUNKS_AT_ONCE: Final = 16
-"""Chunks of a stream that are looked at together; of so many, a look costs little more than of one."""
+"""Chunks of a stream that are scanned together; scanning them costs little more than scanning one."""
 _SMALL_CHUNK: Final = 1024
-"""Bytes of a chunk that may wait for others."""
+"""Largest chunk, in bytes, that may wait to be scanned with others."""
 
 MAX_BUFFERED: Final = 64 * 1024 * 1024
-"""Bytes held of one body or event at most; what is larger is let go unread."""
+"""Largest body or event in bytes; a larger one is dropped unread."""
 
 
 class Framing(ABC):
-    """Takes a response's decoded bytes in order; `end` when there will be no more."""
+    """Receives the decoded bytes of a response in order, and is told when they end."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
     @abstractmethod
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece."""
+        """Process the next chunk."""
 
-    def end(self) -> None:  # noqa: B027 - most framings have read all by then
-        """Take note that the response has ended, complete or not."""
+    def end(self) -> None:  # noqa: B027 - nothing is left in most framings
+        """Read what is left when the response ends, complete or not."""
 
     def generated_length(self) -> int:
-        """Return about how many bytes of generated text have come, in case no usage comes."""
+        """Return the approximate length of the text generated so far, for use if no usage is reported."""
         return 0
 
 
 class Ignored(Framing):
-    """A response that carries no usage, such as audio: nothing is kept."""
+    """A response without usage, such as audio. Nothing of it is buffered."""
 
+    @override
     def feed(self, chunk: bytes) -> None:
-        """Let the piece go."""
+        pass
 
 
 class Body(Framing):
-    """A whole JSON body, or a stream in one array, as Gemini's unless asked for server-sent events."""
+    """A JSON body, or a JSON array of events, which Gemini streams unless `alt=sse` is requested."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self._buffer = Buffer()
 
+    @override
     def feed(self, chunk: bytes) -> None:
-        """Keep the piece (a reference: the SDK holds the same bytes)."""
-        self._buffer.add(chunk)
+        self._buffer.add(chunk)  # by reference: the SDK holds the same bytes
 
+    @override
     def end(self) -> None:
-        """Read the body."""
         data = self._buffer.drain().removeprefix(_BOM).lstrip()
         if data.startswith(b"["):
             for event in msgspec.json.decode(data, type=list[msgspec.Raw]):
@@ -81,62 +82,64 @@ class Body(Framing):
 
 
 class JsonLines(Framing):
-    """A JSON value on each line."""
+    """JSON lines: one JSON value on each line."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self._buffer = Buffer()
 
+    @override
     def feed(self, chunk: bytes) -> None:
-        """Read the lines that this piece completes."""
-        for line in BytesIO(chunk):  # one at a time: a list of very short lines is many times their size
+        for line in BytesIO(chunk):  # no list: one of very short lines is many times their size
             self._buffer.add(line)
             if line.endswith(b"\n"):
                 self._read(self._buffer.drain())
 
+    @override
     def end(self) -> None:
-        """Read a last line that was not ended."""
-        self._read(self._buffer.drain())
+        self._read(self._buffer.drain())  # a last line without a line end
 
     def _read(self, line: bytes) -> None:
         if line.strip():
-            with suppress(msgspec.DecodeError):  # one line that is no JSON says nothing of the others
+            with suppress(msgspec.DecodeError):  # an invalid line does not spoil the others
                 self._reader.read_event(line)
 
 
 class ServerSentEvents(Framing):
-    """`text/event-stream`, by https://html.spec.whatwg.org/multipage/server-sent-events.html.
+    """`text/event-stream`: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-    Most chunks of a stream say nothing about usage. So once the first token was seen, small chunks are looked
-    at several at a time, and taken apart only when the reader finds them `may_carry_usage`.
+    Most chunks of a stream contain no usage. Small chunks after the first token are therefore scanned in
+    groups, and parsed only if `Reader.may_carry_usage` returns True.
     """
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self._reading = reader.reading
         self._pending: list[bytes] = []
-        """The last chunks, which are still to be looked at."""
+        """The latest chunks, not scanned yet."""
         self._buffer = Buffer()
         self._seam = b""
-        """The last two bytes held: a blank line may be split between two pieces."""
-        self._tokens_bytes = self._tokens_events = self._overhead = 0
-        """The events with generated tokens, and what of each is not text, going by the first."""
+        """The last two buffered bytes: a blank line may be split between two chunks."""
+        self._token_bytes = self._token_events = 0
+        """The size and number of the events with generated tokens."""
+        self._overhead = 0
+        """Bytes in each of these events that are not text, estimated from the first."""
 
+    @override
     def feed(self, chunk: bytes) -> None:
-        """Read the events that this piece completes, now or together with those of the next ones."""
         pending = self._pending
         pending.append(chunk)
         if not self._reading.token_seen or len(pending) == _CHUNKS_AT_ONCE or len(chunk) > _SMALL_CHUNK:
-            self._look()
+            self._scan()
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         chunk = b"".join(self._pending)
         self._pending.clear()
         end = last_blank_line(chunk)
         if end < 0 and self._seam:
             end = last_blank_line(self._seam + chunk[:2]) - len(self._seam)
         if end <= 0:
-            self._hold(chunk)
+            self._keep(chunk)
             return
         complete = chunk[:end]
         if self._buffer:
@@ -144,28 +147,28 @@ class ServerSentEvents(Framing):
             complete = self._buffer.drain()
         self._seam = b""
         if end < len(chunk):
-            self._hold(chunk[end:])
+            self._keep(chunk[end:])
         self._read(complete)
 
-    def _hold(self, piece: bytes) -> None:
-        self._buffer.add(piece)
-        self._seam = (self._seam + piece)[-2:]
+    def _keep(self, incomplete: bytes) -> None:
+        self._buffer.add(incomplete)
+        self._seam = (self._seam + incomplete)[-2:]
 
+    @override
     def end(self) -> None:
-        """Read an event whose closing blank line never came."""
-        self._look()
-        self._read(self._buffer.drain())
+        self._scan()
+        self._read(self._buffer.drain())  # an event without its closing blank line
 
+    @override
     def generated_length(self) -> int:
-        """See `Framing.generated_length`."""
-        return max(self._tokens_bytes - self._tokens_events * self._overhead, 0)
+        return max(self._token_bytes - self._token_events * self._overhead, 0)
 
     def _read(self, events: bytes) -> None:
         reader = self._reader
         if reader.reading.token_seen and not reader.may_carry_usage(events):
-            said = events.removesuffix(_DONE)
-            self._tokens_bytes += len(said)
-            self._tokens_events += said.count(b"\n\n") or said.count(b"\n\r\n")
+            events = events.removesuffix(_DONE)
+            self._token_bytes += len(events)
+            self._token_events += events.count(b"\n\n") or events.count(b"\n\r\n")
             return
         data: list[bytes] = []
         size = 0
@@ -187,65 +190,65 @@ class ServerSentEvents(Framing):
         if not data.lstrip().startswith(b"{"):
             return
         if seen:
-            self._tokens_bytes += size
-            self._tokens_events += 1
+            self._token_bytes += size
+            self._token_events += 1
         if not seen or reader.may_carry_usage(data):
-            with suppress(msgspec.DecodeError):  # one event that is no JSON says nothing of the others
+            with suppress(msgspec.DecodeError):  # an invalid event does not spoil the others
                 reader.read_event(data)
         if not seen and reader.reading.token_seen:
-            self._tokens_bytes, self._tokens_events = size, 1
+            self._token_bytes, self._token_events = size, 1
             self._overhead = size - reader.first_token_length
 
 
 class WebSocketMessages(Framing):
-    """WebSocketMessages of a WebSocket, each of which comes whole and is an event."""
+    """WebSocket messages. Each chunk is one complete message, and an event."""
 
+    @override
     def feed(self, chunk: bytes) -> None:
-        """Read a message."""
-        with suppress(msgspec.DecodeError):  # one message that is no JSON says nothing of the others
+        with suppress(msgspec.DecodeError):  # an invalid message does not spoil the others
             self._reader.read_event(chunk)
 
+    @override
     def generated_length(self) -> int:
-        """See `Framing.generated_length`."""
         return self._reader.generated_length
 
 
 def _lines(events: bytes) -> Iterator[bytes]:
-    """Yield lines that end with LF, CRLF or CR; one at a time, for an event may have millions."""
+    """Yield the lines, ended by LF, CRLF or CR. A list would not do: an event may have millions."""
     for line in BytesIO(events.removeprefix(_BOM)):
         yield from line.splitlines(keepends=True)
 
 
 class EventStream(Framing):
-    """`application/vnd.amazon.eventstream`, Bedrock's binary stream.
+    """`application/vnd.amazon.eventstream`, the binary stream of Amazon Bedrock.
 
-    Frames are described at https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html:
-    total length, headers length, checksum, headers, payload, checksum. The payload of Bedrock's chunks is
-    `{"bytes": base64}` around the event that the plain API would send. What breaks a stream off is a frame
-    with its name among the headers: `throttlingException`.
+    A frame consists of total length, headers length, checksum, headers, payload and checksum
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html). Bedrock's payload is
+    `{"bytes": base64}` and wraps the event of the provider's own API. An error ends the stream with a frame
+    whose headers name it, for example `throttlingException`.
     """
 
     _PRELUDE: Final = struct.Struct(">III")
     _ERROR: Final = re.compile(rb":(?:exception-type|error-code)\x07(..)", re.DOTALL)
-    """The name of a header, its type, which is a string, and the length of its value."""
+    """A header's name, its type (7: string) and the length of its value."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self._buffer = bytearray()
 
+    @override
     def feed(self, chunk: bytes) -> None:
-        """Read the frames that this piece completes."""
         buffer = self._buffer
         buffer += chunk
         while len(buffer) >= self._PRELUDE.size:
             total, headers, _ = self._PRELUDE.unpack_from(buffer)
             if not self._PRELUDE.size + headers + 4 <= total <= MAX_BUFFERED:
-                raise ValueError(f"not an event stream frame: {total} bytes with {headers} of headers")
+                raise ValueError(f"invalid event stream frame: {total} bytes, {headers} of them headers")
             if len(buffer) < total:
                 return
-            begin = self._PRELUDE.size + headers
-            self._read_headers(bytes(buffer[self._PRELUDE.size : begin]))
-            payload = bytes(buffer[begin : total - 4])
+            start = self._PRELUDE.size + headers
+            self._read_headers(bytes(buffer[self._PRELUDE.size : start]))
+            payload = bytes(buffer[start : total - 4])
             del buffer[:total]
             with suppress(msgspec.DecodeError):
                 self._read(payload)
@@ -266,38 +269,38 @@ class _BedrockChunk(msgspec.Struct):
 
 
 class Buffer:
-    """Pieces kept until they are whole, in linear time, and let go when they pass `MAX_BUFFERED`."""
+    """Joins chunks in linear time, and drops them once they exceed `MAX_BUFFERED`."""
 
-    __slots__ = ("_overflown", "_pieces", "_size")
+    __slots__ = ("_chunks", "_overflowed", "_size")
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._size = 0
-        self._overflown = False
+        self._overflowed = False
 
     def __bool__(self) -> bool:
-        return bool(self._pieces) or self._overflown
+        return bool(self._chunks) or self._overflowed
 
-    def add(self, piece: bytes) -> None:
-        """Keep a piece."""
-        self._size += len(piece)
+    def add(self, chunk: bytes) -> None:
+        """Append a chunk."""
+        self._size += len(chunk)
         if self._size > MAX_BUFFERED:
-            self._pieces.clear()
-            self._overflown = True
-        elif not self._overflown:
-            self._pieces.append(piece)
+            self._chunks.clear()
+            self._overflowed = True
+        elif not self._overflowed:
+            self._chunks.append(chunk)
 
     def drain(self) -> bytes:
-        """Return all that was kept, or nothing if it was too much, and begin anew."""
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
+        """Return the joined chunks, or nothing if they were too large, and clear the buffer."""
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
         self._size = 0
-        self._overflown = False
+        self._overflowed = False
         return data
 
 
 def last_blank_line(data: bytes) -> int:
-    """Return the index behind the last blank line, or -1."""
+    """Return the index just after the last blank line, or -1 if there is none."""
     unix = data.rfind(b"\n\n")
     dos = data.rfind(b"\n\r\n")
     if unix < 0 and dos < 0:
@@ -310,20 +313,20 @@ def framing_for(content_type: str, first: bytes, reader: Reader) -> Framing:
     """Return the framing of a response.
 
     Args:
-        content_type: the header; it tells binary from text, and is not always right about which text.
+        content_type: the header. It tells binary from text reliably, but not JSON from server-sent events.
         first: the first bytes of the body.
-        reader: who is to read what the framing finds.
+        reader: the reader of the bodies and events.
     """
-    begins_with = b"" if _BOM.startswith(first) else first.removeprefix(_BOM).lstrip()[:1]
+    starts_with = b"" if _BOM.startswith(first) else first.removeprefix(_BOM).lstrip()[:1]
     if reader.is_websocket:
         return WebSocketMessages(reader)
     if reader.is_json_lines:
-        return JsonLines(reader) if begins_with == b"{" else Ignored(reader)
+        return JsonLines(reader) if starts_with == b"{" else Ignored(reader)
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/vnd.amazon.eventstream":
         return EventStream(reader)
     if kind and not kind.startswith("text/") and not kind.endswith("json"):
         return Ignored(reader)
-    if begins_with in _JSON_BEGINS or (not begins_with and kind != "text/event-stream"):
+    if starts_with in _JSON_STARTS or (not starts_with and kind != "text/event-stream"):
         return Body(reader)
     return ServerSentEvents(reader)

@@ -1,26 +1,30 @@
-"""Requests that are calls, and cost nothing."""
+"""Calls that providers do not bill."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from typing_extensions import override
+
 from .reader import Reader
 
 
 class _FreeReader(Reader):
-    """Reads nothing: what such an answer counts is not what was used."""
+    """Reads nothing: the token counts in these responses are not usage."""
 
     is_free: ClassVar[bool] = True
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return False
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Let the answer go."""
+        pass
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Let the event go."""
+        pass
 
 
 class ModerationReader(_FreeReader):
@@ -30,6 +34,6 @@ class ModerationReader(_FreeReader):
 
 
 class CountTokensReader(_FreeReader):
-    """Counts of tokens before they are sent, which all three providers give for free."""
+    """Token counts of a prompt, which all three providers return for free."""
 
     operation: ClassVar[str] = "count_tokens"

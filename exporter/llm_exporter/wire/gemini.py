@@ -1,4 +1,4 @@
-"""Google's generateContent and streamGenerateContent, as the Gemini API and Vertex AI speak them.
+"""Google's generateContent, streamGenerateContent and related methods of the Gemini API and Vertex AI.
 
 https://ai.google.dev/api/generate-content, https://ai.google.dev/api/generate-content#UsageMetadata.
 """
@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from ..call import TokenType
 from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
@@ -18,27 +19,28 @@ from .reader import Reader
 _ERROR: Final = re.compile(rb'"error"\s*:\s*\{')
 
 
-class _Answer(msgspec.Struct, rename="camel"):
+class _Response(msgspec.Struct, rename="camel"):
     model_version: Any = None
     usage_metadata: Any = None
     error: Any = None
 
 
-class _Chunk(_Answer, rename="camel"):
+class _Chunk(_Response, rename="camel"):
     candidates: Any = None
 
 
-_decode_answer: Final = decoder(_Answer)
+_decode_response: Final = decoder(_Response)
 _decode_chunk: Final = decoder(_Chunk)
 
-_SEARCHED: Final = b'SearchQueries"'
-"""Ends the key of a list of queries."""
+_SEARCH_QUERIES: Final = b'SearchQueries"'
+"""The end of the keys `webSearchQueries` and `imageSearchQueries`."""
 
 _BILLED_BY_PROMPT: Final = re.compile(r"gemini-(?:live-)?[12]\.")
+"""Models whose searches are billed once for each prompt, not for each query."""
 
 
 class GenerateContentReader(Reader):
-    """Gemini's answers; each chunk of a stream repeats the counts so far, and the last one holds."""
+    """Generated content. Each chunk of a stream repeats the counts so far; only the last counts matter."""
 
     operation: ClassVar[str] = "generate_content"
 
@@ -46,46 +48,46 @@ class GenerateContentReader(Reader):
         super().__init__()
         self._queries: set[tuple[str, str]] = set()
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return (
             b'"usageMetadata"' in data
-            or _SEARCHED in data
+            or _SEARCH_QUERIES in data
             or (b'"error"' in data and _ERROR.search(data) is not None)
         )
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read an answer."""
-        self._take(_decode_answer(data))
-        if _SEARCHED in data:
-            self._ground(_decode_chunk(data))
+        self._update(_decode_response(data))
+        if _SEARCH_QUERIES in data:
+            self._count_searches(_decode_chunk(data))
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one chunk."""
         if self.reading.token_seen:
             self.read_body(data)
             return
         chunk = _decode_chunk(data)
-        self._take(chunk)
-        self._ground(chunk)
+        self._update(chunk)
+        self._count_searches(chunk)
         for candidate in sequence(chunk.candidates):
             for part in sequence(mapping(mapping(candidate).get("content")).get("parts")):
                 self.note_generated(
                     {name: value for name, value in mapping(part).items() if name != "thought" and value}
                 )
 
-    def _take(self, part: _Answer) -> None:
+    def _update(self, part: _Response) -> None:
         reading = self.reading
         reading.model = text(part.model_version) or reading.model
         reading.error = error_code(part.error) or reading.error
         usage = mapping(part.usage_metadata)
         reading.service_tier = tier_of(usage) or reading.service_tier
-        # Early chunks of Vertex have a traffic type and no counts yet.
+        # Early chunks of Vertex AI have a traffic type but no counts.
         if any(name.endswith("TokenCount") for name in usage):
             reading.tokens = tokens_of(usage)
 
-    def _ground(self, part: _Chunk) -> None:
-        """Note the searches of the candidates; several chunks may have the same ones."""
+    def _count_searches(self, part: _Chunk) -> None:
+        """Count the distinct search queries. Several chunks may repeat the same ones."""
         for candidate in sequence(part.candidates):
             grounding = mapping(mapping(candidate).get("groundingMetadata"))
             for kind in ("webSearchQueries", "imageSearchQueries"):
@@ -96,14 +98,14 @@ class GenerateContentReader(Reader):
 
 
 def searches(model: str, queries: int) -> dict[str, float]:
-    """Return what is billed of a grounding by Google Search.
+    """Return the billed searches of a response grounded with Google Search.
 
-    Each distinct query that is not empty; with Gemini 2.5 and older, the prompt that led to them
+    Each distinct, non-empty query is billed. Gemini 2.5 and older bill once for a prompt with any
     (https://ai.google.dev/gemini-api/docs/google-search#pricing).
 
     Args:
         model: the model that searched.
-        queries: how many distinct queries it made.
+        queries: the number of distinct queries.
     """
     if queries and _BILLED_BY_PROMPT.match(model):
         queries = 1
@@ -111,9 +113,9 @@ def searches(model: str, queries: int) -> dict[str, float]:
 
 
 def tier_of(usage: Json) -> str | None:
-    """Return the tier that served the request, by the name that price tables have for it.
+    """Return the service tier of a response under its name in the price list.
 
-    The Gemini API says `flex` or `priority`, Vertex AI `ON_DEMAND_FLEX` or `ON_DEMAND_PRIORITY`.
+    The Gemini API reports `flex` or `priority`; Vertex AI reports `ON_DEMAND_FLEX` or `ON_DEMAND_PRIORITY`.
     """
     tier = text(usage.get("serviceTier")) or text(usage.get("trafficType"))
     return tier.removeprefix("ON_DEMAND_").lower() or None
@@ -134,27 +136,27 @@ _decode_cache: Final = decoder(_Cache)
 
 
 class CachedContentReader(Reader):
-    """Prompts that are put into a cache, at the price of input; what it costs to keep them there is not told.
+    """Creation of a cached prompt, billed as input. The response does not report the cost of storage.
 
     https://cloud.google.com/vertex-ai/generative-ai/docs/context-cache/context-cache-overview.
     """
 
     operation: ClassVar[str] = "cached_content"
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return True
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read a cache."""
         cache = _decode_cache(data)
         self.reading.model = text(cache.model).rpartition("/")[2] or self.reading.model
         usage = mapping(cache.usage_metadata)
         if "totalTokenCount" in usage:
             self.reading.tokens = without_zeros({"cache_write": count(usage["totalTokenCount"])})
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read a cache, which never comes in events."""
         self.read_body(data)
 
 
@@ -171,30 +173,30 @@ class PredictReader(Reader):
 
     operation: ClassVar[str] = "embeddings"
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return True
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read the predictions, each of which has its own count."""
-        answer = _decode_predictions(data)
-        self.reading.error = error_code(answer.error) or self.reading.error
+        response = _decode_predictions(data)
+        self.reading.error = error_code(response.error) or self.reading.error
         statistics = [
             mapping(mapping(mapping(each).get("embeddings")).get("statistics"))
-            for each in sequence(answer.predictions)
+            for each in sequence(response.predictions)
         ]
         if any("token_count" in each for each in statistics):
             self.reading.tokens = without_zeros(
                 {"input": sum(count(each.get("token_count")) for each in statistics)}
             )
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read an answer, which never comes in events."""
         self.read_body(data)
 
 
 class PredictImagesReader(PredictReader):
-    """Imagen's images, which are billed by the piece and report no usage."""
+    """Imagen's images. They are billed per image, and the response reports no usage."""
 
     operation: ClassVar[str] = "image_generation"
 
@@ -202,8 +204,9 @@ class PredictImagesReader(PredictReader):
 def tokens_of(usage: Json) -> dict[TokenType, int]:
     """Return the disjoint tokens of a `usageMetadata` object.
 
-    The prompt includes what was cached; thoughts stand outside the candidates, the prompts of tool use
-    outside the prompt, and the total includes them all.
+    `promptTokenCount` includes cached tokens but not the tool-use prompt; `candidatesTokenCount` excludes
+    thoughts; `totalTokenCount` includes everything
+    (https://ai.google.dev/api/generate-content#UsageMetadata).
     """
     prompt = count(usage.get("promptTokenCount"))
     read = min(count(usage.get("cachedContentTokenCount")), prompt)
@@ -238,11 +241,11 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
 
 
 def by_modality(details: object, tokens: str = "tokenCount") -> Counter[str]:
-    """Return the counts of a list by modality that are priced apart from text and documents.
+    """Return the counts by modality, except text and documents, which share the base price.
 
     Args:
-        details: what stands in the body.
-        tokens: the name of the count in each entry.
+        details: the list of counts in the response.
+        tokens: the field of each entry that holds its count.
     """
     counts = Counter({"audio": 0, "image": 0, "video": 0})
     for detail in map(mapping, sequence(details)):

@@ -1,6 +1,6 @@
-"""Google's Interactions: https://ai.google.dev/gemini-api/docs/interactions.
+"""Google's Interactions API: https://ai.google.dev/gemini-api/docs/interactions.
 
-Agents are asked in the background, and their answers are fetched.
+Agents run in the background; their results are retrieved later.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from ..call import TokenType
 from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
@@ -45,7 +46,7 @@ _decode_event: Final = decoder(_Event)
 
 
 class InteractionsReader(Reader):
-    """Interactions; in a stream the closing event has the usage, and those before it have the steps."""
+    """Interactions. In a stream, the last event has the usage and earlier ones have the steps."""
 
     operation: ClassVar[str] = "generate_content"
 
@@ -53,28 +54,28 @@ class InteractionsReader(Reader):
         super().__init__()
         self._queries: set[str] = set()
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return b'"usage"' in data or b'"google_search_call"' in data or b'"error"' in data
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read an interaction."""
         part = _decode_interaction(data)
-        self._take(part)
+        self._update(part)
         self.reading.pending = part.status in ("queued", "in_progress")
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one event."""
         event = _decode_event(data)
         self.reading.error = error_code(event.error) or self.reading.error
-        self._search(mapping(event.step))
-        self._search(mapping(event.delta))
+        self._note_queries(mapping(event.step))
+        self._note_queries(mapping(event.delta))
         if event.event_type == "step.delta":
             self.note_generated(event.delta)
         elif interaction := bytes(event.interaction):
-            self._take(_decode_interaction(interaction))
+            self._update(_decode_interaction(interaction))
 
-    def _take(self, part: _Interaction) -> None:
+    def _update(self, part: _Interaction) -> None:
         reading = self.reading
         reading.response_id = text(part.id) or reading.response_id
         reading.model = text(part.model) or text(part.agent) or reading.model
@@ -83,32 +84,32 @@ class InteractionsReader(Reader):
         steps = bytes(part.steps)
         if b'"google_search_call"' in steps:
             for step in _decode_steps(steps):
-                self._search({"type": step.type, "arguments": step.arguments})
+                self._note_queries({"type": step.type, "arguments": step.arguments})
         if usage := mapping(part.usage):
             reading.tokens = _tokens_of(usage)
-            reading.units = searches(reading.model, len(self._queries) or _grounded(usage))
+            reading.units = searches(reading.model, len(self._queries) or _search_count(usage))
 
-    def _search(self, step: Json) -> None:
-        """Note the queries of a step, which come before the usage."""
+    def _note_queries(self, step: Json) -> None:
+        """Note the search queries of a step. Steps arrive before the usage."""
         if step.get("type") == "google_search_call":
             queries = sequence(mapping(step.get("arguments")).get("queries"))
             self._queries.update(query for query in map(text, queries) if query)
 
 
 class RetrievedInteractionReader(InteractionsReader):
-    """An interaction that an earlier request has asked for."""
+    """The retrieval of an interaction that an earlier request started."""
 
     is_retrieval: ClassVar[bool] = True
 
 
-def _grounded(usage: Json) -> int:
-    """Return the uses of Google Search in a `usage` object, for answers that do not show the queries."""
+def _search_count(usage: Json) -> int:
+    """Return the number of Google searches in a `usage` object, for responses without the queries."""
     tools = map(mapping, sequence(usage.get("grounding_tool_count")))
     return sum(count(tool.get("count")) for tool in tools if tool.get("type") == "google_search")
 
 
 def _tokens_of(usage: Json) -> dict[TokenType, int]:
-    """Return the disjoint tokens of a `usage` object, which counts as Gemini's `usageMetadata` does."""
+    """Return the disjoint tokens of a `usage` object; its counts relate as in Gemini's `usageMetadata`."""
     prompt = count(usage.get("total_input_tokens"))
     read = min(count(usage.get("total_cached_tokens")), prompt)
     into = split(prompt - read, **by_modality(usage.get("input_tokens_by_modality"), "tokens"))

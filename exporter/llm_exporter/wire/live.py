@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from .conversation import CallMessage, Conversation, GenerationRequest, TurnReader
 from .fields import Json, decoder, mapping, sequence
@@ -25,7 +26,7 @@ class _Message(msgspec.Struct, rename="camel"):
 
 _decode: Final = decoder(_Message)
 
-_ASKS: Final = tuple(
+_REQUESTS: Final = tuple(
     f'"{name}"'.encode()
     for name in (
         "client_content",
@@ -36,25 +37,26 @@ _ASKS: Final = tuple(
         "toolResponse",
     )
 )
-"""Client messages that the model answers: https://ai.google.dev/api/live#client-messages."""
+"""Client messages that make the model generate: https://ai.google.dev/api/live#client-messages."""
 
-_TELLING: Final = (b"usageMetadata", b"turnComplete", b"text")
+_RELEVANT: Final = (b"usageMetadata", b"turnComplete", b"text")
 
 
 class LiveReader(TurnReader):
-    """One turn of the model. Its counts are its own, the whole context included: they do not add up.
+    """One turn of the model.
 
-    https://ai.google.dev/api/live#usagemetadata. Where several messages of a turn have them, the last holds.
+    Each turn reports its own counts, which include the whole context. If several messages of a turn have
+    counts, only the last ones matter: https://ai.google.dev/api/live#usagemetadata.
     """
 
     operation: ClassVar[str] = "live"
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read a message."""
         self.read_event(data)
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read a message."""
         message = _decode(data)
         content = message.server_content or _Content()
         for part in sequence(mapping(content.model_turn).get("parts")):
@@ -63,55 +65,48 @@ class LiveReader(TurnReader):
         self.note_generated(message.tool_call)
         if usage := mapping(message.usage_metadata):
             self.reading.service_tier = tier_of(usage) or self.reading.service_tier
-            self.reading.tokens = tokens_of(_as_of_an_answer(usage))
+            self.reading.tokens = tokens_of(_renamed(usage))
 
 
 def _generated(part: Json) -> Json:
-    """Return what a part adds to the answer; under the name `data` what is no text."""
-    said = part.get("text")
-    return {"text": said} if said else {"data": part} if part else {}
+    """Return the generated content of a part, under `text` or, if it is not text, under `data`."""
+    content = part.get("text")
+    return {"text": content} if content else {"data": part} if part else {}
 
 
-def _as_of_an_answer(usage: Json) -> Json:
-    """Return the usage with the names that generateContent's has for what was generated."""
+def _renamed(usage: Json) -> Json:
+    """Return the usage with generateContent's field names for the generated tokens."""
     names = {"responseTokenCount": "candidatesTokenCount", "responseTokensDetails": "candidatesTokensDetails"}
     return {names.get(name, name): value for name, value in usage.items()}
 
 
 class LiveConversation(Conversation):
-    """A Live session, in which the model has one turn after the other."""
+    """A Live session, in which the model takes one turn after another."""
 
     def __init__(self, model: str) -> None:
         super().__init__(model.rpartition("/")[2])
         self._speaking = False
 
+    @override
     def parse_received(self, message: bytes) -> CallMessage | None:
-        """See `Conversation.parse_received`: sound is passed over, but for the first of a turn."""
         if self._speaking:
-            # Several times faster than to search the whole message: sound is one string, without quotes.
+            # Skip audio after the first of a turn. Splitting is several times faster than searching for each
+            # name, because audio is one long string without quotes.
             names = message.split(b'"')
-            if not any(name in names for name in _TELLING):
+            if not any(name in names for name in _RELEVANT):
                 return None
         found = _decode(message)
         content = found.server_content or _Content()
-        says = bool(content.model_turn or content.output_transcription or found.tool_call)
+        generates = bool(content.model_turn or content.output_transcription or found.tool_call)
         ends = content.turn_complete is True
-        if not (says or ends or found.usage_metadata):
+        if not (generates or ends or found.usage_metadata):
             return None
-        self._speaking = (says or self._speaking) and not ends
-        return CallMessage(
-            "",
-            LiveReader,
-            self._requested_model,
-            self._requested_model,
-            starts=says or bool(found.usage_metadata),
-            ends=ends,
-        )
+        self._speaking = (generates or self._speaking) and not ends
+        model = self._requested_model
+        starts = generates or bool(found.usage_metadata)
+        return CallMessage("", LiveReader, model, model, starts=starts, ends=ends)
 
+    @override
     def parse_sent(self, message: bytes) -> GenerationRequest | None:
-        """See `Conversation.parse_sent`."""
-        return (
-            GenerationRequest(LiveReader, self._requested_model)
-            if any(name in message for name in _ASKS)
-            else None
-        )
+        requests = any(name in message for name in _REQUESTS)
+        return GenerationRequest(LiveReader, self._requested_model) if requests else None

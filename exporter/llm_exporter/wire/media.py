@@ -1,7 +1,7 @@
 """OpenAI's images, audio and videos.
 
-https://platform.openai.com/docs/api-reference/images, .../audio, .../videos. The answers of images and
-audio do not say which model made them.
+Sources: https://platform.openai.com/docs/api-reference/images, .../audio, .../videos.
+The responses of images and audio do not name the model.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from .fields import Json, amount, decoder, error_code, mapping, text
 from .openai import image_tokens_of, reported_cost, tokens_of
@@ -29,29 +30,29 @@ _decode: Final = decoder(_Media)
 
 
 class _MediaReader(Reader):
-    """Reads the usage of a whole answer, or of the event that closes a stream."""
+    """Reads the usage of a response, or of the last event of a stream."""
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return b'"usage"' in data or b'"error"' in data
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read an answer."""
-        self._take(_decode(data))
+        self._update(_decode(data))
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one event."""
         event = _decode(data)
         self.note_generated(event.delta)
-        self._take(event)
+        self._update(event)
 
-    def _take(self, part: _Media) -> None:
+    def _update(self, part: _Media) -> None:
         self.reading.error = error_code(part.error) or self.reading.error
         if usage := mapping(part.usage):
             self.reading.reported_cost = reported_cost(usage)
-            self._use(usage)
+            self._read_usage(usage)
 
-    def _use(self, usage: Json) -> None:
+    def _read_usage(self, usage: Json) -> None:
         self.reading.tokens = tokens_of(usage)
 
 
@@ -60,35 +61,35 @@ class ImagesReader(_MediaReader):
 
     operation: ClassVar[str] = "image_generation"
 
-    def _use(self, usage: Json) -> None:
+    def _read_usage(self, usage: Json) -> None:
         self.reading.tokens = image_tokens_of(usage)
 
 
 class TranscriptionReader(_MediaReader):
-    """Transcriptions, billed by token or by the length of the audio."""
+    """Transcriptions, billed by token or by the duration of the audio."""
 
     operation: ClassVar[str] = "transcription"
 
-    def _take(self, part: _Media) -> None:
-        super()._take(part)
+    def _update(self, part: _Media) -> None:
+        super()._update(part)
         if self.reading.tokens is None:
-            # whisper-1's verbose answers have the length, and no usage.
-            self._last(_seconds(part.duration))
+            # A verbose response of whisper-1 has a duration but no usage.
+            self._set_duration(_seconds(part.duration))
 
-    def _use(self, usage: Json) -> None:
+    def _read_usage(self, usage: Json) -> None:
         if usage.get("type") == "duration":
-            self._last(amount(usage.get("seconds")))
+            self._set_duration(amount(usage.get("seconds")))
         else:
-            super()._use(usage)
+            super()._read_usage(usage)
 
-    def _last(self, seconds: float | None) -> None:
+    def _set_duration(self, seconds: float | None) -> None:
         if seconds is not None:
             self.reading.tokens = {}
             self.reading.units = {"input_audio_seconds": seconds}
 
 
 def _seconds(duration: object) -> float | None:
-    """Return a length of audio, which is a number or, in older answers, one in a string."""
+    """Return a duration in seconds, which older responses write as a string."""
     if isinstance(duration, str):
         try:
             duration = float(duration)
@@ -106,17 +107,18 @@ class TranslationReader(TranscriptionReader):
 
 
 class SpeechReader(_MediaReader):
-    """Speech: sound, which tells nothing, or events of which the last has the usage."""
+    """Speech. An audio response has no usage; in a stream of events, the last one has."""
 
     operation: ClassVar[str] = "speech"
 
+    @override
     def read_request(self, request: Json) -> None:
-        """Count the characters: they are what tts-1 is billed by, and no answer has them."""
+        # tts-1 is billed by input characters, which the response does not report.
         if text(request.get("model")).startswith("tts-1"):
             self.reading.tokens = {}
             self.reading.units = {"input_characters": len(text(request.get("input")))}
 
-    def _use(self, usage: Json) -> None:
+    def _read_usage(self, usage: Json) -> None:
         tokens = tokens_of(usage)
         if spoken := tokens.pop("output", 0):
             tokens["output_audio"] = tokens.get("output_audio", 0) + spoken
@@ -124,10 +126,10 @@ class SpeechReader(_MediaReader):
 
 
 class VideosReader(_MediaReader):
-    """Videos, Google's too. They are made long after this answer and billed by the second, with no usage."""
+    """Videos, also Google's. They are generated later and billed per second; the response has no usage."""
 
     operation: ClassVar[str] = "video_generation"
 
-    def _take(self, part: _Media) -> None:
-        super()._take(part)
+    def _update(self, part: _Media) -> None:
+        super()._update(part)
         self.reading.model = text(part.model) or self.reading.model

@@ -1,4 +1,4 @@
-"""OpenAI's wire formats and the dialects of the services that speak them.
+"""OpenAI's chat completions and responses, and the dialects of compatible services.
 
 Chat completions: https://platform.openai.com/docs/api-reference/chat.
 Responses: https://platform.openai.com/docs/api-reference/responses.
@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from ..call import TokenType
 from .fields import (
@@ -41,7 +42,7 @@ _COMPLETION_DETAILS: Final = (
     *("completion_tokens_details", "completion_token_details"),
     *("output_tokens_details", "output_token_details"),
 )
-"""Some services name the details in the singular."""
+"""Some services use the singular, `prompt_token_details`."""
 
 
 class _Chat(msgspec.Struct):
@@ -54,7 +55,7 @@ class _Chat(msgspec.Struct):
 
 
 class _ChatBody(msgspec.Struct):
-    """As `_Chat`, but the answer itself is passed over undecoded."""
+    """`_Chat` without the choices, so that the generated text is not decoded."""
 
     model: Any = None
     usage: Any = None
@@ -72,37 +73,39 @@ class ChatReader(Reader):
 
     operation: ClassVar[str] = "chat"
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`: many services send `usage: null` on every chunk."""
+        # Many services send `usage: null` in every chunk.
         return (b'"usage"' in data and _USAGE.search(data) is not None) or (
             b'"error"' in data and _ERROR.search(data) is not None
         )
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read a chat completion."""
-        self._take(_decode_chat(data))
+        self._update(_decode_chat(data))
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read a chunk. Usage may come in several, cumulative: the last one holds."""
+        # Several chunks may carry usage. It is cumulative, so only the last one matters.
         if self.reading.token_seen:
-            self._take(_decode_chat(data))
+            self._update(_decode_chat(data))
             return
         chunk = _decode_chunk(data)
-        self._take(chunk)
+        self._update(chunk)
         for choice in sequence(chunk.choices):
             self.note_generated(self._generated(mapping(choice)))
 
     def _generated(self, choice: Json) -> object:
-        """Return what a choice of a chunk adds to the answer."""
+        """Return the content that a choice of a chunk adds."""
         delta = mapping(choice.get("delta"))
         return {name: value for name, value in delta.items() if name != "role" and value}
 
-    def _take(self, part: _Chat | _ChatBody) -> None:
+    def _update(self, part: _Chat | _ChatBody) -> None:
         reading = self.reading
         reading.model = text(part.model) or reading.model
         reading.service_tier = text(part.service_tier) or reading.service_tier
         reading.error = error_code(part.error) or reading.error
-        # Groq's streams may report the same usage a second time, or only, inside x_groq.
+        # Groq's streams report usage inside x_groq, in addition or exclusively.
         usage = mapping(part.usage) or mapping(mapping(part.x_groq).get("usage"))
         if usage:
             reading.tokens = tokens_of(usage)
@@ -110,10 +113,11 @@ class ChatReader(Reader):
 
 
 class CompletionReader(ChatReader):
-    """The older completions: https://platform.openai.com/docs/api-reference/completions."""
+    """Legacy completions: https://platform.openai.com/docs/api-reference/completions."""
 
     operation: ClassVar[str] = "text_completion"
 
+    @override
     def _generated(self, choice: Json) -> object:
         return choice.get("text")
 
@@ -163,18 +167,18 @@ _decode_tools: Final = decoder(list[_Tool])
 
 
 class ResponsesReader(Reader):
-    """The Responses API. In a stream only the closing event has usage, and with it the whole response."""
+    """The Responses API. In a stream, only the last event has usage; it contains the whole response."""
 
     operation: ClassVar[str] = "chat"
 
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
-        """See `Reader.may_carry_usage`."""
         return (b'"usage"' in data and _USAGE.search(data) is not None) or (
             b'error"' in data and _RESPONSES_ERROR.search(data) is not None
         )
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read a response object."""
         part = _decode_response(data)
         reading = self.reading
         reading.response_id = text(part.id)
@@ -188,8 +192,8 @@ class ResponsesReader(Reader):
             reading.units = _tool_uses(part)
             reading.sub_calls = _images(part)
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one event."""
         event = _decode_response_event(data)
         kind = text(event.type)
         if kind.endswith(".delta"):
@@ -201,20 +205,20 @@ class ResponsesReader(Reader):
 
 
 class RetrievedResponseReader(ResponsesReader):
-    """A response that an earlier request has asked for."""
+    """The retrieval of a response that an earlier request started."""
 
     is_retrieval: ClassVar[bool] = True
 
 
 def _tool_uses(response: _Response) -> dict[str, float]:
-    """Count the tool calls with a fee (https://openai.com/api/pricing).
+    """Return the number of tool calls that are billed per use (https://openai.com/api/pricing).
 
-    Newer answers say how many searches are billed; older ones only show them among the output items.
+    Newer responses report the number of billed searches; older ones only list the calls in their output.
     """
     uses: Counter[str] = Counter()
     output = bytes(response.output)
     for item in _decode_items(output) if output.startswith(b"[") else []:
-        # Opening a page found before, or searching in it, is not another search.
+        # Opening a page, or finding text in it, is not another search.
         if item.type == "web_search_call" and mapping(item.action).get("type", "search") == "search":
             uses["web_searches"] += 1
         elif item.type == "file_search_call":
@@ -226,41 +230,42 @@ def _tool_uses(response: _Response) -> dict[str, float]:
 
 
 def _images(response: _Response) -> list[Reading]:
-    """Return what the image model used that the response called as a tool; its own usage leaves that out.
+    """Return the sub-call to the image model if the response used it as a tool.
 
-    See `tool_usage` at https://platform.openai.com/docs/api-reference/responses/object.
+    The response's own usage does not include it: see `tool_usage` at
+    https://platform.openai.com/docs/api-reference/responses/object.
     """
     tokens = image_tokens_of(mapping(mapping(response.tool_usage).get("image_gen")))
     if not tokens:
         return []
     tools = bytes(response.tools)
-    named = [
+    models = [
         text(tool.model)
         for tool in (_decode_tools(tools) if tools.startswith(b"[") else [])
         if tool.type == "image_generation"
     ]
-    # Which model is the default changes: one that is not named has no price.
-    model = next(filter(None, named), "image_generation")
+    # The default model changes over time, so an unnamed model has no price.
+    model = next(filter(None, models), "image_generation")
     return [Reading(model=model, tokens=tokens, operation="image_generation")]
 
 
 def image_tokens_of(usage: Json) -> dict[TokenType, int]:
-    """Return the disjoint tokens of a `usage` object of an image model.
+    """Return the disjoint tokens of an image model's `usage` object.
 
-    What comes out are image tokens, but for what the details call text.
+    Its output tokens are image tokens, except those that the details list as text.
     """
     tokens = tokens_of(usage)
     generated = tokens.pop("output", 0) + tokens.pop("output_image", 0)
-    said = min(count(mapping(usage.get("output_tokens_details")).get("text_tokens")), generated)
-    return without_zeros({**tokens, "output": said, "output_image": generated - said})
+    text_tokens = min(count(mapping(usage.get("output_tokens_details")).get("text_tokens")), generated)
+    return without_zeros({**tokens, "output": text_tokens, "output_image": generated - text_tokens})
 
 
 def tokens_of(usage: Json) -> dict[TokenType, int]:
-    """Return the disjoint tokens of a `usage` object, whichever of OpenAI's formats it is from.
+    """Return the disjoint tokens of a `usage` object in any of OpenAI's formats.
 
-    OpenAI's prompt counts include what was cached, its completion counts include reasoning
-    (https://platform.openai.com/docs/guides/prompt-caching, /docs/guides/reasoning). The services that speak
-    its format do not all agree; what they leave out shows in their totals.
+    OpenAI's prompt counts include cached tokens, and its completion counts include reasoning tokens
+    (https://platform.openai.com/docs/guides/prompt-caching, /docs/guides/reasoning). Some compatible services
+    exclude them; their totals show which.
     """
     prompt = first_count(usage, "prompt_tokens", "input_tokens")
     completion = first_count(usage, "completion_tokens", "output_tokens")
@@ -270,10 +275,10 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
 
     reasoning = count(completion_details.get("reasoning_tokens"))
     if reasoning > completion or total == prompt + completion + reasoning:
-        completion += reasoning  # xAI and Gemini behind gateways report it outside
+        completion += reasoning  # xAI, and Gemini behind gateways, exclude it
     audio = count(prompt_details.get("audio_tokens"))
     if audio > prompt and total == prompt + completion + audio:
-        prompt += audio  # Mistral reports it outside
+        prompt += audio  # Mistral excludes it
 
     read = first_count(prompt_details, "cached_tokens") or first_count(
         usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"
@@ -285,7 +290,7 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
     )
     write = count(prompt_details.get("cache_write_tokens"))
     if write == read and read + write > prompt:
-        fresh = prompt - read  # the same tokens: Gemini behind OpenRouter bills them as written and as read
+        fresh = prompt - read  # Gemini behind OpenRouter bills the same tokens as written and as read
     else:
         write = min(write, prompt - read)
         fresh = prompt - read - write
@@ -320,11 +325,11 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
 
 
 def reported_cost(usage: Json) -> float | None:
-    """Return the USD that a `usage` object says were charged, where a service says so.
+    """Return the cost in USD that a `usage` object reports, or None.
 
-    A number in OpenRouter's and Vercel's (https://openrouter.ai/docs/use-cases/usage-accounting; with a key
-    of one's own it is only OpenRouter's fee, and the upstream cost is added), an object with a total in
-    Perplexity's, ticks of 1e-10 USD in xAI's.
+    OpenRouter and Vercel report a number (https://openrouter.ai/docs/use-cases/usage-accounting). If the
+    user brings a provider key (BYOK), OpenRouter's number is only its fee, so the upstream cost is added.
+    Perplexity reports an object with a total, and xAI reports ticks of 1e-10 USD.
     """
     cost = usage.get("cost")
     if (ticks := amount(usage.get("cost_in_usd_ticks"))) is not None:
@@ -338,7 +343,7 @@ def reported_cost(usage: Json) -> float | None:
 
 
 def _details(usage: Json, names: tuple[str, ...]) -> Json:
-    """Return a details object by the first of its names that has one."""
+    """Return the first details object among alternative field names."""
     for name in names:
         if found := mapping(usage.get(name)):
             return found

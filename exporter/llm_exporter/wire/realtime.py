@@ -1,4 +1,4 @@
-"""OpenAI's WebSockets: the Realtime API, and the Responses API in its WebSocket mode.
+"""OpenAI's WebSocket APIs: the Realtime API, and the Responses API in WebSocket mode.
 
 https://platform.openai.com/docs/api-reference/realtime-server-events,
 https://platform.openai.com/docs/guides/websocket-mode.
@@ -10,6 +10,7 @@ import re
 from typing import Any, ClassVar, Final
 
 import msgspec
+from typing_extensions import override
 
 from .conversation import CallMessage, Conversation, GenerationRequest, TurnReader
 from .fields import Json, decoder, mapping, text
@@ -18,10 +19,10 @@ from .openai import ResponsesReader, tokens_of
 
 _AUDIO: Final = re.compile(rb'"type"\s*:\s*"response\.(?:output_)?audio\.delta"')
 _HEAD: Final = 256
-"""Bytes in which the type of an event is looked for: it stands first."""
+"""Bytes at the start of an event that are searched for its type."""
 
-_ASKS: Final = (b'"response.create"', b'"input_audio_buffer.append"')
-"""Client events that make the provider generate; within a text the quotes would be escaped."""
+_REQUESTS: Final = (b'"response.create"', b'"input_audio_buffer.append"')
+"""Client events that make the provider generate. Inside a text their quotes would be escaped."""
 
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription."
 
@@ -64,26 +65,26 @@ _decode_event: Final = decoder(_Event)
 class RealtimeReader(TurnReader):
     """One response of the Realtime API.
 
-    A response that was cancelled, mostly because the user began to speak, is no error: it was heard as far as
-    it was wanted, and it is billed. Nor is an incomplete one.
+    A cancelled response is not an error: usually the user interrupted it, and it is billed. Nor is an
+    incomplete one.
     """
 
     operation: ClassVar[str] = "realtime"
 
+    @override
     def read_body(self, data: bytes) -> None:
-        """Read a response object."""
         part = _decode_response(data)
         if part.status == "failed":
             self.reading.error = _reason(mapping(mapping(part.status_details).get("error")))
         if usage := mapping(part.usage):
             self.reading.tokens = tokens_of(usage)
 
+    @override
     def read_event(self, data: bytes) -> None:
-        """Read one event."""
         event = _decode_event(data)
         kind = text(event.type)
         if kind.endswith("audio.delta"):
-            self.note_generated({"data": event.delta})  # sound, which is no text
+            self.note_generated({"data": event.delta})  # audio is not text
         elif kind.endswith(".delta"):
             self.note_generated(event.delta)
         elif kind == "response.done":
@@ -91,31 +92,31 @@ class RealtimeReader(TurnReader):
 
 
 def _reason(error: Json) -> str:
-    """Return the code and type of an error: either may be the one that tells its kind."""
+    """Return the code and type of an error, either of which may determine its kind."""
     return " ".join(filter(None, (text(error.get("code")), text(error.get("type"))))) or "failed"
 
 
 class InputTranscriptionReader(TurnReader, TranscriptionReader):
-    """The transcription of what the user said, which another model makes and bills."""
+    """The transcription of the user's speech, which is billed separately, by another model."""
 
 
 class RealtimeConversation(Conversation):
     """A Realtime session.
 
-    Its responses do not name their model, the session's events do; the model of the transcriptions is known
-    from them alone.
+    Only the session events name the models of responses and transcriptions.
     """
 
     def __init__(self, model: str) -> None:
         super().__init__(model)
         self._model = model
-        self._transcribes = ""
-        self._silent: set[str] = set()
-        """The responses whose first token has not come."""
+        self._transcription_model = ""
+        self._without_token: set[str] = set()
+        """Ids of the responses whose first token has not arrived."""
 
+    @override
     def parse_received(self, message: bytes) -> CallMessage | None:
-        """See `Conversation.parse_received`: sound is passed over, but for the first of a response."""
-        if not self._silent and _AUDIO.search(message, 0, _HEAD):
+        # Audio is skipped, except for the first of a response.
+        if not self._without_token and _AUDIO.search(message, 0, _HEAD):
             return None
         head = _decode_head(message)
         kind = text(head.type)
@@ -127,34 +128,39 @@ class RealtimeConversation(Conversation):
             return self._response(kind, text(_decode_response(bytes(head.response)).id))
         elif kind.endswith(".delta"):
             key = text(head.response_id)
-            self._silent.discard(key)
+            self._without_token.discard(key)
             return CallMessage(key, RealtimeReader)
         return None
 
+    @override
     def parse_sent(self, message: bytes) -> GenerationRequest | None:
-        """See `Conversation.parse_sent`."""
-        asks = any(event in message for event in _ASKS)
-        return GenerationRequest(RealtimeReader, self._requested_model or self._model) if asks else None
+        requests = any(event in message for event in _REQUESTS)
+        return GenerationRequest(RealtimeReader, self._requested_model or self._model) if requests else None
 
     def _response(self, kind: str, key: str) -> CallMessage:
-        begins = kind == "response.created"
-        if begins:
-            self._silent.add(key)
+        starts = kind == "response.created"
+        if starts:
+            self._without_token.add(key)
         else:
-            self._silent.discard(key)
-        asked = self._requested_model or self._model
-        return CallMessage(key, RealtimeReader, asked, self._model, starts=begins, ends=not begins)
+            self._without_token.discard(key)
+        requested = self._requested_model or self._model
+        return CallMessage(key, RealtimeReader, requested, self._model, starts=starts, ends=not starts)
 
     def _configured(self, session: Json) -> None:
         self._model = text(session.get("model")) or self._model
         audio = mapping(mapping(session.get("audio")).get("input"))
         transcription = mapping(audio.get("transcription") or session.get("input_audio_transcription"))
-        self._transcribes = text(transcription.get("model")) or self._transcribes
+        self._transcription_model = text(transcription.get("model")) or self._transcription_model
 
     def _transcription(self, kind: str, item: str) -> CallMessage:
         ended = kind.endswith((".completed", ".failed"))
         return CallMessage(
-            item, InputTranscriptionReader, self._transcribes, self._transcribes, starts=True, ends=ended
+            item,
+            InputTranscriptionReader,
+            self._transcription_model,
+            self._transcription_model,
+            starts=True,
+            ends=ended,
         )
 
 
@@ -166,46 +172,48 @@ _ENDS: Final = frozenset({"response.completed", "response.failed", "response.inc
 
 
 class ResponsesConversation(Conversation):
-    """The Responses API in WebSocket mode: one response at a time in each of its lanes.
+    """The Responses API in WebSocket mode, with one response at a time in each stream.
 
-    An error event answers a request that was refused, before or after its response began.
+    An error event reports a rejected request, before or after its response has started.
     """
 
     def __init__(self, model: str) -> None:
         super().__init__(model)
         self._model = model
-        self._asked_in: dict[str, str] = {}
-        """The model last asked for, by lane."""
+        self._requested_in: dict[str, str] = {}
+        """The last requested model of each stream id."""
 
+    @override
     def parse_received(self, message: bytes) -> CallMessage | None:
-        """See `Conversation.parse_received`."""
         if _AUDIO.search(message, 0, _HEAD):
             return None
         head = _decode_head(message)
         kind = text(head.type)
-        begins, ends = kind == "response.created", kind in _ENDS
-        if begins:
-            # A refusal names no model; it is most likely the one that was asked before.
+        starts, ends = kind == "response.created", kind in _ENDS
+        if starts:
+            # An error names no model. It is most likely the previous one.
             self._model = text(_decode_response(bytes(head.response)).model) or self._model
         elif not ends and not kind.endswith(".delta"):
             return None
-        lane = text(head.stream_id)
+        stream = text(head.stream_id)
         return CallMessage(
-            lane,
+            stream,
             ResponseTurnReader,
-            self._asked_in.get(lane) or self._model,
+            self._requested_in.get(stream) or self._model,
             self._model,
-            starts=begins or kind == "error",
+            starts=starts or kind == "error",
             ends=ends,
         )
 
+    @override
     def parse_sent(self, message: bytes) -> GenerationRequest | None:
-        """See `Conversation.parse_sent`."""
-        if _ASKS[0] not in message:
+        if _REQUESTS[0] not in message:
             return None
         create = _decode_create(message)
         if create.type != "response.create":
             return None
-        lane = text(create.stream_id)
-        model = self._asked_in[lane] = text(create.model) or self._asked_in.get(lane) or self._model
+        stream = text(create.stream_id)
+        model = self._requested_in[stream] = (
+            text(create.model) or self._requested_in.get(stream) or self._model
+        )
         return GenerationRequest(ResponseTurnReader, model)

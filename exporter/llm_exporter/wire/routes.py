@@ -1,4 +1,4 @@
-"""Which reader reads the response to a request, by its method and URL."""
+"""Maps the method and URL of a request to the reader of its response."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST (?:.*/(?:messages/count_tokens|responses/input_tokens)|.*:countTokens)$", CountTokensReader),
     )
 )
-"""The end of the path tells what is asked for; what stands before it is the provider's or a gateway's."""
+"""Only the end of the path matters: the prefix depends on the provider or gateway."""
 
 
-@lru_cache(maxsize=1024)  # an application uses few paths, again and again
+@lru_cache(maxsize=1024)  # an application reuses a few paths
 def reader_for(method: str, url: str) -> type[Reader] | None:
-    """Return the reader for the answer to a request, or None for a request that is no call of a model.
+    """Return the reader for the response to a request, or None if the request is not a call to a model.
 
     Args:
         method: the HTTP method.
