@@ -1,4 +1,4 @@
-"""Write what is generated of the documentation, or with --check say whether it is up to date."""
+"""Write the generated parts of the documentation, or check with --check that they are up to date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEMA = Path(__file__).with_name("llm-exporter.schema.json")
 
 
 def metrics_table() -> str:
-    """Return the table of every metric, from the specifications that the registry is made from."""
+    """Return a Markdown table of all metrics, from the specifications that the exporter uses."""
     rows = [
         "| metric | type | further labels | meaning |",
         "|---|---|---|---|",
@@ -29,34 +29,45 @@ def _further_labels(spec: Spec) -> str:
     return ", ".join(f"`{label}`" for label in spec.labels[base:])
 
 
-def generated(text: str) -> str:
-    """Return a README with its generated parts as they should be."""
+def with_metrics_table(text: str) -> str:
+    """Return the README with a current table of metrics.
+
+    Args:
+        text: the README as it is.
+
+    Raises:
+        ValueError: if the README does not have exactly one place for the table.
+    """
     pattern = r"(<!-- generated: metrics -->\n).*?(<!-- end -->)"
     table = metrics_table()
-    text, found = re.subn(pattern, lambda match: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
-    if found != 1:
-        raise ValueError(f"{README}: {found} places for the table of metrics, not 1")
+    text, count = re.subn(pattern, lambda match: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{README}: expected one place for the table of metrics, found {count}")
     return text
 
 
 def schema() -> str:
     """Return the JSON Schema of `llm-exporter.yml`, for editors: https://json-schema.org/draft/2020-12."""
-    described = Config.model_json_schema()
-    described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    described["title"] = "llm-exporter.yml"
-    # A duration is written as text too.
+    document = Config.model_json_schema()
+    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    document["title"] = "llm-exporter.yml"
+    # Durations may also be strings, such as `15s`.
     for name in ("scrape_interval", "retention"):
-        duration = described["properties"][name]
+        duration = document["properties"][name]
         duration |= {"type": ["number", "string"], "exclusiveMinimum": duration.pop("gt")}
-    return json.dumps(described, indent=2) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
 def main() -> int:
-    """Return the exit status: 1 when checking finds a difference."""
-    wanted = {README: generated(README.read_text(encoding="utf-8")), SCHEMA: schema()}
+    """Write the files, or compare them with --check.
+
+    Returns:
+        The exit status: 1 if a file is out of date.
+    """
+    files = {README: with_metrics_table(README.read_text(encoding="utf-8")), SCHEMA: schema()}
     if "--check" in sys.argv[1:]:
-        return int(any(not file.exists() or file.read_text("utf-8") != text for file, text in wanted.items()))
-    for file, text in wanted.items():
+        return int(any(not file.exists() or file.read_text("utf-8") != text for file, text in files.items()))
+    for file, text in files.items():
         file.write_text(text, encoding="utf-8")
     return 0
 

@@ -1,4 +1,4 @@
-"""The README says what the code does."""
+"""The README and the other documents match the code."""
 
 from __future__ import annotations
 
@@ -14,29 +14,56 @@ from llm_exporter.metrics.specs import METRICS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
-def test_the_generated_parts_are_up_to_date() -> None:
-    """`make docs` writes them."""
+def test_generated_parts_are_up_to_date() -> None:
+    """Run `make docs` to write them."""
     assert subprocess.run([sys.executable, ROOT / "docs/readme.py", "--check"], check=False).returncode == 0
 
 
-def test_every_metric_is_in_the_table() -> None:
+def test_metrics_table_lists_every_metric() -> None:
     assert [spec.name for spec in METRICS] == re.findall(r"^\| `(llm_\w+)` \|", README, re.MULTILINE)
 
 
-def test_every_public_name_is_told_of() -> None:
-    told = set(re.findall(r"llm_exporter\.(\w+)", README))
+def test_readme_mentions_every_public_name() -> None:
+    mentioned = set(re.findall(r"llm_exporter\.(\w+)", README))
     public = {name for name in llm_exporter.__all__ if not name.startswith("_")} - {"Call"}
-    assert public <= told
-    assert all(hasattr(llm_exporter, name) for name in told)
+    assert public <= mentioned
+    assert all(hasattr(llm_exporter, name) for name in mentioned - {"types"})
+
+
+def test_budget_message_is_the_one_that_the_code_raises() -> None:
+    error = llm_exporter.BudgetExceeded(
+        budget="one-run",
+        labels={"project": "nightly", "session": "s-17"},
+        unit="usd",
+        period="total",
+        spent=1.97,
+        held=0.02,
+        estimate=0.0154,
+        limit=2.0,
+        resets_at=None,
+    )
+    assert f"llm_exporter.BudgetExceeded: {error}" in " ".join(README.split())
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_the_examples_are_python(block: str) -> None:
+def test_python_examples_compile(block: str) -> None:
     compile(block, "README.md", "exec")
 
 
-def test_what_is_linked_exists() -> None:
-    for link in re.findall(r"\]\(((?!http|#)[^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target.read_text(encoding="utf-8")), link
+
+
+def _anchors(text: str) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub derives them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
