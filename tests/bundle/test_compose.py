@@ -134,3 +134,15 @@ def test_the_demo_profile_builds_the_demo_image_and_ships_its_calls() -> None:
     assert demo["depends_on"] == {"exporter": {"condition": "service_healthy"}}
     others = [service for name, service in COMPOSE["services"].items() if name != "demo"]
     assert not [service for service in others if "profiles" in service]
+
+
+def test_the_demo_image_has_every_file_that_the_demo_imports(tmp_path: Path) -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    for source, target in re.findall(r"^COPY (\S+) /opt/demo/(\S+)$", dockerfile, re.MULTILINE):
+        (tmp_path / target).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / target).symlink_to(REPOSITORY / source)
+    command = [sys.executable, "-P", "-c", "import demo.run; print(demo.run.__file__)"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+
+    assert (done.stderr, done.stdout) == ("", f"{tmp_path}/demo/run.py\n")
