@@ -1,1 +1,1 @@
-"""The demo: a sample workload, the stand-in provider it calls, and the servers that show it."""
+"""The demo: a sample workload, the stand-in provider that it calls, and the servers that show its metrics."""

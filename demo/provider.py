@@ -1,10 +1,10 @@
-"""A local stand-in for the providers, which the official SDKs cannot tell from the real ones.
+"""A local stand-in for the OpenAI, Anthropic and Gemini APIs.
 
     with Provider() as provider:
         client = OpenAI(base_url=f"{provider.url}/v1", api_key="any")
 
-It speaks OpenAI's chat completions and responses, Anthropic's messages and Gemini's generateContent, plain
-and streamed, with the providers' pace, caches, rate-limit headers and, now and then, troubles.
+It serves OpenAI's chat completions and responses, Anthropic's messages and Gemini's generateContent, with and
+without streaming. Speed, prompt caching and rate-limit headers resemble the real APIs. It can inject faults.
 """
 
 from __future__ import annotations
@@ -23,36 +23,40 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from .answers import Answer, Author, Refusal, Trouble
-from .dialects import Chat, Dialect, Gemini, Json, Messages, Quota, Responses
+from .completions import Completion, Fault, Prompt, ProviderError, TextGenerator
+from .wire_formats.anthropic import Messages
+from .wire_formats.base import Json, Quota, WireFormat
+from .wire_formats.gemini import GenerateContent
+from .wire_formats.openai import ChatCompletions, Responses
 
 RETRY_AFTER: Final = 1.0
-"""Seconds at full pace that a rate-limited caller is told to wait."""
-_REMEMBERED_ANSWERS: Final = 1_000
-_NAP: Final = 0.05
+"""Seconds after which a rate-limited client may retry, at normal speed."""
+_KEPT_COMPLETIONS: Final = 1_000
+_SLEEP_SECONDS: Final = 0.05
+"""How long to sleep at most before checking whether to skip delays."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Provider:
-    """The stand-in, served on a free port of 127.0.0.1 by a thread of its own while the `with` block lasts.
+    """Serve the APIs on a free port of 127.0.0.1, from a background thread, inside the `with` block.
 
     Args:
-        speed: how many times as fast as the real providers it answers.
-        rate_limited_every: one of so many requests in a wire format is refused with HTTP 429; 0 is none.
-        overloaded_every: likewise, with HTTP 503 or Anthropic's 529.
+        speed: how much faster than the real providers to respond.
+        rate_limited_every: respond with HTTP 429 to every nth request of a wire format; 0 for never.
+        overloaded_every: respond with HTTP 503, or Anthropic's 529, to every nth request; 0 for never.
     """
 
     def __init__(self, *, speed: float = 1.0, rate_limited_every: int = 0, overloaded_every: int = 0) -> None:
-        self.answers: deque[Answer] = deque(maxlen=_REMEMBERED_ANSWERS)
-        """The latest answers that were begun, oldest first: what any meter of them should find."""
+        self.completions: deque[Completion] = deque(maxlen=_KEPT_COMPLETIONS)
+        """The latest completions, oldest first, to compare with what was metered."""
         self._speed = speed
-        self._troubles: dict[Trouble, int] = {
+        self._faults: dict[Fault, int] = {
             "rate_limited": rate_limited_every,
             "overloaded": overloaded_every,
         }
-        self._author = Author()
-        self._hurried = False
+        self._generator = TextGenerator()
+        self._skip_delays = False
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._app(),
@@ -67,7 +71,7 @@ class Provider:
         )
 
     def __enter__(self) -> Self:
-        # Listening already, so that no caller comes too early for the thread.
+        # Listen before the thread starts, so that early connections are accepted.
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url: str = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = threading.Thread(
@@ -79,73 +83,79 @@ class Provider:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.hurry()
+        self.skip_delays()
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
 
-    def hurry(self) -> None:
-        """Take no more time over anything, so that who waits for an answer has it at once."""
-        self._hurried = True
+    def skip_delays(self) -> None:
+        """Stop simulating delays, so that pending responses finish immediately."""
+        self._skip_delays = True
 
     def _app(self) -> Starlette:
         requests, tokens = Quota(10_000), Quota(2_000_000)
-        gemini = self._endpoint(Gemini(Quota(2_000), Quota(4_000_000)))
+        generate_content = self._endpoint(GenerateContent(Quota(2_000), Quota(4_000_000)))
         endpoints = {
-            "/v1/chat/completions": self._endpoint(Chat(requests, tokens)),
+            "/v1/chat/completions": self._endpoint(ChatCompletions(requests, tokens)),
             "/v1/responses": self._endpoint(Responses(requests, tokens)),
             "/v1/messages": self._endpoint(Messages(Quota(4_000), Quota(2_400_000))),
-            "/{version}/models/{model}:generateContent": gemini,
-            "/{version}/models/{model}:streamGenerateContent": gemini,
+            "/{version}/models/{model}:generateContent": generate_content,
+            "/{version}/models/{model}:streamGenerateContent": generate_content,
         }
         return Starlette(routes=[Route(path, each, methods=["POST"]) for path, each in endpoints.items()])
 
-    def _endpoint(self, dialect: Dialect) -> Endpoint:
-        """Return what serves one wire format, with its own count of requests."""
+    def _endpoint(self, wire_format: WireFormat) -> Endpoint:
+        """Return the endpoint of a wire format, which counts its own requests."""
         number = 0
 
         async def serve(request: Request) -> Response:
             nonlocal number
             number += 1
             body: Json = await request.json() | request.path_params
-            question = dialect.question(body)
-            dialect.requests.take(1)
+            prompt = wire_format.prompt(body)
+            wire_format.requests.use(1)
             try:
-                self._maybe_refuse(number, question.model)
-                answer = self._author.answer(question)
-            except Refusal as refusal:
-                return self._refuse(dialect, refusal)
-            dialect.tokens.take(answer.prompt + answer.generated)
-            self.answers.append(answer)
+                self._inject_fault(number, prompt)
+                completion = self._generator.complete(prompt)
+            except ProviderError as error:
+                return self._error(wire_format, error)
+            wire_format.tokens.use(completion.input_tokens + completion.output_tokens)
+            self.completions.append(completion)
             if body.get("stream") or request.url.path.endswith(":streamGenerateContent"):
-                events = self._paced(dialect, answer, body)
-                return StreamingResponse(events, media_type="text/event-stream", headers=dialect.headers())
-            await self._take(answer.first_token_after + answer.generated_in)
-            return JSONResponse(dialect.body(answer), headers=dialect.headers())
+                return StreamingResponse(
+                    self._delayed_events(wire_format, completion, body),
+                    media_type="text/event-stream",
+                    headers=wire_format.headers(),
+                )
+            await self._delay(completion.time_to_first_token + completion.generation_time)
+            return JSONResponse(wire_format.response(completion), headers=wire_format.headers())
 
         return serve
 
-    def _maybe_refuse(self, number: int, model: str) -> None:
-        for trouble, every in self._troubles.items():
+    def _inject_fault(self, number: int, prompt: Prompt) -> None:
+        for fault, every in self._faults.items():
             if every and number % every == 0:
-                raise Refusal(trouble, model)
+                raise ProviderError(fault, prompt.model)
 
-    def _refuse(self, dialect: Dialect, refusal: Refusal) -> Response:
-        headers = dialect.headers()
-        if refusal.why == "rate_limited":
-            headers |= dialect.retry_headers(RETRY_AFTER / self._speed)
-        return JSONResponse(dialect.refusal(refusal), dialect.statuses[refusal.why], headers)
+    def _error(self, wire_format: WireFormat, error: ProviderError) -> Response:
+        headers = wire_format.headers()
+        if error.fault == "rate_limited":
+            headers |= wire_format.retry_headers(RETRY_AFTER / self._speed)
+        return JSONResponse(wire_format.error(error), wire_format.statuses[error.fault], headers)
 
-    async def _paced(self, dialect: Dialect, answer: Answer, request: Json) -> AsyncIterator[str]:
-        events = list(dialect.events(answer, request))
-        await self._take(answer.first_token_after)
+    async def _delayed_events(
+        self, wire_format: WireFormat, completion: Completion, request: Json
+    ) -> AsyncIterator[str]:
+        events = list(wire_format.events(completion, request))
+        await self._delay(completion.time_to_first_token)
         for event in events:
             yield event
-            await self._take(answer.generated_in / len(events))
+            await self._delay(completion.generation_time / len(events))
 
-    async def _take(self, seconds: float) -> None:
-        """Let so many seconds pass, at our speed."""
+    async def _delay(self, seconds: float) -> None:
+        """Wait a number of seconds, divided by the speed."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds / self._speed
-        while not self._hurried and (left := until - clock()) > 0:  # noqa: ASYNC110  # hurried by another thread
-            await asyncio.sleep(min(left, _NAP))
+        # Another thread sets `_skip_delays`, so this cannot wait for an asyncio.Event.
+        while not self._skip_delays and (left := until - clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(min(left, _SLEEP_SECONDS))

@@ -1,4 +1,4 @@
-"""The demo from beginning to end: the workload, its stand-in provider, `/metrics`, and who looks at them."""
+"""Run the demo: the workload, the stand-in provider, `/metrics` and the servers that read it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from .tally import Tally
 from .workload import work
 
 SCRAPE_SECONDS: Final = 2.0
-"""Less than in prometheus/prometheus.yml: with one Prometheus, a demo of twenty seconds may show its costs
-after the second scrape."""
+"""Shorter than in prometheus/prometheus.yml: new series stay at 0 for one scrape, and a demo of 20 seconds
+should show costs."""
 RATE_LIMITED_EVERY: Final = 8
 OVERLOADED_EVERY: Final = 13
-"""Requests of one wire format: often enough to be seen, rare enough that a second try succeeds."""
+"""Inject a fault into every nth request of a wire format: often enough to see, and retries still succeed."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _CLEAR_LINE: Final = "\r\033[K"
@@ -45,45 +45,45 @@ _CLEAR_LINE: Final = "\r\033[K"
 def run(
     *, duration: float | None, host: str, port: int, stack: bool, speed: float, history: float | None = None
 ) -> None:
-    """Run the demo until its time is over, or SIGINT or SIGTERM ends it, and print what was spent.
+    """Run the demo until its duration is over, or until SIGINT or SIGTERM, and print the spending.
 
     Args:
-        duration: seconds that the workload runs; None for no end.
-        host: address that `/metrics` is served on.
-        port: its TCP port; 0 lets the system choose.
-        stack: whether to start Prometheus, Alertmanager and Grafana, as far as they can be had.
-        speed: how many times as fast as the real providers the stand-in answers.
-        history: seconds of a sample past that Prometheus begins with.
+        duration: seconds to run the workload; None for no limit.
+        host: address to serve `/metrics` on.
+        port: TCP port to serve `/metrics` on; 0 picks a free port.
+        stack: whether to start Prometheus, Alertmanager and Grafana, if available.
+        speed: how much faster than the real providers the stand-in responds.
+        history: seconds of sample data to fill Prometheus with.
 
     Raises:
-        click.ClickException: when `/metrics` cannot be served there.
+        click.ClickException: when `/metrics` cannot be served, or the sample data cannot be written.
     """
     _log_to_stderr()
     pipeline().configure(Config(scrape_interval=SCRAPE_SECONDS))
     tally = Tally()
-    with _ended_by_signals(), ExitStack() as running:
+    with _stopped_by_signals(), ExitStack() as running:
         server = _serve_metrics(host, port)
         running.callback(server.close)
-        target = f"{_reachable(host)}:{server.port}"
+        target = f"{_connectable(host)}:{server.port}"
         click.echo(f"metrics       http://{target}/metrics")
         if stack:
-            running.enter_context(_watched(target, history))
+            running.enter_context(_servers(target, history))
         subscribe(tally.add)
         provider = running.enter_context(
             Provider(speed=speed, rate_limited_every=RATE_LIMITED_EVERY, overloaded_every=OVERLOADED_EVERY)
         )
-        working = running.enter_context(_at_work(provider))
-        # The first thing at the end: nothing may break off the rest of it.
+        working = running.enter_context(_workload(provider))
+        # Runs first on exit: a second Ctrl-C must not interrupt the cleanup.
         running.callback(_ignore_signals)
         click.echo(
-            "The agents are at work: Ctrl-C ends it." if duration is None else "The agents are at work."
+            "The agents are working. Press Ctrl-C to stop." if duration is None else "The agents are working."
         )
         _show_progress(working, tally, duration)
     pipeline().flush()
     unsubscribe(tally.add)
     click.echo(f"\n{tally.table()}")
     if tally.total.unpriced:
-        click.echo(f"No price is known for {tally.total.unpriced:,} of the tokens.")
+        click.echo(f"{tally.total.unpriced:,} tokens have no known price.")
 
 
 def _serve_metrics(host: str, port: int) -> MetricsServer:
@@ -91,14 +91,14 @@ def _serve_metrics(host: str, port: int) -> MetricsServer:
         return start_http_server(port, host)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            message = f"port {port} of {host} is taken: end what listens there, or choose another with --port"
+            message = f"port {port} of {host} is already in use; choose another one with --port"
         else:
             message = f"cannot serve metrics on port {port} of {host}: {error.strerror or error}"
         raise click.ClickException(message) from None
 
 
-def _reachable(host: str) -> str:
-    """Return where this machine reaches a server that listens on an address, which may be all of its own."""
+def _connectable(host: str) -> str:
+    """Return the address to connect to for a server that listens on `host`, which may be a wildcard."""
     if host in ("0.0.0.0", ""):  # noqa: S104  # compared, not listened on
         return "127.0.0.1"
     if host == "::":
@@ -107,15 +107,15 @@ def _reachable(host: str) -> str:
 
 
 @contextmanager
-def _watched(target: str, history: float | None) -> Iterator[None]:
-    """Have the servers that can be had watch the metrics of `host:port`, after a sample past."""
+def _servers(target: str, history: float | None) -> Iterator[None]:
+    """Run the available servers, which scrape `target` (`host:port`), after filling in sample data."""
     with ExitStack() as running:
         directory = Path(
             running.enter_context(
                 tempfile.TemporaryDirectory(prefix="llm-exporter-demo-", ignore_cleanup_errors=True)
             )
         )
-        others = [running.enter_context(_past(history, directory))] if history else []
+        others = [running.enter_context(_sample_history(history, directory))] if history else []
         stack = running.enter_context(start_stack(exporter=target, others=others, directory=directory))
         for server in stack.servers:
             url = server.overview if isinstance(server, Grafana) else server.url
@@ -126,9 +126,11 @@ def _watched(target: str, history: float | None) -> Iterator[None]:
 
 
 @contextmanager
-def _past(seconds: float, directory: Path) -> Iterator[str]:
-    """Fill the storage of a Prometheus that is to start; yield the address where the past goes on."""
-    click.echo(f"history       {seconds / DAY:g} days, which take a minute or two to make up")
+def _sample_history(seconds: float, directory: Path) -> Iterator[str]:
+    """Fill the storage that Prometheus will use; yield the address that continues the sample data."""
+    click.echo(
+        f"history       generating {seconds / DAY:g} days of sample data; 30 days take a minute or two"
+    )
     month = Month(seconds / DAY, time.time())
     try:
         backfill(month, directory, directory / Prometheus.data)
@@ -139,19 +141,19 @@ def _past(seconds: float, directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _at_work(provider: Provider) -> Iterator[Future[None]]:
-    """Run the workload on a thread of its own; in the end its calls under way end quickly, not half-way."""
+def _workload(provider: Provider) -> Iterator[Future[None]]:
+    """Run the workload on a separate thread. On exit, let pending calls finish without delays."""
     stop = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="workload") as pool:
         try:
             yield pool.submit(lambda: asyncio.run(work(provider.url, stop)))
         finally:
             stop.set()
-            provider.hurry()
+            provider.skip_delays()
 
 
 def _show_progress(working: Future[None], tally: Tally, duration: float | None) -> None:
-    """Say how far it has got until the time is over; raises what the workload raises."""
+    """Print the progress until the duration is over; raise the error of the workload, if any."""
     live = sys.stdout.isatty()
     interval = 0.25 if live else 5.0
     began = time.monotonic()
@@ -159,18 +161,18 @@ def _show_progress(working: Future[None], tally: Tally, duration: float | None) 
         left = interval if duration is None else began + duration - time.monotonic()
         if wait([working], timeout=min(interval, max(left, 0))).done:
             return working.result()
-        spent = tally.total
+        total = tally.total
         line = (
-            f"{time.monotonic() - began:5.0f} s  {spent.calls:,} calls, {spent.errors:,} failed  "
-            f"{spent.tokens:,} tokens  ${spent.usd:.4f}"
+            f"{time.monotonic() - began:5.0f} s  {total.calls:,} calls, {total.errors:,} failed  "
+            f"{total.tokens:,} tokens  ${total.usd:.4f}"
         )
         click.echo(f"{_CLEAR_LINE}{line}" if live else line, nl=not live)
     return None
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the block early, which is no error."""
+def _stopped_by_signals() -> Iterator[None]:
+    """Leave the block at the first SIGINT or SIGTERM."""
     before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
     try:
         yield

@@ -1,4 +1,4 @@
-"""What was spent, added up call by call and shown as a table."""
+"""Add up calls and show the spending as a table."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _HEADINGS: Final = (
 
 
 @dataclass
-class Spent:
-    """What some calls came to."""
+class Totals:
+    """The totals of a set of calls."""
 
     calls: int = 0
     retries: int = 0
     """Attempts after the first."""
     errors: int = 0
-    """Calls that failed, once all retries had."""
+    """Calls that failed after all retries."""
     input: int = 0
-    """Prompt tokens not read from a cache: those written to one are among them."""
+    """Prompt tokens not read from a cache, including cache writes."""
     cached: int = 0
     """Prompt tokens read from a cache."""
     output: int = 0
     reasoning: int = 0
     usd: float = 0.0
     unpriced: int = 0
-    """Tokens that no price is known for."""
+    """Tokens with no known price."""
 
     @property
     def tokens(self) -> int:
-        """All tokens, of which each is counted once."""
+        """All tokens."""
         return self.input + self.cached + self.output + self.reasoning
 
     def add(self, call: Call) -> None:
@@ -58,38 +58,38 @@ class Spent:
 
 
 class Tally:
-    """Adds up calls by provider, model and agent."""
+    """Add up calls by provider, model and agent."""
 
     def __init__(self) -> None:
-        self.total = Spent()
-        self._rows: defaultdict[tuple[str, str], Spent] = defaultdict(Spent)
+        self.total = Totals()
+        self._rows: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
 
     def add(self, call: Call) -> None:
-        """Add a call; a callback to `subscribe` with."""
+        """Add a call. This is a callback for `subscribe`."""
         self.total.add(call)
         self._rows[f"{call.provider}/{call.model}", call.agent].add(call)
 
     def table(self) -> str:
-        """Return the table, with a last row for all calls."""
+        """Return the table, with the total of all calls in the last row."""
         names, numbers = _HEADINGS
         rows = [[*names, *numbers]]
-        rows += [[*key, *_cells(spent)] for key, spent in sorted(self._rows.items())]
+        rows += [[*key, *_cells(totals)] for key, totals in sorted(self._rows.items())]
         rows.append(["total", "", *_cells(self.total)])
         lines = list(aligned(rows, left=len(names)))
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
-def _cells(spent: Spent) -> list[str]:
+def _cells(totals: Totals) -> list[str]:
     counts = (
-        spent.calls,
-        spent.retries,
-        spent.errors,
-        spent.input,
-        spent.cached,
-        spent.output,
-        spent.reasoning,
+        totals.calls,
+        totals.retries,
+        totals.errors,
+        totals.input,
+        totals.cached,
+        totals.output,
+        totals.reasoning,
     )
-    # What has no price did not cost nothing.
-    usd = "no price" if spent.unpriced == spent.tokens > 0 else f"{spent.usd:.4f}"
+    # Calls with no known price are not free.
+    usd = "no price" if totals.unpriced == totals.tokens > 0 else f"{totals.usd:.4f}"
     return [*(f"{number:,}" for number in counts), usd]

@@ -1,8 +1,8 @@
-"""Agents at work: what an application looks like that is metered by llm-exporter.
+"""The sample workload: an example of an application that uses llm-exporter.
 
-Five agents take tasks from plan to report, through the official clients of three providers, sync and async,
-plain and streamed. Two things in it are llm-exporter's: `instrument(client)` where a client is made, and
-`labels(...)` where the work has a name.
+Five agents take tasks from plan to report. They use the official clients of three providers, sync and async,
+with and without streaming. It uses only two functions of llm-exporter: `instrument(client)` where a client is
+created, and `labels(...)` around the work of an agent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from llm_exporter import instrument, labels
 
-TASKS_AT_ONCE: Final = 3
+CONCURRENT_TASKS: Final = 3
 
 GOALS: Final = (
     ("checkout", "Let customers pay with more than one gift card."),
@@ -34,17 +34,18 @@ GOALS: Final = (
     ("checkout", "Tell customers before their card expires."),
     ("search", "Find products by a photo."),
 )
-"""Projects, and what is wanted of them."""
+"""Projects and their feature requests."""
 
 HANDBOOK: Final = "Every change is typed, tested, reviewed and small enough to be understood at once. " * 90
-"""What every agent is told first: long enough for the providers to cache."""
+"""The system prompt of every agent, long enough to be cached by the providers."""
 
 HISTORY: Final = {
     "checkout": "A payment failed, and the customer paid twice. " * 300,
     "search": "The index was rebuilt overnight. " * 500,
-    "mobile": "An old phone was slow again, and nobody knew why. " * 11_000,  # more than any model can read
+    "mobile": "An old phone was slow again, and nobody knew why. "
+    * 11_000,  # exceeds the context window of gpt-4o-mini
 }
-"""What happened in each project so far."""
+"""The history of each project."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Clients:
 
 @asynccontextmanager
 async def connect(url: str) -> AsyncIterator[Clients]:
-    """Make metered clients of whatever serves the providers' APIs at a URL, and close them in the end."""
+    """Create metered clients for the APIs at a URL, and close them on exit."""
     retry = HttpRetryOptions(attempts=4, initial_delay=0.2, max_delay=2)
     clients = Clients(
         openai=instrument(OpenAI(base_url=f"{url}/v1", api_key="demo")),
@@ -81,7 +82,7 @@ async def connect(url: str) -> AsyncIterator[Clients]:
 
 @dataclass
 class Task:
-    """Something to be done, and what the agents have found out about it."""
+    """A feature request with the notes of the agents."""
 
     number: int
     project: str
@@ -90,16 +91,16 @@ class Task:
 
     @property
     def brief(self) -> str:
-        """All there is to know."""
+        """The goal and all notes."""
         return "\n".join((self.goal, *self.notes))
 
 
-# ---- the agents: one function each, labelled with who works and at what
+# ---- the agents: one function each, labelled with the agent and the phase
 
 
 @labels(agent="planner", phase="plan")
 async def plan(clients: Clients, task: Task) -> None:
-    """Have a reasoning model make the plan. `asyncio.to_thread` takes the labels along into the thread."""
+    """Plan with a reasoning model. `asyncio.to_thread` carries the labels into the thread."""
     response = await asyncio.to_thread(
         clients.openai.responses.create,
         model="gpt-5",
@@ -111,7 +112,7 @@ async def plan(clients: Clients, task: Task) -> None:
 
 @labels(agent="researcher", phase="research")
 async def research(clients: Clients, task: Task) -> None:
-    """Ask three models at the same time: `gather` takes the labels along into its tasks."""
+    """Ask three models concurrently. `asyncio.gather` carries the labels into its tasks."""
     task.notes += await asyncio.gather(
         _ask_about_code(clients, task), _ask_about_users(clients, task), _ask_about_history(clients, task)
     )
@@ -142,7 +143,7 @@ async def _ask_about_history(clients: Clients, task: Task) -> str:
     history = HISTORY[task.project]
     try:
         return await _ask_about(clients, task, history)
-    except openai.BadRequestError:  # too long for the model: the latest will have to do
+    except openai.BadRequestError:  # over the context window: retry with the latest part
         return await _ask_about(clients, task, history[-20_000:])
 
 
@@ -159,7 +160,7 @@ async def _ask_about(clients: Clients, task: Task, history: str) -> str:
 
 @labels(agent="coder", phase="execute")
 async def execute(clients: Clients, task: Task) -> None:
-    """Write the code, then its tests; the second time, the prompt is in the cache."""
+    """Write the code, the tests and the docs. The later calls read the prompt from the cache."""
     brief = task.brief
     for assignment in ("Write the code.", "Write the tests.", "Write the docs."):
         task.notes.append(await asyncio.to_thread(_write, clients, brief, assignment))
@@ -171,7 +172,7 @@ def _write(clients: Clients, brief: str, assignment: str) -> str:
         max_tokens=8_000,
         thinking={"type": "adaptive"},
         system=[
-            # The handbook is the same for all tasks, the brief for as long as this one is worked on.
+            # The handbook is the same for all tasks; the brief changes with each task.
             {"type": "text", "text": HANDBOOK, "cache_control": {"type": "ephemeral", "ttl": "1h"}},
             {"type": "text", "text": brief, "cache_control": {"type": "ephemeral"}},
         ],
@@ -182,7 +183,7 @@ def _write(clients: Clients, brief: str, assignment: str) -> str:
 
 @labels(agent="reviewer", phase="review")
 async def review(clients: Clients, task: Task) -> None:
-    """Have it looked at from three sides."""
+    """Review the design, the code and the tests concurrently."""
     task.notes += await asyncio.gather(
         _review_design(clients, task), _review_code(clients, task), _review_tests(clients, task)
     )
@@ -205,10 +206,10 @@ async def _review_code(clients: Clients, task: Task) -> str:
             {"role": "user", "content": f"Is the code right? {task.brief}"},
         ],
         stream=True,
-        stream_options={"include_usage": True},  # without it, OpenAI's streams do not say what they used
+        stream_options={"include_usage": True},  # by default, OpenAI's streams have no usage
     )
-    said = [chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices]
-    return "".join(said)
+    texts = [chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices]
+    return "".join(texts)
 
 
 async def _review_tests(clients: Clients, task: Task) -> str:
@@ -220,7 +221,7 @@ async def _review_tests(clients: Clients, task: Task) -> str:
 
 @labels(agent="summarizer", phase="report")
 async def report(clients: Clients, task: Task) -> None:
-    """Write it up, for three readers one after the other."""
+    """Write three reports, one after another."""
     for write in (_for_the_team, _for_the_customers):
         task.notes.append(await asyncio.to_thread(write, clients, task))
     message = await clients.async_anthropic.messages.create(
@@ -232,7 +233,7 @@ async def report(clients: Clients, task: Task) -> None:
 
 
 def _for_the_team(clients: Clients, task: Task) -> str:
-    # A model so new that no price list has it: its tokens are counted apart, not as if they were free.
+    # A model with no known price: its tokens are counted as unpriced, not as free.
     model = "acme-1-preview" if task.number % 5 == 3 else "gpt-4o-mini"
     completion = clients.openai.chat.completions.create(
         model=model,
@@ -249,35 +250,35 @@ def _for_the_customers(clients: Clients, task: Task) -> str:
     return "".join(chunk.text or "" for chunk in chunks)
 
 
-# ---- their work
+# ---- the tasks
 
 STEPS: Final = (plan, research, execute, review, report)
 
 
 async def work(url: str, stop: threading.Event) -> None:
-    """Carry out tasks until told to stop; then end with the step at hand.
+    """Run tasks until `stop` is set, then finish the current steps.
 
     Args:
-        url: where the providers' APIs are served.
-        stop: set, by any thread, when it is enough.
+        url: the base URL of the providers' APIs.
+        stop: set by any thread to stop.
     """
     tasks = (Task(number, *goal) for number, goal in enumerate(itertools.cycle(GOALS), 1))
     async with connect(url) as clients:
-        await asyncio.gather(*(_carry_out(tasks, clients, stop) for _ in range(TASKS_AT_ONCE)))
+        await asyncio.gather(*(_run_tasks(tasks, clients, stop) for _ in range(CONCURRENT_TASKS)))
 
 
-async def _carry_out(tasks: Iterable[Task], clients: Clients, stop: threading.Event) -> None:
+async def _run_tasks(tasks: Iterable[Task], clients: Clients, stop: threading.Event) -> None:
     for task in tasks:
         if stop.is_set():
             return
         with labels(project=task.project, session=f"task-{task.number}"):
             try:
-                await _take_all_steps(task, clients, stop)
+                await _run_steps(task, clients, stop)
             except (openai.APIError, anthropic.APIError, GoogleError):
-                continue  # tried again in vain: this task is given up
+                continue  # all retries failed: skip this task
 
 
-async def _take_all_steps(task: Task, clients: Clients, stop: threading.Event) -> None:
+async def _run_steps(task: Task, clients: Clients, stop: threading.Event) -> None:
     for step in STEPS:
         if stop.is_set():
             return

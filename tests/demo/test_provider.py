@@ -1,4 +1,4 @@
-"""The stand-in speaks well enough that the official SDKs parse it, and says the tokens that it made up."""
+"""The official SDKs can parse the stand-in provider's responses, and read the token counts it generated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from google.genai import errors as genai_errors
 from google.genai import types as genai_types
 from openai import AsyncOpenAI, OpenAI
 
-from demo.answers import SHORTEST_CACHED, Answer
+from demo.completions import MIN_CACHED_TOKENS, Completion
 from demo.provider import Provider
 
 LONG = "All of our code is typed, tested and reviewed. " * 200
@@ -62,22 +62,22 @@ def genai_client(provider: Provider, retries: int = 0) -> genai.Client:
     return genai.Client(api_key="any", http_options=options)
 
 
-def last_answer(provider: Provider) -> Answer:
-    """Return the last answer, which must have tokens of every type that matters here."""
-    answer = provider.answers[-1]
-    assert answer.tokens["input"] > 0
-    assert answer.tokens["output"] > 0
-    return answer
+def last_completion(provider: Provider) -> Completion:
+    """Return the last completion, which must have input and output tokens."""
+    completion = provider.completions[-1]
+    assert completion.tokens["input"] > 0
+    assert completion.tokens["output"] > 0
+    return completion
 
 
 # ---- OpenAI chat completions
 
 
-def check_chat_usage(usage: openai.types.CompletionUsage | None, answer: Answer) -> None:
+def check_chat_usage(usage: openai.types.CompletionUsage | None, completion: Completion) -> None:
     assert usage is not None
     assert usage.prompt_tokens_details is not None
     assert usage.completion_tokens_details is not None
-    tokens = answer.tokens
+    tokens = completion.tokens
     assert usage.prompt_tokens == tokens["input"] + tokens["cache_read"]
     assert usage.prompt_tokens_details.cached_tokens == tokens["cache_read"]
     assert usage.completion_tokens == tokens["output"] + tokens["reasoning"]
@@ -87,39 +87,39 @@ def check_chat_usage(usage: openai.types.CompletionUsage | None, answer: Answer)
 
 def test_chat_completions_sync(provider: Provider) -> None:
     with OpenAI(**openai_options(provider)) as client:
-        completion = client.chat.completions.create(**CHAT)
-        answer = last_answer(provider)
-        assert completion.choices[0].message.content == "".join(answer.text)
-        assert completion.choices[0].finish_reason == "stop"
-        assert completion.model == "gpt-4o-2024-08-06"
-        check_chat_usage(completion.usage, answer)
+        chat_completion = client.chat.completions.create(**CHAT)
+        completion = last_completion(provider)
+        assert chat_completion.choices[0].message.content == "".join(completion.text)
+        assert chat_completion.choices[0].finish_reason == "stop"
+        assert chat_completion.model == "gpt-4o-2024-08-06"
+        check_chat_usage(chat_completion.usage, completion)
 
         chunks = list(
             client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})
         )
-        answer = last_answer(provider)
+        completion = last_completion(provider)
         assert [chunk.usage for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
         assert chunks[-1].choices == []
-        check_chat_usage(chunks[-1].usage, answer)
+        check_chat_usage(chunks[-1].usage, completion)
         contents = [chunk.choices[0].delta.content or "" for chunk in chunks[:-1]]
-        assert "".join(contents) == "".join(answer.text)
+        assert "".join(contents) == "".join(completion.text)
 
         chunks = list(client.chat.completions.create(**CHAT, stream=True))
-        assert all("usage" not in chunk.model_fields_set for chunk in chunks), "usage comes only if asked for"
+        assert all("usage" not in chunk.model_fields_set for chunk in chunks), "usage is sent on request only"
 
 
 def test_chat_completions_async(provider: Provider) -> None:
     async def calls() -> None:
         async with AsyncOpenAI(**openai_options(provider)) as client:
-            completion = await client.chat.completions.create(**CHAT)
-            check_chat_usage(completion.usage, last_answer(provider))
+            chat_completion = await client.chat.completions.create(**CHAT)
+            check_chat_usage(chat_completion.usage, last_completion(provider))
             async with client.chat.completions.stream(
                 **CHAT, stream_options={"include_usage": True}
             ) as stream:
-                completion = await stream.get_final_completion()
-            answer = last_answer(provider)
-            assert completion.choices[0].message.content == "".join(answer.text)
-            check_chat_usage(completion.usage, answer)
+                chat_completion = await stream.get_final_completion()
+            completion = last_completion(provider)
+            assert chat_completion.choices[0].message.content == "".join(completion.text)
+            check_chat_usage(chat_completion.usage, completion)
 
     asyncio.run(calls())
 
@@ -127,11 +127,11 @@ def test_chat_completions_async(provider: Provider) -> None:
 # ---- OpenAI responses
 
 
-def check_response(response: openai.types.responses.Response, answer: Answer) -> None:
+def check_response(response: openai.types.responses.Response, completion: Completion) -> None:
     assert response.status == "completed"
-    assert response.output_text == "".join(answer.text)
+    assert response.output_text == "".join(completion.text)
     assert [item.type for item in response.output] == ["reasoning", "message"]
-    usage, tokens = response.usage, answer.tokens
+    usage, tokens = response.usage, completion.tokens
     assert usage is not None
     assert usage.input_tokens == tokens["input"] + tokens["cache_read"]
     assert usage.input_tokens_details.cached_tokens == tokens["cache_read"]
@@ -142,24 +142,24 @@ def check_response(response: openai.types.responses.Response, answer: Answer) ->
 
 def test_responses_sync(provider: Provider) -> None:
     with OpenAI(**openai_options(provider)) as client:
-        check_response(client.responses.create(**RESPONSES), last_answer(provider))
+        check_response(client.responses.create(**RESPONSES), last_completion(provider))
 
         events = list(client.responses.create(**RESPONSES, stream=True))
         assert [event.sequence_number for event in events] == list(range(len(events)))
         assert [event.type for event in events[:2]] == ["response.created", "response.in_progress"]
         deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-        assert deltas == last_answer(provider).text
+        assert deltas == last_completion(provider).text
         assert events[-1].type == "response.completed"
-        check_response(events[-1].response, last_answer(provider))
+        check_response(events[-1].response, last_completion(provider))
 
 
 def test_responses_async(provider: Provider) -> None:
     async def calls() -> None:
         async with AsyncOpenAI(**openai_options(provider)) as client:
-            check_response(await client.responses.create(**RESPONSES), last_answer(provider))
+            check_response(await client.responses.create(**RESPONSES), last_completion(provider))
             async with client.responses.stream(**RESPONSES) as stream:
                 response = await stream.get_final_response()
-            check_response(response, last_answer(provider))
+            check_response(response, last_completion(provider))
 
     asyncio.run(calls())
 
@@ -167,15 +167,15 @@ def test_responses_async(provider: Provider) -> None:
 # ---- Anthropic messages
 
 
-def check_message(message: anthropic.types.Message, answer: Answer) -> None:
+def check_message(message: anthropic.types.Message, completion: Completion) -> None:
     thinking, text = message.content
     assert thinking.type == "thinking"
-    assert thinking.thinking == "".join(answer.thoughts)
+    assert thinking.thinking == "".join(completion.reasoning)
     assert text.type == "text"
-    assert text.text == "".join(answer.text)
+    assert text.text == "".join(completion.text)
     assert message.stop_reason == "end_turn"
     assert message.model == "claude-sonnet-5"
-    usage, tokens = message.usage, answer.tokens
+    usage, tokens = message.usage, completion.tokens
     assert usage.input_tokens == tokens["input"]
     assert usage.cache_read_input_tokens == tokens["cache_read"]
     assert usage.cache_creation_input_tokens == tokens["cache_write"] + tokens["cache_write_1h"]
@@ -190,30 +190,30 @@ def check_message(message: anthropic.types.Message, answer: Answer) -> None:
 def test_messages_sync(provider: Provider) -> None:
     with Anthropic(**anthropic_options(provider)) as client:
         message = client.messages.create(**MESSAGES)
-        answer = last_answer(provider)
-        check_message(message, answer)
-        assert answer.tokens["cache_write"] > 0
-        assert answer.tokens["cache_write_1h"] > SHORTEST_CACHED
+        completion = last_completion(provider)
+        check_message(message, completion)
+        assert completion.tokens["cache_write"] > 0
+        assert completion.tokens["cache_write_1h"] > MIN_CACHED_TOKENS
 
         with client.messages.stream(**MESSAGES) as stream:
             message = stream.get_final_message()
-        again = last_answer(provider)
+        again = last_completion(provider)
         check_message(message, again)
-        written = answer.tokens["cache_write"] + answer.tokens["cache_write_1h"]
+        written = completion.tokens["cache_write"] + completion.tokens["cache_write_1h"]
         assert again.tokens["cache_read"] == written
 
 
 def test_messages_async(provider: Provider) -> None:
     async def calls() -> None:
         async with AsyncAnthropic(**anthropic_options(provider)) as client:
-            check_message(await client.messages.create(**MESSAGES), last_answer(provider))
+            check_message(await client.messages.create(**MESSAGES), last_completion(provider))
             async with client.messages.stream(**MESSAGES) as stream:
-                check_message(await stream.get_final_message(), last_answer(provider))
+                check_message(await stream.get_final_message(), last_completion(provider))
 
     asyncio.run(calls())
 
 
-def test_messages_stream_has_the_events_in_their_order(provider: Provider) -> None:
+def test_messages_stream_sends_events_in_order(provider: Provider) -> None:
     with Anthropic(**anthropic_options(provider)) as client:
         kinds = [event.type for event in client.messages.create(**MESSAGES, stream=True)]
 
@@ -225,8 +225,8 @@ def test_messages_stream_has_the_events_in_their_order(provider: Provider) -> No
 # ---- Gemini generateContent
 
 
-def check_generated(response: genai_types.GenerateContentResponse, answer: Answer) -> None:
-    usage, tokens = response.usage_metadata, answer.tokens
+def check_generated(response: genai_types.GenerateContentResponse, completion: Completion) -> None:
+    usage, tokens = response.usage_metadata, completion.tokens
     assert usage is not None
     assert usage.prompt_token_count == tokens["input"] + tokens["cache_read"]
     assert (usage.cached_content_token_count or 0) == tokens["cache_read"]
@@ -239,43 +239,43 @@ def check_generated(response: genai_types.GenerateContentResponse, answer: Answe
 def test_generate_content_sync(provider: Provider) -> None:
     with genai_client(provider) as client:
         response = client.models.generate_content(**GENERATE)
-        check_generated(response, last_answer(provider))
-        assert response.text == "".join(last_answer(provider).text)
+        check_generated(response, last_completion(provider))
+        assert response.text == "".join(last_completion(provider).text)
 
         chunks = list(client.models.generate_content_stream(**GENERATE))
-        answer = last_answer(provider)
-        assert [chunk.text for chunk in chunks] == answer.text
+        completion = last_completion(provider)
+        assert [chunk.text for chunk in chunks] == completion.text
         so_far = [chunk.usage_metadata.total_token_count or 0 for chunk in chunks if chunk.usage_metadata]
         assert len(so_far) == len(chunks)
         assert so_far == sorted(so_far), "every chunk has the usage so far"
-        check_generated(chunks[-1], answer)
+        check_generated(chunks[-1], completion)
 
 
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 def test_generate_content_async(provider: Provider) -> None:
     async def calls() -> None:
         async with genai_client(provider).aio as client:
-            check_generated(await client.models.generate_content(**GENERATE), last_answer(provider))
+            check_generated(await client.models.generate_content(**GENERATE), last_completion(provider))
             stream = await client.models.generate_content_stream(**GENERATE)
             chunks = [chunk async for chunk in stream]
-            check_generated(chunks[-1], last_answer(provider))
+            check_generated(chunks[-1], last_completion(provider))
 
     asyncio.run(calls())
 
 
-@pytest.mark.parametrize(("budget", "thinks"), [(0, False), (None, True)])
-def test_gemini_does_not_think_where_it_is_told_not_to(
-    provider: Provider, budget: int | None, thinks: bool
+@pytest.mark.parametrize(("budget", "reasons"), [(0, False), (None, True)])
+def test_a_gemini_thinking_budget_of_0_disables_reasoning(
+    provider: Provider, budget: int | None, reasons: bool
 ) -> None:
     thinking = genai_types.ThinkingConfig(thinking_budget=budget)
     config = genai_types.GenerateContentConfig(thinking_config=thinking)
     with genai_client(provider) as client:
         client.models.generate_content(**GENERATE | {"config": config})
 
-    assert (provider.answers[-1].tokens["reasoning"] > 0) is thinks
+    assert (provider.completions[-1].tokens["reasoning"] > 0) is reasons
 
 
-# ---- trouble
+# ---- errors
 
 
 def call_openai(provider: Provider, **changes: Any) -> None:
@@ -296,7 +296,7 @@ def call_google(provider: Provider, *, stream: bool = False, **changes: Any) -> 
             client.models.generate_content(**GENERATE | changes)
 
 
-def test_the_sdks_try_again_when_rate_limited_and_then_succeed() -> None:
+def test_the_sdks_retry_when_rate_limited() -> None:
     with Provider(speed=1000, rate_limited_every=2) as provider:
         with OpenAI(**openai_options(provider)) as client:
             create = client.chat.completions.with_raw_response.create
@@ -308,7 +308,7 @@ def test_the_sdks_try_again_when_rate_limited_and_then_succeed() -> None:
             assert all(google.models.generate_content(**GENERATE).text for _ in range(3))
 
 
-def test_who_is_rate_limited_is_told_so_and_when_to_try_again() -> None:
+def test_a_rate_limit_error_tells_the_sdk_when_to_retry() -> None:
     with Provider(speed=1000, rate_limited_every=1) as provider:
         with pytest.raises(openai.RateLimitError) as from_openai:
             call_openai(provider)
@@ -321,7 +321,7 @@ def test_who_is_rate_limited_is_told_so_and_when_to_try_again() -> None:
     assert from_anthropic.value.response.headers["retry-after"] == "0.001"
 
 
-def test_who_meets_an_overloaded_provider_is_told_so() -> None:
+def test_an_overloaded_provider_raises_the_sdk_s_error() -> None:
     with Provider(speed=1000, overloaded_every=1) as provider:
         with pytest.raises(openai.InternalServerError, match="currently overloaded"):
             call_openai(provider)
@@ -333,7 +333,7 @@ def test_who_meets_an_overloaded_provider_is_told_so() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_model_that_does_not_exist_is_not_found(provider: Provider, stream: bool) -> None:
+def test_an_unknown_model_is_not_found(provider: Provider, stream: bool) -> None:
     with pytest.raises(openai.NotFoundError):
         call_openai(provider, model="no-such-model", stream=stream)
     with pytest.raises(anthropic.NotFoundError):
@@ -342,7 +342,7 @@ def test_a_model_that_does_not_exist_is_not_found(provider: Provider, stream: bo
         call_google(provider, model="no-such-model", stream=stream)
 
 
-def test_a_prompt_that_does_not_fit_is_an_invalid_request(provider: Provider) -> None:
+def test_a_prompt_over_the_context_window_is_an_invalid_request(provider: Provider) -> None:
     messages = [{"role": "user", "content": LONG * 100}]
 
     with pytest.raises(openai.BadRequestError) as from_openai:
@@ -354,7 +354,7 @@ def test_a_prompt_that_does_not_fit_is_an_invalid_request(provider: Provider) ->
     assert from_openai.value.code == "context_length_exceeded"
 
 
-def test_answers_have_the_rate_limit_headers_of_their_provider(provider: Provider) -> None:
+def test_responses_have_their_provider_s_rate_limit_headers(provider: Provider) -> None:
     with OpenAI(**openai_options(provider)) as client:
         headers = client.chat.completions.with_raw_response.create(**CHAT).headers
     remaining, limit = (int(headers[f"x-ratelimit-{which}-tokens"]) for which in ("remaining", "limit"))
@@ -368,8 +368,8 @@ def test_answers_have_the_rate_limit_headers_of_their_provider(provider: Provide
     assert headers["anthropic-ratelimit-tokens-reset"].endswith("Z")
 
 
-def test_who_waits_when_it_is_hurried_has_the_answer_at_once() -> None:
+def test_skipping_delays_finishes_a_pending_response() -> None:
     with Provider(speed=0.001) as provider, OpenAI(**openai_options(provider), max_retries=0) as client:
         stream = client.chat.completions.create(**CHAT, stream=True)
-        provider.hurry()
+        provider.skip_delays()
         assert len(list(stream)) > 3

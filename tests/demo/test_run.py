@@ -1,4 +1,4 @@
-"""The demo as it is run: a process that serves metrics, shows what was spent and leaves nothing behind."""
+"""The demo as a process: it serves metrics, prints the spending and cleans up."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Demo:
         self.process = process
         self._output = cast(IO[str], process.stdout)
 
-    def url(self, of: str) -> str:
-        """Return the URL that it prints next to a name."""
+    def url(self, name: str) -> str:
+        """Return the URL printed next to a name."""
         for line in self._output:
-            if found := re.match(rf"{of}\s+(http://\S+)", line):
+            if found := re.match(rf"{name}\s+(http://\S+)", line):
                 return found[1]
-        raise AssertionError(f"it printed no URL of {of}")
+        raise AssertionError(f"no URL printed for {name}")
 
     def rest(self) -> str:
-        """Return what it prints until it ends."""
+        """Return the remaining output until the process exits."""
         return self._output.read()
 
     def status(self) -> int:
@@ -48,7 +48,7 @@ class Demo:
 
 @contextmanager
 def demo(*arguments: str) -> Iterator[Demo]:
-    """Run the demo, and check that it leaves no process behind."""
+    """Run the demo, and check that all its processes exit."""
     command = [sys.executable, "-m", "demo", "--port", "0", *arguments]
     with subprocess.Popen(
         command,
@@ -68,7 +68,7 @@ def demo(*arguments: str) -> Iterator[Demo]:
 
 
 def fetch(url: str) -> str:
-    """Return the text at a URL of this machine, whatever proxy is set."""
+    """Return the text at a local URL, ignoring any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=10) as response:
         return cast(str, response.read().decode())
@@ -77,7 +77,7 @@ def fetch(url: str) -> str:
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
@@ -91,11 +91,11 @@ def label_values(text: str, metric: str, label: str) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_it_serves_the_metrics_until_a_signal_ends_it(number: signal.Signals) -> None:
+def test_the_demo_serves_metrics_until_a_signal(number: signal.Signals) -> None:
     with demo("--no-stack", "--speed", "50") as running:
         url = running.url("metrics")
 
-        def all_are_there() -> bool:
+        def has_all_metrics() -> bool:
             text = fetch(url)
             metrics = (
                 "llm_tokens_total",
@@ -110,7 +110,7 @@ def test_it_serves_the_metrics_until_a_signal_ends_it(number: signal.Signals) ->
                 for metric in metrics
             )
 
-        until(all_are_there)
+        until(has_all_metrics)
         running.process.send_signal(number)
         output = running.rest()
 
@@ -119,10 +119,10 @@ def test_it_serves_the_metrics_until_a_signal_ends_it(number: signal.Signals) ->
     rows = re.findall(r"^(?:openai|anthropic|google)/\S+ +(\w+) +[1-9]", output, re.MULTILINE)
     assert set(rows) == AGENTS
     assert re.search(r"^openai/acme-1-preview .* no price$", output, re.MULTILINE)
-    assert re.search(r"^No price is known for [\d,]+ of the tokens\.$", output, re.MULTILINE)
+    assert re.search(r"^[\d,]+ tokens have no known price\.$", output, re.MULTILINE)
 
 
-def test_it_ends_by_itself_when_its_time_is_over() -> None:
+def test_the_demo_stops_after_its_duration() -> None:
     with demo("--no-stack", "--speed", "200", "--duration", "1s") as running:
         output = running.rest()
 
@@ -130,7 +130,7 @@ def test_it_ends_by_itself_when_its_time_is_over() -> None:
     assert re.search(r"^total +\d", output, re.MULTILINE)
 
 
-def test_prometheus_computes_the_spending_and_ends_with_the_demo() -> None:
+def test_prometheus_computes_the_spending_and_stops_with_the_demo() -> None:
     query = "/api/v1/query?query=sum%20by%20(model)%20(increase(llm_cost_usd_total%5B1m%5D))"
     with demo("--speed", "20") as running:
         prometheus = running.url("Prometheus")
@@ -143,18 +143,18 @@ def test_prometheus_computes_the_spending_and_ends_with_the_demo() -> None:
         fetch(prometheus)
 
 
-def test_a_port_that_is_taken_is_named_and_nothing_is_left_running() -> None:
+def test_a_port_in_use_is_reported_and_nothing_keeps_running() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with demo("--no-stack", "--port", str(port)) as running:
             output = running.rest()
 
             assert running.status() == 1
-    assert f"port {port} of 127.0.0.1 is taken" in output
+    assert f"port {port} of 127.0.0.1 is already in use" in output
     assert len(output.splitlines()) == 1
 
 
-def test_a_wrong_duration_is_a_usage_error() -> None:
+def test_an_invalid_duration_is_a_usage_error() -> None:
     command = [sys.executable, "-m", "demo", "--duration", "soon"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
 

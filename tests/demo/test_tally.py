@@ -4,7 +4,7 @@ from demo.tally import Tally
 from llm_exporter import Call
 
 
-def test_the_table_adds_up_what_each_agent_spent_on_each_model() -> None:
+def test_the_table_adds_up_the_spending_by_model_and_agent() -> None:
     tally = Tally()
     for call in (
         Call(

@@ -1,4 +1,4 @@
-"""The workload uses the SDKs in every way there is, and what is metered is what the provider gave."""
+"""The workload uses the SDKs in every supported way, and metered tokens equal the provider's."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from support.metered import Metered
 
 
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
-def test_every_token_that_the_provider_gave_is_metered_with_who_it_was_for(
+def test_the_workload_is_metered_to_the_token_and_with_all_labels(
     pipeline: Pipeline, metered: Metered
 ) -> None:
-    enough = threading.Event()
-    awaited = {
+    stop = threading.Event()
+    missing = {
         "planner",
         "researcher",
         "coder",
@@ -31,24 +31,26 @@ def test_every_token_that_the_provider_gave_is_metered_with_who_it_was_for(
         "unpriced",
     }
 
-    def see(call: Call) -> None:
-        awaited.difference_update({call.agent, *call.retries, "unpriced" if call.unpriced_tokens else ""})
-        if not awaited:
-            enough.set()
+    def stop_once_all_are_seen(call: Call) -> None:
+        missing.difference_update({call.agent, *call.retries, "unpriced" if call.unpriced_tokens else ""})
+        if not missing:
+            stop.set()
 
-    pipeline.subscribe(see)
+    pipeline.subscribe(stop_once_all_are_seen)
     with Provider(speed=200, rate_limited_every=8, overloaded_every=13) as provider:
-        asyncio.run(work(provider.url, enough))
-        given = Counter[tuple[str, str]]()
-        for answer in provider.answers:
-            given.update({(answer.model.answers_as, kind): number for kind, number in answer.tokens.items()})
+        asyncio.run(work(provider.url, stop))
+        generated = Counter[tuple[str, str]]()
+        for completion in provider.completions:
+            generated.update(
+                {(completion.model.dated_name, kind): number for kind, number in completion.tokens.items()}
+            )
 
     calls = [call for call in metered.calls if not call.error]
     counted = Counter[tuple[str, str]]()
     for call in calls:
         counted.update({(call.model, kind): number for kind, number in call.tokens.items()})
-    assert counted == +given
-    assert len(calls) == len(provider.answers)
+    assert counted == +generated
+    assert len(calls) == len(provider.completions)
     assert {call.provider for call in calls} == {"openai", "anthropic", "google"}
     assert {call.stream for call in calls} == {True, False}
     assert {kind for _, kind in counted} == {
