@@ -1,4 +1,4 @@
-"""Files that one process at a time works with; the lock goes with the process, however it ends."""
+"""Exclusive locks on files, which the operating system releases however their process ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def lock(file: IO[Any]) -> bool:
-        """Lock an open file without waiting; return False when another process has it."""
+        """Lock an open file without waiting; return False if another process holds it."""
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -20,7 +20,7 @@ else:
     import fcntl
 
     def lock(file: IO[Any]) -> bool:
-        """Lock an open file without waiting; return False when another process has it."""
+        """Lock an open file without waiting; return False if another process holds it."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

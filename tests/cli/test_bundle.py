@@ -1,4 +1,4 @@
-"""`llm-exporter bundle`: what it writes is complete, and what it pushes gets to the Grafana it is for."""
+"""`llm-exporter bundle` writes complete files and pushes dashboards to Grafana."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UIDS = {file.stem for file in (bundle("grafana") / "dashboards").glob("*.json")}
 
 
 class StandIn:
-    """Answers like a Grafana's API for folders and dashboards, and remembers what it was given."""
+    """A stand-in for Grafana's folder and dashboard API that remembers its requests."""
 
     def __init__(self) -> None:
         self.folders: dict[str, str] = {}
@@ -89,7 +89,7 @@ def run(*arguments: str | Path, token: str | None = TOKEN) -> Result:
     return CliRunner().invoke(main, ["bundle", *map(str, arguments)], env=env)
 
 
-def test_it_writes_dashboards_rules_and_provisioning_for_these_places(tmp_path: Path) -> None:
+def test_it_writes_dashboards_rules_and_provisioning(tmp_path: Path) -> None:
     directory = tmp_path / "with space"
 
     result = run(directory, "--prometheus-url", "https://prometheus.example/p?x=1")
@@ -106,7 +106,7 @@ def test_it_writes_dashboards_rules_and_provisioning_for_these_places(tmp_path: 
     assert not [file for file in directory.rglob("*") if file.is_file() and "$LLM_" in file.read_text()]
 
 
-def test_promtool_accepts_the_rules_where_they_are_written(tmp_path: Path) -> None:
+def test_promtool_accepts_the_written_rules(tmp_path: Path) -> None:
     run(tmp_path)
     promtool = binaries.find("promtool")
     files = sorted((tmp_path / "prometheus/rules").iterdir())
@@ -116,7 +116,7 @@ def test_promtool_accepts_the_rules_where_they_are_written(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
 
 
-def test_a_second_time_replaces_what_was_written_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_a_second_run_replaces_our_files_and_leaves_others(tmp_path: Path) -> None:
     run(tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "grafana/dashboards/llm-cost.json").write_text("{}")
@@ -145,7 +145,7 @@ def test_it_pushes_every_dashboard_into_the_folder(tmp_path: Path, grafana: Stan
     assert TOKEN not in result.output
 
 
-def test_a_folder_that_is_there_is_used(tmp_path: Path, grafana: StandIn) -> None:
+def test_an_existing_folder_is_used(tmp_path: Path, grafana: StandIn) -> None:
     grafana.folders["llm"] = "ours"
 
     assert run(tmp_path, "--grafana-url", grafana.url).exit_code == 0
@@ -166,7 +166,7 @@ def test_a_folder_that_is_there_is_used(tmp_path: Path, grafana: StandIn) -> Non
         ((200, {}, b"<html>"), "is no Grafana: it does not answer in JSON"),
     ],
 )
-def test_what_grafana_refuses_is_told_in_one_line(
+def test_a_rejected_dashboard_is_reported_in_one_line(
     tmp_path: Path, grafana: StandIn, refusal: tuple[int, dict[str, str], bytes], says: str
 ) -> None:
     grafana.refuse = refusal
@@ -180,9 +180,7 @@ def test_what_grafana_refuses_is_told_in_one_line(
     assert len(grafana.asked) == (2 if refusal[0] == 403 else 1), "no redirect is followed with the token"
 
 
-def test_a_token_that_is_not_known_and_a_grafana_that_is_away_are_told(
-    tmp_path: Path, grafana: StandIn
-) -> None:
+def test_an_invalid_token_and_an_unreachable_grafana_are_reported(tmp_path: Path, grafana: StandIn) -> None:
     wrong = run(tmp_path, "--grafana-url", grafana.url, token="other")
     away = run(tmp_path, "--grafana-url", "http://127.0.0.1:1")
     nonsense = run(tmp_path, "--grafana-url", "nonsense")
@@ -193,7 +191,7 @@ def test_a_token_that_is_not_known_and_a_grafana_that_is_away_are_told(
     assert {wrong.exit_code, away.exit_code, nonsense.exit_code} == {2}
 
 
-def test_without_a_token_nothing_is_done(tmp_path: Path, grafana: StandIn) -> None:
+def test_without_a_token_nothing_is_written(tmp_path: Path, grafana: StandIn) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     url = ["--grafana-url", grafana.url]
@@ -207,7 +205,7 @@ def test_without_a_token_nothing_is_done(tmp_path: Path, grafana: StandIn) -> No
     assert grafana.asked == []
 
 
-def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "grafana").write_text("a file")
 
     result = run(tmp_path)

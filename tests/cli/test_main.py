@@ -1,4 +1,4 @@
-"""The command line: its options, and what it says when it cannot go on."""
+"""The command line: options and error messages."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "soon", "-5s", "20 s", "5y", "30m1h", "1e3", "nan"])
-def test_what_is_no_duration_is_refused_with_examples_of_some(text: str) -> None:
+def test_an_invalid_duration_is_rejected_with_examples(text: str) -> None:
     with pytest.raises(
         click.BadParameter, match="is not a duration: write 20s, 2m, 1h30m, 30d, or 45 for seconds"
     ):
         Duration().convert(text, None, None)
 
 
-def test_the_version_is_the_package_s() -> None:
+def test_version_prints_the_package_version() -> None:
     result = CliRunner().invoke(main, ["--version"])
 
     assert result.exit_code == 0
     assert llm_exporter.__version__ in result.output
 
 
-def test_missing_packages_are_named_with_the_way_to_install_them() -> None:
+def test_a_missing_extra_is_named_with_its_install_command() -> None:
     program = """
 import sys
 sys.modules["uvicorn"] = None

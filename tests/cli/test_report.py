@@ -1,4 +1,4 @@
-"""`llm-exporter report` and `export`, on a ledger and on a running service alike."""
+"""`llm-exporter report` and `export`, from a ledger and from a running service."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(params=["ledger", "service"])
 def source(request: pytest.FixtureRequest, served: Served) -> list[str]:
-    """The options that say where from: beside the running service, or from it."""
+    """The options for the source: the ledger beside the running service, or the service."""
     return ["--store", str(served.ledger)] if request.param == "ledger" else ["--url", served.url]
 
 
@@ -49,7 +49,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def test_a_report_is_a_table_by_dimensions_and_period(source: list[str]) -> None:
+def test_a_report_is_a_table_by_dimension_and_period(source: list[str]) -> None:
     result = run("report", "--by", "agent,model", "--period", "month", *source)
     assert result.output == (
         "month                     agent    model       calls  errors  input_tokens  output_tokens     USD\n"
@@ -60,7 +60,7 @@ def test_a_report_is_a_table_by_dimensions_and_period(source: list[str]) -> None
     )
 
 
-def test_a_report_is_json_when_asked_for(source: list[str]) -> None:
+def test_a_report_can_be_json(source: list[str]) -> None:
     result = run("report", "--by", "tier", "--label", "tier:gold", "--json", *source)
     assert json.loads(result.output) == [
         {
@@ -75,7 +75,7 @@ def test_a_report_is_json_when_asked_for(source: list[str]) -> None:
     ]
 
 
-def test_calls_are_exported_as_csv_and_as_json_lines(source: list[str]) -> None:
+def test_calls_are_exported_as_csv_or_json_lines(source: list[str]) -> None:
     lines = list(csv.DictReader(io.StringIO(run("export", *source).output)))
     assert [(line["id"], line["agent"], line["cost_usd"]) for line in lines] == [
         ("3", "planner", "0.75"),
@@ -91,14 +91,14 @@ def test_all_pages_are_exported(source: list[str], monkeypatch: pytest.MonkeyPat
     assert len(run("export", "--format", "json", *source).output.splitlines()) == 3
 
 
-def test_a_mistake_is_named(source: list[str]) -> None:
+def test_an_invalid_option_is_named(source: list[str]) -> None:
     result = run("report", "--since", "yesterday", *source)
     assert result.exit_code == 2
     message = "since is 'yesterday': write 2026-01-31T12:00:00Z, or seconds since 1970"
     assert message in result.output
 
 
-def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     result = run("report", "--store", str(path))
     assert (result.exit_code, result.output) == (2, f"Error: {path}: there is no ledger here\n")

@@ -1,4 +1,4 @@
-"""`llm-exporter run` meters a program that knows nothing of it."""
+"""`llm-exporter run` meters a program without changing it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(*words: str, environment: dict[str, str] | None = None) -> subprocess.Co
     )
 
 
-def test_a_program_is_metered_under_the_labels_that_are_given_and_ends_as_it_would(
+def test_a_program_is_metered_with_the_given_labels_and_keeps_its_exit_status(
     server: Server, tmp_path: Path
 ) -> None:
     server.says("/chat/completions", CHAT.answers[False]())
@@ -61,7 +61,7 @@ def test_a_program_is_metered_under_the_labels_that_are_given_and_ends_as_it_wou
     assert [call["tokens"] for call in calls] == 2 * [CHAT.tokens]
 
 
-def test_a_python_that_the_program_starts_is_metered_too(server: Server, tmp_path: Path) -> None:
+def test_a_child_python_is_metered(server: Server, tmp_path: Path) -> None:
     server.says("/chat/completions", CHAT.answers[False]())
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -75,7 +75,7 @@ def test_a_python_that_the_program_starts_is_metered_too(server: Server, tmp_pat
         assert served.get("/api/v1/cost")["calls"] == 2
 
 
-def test_another_sitecustomize_is_run_as_well_and_ours_is_nowhere_to_be_seen(tmp_path: Path) -> None:
+def test_another_sitecustomize_still_runs_and_ours_leaves_no_trace(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.here_too = True")
     shows = "import sitecustomize, sys; print(sys.here_too, sitecustomize.__file__, *sys.path, sep='\\n')"
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
@@ -85,7 +85,7 @@ def test_another_sitecustomize_is_run_as_well_and_ours_is_nowhere_to_be_seen(tmp
     assert not [path for path in paths if path.endswith("startup")]
 
 
-def test_a_python_that_has_no_llm_exporter_runs_unmetered_and_says_so(tmp_path: Path) -> None:
+def test_a_python_without_llm_exporter_runs_unmetered_with_a_message(tmp_path: Path) -> None:
     hides = "import os, sys\nif 'LLM_EXPORTER_LABELS' in os.environ: sys.modules['llm_exporter'] = None"
     (tmp_path / "sitecustomize.py").write_text(hides)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
@@ -118,17 +118,17 @@ def test_a_signal_reaches_the_program() -> None:
         ),
         (("--url", "http://x", "/"), 126, "Error: /: Permission denied\n"),
         (("--label", "project", "python"), 2, "Error: --label is 'project': write name=value\n"),
-        (("--url", "ftp://x", "python"), 2, "Error: LLM_EXPORTER_URL: 'ftp://x' is no URL of a service"),
+        (("--url", "ftp://x", "python"), 2, "Error: LLM_EXPORTER_URL: 'ftp://x' is not the URL of a service"),
         (("--config", "none.yml", "python"), 2, "Error: none.yml: No such file or directory\n"),
     ],
 )
-def test_what_cannot_be_run_is_said(words: tuple[str, ...], code: int, said: str) -> None:
+def test_a_command_that_cannot_run_is_reported(words: tuple[str, ...], code: int, said: str) -> None:
     ran = run(*words)
     assert ran.returncode == code
     assert ran.stderr.startswith(said)
 
 
-def test_it_says_so_when_calls_are_sent_nowhere() -> None:
+def test_a_missing_service_url_is_reported() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "LLM_EXPORTER_URL"}
     ran = run(sys.executable, "-c", "", environment=environment)
     assert ran.stderr == "llm-exporter: neither --url nor LLM_EXPORTER_URL: calls are sent nowhere\n"

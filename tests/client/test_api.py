@@ -1,4 +1,4 @@
-"""Calls recorded by hand, and callbacks."""
+"""Recording calls by hand, and subscribing to calls."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ ERROR_KINDS = ", ".join(get_args(ErrorKind))
 
 
 def recorded(**fields: Any) -> Call:
-    """Record a call of a provider that no one knows, with these fields."""
+    """Record a call to an unknown provider, with these fields."""
     return llm_exporter.record(**{"provider": "acme", "model": "t-1", "tokens": {"input": 10}, **fields})
 
 
 # ---- record
 
 
-def test_call_has_what_was_said_of_it(pipeline: Pipeline) -> None:
-    """Each argument is a field of the call."""
+def test_each_argument_becomes_a_field_of_the_call(pipeline: Pipeline) -> None:
     call = recorded(
         tokens={"input": 10, "cache_read": 20, "output": 3},
         operation="text_completion",
@@ -46,15 +45,15 @@ def test_call_has_what_was_said_of_it(pipeline: Pipeline) -> None:
     assert (call.duration, call.error, call.retries, call.stream) == (1.5, "timeout", [], False)
 
 
-def test_call_is_a_chat_of_no_duration_that_succeeded_unless_said_otherwise(pipeline: Pipeline) -> None:
-    """Provider, model and tokens are all it takes."""
+def test_the_defaults_are_a_successful_chat_without_duration(pipeline: Pipeline) -> None:
+    """Only provider, model and tokens are required."""
     call = recorded()
 
     assert (call.operation, call.duration, call.error) == ("chat", 0.0, None)
 
 
-def test_call_has_the_labels_in_force_where_it_is_recorded(pipeline: Pipeline) -> None:
-    """As a call that is tapped has."""
+def test_a_recorded_call_gets_the_current_labels(pipeline: Pipeline) -> None:
+    """Like a metered call."""
     with llm_exporter.labels(agent="planner", phase="plan", session="s-1"):
         call = recorded()
 
@@ -62,8 +61,8 @@ def test_call_has_the_labels_in_force_where_it_is_recorded(pipeline: Pipeline) -
     assert (call.agent, call.phase) == ("planner", "plan")
 
 
-def test_types_with_no_tokens_are_left_out(pipeline: Pipeline) -> None:
-    """Zero is allowed, and is no series."""
+def test_token_types_of_zero_are_left_out(pipeline: Pipeline) -> None:
+    """Zero is allowed and makes no series."""
     assert recorded(tokens={"input": 0, "output": 4}).tokens == {"output": 4}
     assert recorded(tokens={}).tokens == {}
 
@@ -80,7 +79,7 @@ def test_every_error_kind_can_be_recorded(pipeline: Pipeline, kind: ErrorKind) -
     assert recorded(error=kind).error == kind
 
 
-def test_what_the_caller_does_to_its_mapping_later_does_not_reach_the_call(pipeline: Pipeline) -> None:
+def test_later_changes_to_the_mapping_do_not_reach_the_call(pipeline: Pipeline) -> None:
     """The call is priced later, on another thread."""
     tokens: dict[TokenType, int] = {"input": 10}
     call = recorded(tokens=tokens)
@@ -89,7 +88,7 @@ def test_what_the_caller_does_to_its_mapping_later_does_not_reach_the_call(pipel
     assert call.tokens == {"input": 10}
 
 
-def test_each_call_has_an_id_of_its_own(pipeline: Pipeline) -> None:
+def test_each_call_has_a_unique_id(pipeline: Pipeline) -> None:
     """32 hex digits."""
     first, second = recorded(), recorded()
 
@@ -98,8 +97,8 @@ def test_each_call_has_an_id_of_its_own(pipeline: Pipeline) -> None:
     assert bytes.fromhex(first.id)
 
 
-def test_call_of_a_known_model_is_priced_by_the_time_it_reaches_the_sinks(pipeline: Pipeline) -> None:
-    """The cost is of the types recorded, and of nothing else."""
+def test_a_known_model_is_priced_before_the_sinks_get_the_call(pipeline: Pipeline) -> None:
+    """Only the recorded types have a cost."""
     call = recorded(provider="openai", model="gpt-4o", tokens={"input": 1000, "output": 100})
     assert pipeline.flush()
 
@@ -108,8 +107,8 @@ def test_call_of_a_known_model_is_priced_by_the_time_it_reaches_the_sinks(pipeli
     assert call.unpriced_tokens == 0
 
 
-def test_call_of_an_unknown_provider_is_counted_and_has_no_price(pipeline: Pipeline) -> None:
-    """Its tokens show as unpriced."""
+def test_an_unknown_provider_is_counted_as_unpriced(pipeline: Pipeline) -> None:
+    """Its tokens count as unpriced."""
     call = recorded(tokens={"input": 10, "output": 5})
     assert pipeline.flush()
 
@@ -142,10 +141,10 @@ def test_call_of_an_unknown_provider_is_counted_and_has_no_price(pipeline: Pipel
         pytest.param({"error": ""}, f"error: '' is not one of {ERROR_KINDS}", id="empty error"),
     ],
 )
-def test_what_cannot_be_is_refused_and_not_recorded(
+def test_invalid_arguments_raise_and_record_nothing(
     pipeline: Pipeline, fields: dict[str, Any], message: str
 ) -> None:
-    """The message says which argument, what it was, and what it can be."""
+    """The message names the argument, its value and the valid ones."""
     calls: list[Call] = []
     llm_exporter.subscribe(calls.append)
 
@@ -158,8 +157,8 @@ def test_what_cannot_be_is_refused_and_not_recorded(
 # ---- subscribe
 
 
-def test_subscriber_gets_every_call_in_order(pipeline: Pipeline) -> None:
-    """The very object, priced."""
+def test_a_subscriber_gets_every_call_in_order(pipeline: Pipeline) -> None:
+    """It gets the same object, priced."""
     calls: list[Call] = []
     llm_exporter.subscribe(calls.append)
     made = [recorded(model=f"t-{number}") for number in range(20)]
@@ -169,8 +168,8 @@ def test_subscriber_gets_every_call_in_order(pipeline: Pipeline) -> None:
     assert all(got is call for got, call in zip(calls, made, strict=True))
 
 
-def test_unsubscribed_callback_is_called_no_more(pipeline: Pipeline) -> None:
-    """It has what came before."""
+def test_an_unsubscribed_callback_is_no_longer_called(pipeline: Pipeline) -> None:
+    """It has got the earlier calls."""
     calls: list[Call] = []
     callback: Callable[[Call], None] = calls.append
     llm_exporter.subscribe(callback)
@@ -183,15 +182,15 @@ def test_unsubscribed_callback_is_called_no_more(pipeline: Pipeline) -> None:
     assert calls == [before]
 
 
-def test_unsubscribing_a_stranger_is_no_error(pipeline: Pipeline) -> None:
-    """It was not called, and is not."""
+def test_unsubscribing_an_unknown_callback_is_ignored(pipeline: Pipeline) -> None:
+    """It never was called."""
     llm_exporter.unsubscribe(print)
 
 
-def test_failing_subscriber_is_logged_and_counted_and_harms_no_one(
+def test_a_failing_subscriber_is_logged_and_counted_and_affects_nobody_else(
     pipeline: Pipeline, said: Callable[[], list[LogRecord]]
 ) -> None:
-    """Not the one who records, not the other subscribers."""
+    """Neither the recording code nor other subscribers."""
     calls: list[Call] = []
 
     def broken(call: Call) -> None:

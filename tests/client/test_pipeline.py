@@ -1,4 +1,4 @@
-"""Calls reach the sinks from anywhere, in order, off the caller's thread."""
+"""Calls reach the sinks in order, from any thread, off the caller's thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def a_call(model: str = "gpt-4o") -> Call:
     return Call(provider="openai", model=model, operation="chat", tokens={"input": 10})
 
 
-def test_what_is_recorded_before_a_flush_has_reached_the_sinks_after_it(metered: Metered) -> None:
+def test_a_flush_waits_for_everything_recorded_before_it(metered: Metered) -> None:
     for number in range(1000):
         metered.pipeline.record(a_call(f"m{number}"))
     assert metered.pipeline.flush()
@@ -32,7 +32,7 @@ def test_a_scrape_shows_every_call_that_ended_before_it(metered: Metered) -> Non
         assert metered.total("llm_calls_total") == seen
 
 
-def test_calls_of_many_threads_are_all_counted(metered: Metered) -> None:
+def test_calls_from_many_threads_are_all_counted(metered: Metered) -> None:
     def record() -> None:
         for _ in range(500):
             metered.pipeline.record(a_call())
@@ -58,7 +58,7 @@ def test_subscribers_get_priced_calls_off_the_callers_thread(pipeline: Pipeline,
     assert threads == ["llm-exporter"]
 
 
-def test_a_subscriber_that_left_is_not_called(pipeline: Pipeline) -> None:
+def test_an_unsubscribed_callback_is_not_called(pipeline: Pipeline) -> None:
     calls: list[Call] = []
     subscribe(calls.append)
     unsubscribe(calls.append)
@@ -68,7 +68,7 @@ def test_a_subscriber_that_left_is_not_called(pipeline: Pipeline) -> None:
     assert calls == []
 
 
-def test_a_subscriber_may_look_at_the_metrics_and_record_calls_itself(metered: Metered) -> None:
+def test_a_subscriber_may_read_the_metrics_and_record_calls(metered: Metered) -> None:
     seen: list[float] = []
 
     def look(call: Call) -> None:
@@ -83,7 +83,7 @@ def test_a_subscriber_may_look_at_the_metrics_and_record_calls_itself(metered: M
     assert seen == [1, 2]
 
 
-def test_a_call_that_ends_inside_a_garbage_collection_that_interrupts_the_metrics_is_counted(
+def test_a_call_that_ends_in_a_garbage_collection_during_counting_is_counted(
     metered: Metered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The collection runs while the metrics hold their lock, in the very thread that holds it."""
@@ -105,8 +105,8 @@ def test_a_call_that_ends_inside_a_garbage_collection_that_interrupts_the_metric
     assert metered.call.model == "collected"
 
 
-def test_after_a_fork_the_child_gives_ids_of_its_own() -> None:
-    """Calls are known by them: of two calls with one id the service counts one."""
+def test_a_forked_child_makes_unique_ids() -> None:
+    """The service counts two calls with the same id once."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.write(writing, new_id().encode())
@@ -116,7 +116,7 @@ def test_after_a_fork_the_child_gives_ids_of_its_own() -> None:
         assert read.read(32)[12:] != new_id()[12:]
 
 
-def test_after_a_fork_the_child_records_its_own_calls_and_none_of_the_parents(pipeline: Pipeline) -> None:
+def test_a_forked_child_records_its_own_calls_and_not_its_parents(pipeline: Pipeline) -> None:
     blocked = threading.Event()
     working = threading.Event()
 
@@ -156,7 +156,7 @@ def _forked(child: Callable[[], list[str]]) -> str:
     return said
 
 
-def test_a_closed_exporter_takes_calls_again(metered: Metered) -> None:
+def test_a_closed_pipeline_records_calls_again(metered: Metered) -> None:
     metered.pipeline.record(a_call())
     metered.pipeline.close()
     metered.pipeline.close()

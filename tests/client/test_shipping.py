@@ -1,4 +1,4 @@
-"""Calls reach a service elsewhere, each once, whatever happens in between."""
+"""Calls reach the service once each, whatever fails on the way."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ CALLS = "/api/v1/calls"
 
 
 def received(server: Server) -> list[str]:
-    """The ids of the calls in each request that came, in order."""
+    """The ids of the calls in each request, in order."""
     decode = msgspec.json.Decoder(list[Call]).decode
     return [call.id for request in server.requests for call in decode(gzip.decompress(request.body))]
 
 
 class Signals:
-    """Metrics that say when something is counted."""
+    """Metrics that signal each count."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
@@ -92,46 +92,46 @@ def test_calls_are_shipped_in_batches(
     shipper = ship()
     calls = [a_call() for _ in range(1500)]
     for call in calls:
-        shipper.take(call)
+        shipper.add(call)
     signals.wait("llm_exporter_shipped_calls_total", 1500)
     assert received(server) == [call.id for call in calls]
     assert len(server.requests) < 10
     assert list(tmp_path.iterdir()) == []
 
 
-def test_calls_wait_on_disk_while_the_service_is_away(
+def test_calls_wait_on_disk_while_the_service_is_unavailable(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
     server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
     call = a_call()
     shipper = ship()
-    shipper.take(call)
+    shipper.add(call)
     signals.wait("llm_exporter_shipped_calls_total", 1)
     shipper.close(5)
     assert received(server) == [call.id] * 3
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_call_on_disk_is_not_shipped_before_the_service_has_it(
+def test_a_call_on_disk_counts_as_shipped_only_once_acknowledged(
     server: Server, signals: Signals, ship: Callable[..., Shipper]
 ) -> None:
     server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
     call = a_call()
     told: list[int] = []
     shipper = ship(shipped=lambda ids: told.extend(len(server.requests) for one in ids if one == call.id))
-    shipper.take(call)
+    shipper.add(call)
     signals.wait("llm_exporter_shipped_calls_total", 1)
     shipper.close(5)
     assert set(told) == {3}
 
 
-def test_a_call_that_another_process_has_found_on_disk_is_shipped(
+def test_a_call_sent_from_disk_by_another_process_counts_as_shipped(
     server: Server, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
     server.says(CALLS, AWAY)
     call = a_call()
     told: list[str] = []
-    ship(shipped=told.extend).take(call)
+    ship(shipped=told.extend).add(call)
     until(lambda: any(tmp_path.iterdir()))
     (file,) = tmp_path.iterdir()
     assert told == []
@@ -139,26 +139,26 @@ def test_a_call_that_another_process_has_found_on_disk_is_shipped(
     until(lambda: told == [call.id])
 
 
-def test_calls_wait_in_memory_while_the_disk_is_away_too(
+def test_calls_wait_in_memory_while_service_and_disk_fail(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
     server.says(CALLS, AWAY, ACKNOWLEDGED)
     no_directory = tmp_path / "file"
     no_directory.write_text("")
     call = a_call()
-    ship(no_directory / "spool").take(call)
+    ship(no_directory / "spool").add(call)
     signals.wait("llm_exporter_shipped_calls_total", 1)
     assert received(server) == [call.id] * 2
     assert signals.total("llm_exporter_dropped_calls_total") == 0
 
 
-def test_at_the_end_calls_are_left_on_disk_for_the_next_process(
+def test_unsent_calls_are_left_on_disk_at_exit(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
     server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
     call = a_call()
     shipper = ship()
-    shipper.take(call)
+    shipper.add(call)
     shipper.close(5)
     assert len(list(tmp_path.iterdir())) == 1
     ship()
@@ -166,19 +166,19 @@ def test_at_the_end_calls_are_left_on_disk_for_the_next_process(
     assert set(received(server)) == {call.id}
 
 
-def test_with_service_and_disk_away_what_is_lost_at_the_end_is_counted(
+def test_calls_lost_at_exit_are_counted_as_dropped(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
     server.says(CALLS, AWAY)
     no_directory = tmp_path / "file"
     no_directory.write_text("")
     shipper = ship(no_directory / "spool")
-    shipper.take(a_call())
+    shipper.add(a_call())
     shipper.close(5)
     assert signals.total("llm_exporter_dropped_calls_total") == 1
 
 
-def test_calls_that_the_service_refuses_are_set_aside_and_do_not_hold_up_others(
+def test_rejected_calls_are_set_aside_and_do_not_block_others(
     server: Server,
     signals: Signals,
     ship: Callable[..., Shipper],
@@ -187,38 +187,38 @@ def test_calls_that_the_service_refuses_are_set_aside_and_do_not_hold_up_others(
 ) -> None:
     server.says(CALLS, REFUSED, ACKNOWLEDGED)
     shipper = ship()
-    shipper.take(a_call(id="refused"))
+    shipper.add(a_call(id="refused"))
     signals.wait("llm_exporter_dropped_calls_total", 1)
-    shipper.take(a_call(id="taken"))
+    shipper.add(a_call(id="taken"))
     signals.wait("llm_exporter_shipped_calls_total", 1)
     (file,) = tmp_path.iterdir()
     assert '"refused"' in file.read_text()
     assert str(file) in caplog.text
 
 
-def test_memory_is_bounded_and_the_oldest_calls_are_dropped(
+def test_pending_calls_are_bounded_and_the_oldest_are_dropped(
     server: Server, signals: Signals, ship: Callable[..., Shipper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two fit; the service does not answer until all have come."""
-    monkeypatch.setattr("llm_exporter.client.shipping._MOST_HELD", 2)
+    """Two fit. The service does not answer until all are added."""
+    monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 2)
     may_answer = threading.Event()
     server.says(CALLS, Answer([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
     shipper = ship()
-    shipper.take(a_call(id="first"))
+    shipper.add(a_call(id="first"))
     until(lambda: bool(server.requests))
     for name in ("dropped", "second", "third"):
-        shipper.take(a_call(id=name))
+        shipper.add(a_call(id=name))
     may_answer.set()
     signals.wait("llm_exporter_shipped_calls_total", 3)
     assert received(server) == ["first", "second", "third"]
     assert signals.total("llm_exporter_dropped_calls_total") == 1
 
 
-def test_no_call_waits_while_the_service_hangs_and_memory_is_full(
+def test_no_call_blocks_while_the_service_hangs_and_memory_is_full(
     server: Server, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service takes a request and does not answer; whoever wants the shipper's lock waits as well."""
-    monkeypatch.setattr("llm_exporter.client.shipping._MOST_HELD", 1)
+    """The service accepts a request and never answers."""
+    monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 1)
     monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
     may_answer = threading.Event()
     server.says(CALLS, Answer([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
@@ -250,7 +250,7 @@ def test_no_call_waits_while_the_service_hangs_and_memory_is_full(
         assert not caller.is_alive()
         assert sum("/chat/" in request.target for request in server.requests) == 4
     assert pipeline.flush()
-    assert len(shipper._held) == 1  # of four
+    assert len(shipper._pending) == 1  # of four
     may_answer.set()
     pipeline.close()
     assert senders == {"llm-exporter-shipper", "llm-exporter-leases"}
@@ -259,13 +259,13 @@ def test_no_call_waits_while_the_service_hangs_and_memory_is_full(
 @pytest.mark.parametrize(
     ("url", "mistake"),
     [
-        ("127.0.0.1:9847", "is no URL of a service: write http://127.0.0.1:9847"),
-        ("ftp://127.0.0.1", "is no URL of a service: write http://127.0.0.1:9847"),
-        ("http://", "is no URL of a service: write http://127.0.0.1:9847"),
-        ("http://host:port", "is no URL: Port could not be cast to integer value as 'port'"),
+        ("127.0.0.1:9847", "is not the URL of a service, like http://127.0.0.1:9847"),
+        ("ftp://127.0.0.1", "is not the URL of a service, like http://127.0.0.1:9847"),
+        ("http://", "is not the URL of a service, like http://127.0.0.1:9847"),
+        ("http://host:port", "is not a URL: Port could not be cast to integer value as 'port'"),
     ],
 )
-def test_a_url_that_is_none_is_said_at_once(
+def test_an_invalid_url_raises_at_once(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, url: str, mistake: str
 ) -> None:
     monkeypatch.setenv("LLM_EXPORTER_URL", url)
@@ -303,8 +303,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
-def test_every_way_a_process_ends_ships_its_calls_once(tmp_path: Path, *, away: bool) -> None:
-    """A parent, its children of every kind, and each with one call: also while the service is away."""
+def test_a_process_ships_its_calls_once_however_it_ends(tmp_path: Path, *, away: bool) -> None:
+    """A parent and each kind of child make one call each, also while the service is unavailable."""
     script = tmp_path / "script.py"
     script.write_text(PROGRAM)
     served = Served(tmp_path)

@@ -1,4 +1,4 @@
-"""Calls wait on disk, and none is lost or sent by two at once."""
+"""Calls wait on disk; none is lost or sent by two processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path)
 
 
-def test_calls_come_back_as_they_were_added_and_are_gone_then(spool: Spool, tmp_path: Path) -> None:
+def test_calls_come_back_unchanged_and_are_then_removed(spool: Spool, tmp_path: Path) -> None:
     calls = [a_call(), a_call(), a_call()]
     spool.add(calls[:2])
     spool.add(calls[2:])
@@ -27,7 +27,7 @@ def test_calls_come_back_as_they_were_added_and_are_gone_then(spool: Spool, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_calls_stay_until_all_of_their_file_are_sent(spool: Spool) -> None:
+def test_a_file_stays_until_all_its_calls_are_sent(spool: Spool) -> None:
     calls = [a_call(), a_call()]
     spool.add(calls)
     waiting = spool.waiting(1)
@@ -36,7 +36,7 @@ def test_calls_stay_until_all_of_their_file_are_sent(spool: Spool) -> None:
     assert list(spool.waiting(10)) == [calls]
 
 
-def test_a_file_that_a_process_writes_is_its_own_until_it_ends(spool: Spool, tmp_path: Path) -> None:
+def test_a_file_is_locked_while_its_process_lives(spool: Spool, tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
@@ -58,7 +58,7 @@ sys.stdin.read()
     assert call.id == "theirs"
 
 
-def test_half_a_line_of_a_killed_process_costs_no_other_call(
+def test_a_partial_line_loses_no_other_call(
     spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     call = a_call()
@@ -68,11 +68,11 @@ def test_half_a_line_of_a_killed_process_costs_no_other_call(
     with file.open("ab") as end:
         end.write(b'{"provider": "open')
     assert list(spool.waiting(10)) == [[call]]
-    assert f"{file}:2: not a call" in caplog.text
+    assert f"{file}:2: skipped, not a call" in caplog.text
 
 
-def test_a_disk_that_is_full_is_an_error_and_leaves_whole_lines(tmp_path: Path) -> None:
-    """A file may grow to 2000 bytes here, which is room for the first call only."""
+def test_a_full_disk_raises_and_leaves_whole_lines(tmp_path: Path) -> None:
+    """Files are limited to 2000 bytes, enough for the first call only."""
     program = f"""
 import resource, signal
 from pathlib import Path
@@ -93,7 +93,7 @@ spool.add([Call(provider="openai", model="gpt-5", operation="chat", id="third")]
     assert [call.id for calls in Spool(tmp_path).waiting(10) for call in calls] == ["first", "third"]
 
 
-def test_refused_calls_are_set_aside_and_not_sent_again(spool: Spool) -> None:
+def test_rejected_calls_are_set_aside_and_not_sent_again(spool: Spool) -> None:
     path = spool.set_aside([a_call(id="refused")])
     assert '"refused"' in path.read_text()
     assert list(spool.waiting(10)) == []

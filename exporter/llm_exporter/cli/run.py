@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from ..client.transport import check_url
+from ..client.service_url import check_url
 from ..config.loading import load
 from ..errors import ConfigError
 from .errors import Usage

@@ -1,4 +1,4 @@
-"""How a process ends: what is left to do then must also be done in the children of `multiprocessing`."""
+"""Closing things when the process ends, also in children of `multiprocessing`, which skip `atexit`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Protocol
 
 
 class Closable(Protocol):
-    """What has something left to do."""
+    """Anything with work to finish before the process ends."""
 
     def close(self) -> None:
-        """Do it."""
+        """Finish it."""
 
 
 def close_at_exit(closable: Closable) -> None:
-    """Close something when this process ends in an ordinary way, and in every process forked from it."""
+    """Close something when this process ends normally, and in every process forked from it."""
     atexit.register(closable.close)
-    # A child of multiprocessing ends without atexit, and forgets what was to be done in its parent.
-    util.register_after_fork(closable, _close_at_exit)
+    # A child of multiprocessing ends without atexit, and drops its parent's finalizers.
+    util.register_after_fork(closable, _close_with_child)
     if multiprocessing.parent_process() is not None:
-        _close_at_exit(closable)
+        _close_with_child(closable)
 
 
-def _close_at_exit(closable: Closable) -> None:
+def _close_with_child(closable: Closable) -> None:
     util.Finalize(None, closable.close, exitpriority=10)

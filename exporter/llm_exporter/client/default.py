@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..forking import late_import
-from .transport import check_url
+from .service_url import check_url
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -27,7 +27,7 @@ def replace(new: Pipeline | None) -> Pipeline | None:
 
 
 def ship_to(url: str) -> None:
-    """Also send every call to the service at a URL, as soon as there is a pipeline.
+    """Also send every call to the service at a URL, as soon as the pipeline exists.
 
     Raises:
         llm_exporter.ConfigError: if the URL is not that of a service.

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import ValidationError
 
 from ..budgets.leases import LEASE_SECONDS, Answer, SharedBudgets
-from .transport import Away, Refused, ServiceClient
+from .transport import Rejected, ServiceClient, Unavailable
 
 log = logging.getLogger("llm_exporter")
 
@@ -89,7 +89,7 @@ class Renewal:
             self._ask()
             if self._shared.spendings and not known:
                 self._ask()  # what there is to ask for is known by now
-        except (Away, Refused, msgspec.MsgspecError, ValidationError) as error:
+        except (Unavailable, Rejected, msgspec.MsgspecError, ValidationError) as error:
             log.debug("llm-exporter: no lease on budgets: %s", error)
             self._answered(False)
         except Exception:

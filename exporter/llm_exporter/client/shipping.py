@@ -1,6 +1,6 @@
-"""Calls out to an exporter service elsewhere: in batches, on a thread of its own, each arriving once.
+"""`Shipper` sends calls to an exporter service: in batches, on a separate thread, each arriving once.
 
-A call whose acknowledgement is lost is sent again, and the service knows it by its id.
+A call whose acknowledgement is lost is sent again, and the service recognizes it by its id.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from ..call import Call
 from ..metrics.collector import Metrics
 from ..metrics.specs import DROPPED, SHIPPED
 from .spool import Spool, spool_for
-from .transport import Away, Refused, ServiceClient
+from .transport import Rejected, ServiceClient, Unavailable
 
 log = logging.getLogger("llm_exporter")
 
-_AT_ONCE: Final = 1000
+_BATCH_SIZE: Final = 1000
 _LINGER_SECONDS: Final = 0.1
-"""Calls are waited for this long, so that those of a busy process go together."""
-_MOST_HELD: Final = 20_000
-"""Calls in memory at most, when the disk cannot take them."""
+"""How long to wait for more calls, so that a busy process sends few batches."""
+_MAX_PENDING: Final = 20_000
+"""The most calls kept in memory when the disk cannot take them."""
 _TIMEOUT_SECONDS: Final = 10.0
-_FIRST_RETRY_SECONDS: Final = 0.25
-_LAST_RETRY_SECONDS: Final = 30.0
-_LOOK_SECONDS: Final = 30.0
-"""How often the disk is looked at for what other processes left behind."""
+_MIN_RETRY_SECONDS: Final = 0.25
+_MAX_RETRY_SECONDS: Final = 30.0
+_SPOOL_CHECK_SECONDS: Final = 30.0
+"""How often to check the spool for calls that other processes left behind."""
 
 
 class Shipper:
-    """Ships calls. While the service is away they wait on disk; while the disk is away too, in memory.
+    """Ships calls. While the service is unavailable they wait on disk; if the disk fails too, in memory.
 
     Args:
-        url: of the service.
-        metrics: of this process, where it counts what it ships and drops.
-        spool: where calls wait on disk.
-        clock: seconds that only go forward.
-        shipped: called with the ids of calls that the service has, or that will not come there.
+        url: the service's URL.
+        metrics: counts what is shipped and dropped.
+        spool: keeps calls on disk; by default the one for this service.
+        clock: a monotonic clock, in seconds.
+        shipped: called with the ids of calls that the service has acknowledged, or that are dropped.
     """
 
     def __init__(
@@ -57,83 +57,83 @@ class Shipper:
         self._metrics = metrics
         self._spool = spool or Spool(spool_for(self._service.host, self._service.port))
         self._clock = clock
-        self._held: deque[Call] = deque()
+        self._pending: deque[Call] = deque()
         self._on_disk: list[str] = []
-        """The ids of the calls of this process that wait there."""
+        """The ids of this process's calls in the spool."""
         self._changed = threading.Condition()
         self._closing_at: float | None = None
-        self._away = False
+        self._unavailable = False
         self._stuck = False
-        """Whether the service and the disk are both away, so that calls stay in memory until the next try."""
-        self._retry_seconds = _FIRST_RETRY_SECONDS
-        self._look_at = self._clock()
-        self._thread = threading.Thread(target=self._work, name="llm-exporter-shipper", daemon=True)
+        """Whether service and disk both fail, so that calls stay in memory until the next try."""
+        self._retry_seconds = _MIN_RETRY_SECONDS
+        self._check_spool_at = self._clock()
+        self._thread = threading.Thread(target=self._run, name="llm-exporter-shipper", daemon=True)
         self._thread.start()
 
-    def take(self, call: Call) -> None:
-        """Take a finished call; it is never waited for."""
+    def add(self, call: Call) -> None:
+        """Add a finished call, and return at once."""
         with self._changed:
-            self._held.append(call)
-            if len(self._held) > _MOST_HELD:
-                self._dropped("memory", [self._held.popleft()])
+            self._pending.append(call)
+            if len(self._pending) > _MAX_PENDING:
+                self._drop("memory", [self._pending.popleft()])
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
-        """Ship what there is, for so many seconds at most, and leave the rest on disk."""
+        """Ship what is pending, for this many seconds at most, and leave the rest on disk."""
         with self._changed:
             self._closing_at = self._clock() + timeout
             self._changed.notify()
         self._thread.join(timeout + 1)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
-            calls = self._next()
+            calls = self._next_batch()
             try:
                 self._ship(calls)
             except Exception:
                 log.exception("llm-exporter could not ship calls")
                 self._keep(calls)
-            if self._closing_at is not None and (self._stuck or not self._held):
+            if self._closing_at is not None and (self._stuck or not self._pending):
                 break
-        self._dropped("memory", self._held)
+        self._drop("memory", self._pending)
         self._spool.release()
         self._service.close()
 
-    def _next(self) -> list[Call]:
-        """Return the calls to ship next, none when it is time to look at the disk."""
+    def _next_batch(self) -> list[Call]:
+        """Return the calls to ship next; none if it is time to check the spool."""
         with self._changed:
-            idle = max(self._look_at - self._clock(), 0.0)
+            idle = max(self._check_spool_at - self._clock(), 0.0)
             self._changed.wait_for(
-                lambda: self._closing_at is not None or (self._held and not self._stuck), idle
+                lambda: self._closing_at is not None or (self._pending and not self._stuck), idle
             )
             self._stuck = False
-            if len(self._held) < _AT_ONCE and self._closing_at is None:
+            if len(self._pending) < _BATCH_SIZE and self._closing_at is None:
                 self._changed.wait_for(lambda: self._closing_at is not None, _LINGER_SECONDS)
-            return [self._held.popleft() for _ in range(min(_AT_ONCE, len(self._held)))]
+            return [self._pending.popleft() for _ in range(min(_BATCH_SIZE, len(self._pending)))]
 
     def _ship(self, calls: list[Call]) -> None:
-        waits = self._away and self._clock() < self._look_at
-        if calls and (waits or not self._sent(calls)):
+        backing_off = self._unavailable and self._clock() < self._check_spool_at
+        if calls and (backing_off or not self._send(calls)):
             self._keep(calls)
-        if self._clock() >= self._look_at and not (self._away and self._closing_at is not None):
-            self._look()
+        if self._clock() >= self._check_spool_at and not (self._unavailable and self._closing_at is not None):
+            self._ship_spool()
 
-    def _sent(self, calls: list[Call]) -> bool:
-        """Send calls, and return whether they are off our hands."""
+    def _send(self, calls: list[Call]) -> bool:
+        """Send calls, and return whether they are done with: acknowledged or rejected."""
         try:
             self._service.send(calls, self._timeout())
-        except Away as reason:
-            self._gone(reason)
+        except Unavailable as reason:
+            self._back_off(reason)
             return False
-        except Refused as reason:
+        except Rejected as reason:
             self._set_aside(calls, reason)
         else:
             self._metrics.count(SHIPPED, len(calls))
             self._shipped([call.id for call in calls])
-            if self._away:
-                self._away = False
-                self._look_at = self._clock()
-                self._retry_seconds = _FIRST_RETRY_SECONDS
+            if self._unavailable:
+                self._unavailable = False
+                self._check_spool_at = self._clock()
+                self._retry_seconds = _MIN_RETRY_SECONDS
         return True
 
     def _timeout(self) -> float:
@@ -141,21 +141,22 @@ class Shipper:
             return _TIMEOUT_SECONDS
         return max(self._closing_at - self._clock(), 0.1)
 
-    def _gone(self, reason: Away) -> None:
-        if not self._away:
-            log.warning("llm-exporter: the service is away, calls wait on disk: %s", reason)
-        self._away = True
-        # Half of it by chance, so that many processes do not all come back at once.
-        self._look_at = self._clock() + self._retry_seconds * random.uniform(0.5, 1)  # noqa: S311
-        self._retry_seconds = min(self._retry_seconds * 2, _LAST_RETRY_SECONDS)
+    def _back_off(self, reason: Unavailable) -> None:
+        if not self._unavailable:
+            log.warning("llm-exporter: the service is unavailable; calls wait on disk: %s", reason)
+        self._unavailable = True
+        # Half of the delay is random, so that many processes do not all come back at once.
+        jittered = self._retry_seconds * random.uniform(0.5, 1)  # noqa: S311
+        self._check_spool_at = self._clock() + jittered
+        self._retry_seconds = min(self._retry_seconds * 2, _MAX_RETRY_SECONDS)
 
-    def _look(self) -> None:
-        """Ship what waits on disk."""
-        self._look_at = self._clock() + _LOOK_SECONDS
-        for calls in self._spool.waiting(_AT_ONCE):
-            if not self._sent(calls):
+    def _ship_spool(self) -> None:
+        """Ship the calls that wait on disk."""
+        self._check_spool_at = self._clock() + _SPOOL_CHECK_SECONDS
+        for calls in self._spool.waiting(_BATCH_SIZE):
+            if not self._send(calls):
                 return
-        # Those that are in no file any longer were found, and sent, by another process.
+        # Calls that are in no file any more were found, and sent, by another process.
         self._shipped(self._on_disk)
         self._on_disk.clear()
 
@@ -166,21 +167,21 @@ class Shipper:
         except OSError as error:
             self._stuck = True
             with self._changed:
-                room = _MOST_HELD - len(self._held)
-                self._held.extendleft(reversed(calls[-room:] if room else []))
+                room = _MAX_PENDING - len(self._pending)
+                self._pending.extendleft(reversed(calls[-room:] if room else []))
             if room < len(calls):
-                self._dropped("memory", calls[: len(calls) - room])
-            log.warning("llm-exporter: calls cannot wait on disk: %s", error)
+                self._drop("memory", calls[: len(calls) - room])
+            log.warning("llm-exporter: cannot keep calls on disk: %s", error)
 
-    def _set_aside(self, calls: list[Call], reason: Refused) -> None:
+    def _set_aside(self, calls: list[Call], reason: Rejected) -> None:
         try:
-            where = self._spool.set_aside(calls)
-            log.error("llm-exporter: %d calls are refused, and kept in %s: %s", len(calls), where, reason)
+            path = self._spool.set_aside(calls)
+            log.error("llm-exporter: %d calls were rejected and are in %s: %s", len(calls), path, reason)
         except OSError:
-            log.exception("llm-exporter: %d calls are refused, and lost: %s", len(calls), reason)
-        self._dropped("refused", calls)
+            log.exception("llm-exporter: %d calls were rejected and are lost: %s", len(calls), reason)
+        self._drop("refused", calls)
 
-    def _dropped(self, reason: str, calls: Collection[Call]) -> None:
+    def _drop(self, reason: str, calls: Collection[Call]) -> None:
         if calls:
             self._metrics.count(DROPPED, len(calls), reason)
             self._shipped([call.id for call in calls])

@@ -1,7 +1,7 @@
-"""Calls on disk that wait to be shipped, as files of JSON lines that any process of this user may send.
+"""`Spool`: calls on disk that wait to be shipped, as files of JSON lines.
 
-A process writes a file of its own and holds its lock; what it leaves behind when it ends is taken over by the
-next one that finds it, or by the service itself where both are on one machine.
+A process writes a file of its own and holds a lock on it. Files that a process left behind when it ended are
+taken over by the next process of the same user that finds them, or by the service itself on the same machine.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ..file_lock import lock
 log = logging.getLogger("llm_exporter")
 
 _MAX_BYTES: Final = 256 * 2**20
-"""Of one process's own file: some hundred thousand calls."""
+"""The largest size of one process's file: some hundred thousand calls."""
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Call).decode
 
 
 def spool_for(host: str, port: int) -> Path:
-    """Return where calls to a service wait: in `LLM_EXPORTER_SPOOL`, else in this user's state directory."""
-    # A colon is no part of a file's name everywhere, and an IPv6 address has some.
+    """Return the directory for a service's calls, in `LLM_EXPORTER_SPOOL` or the user's state directory."""
+    # Some file systems forbid colons, which IPv6 addresses contain.
     return _spools() / f"{host.replace(':', '-')}_{port}"
 
 
@@ -41,12 +41,12 @@ def _spools() -> Path:
         return Path(state) / "llm-exporter" / "spool"
     try:
         return Path.home() / ".local" / "state" / "llm-exporter" / "spool"
-    except RuntimeError:  # a user with no home
+    except RuntimeError:  # the user has no home directory
         return Path(tempfile.gettempdir()) / "llm-exporter" / "spool"
 
 
 class Spool:
-    """The files of a directory. Errors of the disk are OSError."""
+    """The files in a directory. Disk errors are raised as OSError."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -54,17 +54,17 @@ class Spool:
         self._written = 0
 
     def add(self, calls: Sequence[Call]) -> None:
-        """Keep calls.
+        """Write calls to this process's file.
 
         Raises:
-            OSError: when they cannot be kept; none of them is then.
+            OSError: if they cannot be written. Then none of them is in the file.
         """
         if self._own is None:
             self._own = self._new_file("jsonl")
             self._written = 0
         data = b"".join(_encode(call) + b"\n" for call in calls)
         if self._written + len(data) > _MAX_BYTES:
-            raise OSError(f"{self._own.name}: {_MAX_BYTES} bytes wait there already")
+            raise OSError(f"{self._own.name}: already holds its maximum of {_MAX_BYTES} bytes")
         try:
             _write_all(self._own, data)
         except OSError:
@@ -74,7 +74,7 @@ class Spool:
         self._written += len(data)
 
     def set_aside(self, calls: Sequence[Call]) -> Path:
-        """Keep calls for a person to look at, and return where."""
+        """Write calls to a file for a person to look at, and return its path."""
         with self._new_file("refused") as file:
             _write_all(file, b"".join(_encode(call) + b"\n" for call in calls))
         return Path(file.name)
@@ -86,16 +86,16 @@ class Spool:
         return file
 
     def release(self) -> None:
-        """Let go of this process's own file, for whoever sends it."""
+        """Close this process's file, so that anyone may send it."""
         if self._own is not None:
             self._own.close()
             self._own = None
 
-    def waiting(self, at_once: int) -> Iterator[list[Call]]:
-        """Yield the calls of all files that nobody else works with.
+    def waiting(self, batch_size: int) -> Iterator[list[Call]]:
+        """Yield the calls of all files that no other process holds, in batches.
 
-        A file is removed once its calls have been yielded and the next ones are asked for: whoever cannot
-        send some stops asking, and loses none.
+        A file is removed when the consumer asks for more after its last batch. A consumer that cannot send a
+        batch stops iterating, and loses nothing.
         """
         self.release()
         for path in sorted(self._directory.glob("*.jsonl")):
@@ -106,7 +106,7 @@ class Spool:
             with file:
                 if not lock(file) or not path.exists():
                     continue
-                yield from _batches(file, at_once)
+                yield from _batches(file, batch_size)
                 path.unlink(missing_ok=True)
 
 
@@ -115,16 +115,16 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
 
 
-def _batches(file: IO[bytes], at_once: int) -> Iterator[list[Call]]:
+def _batches(file: IO[bytes], size: int) -> Iterator[list[Call]]:
     calls: list[Call] = []
     for number, line in enumerate(file, 1):
         try:
             calls.append(_decode(line))
         except msgspec.DecodeError as error:
-            # The last line of a process that was killed while it wrote it, at most.
-            log.warning("llm-exporter: %s:%d: not a call, and left out: %s", file.name, number, error)
+            # At most the last line, of a process that was killed while it wrote.
+            log.warning("llm-exporter: %s:%d: skipped, not a call: %s", file.name, number, error)
             continue
-        if len(calls) >= at_once:
+        if len(calls) >= size:
             yield calls
             calls = []
     if calls:

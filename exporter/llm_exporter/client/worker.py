@@ -1,0 +1,113 @@
+"""`Worker`: one thread that runs what other threads hand to it, in order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final
+
+log = logging.getLogger("llm_exporter")
+
+Action = Callable[[], object]
+
+_LINGER_SECONDS: Final = 0.005
+"""How long the thread lets actions gather after it ran some: waking it costs more than an action does."""
+
+
+class Worker:
+    """Runs actions one at a time, on a daemon thread that the first action starts.
+
+    A call may end anywhere, even inside a garbage collection that interrupts a thread holding a lock. So
+    `put` only appends to a deque and puts into a `SimpleQueue`, which are re-entrant. It never blocks or
+    raises.
+
+    Args:
+        started: called on the thread that starts the worker's thread, right afterwards.
+    """
+
+    def __init__(self, started: Callable[[], object]) -> None:
+        self._started = started
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over, as in a forked process: drop the thread and the actions that wait for it."""
+        self._actions: deque[Action | None] = deque()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._asleep = False
+        """Whether the thread waits to be woken. Only the thread writes this."""
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def put_later(self, action: Action) -> None:
+        """Run an action before the next one that is `put`; start and wake nothing for it."""
+        self._actions.append(action)
+
+    def put(self, action: Action) -> None:
+        """Run an action soon."""
+        self._actions.append(action)
+        if self._asleep:
+            self._wake.put(None)
+        # Do not wait for the lock: its holder is starting the thread, and may even be this very thread.
+        if self._thread is None and self._starting.acquire(blocking=False):
+            try:
+                if self._thread is None:
+                    self._start()
+            finally:
+                self._starting.release()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="llm-exporter", daemon=True)
+        try:
+            self._thread.start()
+            self._started()
+        except RuntimeError:
+            self._thread = None  # no thread can be started, as at interpreter exit
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every action put so far has run.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            False if the time ran out. On the worker's own thread, which cannot wait for itself, True at once.
+        """
+        if threading.current_thread() is self._thread:
+            return True
+        done = threading.Event()
+        self.put(done.set)
+        self._wake.put(None)
+        return done.wait(timeout)
+
+    def close(self, timeout: float) -> None:
+        """Run what was put, then end the thread. A later `put` starts another one."""
+        if self._thread is not None:
+            self._actions.append(None)
+            self._wake.put(None)
+            self._thread.join(timeout)
+            self._thread = None
+
+    def _run(self) -> None:
+        while self._run_actions():
+            try:
+                self._wake.get(timeout=_LINGER_SECONDS)
+            except Empty:
+                self._asleep = True
+                if not self._actions:  # else one was put before `_asleep` was seen
+                    self._wake.get()
+                self._asleep = False
+
+    def _run_actions(self) -> bool:
+        """Run the actions that wait, and return whether the thread is to go on."""
+        while self._actions:
+            action = self._actions.popleft()
+            if action is None:
+                return False
+            try:
+                action()
+            except Exception:
+                log.exception("llm-exporter failed on its worker thread; the call is not affected")
+        return True
