@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -32,6 +32,9 @@ TokenType = Literal[
 with the provider's ordinary lifetime (Anthropic: 5 minutes), `cache_write_1h` Anthropic's one-hour write;
 `reasoning` is generated but not part of `output`.
 """
+
+PROMPT_TYPES: Final = frozenset(kind for kind in get_args(TokenType) if kind.startswith(("input", "cache")))
+"""The token types that make up the prompt; all other types are generated."""
 
 CostSource = Literal["list", "provider", "override", "fallback"]
 """The published price, the answer itself, the configured price, or the configured price of unknown models."""
@@ -127,6 +130,16 @@ class Call(msgspec.Struct, kw_only=True):
     def phase(self) -> str:
         """The phase label, or `unattributed`."""
         return self.labels.get("phase") or UNATTRIBUTED
+
+    @property
+    def input_tokens(self) -> int:
+        """The tokens of the prompt, cached ones included."""
+        return sum(number for kind, number in self.tokens.items() if kind in PROMPT_TYPES)
+
+    @property
+    def output_tokens(self) -> int:
+        """The generated tokens, reasoning included."""
+        return sum(number for kind, number in self.tokens.items() if kind not in PROMPT_TYPES)
 
     @property
     def total_tokens(self) -> int:

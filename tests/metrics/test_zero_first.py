@@ -11,7 +11,7 @@ import llm_exporter
 from llm_exporter import Call
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Config, SeriesLabels
-from llm_exporter.metrics.zero_first import Series, ZeroFirst
+from llm_exporter.metrics.zero_first import SeriesKey, ZeroFirst
 from support.metered import Metered
 
 A, B = ("llm_calls_total", "a"), ("llm_calls_total", "b")
@@ -33,7 +33,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def held(zero_first: ZeroFirst) -> set[Series]:
+def held(zero_first: ZeroFirst) -> set[SeriesKey]:
     """What a Prometheus that scrapes now is shown at 0."""
     zero_first.scraped()
     return {series for series in (A, B) if zero_first.holds(series)}
@@ -70,10 +70,10 @@ def test_a_series_that_is_born_during_a_scrape_is_at_0_in_it(pipeline: Pipeline)
 
 
 def test_what_is_shown_first_is_kept_before_it_is_shown(clock: Clock) -> None:
-    kept: list[Series] = []
+    kept: list[SeriesKey] = []
     full = True
 
-    def release(series: Iterable[Series]) -> None:
+    def release(series: Iterable[SeriesKey]) -> None:
         if full:
             raise OSError("No space left on device")
         kept.extend(series)

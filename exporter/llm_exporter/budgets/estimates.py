@@ -5,9 +5,8 @@ from __future__ import annotations
 from math import ceil
 from typing import Final, NamedTuple
 
-from ..call import Call
+from ..call import PROMPT_TYPES, Call
 from ..pricing.prices import PriceList
-from ..pricing.rates import PROMPT_TYPES
 from ..wire.fields import count
 from ..wire.text_length import text_length
 
@@ -74,7 +73,7 @@ class Estimates:
         """Take note of what a call came to."""
         if call.error or not (call.tokens or call.cost):
             return
-        tokens: float = sum(number for kind, number in call.tokens.items() if kind not in PROMPT_TYPES)
+        tokens: float = call.output_tokens
         usd = sum(cost for kind, cost in call.cost.items() if kind not in PROMPT_TYPES)
         key = call.provider, call.requested_model
         if seen := self._seen.get(key):

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from threading import Lock
 from typing import Final, cast
 
-import msgspec
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -19,11 +18,11 @@ from prometheus_client.samples import Sample
 from ..call import UNATTRIBUTED, Call
 from ..client.retrieval import Outcome
 from ..config.model import Config, SeriesLabels
-from ..pricing.rates import PROMPT_TYPES
 from ..pricing.updates import table_timestamp
 from .multiprocess import Kept, Processes, SharedFamily, SharedZeroFirst, processes
 from .rate_limits import rate_limits
 from .rendering import rendered
+from .saved_sample import SavedSample
 from .series import Distribution, Family, LooseFamily, Value
 from .specs import (
     BASE_LABELS,
@@ -57,23 +56,12 @@ from .specs import (
     USAGE_MISSING,
     Spec,
 )
-from .zero_first import Series, ZeroFirst
+from .zero_first import SeriesKey, ZeroFirst
 
 log = logging.getLogger("llm_exporter")
 
 _DECLARED_TYPES: Final = ("input", "cache_read", "cache_write", "output", "reasoning")
 """The token types that a series named in the configuration is there for from the start."""
-
-
-class Counted(msgspec.Struct, array_like=True):
-    """One sample of a counter or histogram, as it is kept over a restart."""
-
-    family: str
-    """The name of its `Spec`."""
-    sample: str
-    labels: dict[str, str]
-    """By name: those of the call may be others after the restart."""
-    value: float
 
 
 class Metrics(Collector):
@@ -102,7 +90,7 @@ class Metrics(Collector):
         """The labels of the configuration, which cannot change once there are series."""
         self.used = False
         """Whether a call has been counted."""
-        self._children: dict[Series, Value | Distribution] = {}
+        self._children: dict[SeriesKey, Value | Distribution] = {}
         self._specs = {spec.name: spec for spec in METRICS}
         self._families = {spec.name: self._family(spec) for spec in METRICS}
         self.more: Callable[[], Iterable[Sample]] = tuple
@@ -212,16 +200,16 @@ class Metrics(Collector):
         for family in self._families.values():
             yield Metric(family.name.removesuffix("_total"), family.help, family.type)
 
-    def snapshot(self) -> list[Counted]:
+    def snapshot(self) -> list[SavedSample]:
         """Return what is counted so far, to be kept over a restart."""
         return [
-            Counted(spec.name, sample.name, sample.labels, sample.value)
+            SavedSample(spec.name, sample.name, sample.labels, sample.value)
             for spec, metric in zip(METRICS, self.collect(), strict=True)
             if spec.type != "gauge"
             for sample in metric.samples
         ]
 
-    def restore(self, counted: Sequence[Counted]) -> None:
+    def restore(self, counted: Sequence[SavedSample]) -> None:
         """Go on counting from a snapshot, also from one of a release or a configuration with other labels."""
         for one in counted:
             spec = self._specs.get(one.family)
@@ -314,7 +302,7 @@ class Metrics(Collector):
 
     def _record_pace(self, call: Call, by_operation: tuple[str, ...], first_token: float) -> None:
         self._histogram(TIME_TO_FIRST_TOKEN, by_operation).observe(first_token)
-        generated = sum(number for kind, number in call.tokens.items() if kind not in PROMPT_TYPES)
+        generated = call.output_tokens
         if generated > 1 and call.duration > first_token:
             rate = (generated - 1) / (call.duration - first_token)
             self._histogram(OUTPUT_RATE, by_operation).observe(rate)

@@ -22,7 +22,7 @@ from weakref import finalize
 import msgspec
 
 from .series import Distribution, Family, MetricType, Sample, Value, as_written
-from .zero_first import INTERVALS, Series, ZeroFirst
+from .zero_first import INTERVALS, SeriesKey, ZeroFirst
 
 log = logging.getLogger("llm_exporter")
 
@@ -241,17 +241,17 @@ class SharedZeroFirst(ZeroFirst):
         super().__init__(scrape_interval, clock=clock)
         self._path = path
         self._read = 0
-        self._shown: dict[Series, float] = {}
-        self._known: set[Series] = set()
+        self._shown: dict[SeriesKey, float] = {}
+        self._known: set[SeriesKey] = set()
 
-    def born(self, series: Series) -> None:
+    def born(self, series: SeriesKey) -> None:
         """Take no note: a series of this process is found among those of all."""
 
     def holds_any(self) -> bool:
         """Return whether there may be any such series."""
         return True
 
-    def holds(self, series: Series) -> bool:
+    def holds(self, series: SeriesKey) -> bool:
         """Return whether a series is still to be shown at 0."""
         if series in self._known:
             return False
@@ -269,7 +269,7 @@ class SharedZeroFirst(ZeroFirst):
             if due and self._append((None, series) for series in due):
                 self._release_all(due)
 
-    def _release_all(self, due: Iterable[Series]) -> None:
+    def _release_all(self, due: Iterable[SeriesKey]) -> None:
         for series in due:
             self._known.add(series)
             self._shown.pop(series, None)
@@ -293,7 +293,7 @@ class SharedZeroFirst(ZeroFirst):
             elif series not in self._known:
                 self._shown[series] = min(shown, self._shown.get(series, shown))
 
-    def _append(self, lines: Iterable[tuple[float | None, Series]]) -> bool:
+    def _append(self, lines: Iterable[tuple[float | None, SeriesKey]]) -> bool:
         try:
             with self._path.open("ab", buffering=0) as file:
                 # One write, so that lines of two processes do not mix.
@@ -304,4 +304,4 @@ class SharedZeroFirst(ZeroFirst):
         return True
 
 
-_decode_line: Final = msgspec.json.Decoder(tuple[float | None, Series]).decode
+_decode_line: Final = msgspec.json.Decoder(tuple[float | None, SeriesKey]).decode

@@ -15,7 +15,7 @@ from typing import Final
 
 log = logging.getLogger("llm_exporter")
 
-Series = tuple[str, ...]
+SeriesKey = tuple[str, ...]
 """The name of a metric family and the values of its labels."""
 
 INTERVALS: Final = 2.5
@@ -39,28 +39,28 @@ class ZeroFirst:
     def __init__(
         self,
         scrape_interval: float,
-        release: Callable[[Iterable[Series]], None] | None = None,
+        release: Callable[[Iterable[SeriesKey]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scrape_interval = scrape_interval
         self._release = release
         self._clock = clock
         self._lock = threading.Lock()
-        self._waiting: dict[Series, float | None] = {}
+        self._waiting: dict[SeriesKey, float | None] = {}
         """When each was shown first; None while it has not been."""
 
-    def born(self, series: Series) -> None:
+    def born(self, series: SeriesKey) -> None:
         """Hold a series at 0."""
         with self._lock:
             self._waiting[series] = None
 
-    def known(self, series: Iterable[Series]) -> None:
+    def known(self, series: Iterable[SeriesKey]) -> None:
         """Show the values of series that were released before a restart."""
         with self._lock:
             for one in series:
                 self._waiting.pop(one, None)
 
-    def holds(self, series: Series) -> bool:
+    def holds(self, series: SeriesKey) -> bool:
         """Return whether a series is still to be shown at 0.
 
         To be asked after its value was read: one that was born since `scraped` is held too.
@@ -87,7 +87,7 @@ class ZeroFirst:
                 if shown is None:
                     self._waiting[series] = now
 
-    def _released(self, due: list[Series]) -> bool:
+    def _released(self, due: list[SeriesKey]) -> bool:
         if self._release is not None:
             try:
                 self._release(due)

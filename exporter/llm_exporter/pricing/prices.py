@@ -11,7 +11,7 @@ from typing import Final
 from ..call import Call, CostSource
 from ..config.model import Prices
 from ..forking import late_import
-from .rates import FEE_TYPES, PROMPT_TYPES, TOOLS, UNITS, Rates, configured_rates, discounted
+from .rates import FEE_TYPES, TOOLS, UNITS, Rates, configured_rates, discounted
 
 log = logging.getLogger("llm_exporter")
 
@@ -112,7 +112,7 @@ class PriceList:
 
 
 def _apply_rates(call: Call, rates: Rates) -> None:
-    prompt = sum(number for kind, number in call.tokens.items() if kind in PROMPT_TYPES)
+    prompt = call.input_tokens
     call.cost = {}
     call.unpriced_tokens = 0
     for token_type, number in call.tokens.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from ..call import TokenType
+from ..call import PROMPT_TYPES, TokenType
 
 TOOLS: Final = "tools"
 """The cost type of per-use fees."""
@@ -43,9 +43,6 @@ FEE_TYPES: Final[Mapping[str, str]] = {
     "input_characters": "input",
 }
 """The cost type of each other genai-prices unit that providers bill."""
-
-PROMPT_TYPES: Final = frozenset(kind for kind in UNITS if kind.startswith(("input", "cache")))
-"""The token types of the prompt, whose length decides the context tier."""
 
 
 @dataclass(frozen=True, slots=True)

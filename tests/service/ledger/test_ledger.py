@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_exporter import Call
-from llm_exporter.metrics.collector import Counted
+from llm_exporter.metrics.saved_sample import SavedSample
 from llm_exporter.service.ledger.base import Lease, Leases, Ledger, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.ledger.sqlite import SqliteLedger
@@ -362,10 +362,10 @@ def test_a_time_within_a_session_is_both(ledger: Ledger) -> None:
 # ---- what the metrics go on from
 
 
-COUNTED = [Counted("llm_calls", "llm_calls_total", {"model": "gpt-5"}, 2.0)]
+COUNTED = [SavedSample("llm_calls", "llm_calls_total", {"model": "gpt-5"}, 2.0)]
 
 
-def replayed(ledger: Ledger) -> tuple[list[Counted], str]:
+def replayed(ledger: Ledger) -> tuple[list[SavedSample], str]:
     counted, calls = ledger.after_checkpoint()
     return counted, "".join(call.id for call in calls)
 

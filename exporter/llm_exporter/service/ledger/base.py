@@ -8,9 +8,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from ...call import UNATTRIBUTED, Call
-from ...metrics.collector import Counted
-from ...metrics.zero_first import Series
-from ...pricing.rates import PROMPT_TYPES
+from ...metrics.saved_sample import SavedSample
+from ...metrics.zero_first import SeriesKey
 
 Period = Literal["hour", "day", "month"]
 
@@ -119,16 +118,16 @@ class Ledger(Protocol):
     def add(self, calls: Sequence[Call]) -> list[Call]:
         """Keep calls, and return those that are not there yet, once they are safe on disk."""
 
-    def after_checkpoint(self) -> tuple[list[Counted], Iterator[Call]]:
+    def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
         """Return the last checkpoint, and the calls that have come since."""
 
-    def checkpoint(self, counted: Sequence[Counted]) -> None:
+    def checkpoint(self, counted: Sequence[SavedSample]) -> None:
         """Keep what the metrics have counted of all the calls so far."""
 
-    def released(self) -> list[Series]:
+    def released(self) -> list[SeriesKey]:
         """Return the series whose value a Prometheus may have been shown."""
 
-    def release(self, series: Iterable[Series]) -> None:
+    def release(self, series: Iterable[SeriesKey]) -> None:
         """Keep that the values of series are shown from now on."""
 
     def calls(self, query: Query, *, limit: int, before: int | None = None) -> list[Logged]:
@@ -163,13 +162,12 @@ class Ledger(Protocol):
 
 def totals_of(call: Call) -> Totals:
     """Return what one call comes to."""
-    prompt = sum(number for kind, number in call.tokens.items() if kind in PROMPT_TYPES)
     return Totals(
         calls=1,
         errors=int(call.error is not None),
         cost_usd=call.total_cost,
-        input_tokens=prompt,
-        output_tokens=call.total_tokens - prompt,
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
         unpriced_tokens=call.unpriced_tokens,
     )
 

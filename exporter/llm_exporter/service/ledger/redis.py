@@ -47,8 +47,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from ...call import Call
-from ...metrics.collector import Counted
-from ...metrics.zero_first import Series
+from ...metrics.saved_sample import SavedSample
+from ...metrics.zero_first import SeriesKey
 from ..reports import end_of
 from .base import Charge, Leases, LedgerError, Logged, Period, Query, Spent, Totals, dimension, totals_of
 
@@ -184,8 +184,8 @@ return calls
 _encode: Final = msgspec.json.Encoder().encode
 _pack: Final = msgspec.msgpack.Encoder().encode
 _decode_call: Final = msgspec.json.Decoder(Call).decode
-_decode_counted: Final = msgspec.json.Decoder(list[Counted]).decode
-_decode_series: Final = msgspec.json.Decoder(Series).decode
+_decode_counted: Final = msgspec.json.Decoder(list[SavedSample]).decode
+_decode_series: Final = msgspec.json.Decoder(SeriesKey).decode
 _decode_leases: Final = msgspec.json.Decoder(Leases).decode
 _decode_cell: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -339,23 +339,23 @@ class RedisLedger:
         with self._errors():
             self._client.transaction(change, key)
 
-    def after_checkpoint(self) -> tuple[list[Counted], Iterator[Call]]:
+    def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
         """See `Ledger.after_checkpoint`; the calls are those that this instance has added."""
         counted = self._ask("HGET", f"{_PREFIX}instance:{self._instance}", "counted")
         positions = self._ask("ZRANGEBYSCORE", f"{_PREFIX}log:{self._instance}", "-inf", self._seen)
         calls = (logged.call for logged in self._fetched(map(int, positions)))
         return _decode_counted(counted or b"[]"), calls
 
-    def checkpoint(self, counted: Sequence[Counted]) -> None:
+    def checkpoint(self, counted: Sequence[SavedSample]) -> None:
         """See `Ledger.checkpoint`."""
         with self._writing:
             self._run(_CHECKPOINT, *self._held(), _encode(counted))
 
-    def released(self) -> list[Series]:
+    def released(self) -> list[SeriesKey]:
         """See `Ledger.released`."""
         return [_decode_series(one) for one in self._ask("SMEMBERS", f"{_PREFIX}released:{self._instance}")]
 
-    def release(self, series: Iterable[Series]) -> None:
+    def release(self, series: Iterable[SeriesKey]) -> None:
         """See `Ledger.release`."""
         if members := [_encode(one) for one in series]:
             self._ask("SADD", f"{_PREFIX}released:{self._instance}", *members)

@@ -19,8 +19,8 @@ import msgspec
 
 from ...call import UNATTRIBUTED, Call
 from ...file_lock import lock
-from ...metrics.collector import Counted
-from ...metrics.zero_first import Series
+from ...metrics.saved_sample import SavedSample
+from ...metrics.zero_first import SeriesKey
 from .base import (
     DEFAULT,
     Charge,
@@ -131,8 +131,8 @@ _IDS_AT_ONCE: Final = 500
 _encode: Final = msgspec.json.Encoder().encode
 _decode_call: Final = msgspec.json.Decoder(Call).decode
 _decode_leases: Final = msgspec.json.Decoder(Leases).decode
-_decode_counted: Final = msgspec.json.Decoder(list[Counted]).decode
-_decode_series: Final = msgspec.json.Decoder(Series).decode
+_decode_counted: Final = msgspec.json.Decoder(list[SavedSample]).decode
+_decode_series: Final = msgspec.json.Decoder(SeriesKey).decode
 
 
 class SqliteLedger:
@@ -289,7 +289,7 @@ class SqliteLedger:
                 "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (account, expires, _encode(leases).decode())
             )
 
-    def after_checkpoint(self) -> tuple[list[Counted], Iterator[Call]]:
+    def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
         """See `Ledger.after_checkpoint`."""
         position, counted = next(iter(self._read("SELECT position, counted FROM checkpoint")), (0, "[]"))
         return _decode_counted(counted), self._after(position)
@@ -301,7 +301,7 @@ class SqliteLedger:
             yield from (_decode_call(call) for _, call in rows)
             position = rows[-1][0]
 
-    def checkpoint(self, counted: Sequence[Counted]) -> None:
+    def checkpoint(self, counted: Sequence[SavedSample]) -> None:
         """See `Ledger.checkpoint`."""
         with self._transaction() as writer:
             writer.execute(
@@ -309,11 +309,11 @@ class SqliteLedger:
                 (_encode(counted).decode(),),
             )
 
-    def released(self) -> list[Series]:
+    def released(self) -> list[SeriesKey]:
         """See `Ledger.released`."""
         return [_decode_series(series) for (series,) in self._read("SELECT series FROM released")]
 
-    def release(self, series: Iterable[Series]) -> None:
+    def release(self, series: Iterable[SeriesKey]) -> None:
         """See `Ledger.release`."""
         with self._transaction() as writer:
             rows = [(_encode(one).decode(),) for one in series]
