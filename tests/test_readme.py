@@ -13,7 +13,9 @@ import llm_exporter
 from llm_exporter.metrics.specs import METRICS
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "exporter" / "llm_exporter"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
@@ -67,3 +69,16 @@ def _anchors(text: str) -> set[str]:
     """Return the anchors of a document's headings, as GitHub derives them."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_paths_in_the_contributing_guide_exist() -> None:
+    table = CONTRIBUTING.partition("## Where to look")[2].partition("\n## ")[0]
+    paths = re.findall(r"`([\w./-]+(?:\.\w+|/))`", table.partition("|---|---|")[2])
+    assert len(paths) > 40
+    missing = [path for path in paths if not (PACKAGE / path).exists() and not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_contributing_guide_names_every_subpackage() -> None:
+    packages = {f"{path.parent.relative_to(PACKAGE)}/" for path in PACKAGE.glob("*/__init__.py")}
+    assert {package for package in packages if f" {package}" not in CONTRIBUTING} == set()
