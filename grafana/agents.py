@@ -1,4 +1,4 @@
-"""Agents and phases: what one agent, or each, does and costs, and how that has changed."""
+"""The dashboard of agents and phases: their costs and calls, compared with the previous range."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from grafana.board import dashboard
 from grafana.panels import (
     BY_VALUE,
     DOLLARS,
-    FAILING,
-    FAILURE,
+    ERROR,
+    ERROR_RATE,
+    ERROR_RATE_THRESHOLDS,
     MONEY,
-    SHARE_FAILED,
     WARNING,
     WORK,
     Json,
+    agent_link,
     bars,
-    by_quarter,
-    fixed,
-    lines,
-    named,
+    color_thresholds,
+    fixed_color,
+    graph,
+    hourly_graph,
+    override,
     stat,
-    steps,
     table,
     target,
-    to_agents,
 )
 from grafana.queries import (
     CALLS,
@@ -45,111 +45,111 @@ CHANGE = {
     "min": None,
     "color": BY_VALUE,
     "custom__cellOptions": {"type": "color-text"},
-    **steps((0.25, WARNING), (1, FAILURE)),
+    **color_thresholds((0.25, WARNING), (1, ERROR)),
 }
-"""A cost that grew by a quarter is worth a look; one that doubled, an explanation."""
+"""How a cost change is shown: a warning from +25 %, red from +100 %."""
 
 
-def changed(by: str = "") -> str:
-    """Return by which share more was spent than in the range before: nothing where that had hardly begun."""
+def cost_change(by: str = "") -> str:
+    """Return the relative change of the cost: no data if the previous cost was under 1 % of it."""
     now, then = in_range(COST, by), previous_range(in_range(COST, by))
     return f"{now} / ({then} > 0.01 * {now}) - 1"
 
 
-def headlines() -> list[Json]:
-    """Return the numbers on top."""
+def key_figures() -> list[Json]:
+    """Return the row of key figures."""
     failed = or_zero(in_range(ERRORS))
     prompt = in_range(TOKENS, token_type=matches("input|cache_.*"))
     return [
         stat(
-            "Spent",
-            "US dollars that the chosen agents spent in the time range. Choose one above to see what it is "
-            "made of.",
+            "Cost",
+            "Cost of the selected agents in the time range. Select one agent to see its cost by phase and "
+            "token type.",
             or_zero(in_range(COST)),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
         ),
         stat(
-            "Change",
-            "What was spent, against the range of the same length before. Twice as much for the same work "
-            "is a prompt that has grown or a model that was changed: compare cost per call below. 0 % where "
-            "next to nothing was spent before.",
-            or_zero(changed()),
+            "Cost change",
+            "Cost compared with the previous range of the same length. If the work is the same but the cost"
+            " doubled, look for a longer prompt or a different model. Shows 0 % if the previous cost was "
+            "close to zero.",
+            or_zero(cost_change()),
             unit="percentunit",
             color=BY_VALUE,
             defaults={key: CHANGE[key] for key in ("decimals", "min", "thresholds")},
         ),
         stat(
             "Calls",
-            "Calls finished in the time range, failed ones included. Cost that grows faster than calls "
-            "means that each has become dearer.",
+            "Finished calls in the time range, including failed ones. If cost grows faster than calls, each"
+            " call has become more expensive.",
             or_zero(in_range(CALLS)),
             unit="short",
-            color=fixed(WORK),
+            color=fixed_color(WORK),
         ),
         stat(
-            "Per call",
-            "What a call cost on average in the time range. Agents whose calls cost ten times another's are "
-            "those to give a smaller model to try.",
+            "Cost per call",
+            "Average cost of a call in the time range. If one agent's calls cost ten times as much as "
+            "another's, try a smaller model for it.",
             or_zero(f"{in_range(COST)} / ({in_range(CALLS)} > 0)"),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
             defaults={"decimals": 4},
         ),
         stat(
-            "Failed calls",
-            "The share of calls in the time range that failed. Over 1 % look at what they fail of below; "
-            "over 5 % users notice.",
+            "Error rate",
+            "Share of calls in the time range that failed. Above 1 %, check the errors below; above 5 %, "
+            "users notice.",
             or_zero(f"({failed}) / ({in_range(CALLS)} > 0)"),
             unit="percentunit",
             color=BY_VALUE,
-            defaults={"max": 1, "decimals": 2, **FAILING},
+            defaults={"max": 1, "decimals": 2, **ERROR_RATE_THRESHOLDS},
         ),
         stat(
             "Tokens",
-            "Tokens of every type in the time range. Cost that grows faster than tokens means dearer models "
-            "or fewer cache hits, not more work.",
+            "Tokens of all types in the time range. If cost grows faster than tokens, models are more "
+            "expensive or caches are hit less often.",
             or_zero(in_range(TOKENS)),
             unit="short",
-            color=fixed(WORK),
+            color=fixed_color(WORK),
         ),
         stat(
-            "Read from caches",
-            "The share of prompt tokens that were read from a cache, at a fraction of their price. Low for "
-            "an agent that says the same at the start of every prompt: let it be cached.",
+            "Cache read share",
+            "Share of prompt tokens read from a cache, at a fraction of the input price. If it is low for "
+            "an agent whose prompts all start the same way, enable prompt caching.",
             or_zero(f"({or_zero(in_range(TOKENS, token_type=matches('cache_read.*')))}) / ({prompt} > 0)"),
             unit="percentunit",
-            color=fixed(WORK),
+            color=fixed_color(WORK),
             defaults={"max": 1, "decimals": 0},
         ),
         stat(
-            "In flight",
-            "Calls under way at this moment. A number that only rises is calls that hang: look at the "
-            "latency.",
+            "Calls in flight",
+            "Calls currently in progress. If the number only rises, calls are hanging; check the latency "
+            "dashboard.",
             or_zero(total(f"llm_calls_in_flight{selector()}")),
             unit="short",
-            color=fixed(WORK),
+            color=fixed_color(WORK),
             defaults={"decimals": 0},
         ),
     ]
 
 
-def money() -> list[Json]:
-    """Return what agents and phases cost over time."""
+def costs() -> list[Json]:
+    """Return the graphs of cost over time."""
     return [
-        by_quarter(
-            "Cost an hour, by agent",
-            "US dollars an hour, stacked. The agent whose band widens while the others do not has changed: "
-            "a new prompt, a new model, or a loop. A single high block at night is a job that ran away.",
+        hourly_graph(
+            "Cost per hour by agent",
+            "Cost per hour, stacked by agent. If one band grows and the others do not, that agent changed: "
+            "a new prompt, a new model or a loop.",
             COST,
             "agent",
             width=12,
             unit="currencyUSD",
         ),
-        by_quarter(
-            "Cost an hour, by phase",
-            "US dollars an hour of each step of the workflow, stacked. Phases that take turns are a "
-            "pipeline; one that goes on alone is work that does not get through to the next.",
+        hourly_graph(
+            "Cost per hour by phase",
+            "Cost per hour of each workflow phase, stacked. If one phase keeps running while the next does "
+            "not start, work is stuck there.",
             COST,
             "phase",
             width=12,
@@ -158,96 +158,99 @@ def money() -> list[Json]:
     ]
 
 
-def work() -> list[Json]:
-    """Return calls over time, their failures, and the types of their tokens."""
-    pace = "* 3600000 / $__interval_ms"
+def usage() -> list[Json]:
+    """Return the panels of tokens, calls and errors."""
+    per_hour = "* 3600000 / $__interval_ms"
     return [
         bars(
             "Tokens by type",
-            "Types do not overlap: their sum is what the providers counted. Much input beside little "
-            "cache_read is prompt text that caching would make cheap; reasoning is paid like output.",
+            "Tokens in the time range by type; types do not overlap. Much `input` and little `cache_read` "
+            "means that caching could save money. `reasoning` is priced like `output`.",
             f"sort_desc({in_range(TOKENS, 'token_type')})",
             "{{token_type}}",
             width=6,
             unit="short",
-            color=fixed(WORK),
+            color=fixed_color(WORK),
         ),
-        lines(
-            "Calls and failures an hour",
-            "Calls an hour, and those of them that failed. Failures that rise with calls point to a limit; "
-            "failures that rise alone, to the provider or to a change of yours.",
+        graph(
+            "Calls and errors per hour",
+            "Calls and failed calls per hour. If errors rise together with calls, you are hitting a limit; "
+            "if errors rise alone, check the provider and your latest changes.",
             [
-                target(f"{per_step(CALLS)} {pace}", "calls"),
-                target(or_zero(f"{per_step(ERRORS)} {pace}"), "failed"),
+                target(f"{per_step(CALLS)} {per_hour}", "calls"),
+                target(or_zero(f"{per_step(ERRORS)} {per_hour}"), "errors"),
                 target(f"4 * ({first_quarter(CALLS)})", "calls", instant=True),
             ],
             width=12,
             unit="short",
-            axis="an hour",
+            axis="per hour",
             interval="15m",
             maxDataPoints=120,
-            overrides=[named("calls", color=fixed(WORK)), named("failed", color=fixed(FAILURE))],
+            overrides=[
+                override("calls", color=fixed_color(WORK)),
+                override("errors", color=fixed_color(ERROR)),
+            ],
         ),
         bars(
-            "Failed calls by agent",
-            "The eight agents of whose calls most failed in the time range, failed ones among all. One "
-            "agent alone: its prompts or its limits; all alike: the provider.",
+            "Error rate by agent",
+            "The eight agents with the highest error rates in the time range. If it is one agent, check its"
+            " prompts and limits; if it is all of them, check the provider.",
             f"sort_desc(topk(8, ({or_zero(in_range(ERRORS, 'agent'), like=in_range(CALLS, 'agent'))})"
             f" / ({in_range(CALLS, 'agent')} > 0)))",
             "{{agent}}",
             width=6,
             unit="percentunit",
             color=BY_VALUE,
-            links=[to_agents("${__field.labels.agent}")],
-            defaults={"decimals": 1, **FAILING},
+            links=[agent_link("${__field.labels.agent}")],
+            defaults={"decimals": 1, **ERROR_RATE_THRESHOLDS},
         ),
     ]
 
 
-def compared() -> list[Json]:
-    """Return the tables of agents, and of phases."""
+def comparison() -> list[Json]:
+    """Return the tables of agents and phases."""
 
     def columns(by: str) -> dict[str, str]:
         calls = in_range(CALLS, by)
         failed = or_zero(in_range(ERRORS, by), like=calls)
         return {
             "Cost": in_range(COST, by),
-            "Before": or_zero(previous_range(in_range(COST, by)), like=calls),
-            "Change": changed(by),
+            "Previous cost": or_zero(previous_range(in_range(COST, by)), like=calls),
+            "Change": cost_change(by),
             "Calls": calls,
-            "Per call": f"{in_range(COST, by)} / ({calls} > 0)",
-            "Failed": f"({failed}) / ({calls} > 0)",
+            "Cost per call": f"{in_range(COST, by)} / ({calls} > 0)",
+            "Error rate": f"({failed}) / ({calls} > 0)",
         }
 
     overrides = [
-        named("Cost", **MONEY),
-        named("Before", **MONEY),
-        named("Change", **CHANGE),
-        named("Calls", decimals=0, unit="locale"),
-        named("Per call", **{**MONEY, "decimals": 5}),
-        named("Failed", **SHARE_FAILED),
-        named("Agent", links=[to_agents("${__value.raw}")]),
+        override("Cost", **MONEY),
+        override("Previous cost", **MONEY),
+        override("Change", **CHANGE),
+        override("Calls", decimals=0, unit="locale"),
+        override("Cost per call", **{**MONEY, "decimals": 5}),
+        override("Error rate", **ERROR_RATE),
+        override("Agent", links=[agent_link("${__value.raw}")]),
     ]
     return [
         table(
-            "Agents, and the range before",
-            "What each agent cost and did, and what it cost in the range of the same length before. An "
-            "agent without a change is new. Dearer with as many calls: look at its cost per call.",
+            "Agents",
+            "Each agent's cost and calls, compared with the previous range of the same length. An agent "
+            "without a change is new. If the cost rose and the calls did not, check the cost per call.",
             {"agent": "Agent"},
             columns("agent"),
             width=13,
             overrides=overrides,
-            totals=["Cost", "Before", "Calls"],
+            totals=["Cost", "Previous cost", "Calls"],
         ),
         table(
-            "Phases, and the range before",
-            "What each step of the workflow cost and did, and what it cost in the range of the same length "
-            "before. The step that grew is where the change is.",
+            "Phases",
+            "Each phase's cost and calls, compared with the previous range of the same length. The phase "
+            "that grew is where to look for the change.",
             {"phase": "Phase"},
             columns("phase"),
             width=11,
             overrides=overrides,
-            totals=["Cost", "Before", "Calls"],
+            totals=["Cost", "Previous cost", "Calls"],
         ),
     ]
 
@@ -257,6 +260,6 @@ def board() -> Json:
     return dashboard(
         "llm-agents",
         "LLM agents and phases",
-        "What each agent and each step of the workflow costs and does, and how that has changed.",
-        [(4, headlines()), (9, money()), (8, work()), (11, compared())],
+        "Cost, calls and errors of each agent and workflow phase, compared with the previous range.",
+        [(4, key_figures()), (9, costs()), (8, usage()), (11, comparison())],
     )

@@ -1,26 +1,28 @@
-"""A dashboard around its panels: their places, its filters, its alerts and its links to the others."""
+"""The frame of a dashboard: layout, filters, alert annotations and links to the other dashboards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from grafana.panels import DATASOURCE, FAILURE, Json
+from grafana.panels import DATASOURCE, ERROR, Json
 from grafana.queries import CALLS, FILTERS, equals, selector
 from prometheus.increases import CALLER, prefix
 
-# What Grafana 9.5 writes; newer Grafanas bring it up to date as they load it.
+# The version of Grafana 9.5. Newer versions migrate it when they load the dashboard.
 SCHEMA_VERSION = 38
 
 FIRING = 'ALERTS{alertstate="firing", alertname=~"(?i)llm.*", job=~"$job|"}'
-"""The alerts of ours that are firing; some are of no job."""
+"""Our firing alerts. LLMExporterAbsent has no job."""
 
 
-def variable(label: str, chain: Iterable[str]) -> Json:
-    """Return a multi-value filter over a label, offering what the filters before it leave."""
-    query = f"label_values({prefix(CALLER, CALLS)}:increase{selector(chain, part=equals('today'))}, {label})"
+def filter_variable(label: str, previous: Iterable[str]) -> Json:
+    """Return a multi-value filter for a label, with the values that the previous filters leave."""
+    query = (
+        f"label_values({prefix(CALLER, CALLS)}:increase{selector(previous, part=equals('today'))}, {label})"
+    )
     return {
-        # Not the list of all values, which Grafana would write out: the query stays short however many agents
-        # there are, and a series without the label is still in.
+        # A pattern instead of Grafana's list of all values, which would make queries long with many agents
+        # and would exclude series without the label.
         "allValue": ".*",
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
         "datasource": DATASOURCE,
@@ -32,7 +34,7 @@ def variable(label: str, chain: Iterable[str]) -> Json:
         "name": label,
         "options": [],
         "query": {"query": query, "refId": "StandardVariableQuery"},
-        "refresh": 2,  # when the time range changes: an agent of last week is offered last week
+        "refresh": 2,  # on time range change, to list the agents of that range
         "regex": "",
         "skipUrlSync": False,
         "sort": 1,
@@ -49,15 +51,15 @@ def dashboard(
     filters: tuple[str, ...] = FILTERS,
     since: str = "now-24h",
 ) -> Json:
-    """Return a dashboard of rows, each a height and panels that fill its 24 columns."""
+    """Return a dashboard; each row is a height and the panels that fill its 24 columns."""
     panels: list[Json] = []
     y = 0
     for height, row in rows:
         x = 0
         for each in row:
-            place = {"h": height, "w": each["gridPos"]["w"], "x": x, "y": y}
-            panels.append({**each, "gridPos": place, "id": len(panels) + 1})
-            x += place["w"]
+            position = {"h": height, "w": each["gridPos"]["w"], "x": x, "y": y}
+            panels.append({**each, "gridPos": position, "id": len(panels) + 1})
+            x += position["w"]
         y += height
     return {
         "annotations": {
@@ -74,9 +76,9 @@ def dashboard(
                 {
                     "datasource": DATASOURCE,
                     "enable": True,
-                    "expr": f"{FIRING} unless {FIRING} offset $__interval",  # when it began
+                    "expr": f"{FIRING} unless {FIRING} offset $__interval",  # only the start of an alert
                     "hide": False,
-                    "iconColor": FAILURE,
+                    "iconColor": ERROR,
                     "name": "Alerts",
                     "step": "60s",
                     "tagKeys": "severity",
@@ -88,7 +90,7 @@ def dashboard(
         "description": description,
         "editable": False,
         "fiscalYearStartMonth": 0,
-        "graphTooltip": 1,  # one crosshair over all panels
+        "graphTooltip": 1,  # shared crosshair
         "links": [
             {
                 "asDropdown": False,
@@ -105,7 +107,7 @@ def dashboard(
         ],
         "liveNow": False,
         "panels": panels,
-        "refresh": "1m",  # as often as the sums are recorded
+        "refresh": "1m",  # the interval at which sums are recorded
         "schemaVersion": SCHEMA_VERSION,
         "tags": ["llm", "llm-exporter"],
         "templating": {
@@ -124,7 +126,7 @@ def dashboard(
                     "skipUrlSync": False,
                     "type": "datasource",
                 },
-                *(variable(label, filters[:n]) for n, label in enumerate(filters)),
+                *(filter_variable(label, filters[:n]) for n, label in enumerate(filters)),
             ]
         },
         "time": {"from": since, "to": "now"},

@@ -1,4 +1,4 @@
-"""Budgets and alerts: what is left, how long it lasts, and what is firing."""
+"""The dashboard of budgets, thresholds and alerts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from grafana.board import FIRING, dashboard
 from grafana.panels import (
     BY_VALUE,
     DOLLARS,
-    FAILURE,
+    ERROR,
     LIMIT,
     MONEY,
     WARNING,
     Json,
     bars,
-    by_quarter,
-    fixed,
-    lines,
-    matching,
-    named,
+    color_thresholds,
+    fixed_color,
+    graph,
+    hourly_graph,
+    override,
+    override_matching,
     stat,
-    steps,
     table,
     target,
 )
@@ -26,77 +26,76 @@ from grafana.queries import COST, equals, or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)
-PARTS = ("provider", "model", "agent", "phase")
-NAMES = "budget, period, provider, model, agent, phase"
-USED = steps((0.8, WARNING), (1, FAILURE))
-"""Where budgets tell of themselves, unless they are configured otherwise, and where they end."""
+MATCHED = ("provider", "model", "agent", "phase")
+BUDGET_LABELS = "budget, period, provider, model, agent, phase"
+USAGE_STEPS = color_thresholds((0.8, WARNING), (1, ERROR))
+"""A warning at 80 %, where budgets warn by default, and red at the limit."""
 
-# Each process shows what all that share a budget have spent: the largest is the newest.
-LIMITS = f"max by ({NAMES}) (llm_budget_limit_usd{OWN})"
-SPENT = f"max by ({NAMES}) (llm_budget_spent_usd{OWN})"
-# A new period begins at 0, which is no burning backwards.
-BURN = f"clamp_min(max by ({NAMES}) (delta(llm_budget_spent_usd{OWN}[1h])), 0)"
-# A budget is in dollars or in tokens; how much of it is used is the same question.
-SHARE = " or ".join(
-    f"max by ({NAMES}) (llm_budget_spent_{unit}{OWN}) / (max by ({NAMES}) (llm_budget_limit_{unit}{OWN}) > 0)"
+# Every process that shares a budget exposes the amount spent by all of them: the largest is the latest.
+LIMITS = f"max by ({BUDGET_LABELS}) (llm_budget_limit_usd{OWN})"
+SPENT = f"max by ({BUDGET_LABELS}) (llm_budget_spent_usd{OWN})"
+# The amount drops to 0 when a period ends; that is not a negative cost.
+HOURLY = f"clamp_min(max by ({BUDGET_LABELS}) (delta(llm_budget_spent_usd{OWN}[1h])), 0)"
+# A budget is in USD or in tokens; both have a usage ratio.
+USAGE = " or ".join(
+    f"max by ({BUDGET_LABELS}) (llm_budget_spent_{unit}{OWN})"
+    f" / (max by ({BUDGET_LABELS}) (llm_budget_limit_{unit}{OWN}) > 0)"
     for unit in ("usd", "tokens")
 )
-THRESHOLD = "threshold, window, provider, model, agent, phase"
-OF_THRESHOLD = (
-    f"max by ({THRESHOLD}) (llm_cost_threshold_spent_usd{OWN})"
-    f" / (max by ({THRESHOLD}) (llm_cost_threshold_usd{OWN}) > 0)"
+THRESHOLD_LABELS = "threshold, window, provider, model, agent, phase"
+THRESHOLD_USAGE = (
+    f"max by ({THRESHOLD_LABELS}) (llm_cost_threshold_spent_usd{OWN})"
+    f" / (max by ({THRESHOLD_LABELS}) (llm_cost_threshold_usd{OWN}) > 0)"
 )
 NONE = 'label_replace(vector(0), "{0}", "none", "", "")'
 
 
-def headlines() -> list[Json]:
-    """Return the numbers on top."""
+def key_figures() -> list[Json]:
+    """Return the row of key figures."""
     return [
         stat(
-            "Alerts firing",
-            "Alerts about LLM calls that are firing now. Anything but 0: the list below says which, and "
-            "Alertmanager who was told.",
+            "Firing alerts",
+            "Alerts about LLM calls that are firing now. If it is not 0, see the list below; Alertmanager "
+            "shows who was notified.",
             or_zero(f"count({FIRING})"),
             unit="short",
             color=BY_VALUE,
             width=6,
-            defaults={"decimals": 0, **steps((1, FAILURE))},
+            defaults={"decimals": 0, **color_thresholds((1, ERROR))},
         ),
         stat(
-            "Budgets used up",
-            "Budgets of whose limit nothing is left. Where a budget blocks, calls are refused until its "
-            "period ends.",
-            or_zero(f"count(({SHARE}) >= 1)"),
+            "Exhausted budgets",
+            "Budgets with nothing left. Budgets that block reject calls until their period ends.",
+            or_zero(f"count(({USAGE}) >= 1)"),
             unit="short",
             color=BY_VALUE,
             width=6,
-            defaults={"decimals": 0, **steps((1, FAILURE))},
+            defaults={"decimals": 0, **color_thresholds((1, ERROR))},
         ),
         stat(
-            "Most used budget",
-            "How much of the tightest budget is spent. Over four fifths it is time to decide: raise it, or "
-            "slow down.",
-            or_zero(f"max({SHARE})"),
+            "Highest budget usage",
+            "Usage of the budget that is closest to its limit. Above 80 %, raise the limit or slow down.",
+            or_zero(f"max({USAGE})"),
             unit="percentunit",
             color=BY_VALUE,
             width=6,
-            defaults={"decimals": 0, **USED},
+            defaults={"decimals": 0, **USAGE_STEPS},
         ),
         stat(
-            "Calls refused",
-            "Calls that budgets refused in the time range, before they were sent. They cost nothing, and "
-            "somebody was told no.",
+            "Rejected calls",
+            "Calls that budgets rejected in the time range before they were sent. They cost nothing, but "
+            "the caller got an error.",
             or_zero(total(f"increase(llm_budget_rejected_calls_total{OWN}[$__range])")),
             unit="short",
             color=BY_VALUE,
             width=6,
-            defaults={"decimals": 0, **steps((1, WARNING))},
+            defaults={"decimals": 0, **color_thresholds((1, WARNING))},
         ),
     ]
 
 
 def budgets() -> list[Json]:
-    """Return each budget: what is spent, what is left and how long it lasts."""
+    """Return the panels of each budget: usage, remaining amount and forecast."""
     labels = {
         "budget": "Budget",
         "period": "Period",
@@ -108,100 +107,102 @@ def budgets() -> list[Json]:
     none = NONE.format("budget")
     return [
         bars(
-            "Budgets",
-            "How much of each budget's period limit is spent, the fullest first. Red is used up.",
-            f"sort_desc(topk(15, {SHARE})) or on () {none}",
+            "Budget usage",
+            "Share of each budget that is spent in its current period, highest first. Red budgets are "
+            "exhausted.",
+            f"sort_desc(topk(15, {USAGE})) or on () {none}",
             "{{budget}} {{agent}}",
             width=8,
             unit="percentunit",
             color=BY_VALUE,
-            defaults={"max": 1, "decimals": 0, **USED},
+            defaults={"max": 1, "decimals": 0, **USAGE_STEPS},
         ),
         table(
-            "When they run out",
-            "What each budget has left, what it spends an hour at the pace of the last one, and how long "
-            "the rest lasts at that pace: shorter than what is left of the period means that it will run "
-            "out.",
+            "Budget forecast",
+            "What each budget has left, its cost in the last hour, and how long the rest lasts at that "
+            "rate. If that is less than the rest of the period, the budget will run out.",
             labels,
             {
-                "Used": f"({SHARE}) or on () {none}",
+                "Used": f"({USAGE}) or on () {none}",
                 "Spent": SPENT,
-                "Left": f"clamp_min({LIMITS} - {SPENT}, 0)",
+                "Remaining": f"clamp_min({LIMITS} - {SPENT}, 0)",
                 "Limit": LIMITS,
-                "An hour": BURN,
-                "Lasts for": f"3600 * clamp_min({LIMITS} - {SPENT}, 0) / ({BURN} > 0)",
+                "Cost in the last hour": HOURLY,
+                "Time left": f"3600 * clamp_min({LIMITS} - {SPENT}, 0) / ({HOURLY} > 0)",
             },
             width=16,
             overrides=[
-                named(
+                override(
                     "Used",
                     unit="percentunit",
                     decimals=0,
                     color=BY_VALUE,
                     custom__cellOptions={"type": "color-text"},
-                    **USED,
+                    **USAGE_STEPS,
                 ),
-                *(named(name, **MONEY) for name in ("Spent", "Left", "Limit", "An hour")),
-                named("Lasts for", unit="s", decimals=0),
+                *(
+                    override(name, **MONEY)
+                    for name in ("Spent", "Remaining", "Limit", "Cost in the last hour")
+                ),
+                override("Time left", unit="s", decimals=0),
             ],
         ),
     ]
 
 
 def over_time() -> list[Json]:
-    """Return how budgets are used over time, and what is firing."""
+    """Return the graphs of budgets and alerts over time."""
     return [
-        lines(
-            "Budgets over time",
-            "How much of each budget was spent as its period went on. A line that reaches 100 % before it "
-            "falls back to 0 is a budget that ran out; a straight one tells when it will.",
+        graph(
+            "Budget usage over time",
+            "Share of each budget spent in the course of its period. A line that reaches 100 % before it "
+            "drops to 0 ran out.",
             [
-                target(SHARE, "{{budget}} {{agent}}"),
+                target(USAGE, "{{budget}} {{agent}}"),
                 target("vector(1)", "limit"),
             ],
             width=12,
             unit="percentunit",
             interval="1m",
             maxDataPoints=200,
-            overrides=[named("limit", **LIMIT)],
+            overrides=[override("limit", **LIMIT)],
             calcs=("lastNotNull", "max"),
         ),
-        lines(
-            "Alerts firing",
-            "Which alerts were firing when, and how many of each. Bars that come and go want a longer "
-            "`for`; one that stays wants a decision.",
+        graph(
+            "Firing alerts over time",
+            "Number of firing alerts by name. If an alert flaps, raise its `for`; if it stays, act on it.",
             [
                 target(f"count by (alertname) ({FIRING})", "{{alertname}}"),
                 target("vector(0)", "none"),
             ],
             width=12,
             unit="short",
-            steps=True,
+            stepped=True,
             stacked=True,
             interval="1m",
             maxDataPoints=200,
             defaults={"decimals": 0},
-            overrides=[named("none", color=fixed("text"))],
+            overrides=[override("none", color=fixed_color("text"))],
             calcs=("lastNotNull", "max"),
         ),
     ]
 
 
 def thresholds() -> list[Json]:
-    """Return what is spent, and the thresholds for it."""
+    """Return the graphs of cost against thresholds."""
 
     def limit(window: str) -> Json:
-        # Those of everything: what one agent or model may cost says nothing about the sum.
-        everything = selector(FILTERS, window=equals(window), **dict.fromkeys(PARTS, equals("")))
+        # Only thresholds without labels: those of one agent or model do not apply to the total.
+        everything = selector(FILTERS, window=equals(window), **dict.fromkeys(MATCHED, equals("")))
         expr = f"max by (threshold) (llm_cost_threshold_usd{everything})"
         return target(expr, "threshold {{threshold}}")
 
     today = total('job:llm_cost_usd:increase{part="today", job=~"$job"}')
     return [
-        by_quarter(
-            "Cost an hour, and its thresholds",
-            "US dollars an hour by provider, stacked; dashed red, the thresholds for an hour. Bars above it "
-            "are what the alert tells of.",
+        hourly_graph(
+            "Cost per hour and thresholds",
+            "Cost per hour by provider, stacked. Dashed red lines are the hourly thresholds; an alert fires"
+            " when the cost exceeds one.",
             COST,
             "provider",
             filters=FILTERS,
@@ -209,29 +210,32 @@ def thresholds() -> list[Json]:
             unit="currencyUSD",
             limits=[limit("hour")],
         ),
-        lines(
-            "Cost of the day, and its thresholds",
-            "What each day (of UTC) has come to as it went on; dashed red, the thresholds for a day. A "
-            "curve that is steeper than yesterday's will end higher.",
-            [target(today, "spent"), limit("day")],
+        graph(
+            "Cost today and thresholds",
+            "Cost since the start of each UTC day. Dashed red lines are the daily thresholds. A curve "
+            "steeper than yesterday's will end higher.",
+            [target(today, "cost"), limit("day")],
             width=12,
             unit="currencyUSD",
             interval="1m",
             maxDataPoints=120,
-            overrides=[named("spent", color=fixed(DOLLARS)), matching("^threshold", **LIMIT)],
+            overrides=[
+                override("cost", color=fixed_color(DOLLARS)),
+                override_matching("^threshold", **LIMIT),
+            ],
             calcs=("lastNotNull", "max"),
         ),
     ]
 
 
 def firing() -> list[Json]:
-    """Return the list of alerts, and what is spent of each threshold."""
+    """Return the list of alerts and the usage of each threshold."""
     none = NONE.format("alertname")
     return [
         table(
-            "Alerts firing now",
-            "The alerts about LLM calls that are firing, and what they are about. Each has a runbook in its "
-            "annotations, which Alertmanager shows.",
+            "Firing alerts",
+            "Alerts about LLM calls that are firing now. Alertmanager shows the link to the runbook of each"
+            " alert.",
             {
                 "alertname": "Alert",
                 "severity": "Severity",
@@ -245,18 +249,18 @@ def firing() -> list[Json]:
                 f" or on () {none}",
             },
             width=16,
-            overrides=[named("Firing", decimals=0)],
+            overrides=[override("Firing", decimals=0)],
         ),
         bars(
-            "Thresholds",
-            "How much of each threshold is spent in its hour, day or month (of UTC) so far, the fullest "
-            "first. Red is passed: whoever wanted to know has been told.",
-            f"sort_desc(topk(12, {OF_THRESHOLD})) or on () {NONE.format('threshold')}",
+            "Threshold usage",
+            "Share of each threshold that is spent in the current UTC hour, day or month, highest first. "
+            "Red thresholds are exceeded.",
+            f"sort_desc(topk(12, {THRESHOLD_USAGE})) or on () {NONE.format('threshold')}",
             "{{threshold}} {{agent}} {{model}}",
             width=8,
             unit="percentunit",
             color=BY_VALUE,
-            defaults={"max": 1, "decimals": 0, **USED},
+            defaults={"max": 1, "decimals": 0, **USAGE_STEPS},
         ),
     ]
 
@@ -266,7 +270,7 @@ def board() -> Json:
     return dashboard(
         "llm-budgets",
         "LLM budgets and alerts",
-        "What budgets have left and how long it lasts, what is firing, and cost against its thresholds.",
-        [(4, headlines()), (9, budgets()), (8, over_time()), (9, thresholds()), (7, firing())],
+        "Usage and forecast of each budget, cost against thresholds, and firing alerts.",
+        [(4, key_figures()), (9, budgets()), (8, over_time()), (9, thresholds()), (7, firing())],
         filters=FILTERS,
     )

@@ -1,4 +1,4 @@
-"""LLM cost: what is spent, by whom, and what caching saves."""
+"""The dashboard of costs: by provider, model, agent and phase, and what caching saves."""
 
 from __future__ import annotations
 
@@ -10,122 +10,120 @@ from grafana.panels import (
     WARNING,
     WORK,
     Json,
+    agent_link,
     bars,
-    by_quarter,
-    fixed,
-    named,
+    color_thresholds,
+    fixed_color,
+    hourly_graph,
+    override,
     stat,
-    steps,
     table,
     target,
-    to_agents,
 )
 from grafana.queries import CALLS, COST, TOKENS, equals, in_range, matches, or_zero, selector, total
 
 MODEL = "provider, model"
-SINCE_UNPRICED = total(f"increase(llm_unpriced_tokens_total{selector()}[$__range])")
+UNPRICED = total(f"increase(llm_unpriced_tokens_total{selector()}[$__range])")
 
 
-def saved(by: str = MODEL) -> str:
-    """Return what reading from caches saved by model, less what writing to them cost more than plain input.
+def savings() -> str:
+    """Return the savings from caching by model.
 
-    Without caches, what was read from and written to them would have cost what the model's plain input did.
+    That is what cached tokens would have cost at the model's price for plain input, minus what they did cost.
     """
     price = (
-        f"({in_range(COST, by, token_type=equals('input'))}"
-        f" / ({in_range(TOKENS, by, token_type=equals('input'))} > 0))"
+        f"({in_range(COST, MODEL, token_type=equals('input'))}"
+        f" / ({in_range(TOKENS, MODEL, token_type=equals('input'))} > 0))"
     )
-    cached = in_range(TOKENS, by, token_type=matches("cache_.*"))
-    paid = in_range(COST, by, token_type=matches("cache_.*"))
+    cached = in_range(TOKENS, MODEL, token_type=matches("cache_.*"))
+    paid = in_range(COST, MODEL, token_type=matches("cache_.*"))
     return f"{price} * {cached} - {paid}"
 
 
-def headlines() -> list[Json]:
-    """Return the numbers on top."""
+def key_figures() -> list[Json]:
+    """Return the row of key figures."""
     week, month = in_range(COST, window="7d"), in_range(COST)
     return [
         stat(
-            "Spent",
-            "US dollars spent in the time range above, to the minute. This is the number to hold against "
-            "the bill.",
+            "Cost",
+            "Cost in the time range, exact to the minute. Compare this number with the provider's bill.",
             or_zero(in_range(COST)),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
         ),
         stat(
-            "Today",
-            "US dollars spent since midnight. Far above the same hour of other days: the graph below says "
-            "who.",
+            "Cost today",
+            "Cost since midnight. If it is far above the same time on other days, the graph below shows "
+            "which model causes it.",
             or_zero(in_range(COST)),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
             since="now/d",
         ),
         stat(
-            "This month",
-            "US dollars spent since the month began. Hold it against the budget of the month.",
+            "Cost this month",
+            "Cost since the start of the month. Compare it with the monthly budget.",
             or_zero(in_range(COST)),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
             since="now/M",
         ),
         stat(
-            "By month's end",
-            "What the month will have cost if the rest of it goes on like the last seven days. Above the "
-            "budget: there is still time to change something. In the first week of use it is too low.",
+            "Month forecast",
+            "Expected cost of the whole month if the rest of it costs as much per day as the last seven "
+            "days. It is too low in the first week of use.",
             or_zero(f"{month} + {week} / 604800 * (86400 * scalar(days_in_month()) - $__range_s)"),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
             since="now/M",
         ),
         stat(
-            "Last hour",
-            "US dollars spent in the last sixty minutes. Far above what an hour of the range costs on "
-            "average: something has just started to spend.",
+            "Cost in the last hour",
+            "Cost in the last 60 minutes. If it is far above the hourly average, something has just started"
+            " to spend.",
             or_zero(in_range(COST, window="1h")),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
         ),
         stat(
-            "Per call",
-            "What a call cost on average in the time range. When it rises, prompts have grown, caches miss, "
-            "or a dearer model is used: the table at the bottom says by whom.",
+            "Cost per call",
+            "Average cost of a call in the time range. If it rises, prompts have grown, caches are missed "
+            "or a more expensive model is used; see the table at the bottom.",
             or_zero(f"{in_range(COST)} / ({in_range(CALLS)} > 0)"),
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
             defaults={"decimals": 4},
         ),
         stat(
-            "Saved by caching",
-            "What prompts read from caches would have cost more as plain input, less what writing the "
-            "caches cost more. Below zero, caches are written and not read: they expire too soon, or "
-            "prompts begin differently.",
-            or_zero(total(saved())),
+            "Cache savings",
+            "What cached prompt tokens would have cost as plain input, minus the extra cost of writing the "
+            "caches. If it is negative, caches are written but not read: they expire too soon, or prompts "
+            "start differently.",
+            or_zero(total(savings())),
             unit="currencyUSD",
             color=BY_VALUE,
-            defaults={"min": None, **steps((-1e9, WARNING), (0, DOLLARS))},
+            defaults={"min": None, **color_thresholds((-1e9, WARNING), (0, DOLLARS))},
         ),
         stat(
             "Unpriced tokens",
-            "Tokens of models that no price list has: they are in no sum of dollars here. Anything but 0 "
-            "means that the bill will be higher; give the model a price in the configuration.",
-            or_zero(SINCE_UNPRICED),
+            "Tokens of models without a known price; their cost is missing on this dashboard. If it is not "
+            "0, add a price to the configuration.",
+            or_zero(UNPRICED),
             unit="short",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((1, WARNING))},
+            defaults={"decimals": 0, **color_thresholds((1, WARNING))},
         ),
     ]
 
 
 def over_time() -> list[Json]:
-    """Return what is spent hour by hour, and who spends most."""
+    """Return the graph of cost over time and the most expensive agents."""
     by_agent = or_zero(in_range(COST, "agent"), like=in_range(CALLS, "agent"))
     return [
-        by_quarter(
-            "Cost an hour, by model",
-            "US dollars an hour, stacked: the height is what everything together costs. A band that widens "
-            "while the others do not is the model to look at. Dashed red: the thresholds for an hour that "
-            "are configured; the name of one that is for a model or agent says so.",
+        hourly_graph(
+            "Cost per hour by model",
+            "Cost per hour, stacked by model. If one band grows and the others do not, check that model. "
+            "Dashed red lines are the hourly thresholds.",
             COST,
             "model",
             width=16,
@@ -139,21 +137,21 @@ def over_time() -> list[Json]:
             ],
         ),
         bars(
-            "Top spenders",
-            "The ten agents that spent most in the time range. One bar far longer than the rest is where "
-            "saving starts: click it. Code that runs outside labels(agent=…) is unattributed.",
+            "Top agents by cost",
+            "The ten agents with the highest cost in the time range; click one for its details. Code "
+            "outside `labels(agent=…)` is `unattributed`.",
             f"sort_desc(topk(10, {by_agent}))",
             "{{agent}}",
             width=8,
             unit="currencyUSD",
-            color=fixed(DOLLARS),
-            links=[to_agents("${__field.labels.agent}")],
+            color=fixed_color(DOLLARS),
+            links=[agent_link("${__field.labels.agent}")],
         ),
     ]
 
 
-def split() -> list[Json]:
-    """Return what providers, models and phases cost."""
+def by_label() -> list[Json]:
+    """Return the cost by provider, by model and by phase."""
     return [
         bars(
             f"Cost by {label}",
@@ -162,79 +160,75 @@ def split() -> list[Json]:
             f"{{{{{label}}}}}",
             width=8,
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
         )
         for label, description in (
             (
                 "provider",
-                "What each provider will bill for the time range, of list prices and what the configuration "
-                "says. Hold it against their invoices.",
+                "Cost by provider in the time range, at list prices and configured prices. Compare it with "
+                "the providers' invoices.",
             ),
             (
                 "model",
-                "The ten models that cost most in the time range. For the dearest one, try "
-                "which of its phases a smaller model does as well.",
+                "The ten models with the highest cost in the time range. For the most expensive one, check "
+                "which phases a smaller model can handle.",
             ),
             (
                 "phase",
-                "The ten steps of the workflow that cost most in the time range. A phase that costs more "
-                "than it is worth can run on a smaller model, or less often.",
+                "The ten workflow phases with the highest cost in the time range. If a phase costs more than "
+                "it is worth, use a smaller model or run it less often.",
             ),
         )
     ]
 
 
 def caching() -> list[Json]:
-    """Return what caches cost and save."""
+    """Return the panels about token types and caching."""
     prompt = in_range(TOKENS, MODEL, token_type=matches("input|cache_.*"))
     read = in_range(TOKENS, MODEL, token_type=matches("cache_read.*"))
     writes = in_range(COST, MODEL, token_type=matches("cache_write.*"))
     return [
         bars(
             "Cost by token type",
-            "What was paid for. Much of it for input: cache what prompts have in common. Much of it for "
-            "output or reasoning: ask for less of it.",
+            "Cost in the time range by token type. If `input` dominates, cache the common part of prompts; "
+            "if `output` or `reasoning` does, ask for less of it.",
             f"sort_desc({in_range(COST, 'token_type')})",
             "{{token_type}}",
             width=8,
             unit="currencyUSD",
-            color=fixed(DOLLARS),
+            color=fixed_color(DOLLARS),
         ),
         table(
             "Caching by model",
-            "What caches did for each model: the share of prompt tokens that were read from them, what "
-            "writing them cost, and what they saved after that. A low share of reads beside dear writes is "
-            "a cache that expires before it is used.",
+            "Savings from caching, the cost of cache writes and the share of prompt tokens read from a "
+            "cache. If writes cost much and few tokens are read, caches expire before they are used.",
             {"provider": "Provider", "model": "Model"},
             {
-                "Saved": saved(),
-                "Paid for writes": or_zero(writes, like=prompt),
-                "Read from caches": f"{or_zero(read, like=prompt)} / ({prompt} > 0)".replace(
-                    or_zero(read, like=prompt), f"({or_zero(read, like=prompt)})"
-                ),
+                "Savings": savings(),
+                "Cache write cost": or_zero(writes, like=prompt),
+                "Cache read share": f"({or_zero(read, like=prompt)}) / ({prompt} > 0)",
             },
             width=16,
             overrides=[
-                named("Saved", **{**MONEY, "min": None}),
-                named("Paid for writes", **MONEY),
-                named("Read from caches", unit="percentunit", decimals=0, color=fixed(WORK)),
+                override("Savings", **{**MONEY, "min": None}),
+                override("Cache write cost", **MONEY),
+                override("Cache read share", unit="percentunit", decimals=0, color=fixed_color(WORK)),
             ],
-            totals=["Saved", "Paid for writes"],
+            totals=["Savings", "Cache write cost"],
         ),
     ]
 
 
-def spenders() -> list[Json]:
-    """Return the table of who spends: a row for each provider, model, agent and phase that made calls."""
+def combinations() -> list[Json]:
+    """Return the table of the most expensive combinations of labels."""
     labels = {"provider": "Provider", "model": "Model", "agent": "Agent", "phase": "Phase"}
     by = ", ".join(labels)
     calls, cost = in_range(CALLS, by), in_range(COST, by)
     return [
         table(
-            "Who spends",
-            "Provider, model, agent and phase of every dollar in the time range, the dearest hundred first. "
-            "A high cost per call wants a smaller model or a shorter prompt; many cheap calls want caching "
-            "or batching.",
+            "Cost by provider, model, agent and phase",
+            "The hundred most expensive combinations in the time range. If the cost per call is high, try a"
+            " smaller model or a shorter prompt; if there are many cheap calls, try caching or batching.",
             labels,
             {
                 "Cost": f"topk(100, {cost})",
@@ -242,10 +236,10 @@ def spenders() -> list[Json]:
             },
             ratio=("Cost per call", "Cost", "Calls"),
             overrides=[
-                named("Cost", **MONEY),
-                named("Calls", decimals=0, unit="locale"),
-                named("Cost per call", **{**MONEY, "decimals": 5}),
-                named("Agent", links=[to_agents("${__value.raw}")]),
+                override("Cost", **MONEY),
+                override("Calls", decimals=0, unit="locale"),
+                override("Cost per call", **{**MONEY, "decimals": 5}),
+                override("Agent", links=[agent_link("${__value.raw}")]),
             ],
             totals=["Cost", "Calls"],
         )
@@ -257,7 +251,6 @@ def board() -> Json:
     return dashboard(
         "llm-cost",
         "LLM cost",
-        "What LLM calls cost: today, this month and at its end, by provider, model, agent and phase, to the "
-        "cent.",
-        [(4, headlines()), (10, over_time()), (8, split()), (9, caching()), (12, spenders())],
+        "Cost of LLM calls by provider, model, agent and phase, with a forecast for the month.",
+        [(4, key_figures()), (10, over_time()), (8, by_label()), (9, caching()), (12, combinations())],
     )

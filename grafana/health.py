@@ -1,23 +1,23 @@
-"""Exporter health: whether what the other dashboards show is all there is."""
+"""The dashboard of the exporter itself: whether data is missing from the other dashboards."""
 
 from __future__ import annotations
 
 from grafana.board import dashboard
 from grafana.panels import (
     BY_VALUE,
-    FAILURE,
+    ERROR,
     LIMIT,
     WARNING,
     WORK,
     Json,
     bars,
-    fixed,
-    lines,
-    matching,
-    named,
+    color_thresholds,
+    fixed_color,
+    graph,
+    override,
+    override_matching,
     panel,
     stat,
-    steps,
     table,
     target,
 )
@@ -28,74 +28,74 @@ OWN = selector(FILTERS)
 DAY = 86400
 
 
-def added(metric: str, by: str = "") -> str:
-    """Return how much a counter of the exporter itself grew in the time range."""
+def increase(metric: str, by: str = "") -> str:
+    """Return the increase of a counter in the time range, as Prometheus extrapolates it."""
     return total(f"increase({metric}{OWN}[$__range])", by)
 
 
-def pace(metric: str, by: str = "") -> str:
-    """Return a counter's growth each minute."""
-    return f"60 * {total(f'rate({metric}{OWN}[$__rate_interval])', by)}"
+def per_minute(metric: str) -> str:
+    """Return the rate of a counter per minute."""
+    return f"60 * {total(f'rate({metric}{OWN}[$__rate_interval])')}"
 
 
 def lag(q: float, window: str) -> str:
-    """Return a quantile of the time that calls take into the ledger."""
+    """Return a quantile of the shipping lag."""
     counts = total(f"rate(llm_exporter_shipping_lag_seconds_bucket{OWN}[{window}])", "le")
     return f"histogram_quantile({q}, {counts}) >= 0"
 
 
-def headlines() -> list[Json]:
-    """Return the numbers on top: each of them is 0, or small, where all is well."""
+def key_figures() -> list[Json]:
+    """Return the row of key figures, which are 0 or small if everything works."""
     return [
         stat(
-            "Processes down",
-            "Targets that Prometheus cannot scrape now. What they count is missing from every other "
-            "dashboard until they are back; counters of a process that ended are gone.",
+            "Targets down",
+            "Targets that Prometheus cannot scrape now. Their calls are missing from all dashboards until "
+            "they are back.",
             or_zero(f"count(up{OWN} == 0)"),
             unit="short",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((1, FAILURE))},
+            defaults={"decimals": 0, **color_thresholds((1, ERROR))},
         ),
         stat(
-            "Calls dropped",
-            "Calls of the time range that could not be kept until they were shipped: they are in no sum. "
-            "Anything but 0 is a disk that is full or a service that was away for too long.",
-            or_zero(added("llm_exporter_dropped_calls_total")),
+            "Dropped calls",
+            "Calls in the time range that could not be stored until they were shipped; they are missing "
+            "from all sums. If it is not 0, check for a full disk or an unavailable service.",
+            or_zero(increase("llm_exporter_dropped_calls_total")),
             unit="short",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((1, FAILURE))},
+            defaults={"decimals": 0, **color_thresholds((1, ERROR))},
         ),
         stat(
-            "Errors inside",
-            "Errors inside the exporter in the time range, kept from the calls they happened in. Anything "
-            "but 0 is a bug: the log has its traceback.",
-            or_zero(added("llm_exporter_errors_total")),
+            "Exporter errors",
+            "Errors inside the exporter in the time range; the LLM calls were not affected. Each one is a "
+            "bug: the log has its traceback.",
+            or_zero(increase("llm_exporter_errors_total")),
             unit="short",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((1, WARNING))},
+            defaults={"decimals": 0, **color_thresholds((1, WARNING))},
         ),
         stat(
-            "No usage",
-            "Successful calls of the time range that ended with no usage from the provider: their tokens are "
-            "estimates. Many of them are streams that are left early.",
-            or_zero(added("llm_usage_missing_total")),
+            "Missing usage",
+            "Successful calls in the time range for which the provider reported no usage, so their tokens "
+            "are estimated. The usual cause is streams that are closed early.",
+            or_zero(increase("llm_usage_missing_total")),
             unit="short",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((100, WARNING))},
+            defaults={"decimals": 0, **color_thresholds((100, WARNING))},
         ),
         stat(
-            "Series over the cap",
-            "Calls whose agent, phase and own labels were folded into `other`, because there are too many "
-            "series already. Anything but 0: a label has a value for each user or request.",
-            or_zero(added("llm_exporter_series_over_limit_total")),
+            "Series over limit",
+            "Calls whose agent, phase and custom labels were replaced by `other` because there are too many"
+            " series. If it is not 0, find the label that has a value per user or request.",
+            or_zero(increase("llm_exporter_series_over_limit_total")),
             unit="short",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((1, WARNING))},
+            defaults={"decimals": 0, **color_thresholds((1, WARNING))},
         ),
         stat(
-            "Shipping lag p95",
-            "How long after its end a call is in the service's ledger. Over a minute the service is slow or "
-            "away, and budgets are that late.",
+            "p95 shipping lag",
+            "Time from the end of a call until it is in the service's ledger. Above a minute, the service "
+            "is slow or unavailable, and budgets lag as well.",
             lag(0.95, "$__range"),
             unit="s",
             color=BY_VALUE,
@@ -104,39 +104,39 @@ def headlines() -> list[Json]:
                 "mappings": [
                     {"type": "special", "options": {"match": "nan", "result": {"text": "nothing shipped"}}}
                 ],
-                **steps((60, WARNING), (3600, FAILURE)),
+                **color_thresholds((60, WARNING), (3600, ERROR)),
             },
         ),
         stat(
-            "Price table's age",
-            "How old the oldest price table in use is. Over two weeks, models that came out since have no "
-            "price: upgrade, or let it be updated by the configuration.",
+            "Price table age",
+            "Age of the oldest price table in use. Above two weeks, newer models may have no price: upgrade"
+            " `genai-prices`, or set `prices.update: true`.",
             or_zero(f"time() - min(llm_exporter_price_table_timestamp_seconds{OWN})"),
             unit="s",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((14 * DAY, WARNING), (60 * DAY, FAILURE))},
+            defaults={"decimals": 0, **color_thresholds((14 * DAY, WARNING), (60 * DAY, ERROR))},
         ),
         stat(
-            "Refused configs",
-            "Processes whose last reload found a mistake: they go on with the configuration before. "
-            "`llm-exporter check` says where it is.",
+            "Failed reloads",
+            "Processes whose last configuration reload failed; they keep the previous configuration. Run "
+            "`llm-exporter check` to find the mistake.",
             or_zero(f"count(llm_exporter_config_last_reload_successful{OWN} == 0)"),
             unit="short",
             color=BY_VALUE,
-            defaults={"decimals": 0, **steps((1, WARNING))},
+            defaults={"decimals": 0, **color_thresholds((1, WARNING))},
         ),
     ]
 
 
 def scrapes() -> list[Json]:
-    """Return whether processes are scraped, and how much they show."""
+    """Return the panels about scrapes and series."""
     more: Json = {"interval": "1m", "maxDataPoints": 240}
     return [
         panel(
             "state-timeline",
-            "Scraped",
-            "Which processes Prometheus could scrape when. A red stretch is a gap in every graph; its "
-            "dollars come back with the next scrape, unless the process ended.",
+            "Target status",
+            "When Prometheus could scrape each target. Red intervals are gaps in all graphs; their costs "
+            "appear with the next scrape unless the process ended.",
             [target(f"max by (instance) (up{OWN})", "{{instance}}")],
             width=8,
             unit="short",
@@ -145,7 +145,7 @@ def scrapes() -> list[Json]:
             defaults={
                 "thresholds": {
                     "mode": "absolute",
-                    "steps": [{"color": FAILURE, "value": None}, {"color": WORK, "value": 1}],
+                    "steps": [{"color": ERROR, "value": None}, {"color": WORK, "value": 1}],
                 }
             },
             options={
@@ -158,58 +158,58 @@ def scrapes() -> list[Json]:
             },
             **more,
         ),
-        lines(
+        graph(
             "Scrape duration",
-            "How long a scrape of each process takes. Near the scrape interval (5 s as shipped) scrapes "
-            "begin to fail: fewer series, or a longer interval.",
+            "How long each scrape takes. Close to the scrape interval (5 s by default), scrapes start to "
+            "fail: reduce the series or raise the interval.",
             [target(f"max by (instance) (scrape_duration_seconds{OWN})", "{{instance}}")],
             width=8,
             unit="s",
             **more,
         ),
-        lines(
-            "Series of the exporter, and its cap",
-            "How many series each process has made, and dashed red how many it may. A line that climbs for "
-            "days is a label with ever new values.",
+        graph(
+            "Exporter series",
+            "Series of each process, with the limit as a dashed red line. If a line rises for days, a label"
+            " keeps getting new values.",
             [
                 target(f"max by (instance) (llm_exporter_series{OWN})", "{{instance}}"),
-                target(f"min(llm_exporter_series_limit{OWN})", "cap"),
+                target(f"min(llm_exporter_series_limit{OWN})", "limit"),
             ],
             width=8,
             unit="short",
-            overrides=[matching("^cap$", **LIMIT)],
+            overrides=[override_matching("^limit$", **LIMIT)],
             **more,
         ),
     ]
 
 
 def shipping() -> list[Json]:
-    """Return what the service takes in."""
+    """Return the panels about shipping."""
     more: Json = {"interval": "1m", "maxDataPoints": 240}
     return [
-        lines(
-            "Calls taken in a minute",
-            "Calls that came into the service's ledger, and those that came again and were not counted "
-            "twice. Many that come again: answers of the service get lost on the way.",
+        graph(
+            "Ingested calls per minute",
+            "Calls that the service added to its ledger, duplicates that it ignored, and calls that it "
+            "acknowledged. Many duplicates mean that its responses get lost on the network.",
             [
-                target(pace("llm_exporter_received_calls_total"), "received"),
-                target(pace("llm_exporter_duplicate_calls_total"), "came again"),
-                target(pace("llm_exporter_shipped_calls_total"), "acknowledged"),
+                target(per_minute("llm_exporter_received_calls_total"), "received"),
+                target(per_minute("llm_exporter_duplicate_calls_total"), "duplicate"),
+                target(per_minute("llm_exporter_shipped_calls_total"), "acknowledged"),
             ],
             width=8,
             unit="short",
-            axis="a minute",
+            axis="per minute",
             overrides=[
-                named("received", color=fixed(WORK)),
-                named("came again", color=fixed(WARNING)),
-                named("acknowledged", color=fixed("light-blue")),
+                override("received", color=fixed_color(WORK)),
+                override("duplicate", color=fixed_color(WARNING)),
+                override("acknowledged", color=fixed_color("light-blue")),
             ],
             **more,
         ),
-        lines(
+        graph(
             "Shipping lag",
-            "How long after its end a call is in the ledger: half of them, and nineteen of twenty. Steps of "
-            "a minute or an hour are processes that were cut off and have sent what they kept.",
+            "Time from the end of a call until it is in the ledger. Jumps to minutes or hours are processes"
+            " that were offline and shipped their spool later.",
             [
                 target(
                     lag(q, "$__rate_interval"),
@@ -220,25 +220,28 @@ def shipping() -> list[Json]:
             width=8,
             unit="s",
             defaults={"noValue": "nothing shipped"},
-            overrides=[named("p50", color=fixed("light-blue")), named("p95", color=fixed(WORK))],
+            overrides=[
+                override("p50", color=fixed_color("light-blue")),
+                override("p95", color=fixed_color(WORK)),
+            ],
             **more,
         ),
-        lines(
-            "Dropped, and errors inside, a minute",
-            "Calls that were lost, and errors that the exporter kept from its callers. Both are 0 where all "
-            "is well.",
+        graph(
+            "Dropped calls and errors per minute",
+            "Calls that were lost, errors inside the exporter, and calls without usage. All three are "
+            "normally 0.",
             [
-                target(or_zero(pace("llm_exporter_dropped_calls_total")), "dropped"),
-                target(or_zero(pace("llm_exporter_errors_total")), "errors"),
-                target(or_zero(pace("llm_usage_missing_total")), "no usage"),
+                target(or_zero(per_minute("llm_exporter_dropped_calls_total")), "dropped"),
+                target(or_zero(per_minute("llm_exporter_errors_total")), "errors"),
+                target(or_zero(per_minute("llm_usage_missing_total")), "missing usage"),
             ],
             width=8,
             unit="short",
-            axis="a minute",
+            axis="per minute",
             overrides=[
-                named("dropped", color=fixed(FAILURE)),
-                named("errors", color=fixed(WARNING)),
-                named("no usage", color=fixed("text")),
+                override("dropped", color=fixed_color(ERROR)),
+                override("errors", color=fixed_color(WARNING)),
+                override("missing usage", color=fixed_color("text")),
             ],
             **more,
         ),
@@ -246,40 +249,40 @@ def shipping() -> list[Json]:
 
 
 def processes() -> list[Json]:
-    """Return the versions in use, and where the numbers of series come from."""
+    """Return the table of processes and the unpriced models."""
     info = f"llm_exporter_build_info{OWN}"
     joined = f"{info} * on (instance) group_left ()"
     by = "instance, version, python_version"
     return [
         table(
             "Processes",
-            "The processes that are scraped and what runs in them. After an upgrade there should be one "
+            "The scraped processes and their versions. After an upgrade, all of them should have the same "
             "version.",
             {"instance": "Process", "version": "Version", "python_version": "Python"},
             {
                 "Series": f"max by ({by}) ({joined} llm_exporter_series{OWN}) or max by ({by}) (0 * {info})",
-                "Scraped": f"max by ({by}) ({joined} scrape_samples_scraped{OWN})",
-                "Reloaded": f"max by ({by}) ({joined} "
+                "Samples scraped": f"max by ({by}) ({joined} scrape_samples_scraped{OWN})",
+                "Config reloaded": f"max by ({by}) ({joined} "
                 f"(1000 * llm_exporter_config_last_reload_success_timestamp_seconds{OWN}))",
             },
             width=16,
             overrides=[
-                named("Series", decimals=0, unit="locale"),
-                named("Scraped", decimals=0, unit="locale"),
-                named("Reloaded", unit="dateTimeFromNow"),
+                override("Series", decimals=0, unit="locale"),
+                override("Samples scraped", decimals=0, unit="locale"),
+                override("Config reloaded", unit="dateTimeFromNow"),
             ],
         ),
         bars(
-            "Tokens without a price",
-            "Tokens of each model that no price list has, in the time range. They cost something, and show "
-            "as nothing: give the model a price in the configuration.",
-            f"sort_desc({added('llm_unpriced_tokens_total', 'model')} > 0)"
+            "Unpriced tokens by model",
+            "Tokens in the time range of models without a known price. Their cost is missing: add a price "
+            "to the configuration.",
+            f"sort_desc({increase('llm_unpriced_tokens_total', 'model')} > 0)"
             ' or on () label_replace(vector(0), "model", "none", "", "")',
             "{{model}}",
             width=8,
             unit="short",
             color=BY_VALUE,
-            defaults=steps((1, WARNING)),
+            defaults=color_thresholds((1, WARNING)),
         ),
     ]
 
@@ -289,9 +292,8 @@ def board() -> Json:
     return dashboard(
         "llm-exporter",
         "LLM exporter health",
-        "Whether what the other dashboards show is all there is: scrapes, shipping, series, prices, "
-        "configuration.",
-        [(4, headlines()), (8, scrapes()), (8, shipping()), (7, processes())],
+        "Scrapes, shipping, series, prices and configuration: is data missing from the other dashboards?",
+        [(4, key_figures()), (8, scrapes()), (8, shipping()), (7, processes())],
         filters=FILTERS,
         since="now-6h",
     )

@@ -1,31 +1,31 @@
-"""Latency and reliability: how long calls take, how many fail of what, and how near the limits are."""
+"""The dashboard of latency, errors and rate limits."""
 
 from __future__ import annotations
 
 from grafana.board import dashboard
 from grafana.panels import (
     BY_VALUE,
-    FAILING,
-    FAILURE,
+    ERROR,
+    ERROR_RATE_THRESHOLDS,
     WARNING,
     WORK,
     Json,
     bars,
-    fixed,
-    lines,
-    named,
+    color_thresholds,
+    fixed_color,
+    graph,
+    override,
     panel,
     stat,
-    steps,
     target,
 )
 from grafana.queries import any_of, or_zero, selector, total
 
 FILTERS = ("job", "provider", "model")
-"""Not agent and phase: how long a model takes is its own matter, and series are a hundredth as many."""
+"""Without agent and phase: latency depends on the model, and a hundredth of the series is enough."""
 
 BY_MODEL = selector(FILTERS)
-LATENCY, FIRST_TOKEN, PACE = (
+LATENCY, FIRST_TOKEN, OUTPUT_SPEED = (
     "llm_latency_seconds",
     "llm_time_to_first_token_seconds",
     "llm_output_tokens_per_second",
@@ -35,126 +35,121 @@ IN_FLIGHT = f"job_provider_model:llm_calls_in_flight:sum{BY_MODEL}"
 ERRORS, RETRIES = (
     f"job_provider_model_error:{name}:rate5m{BY_MODEL}" for name in ("llm_call_errors", "llm_retries")
 )
-NO_CALLS: Json = {
-    "noValue": "not yet",
+WITHOUT_CALLS: Json = {
+    "noValue": "no data yet",
     "mappings": [{"type": "special", "options": {"match": "nan", "result": {"text": "no calls"}}}],
 }
-"""Without a call there is no percentile: neither a number nor an error."""
+"""What to show without calls, when a percentile is undefined."""
 
 
 def buckets(histogram: str, by: str = "") -> tuple[str, ...]:
-    """Return the recorded buckets that answer a question: of all models together, unless some are chosen."""
-    of_model, of_all = (f"{level}:{histogram}_bucket:rate5m" for level in ("job_provider_model_le", "job_le"))
+    """Return the selectors of the recorded buckets: those of all models, or those of the selected models."""
+    by_model, overall = (
+        f"{level}:{histogram}_bucket:rate5m" for level in ("job_provider_model_le", "job_le")
+    )
     if by:
-        return (f"{of_model}{BY_MODEL}",)
-    chosen = selector(FILTERS, all='!~"$provider$model"')
-    return f"{of_all}{BY_MODEL}", f"{of_model}{chosen}"
+        return (f"{by_model}{BY_MODEL}",)
+    selected = selector(FILTERS, all='!~"$provider$model"')
+    return f"{overall}{BY_MODEL}", f"{by_model}{selected}"
 
 
 def quantile(q: float, histogram: str, window: str, by: str = "") -> str:
-    """Return a quantile, in all or by a label; calls weigh alike, whatever the zoom."""
+    """Return a quantile, by a label if given. Every call has the same weight at every zoom level."""
     observed = any_of(buckets(histogram, by), f"sum_over_time({{}}[{window}])")
     counts = total(observed, f"{by}, le" if by else "le")
-    return f"histogram_quantile({q}, {counts}) >= 0"  # where nothing was observed it is NaN: no point then
+    return f"histogram_quantile({q}, {counts}) >= 0"  # drops NaN, the result without observations
 
 
 def per_minute(rates: str, by: str = "") -> str:
-    """Return a recorded rate, averaged over a graph's step, as so many a minute."""
+    """Return a recorded rate, averaged over a step of the graph, per minute."""
     return f"60 * {total(f'avg_over_time({rates}[$__rate_interval])', by)}"
 
 
-def share(of: str) -> str:
-    """Return the share of calls in the time range that something happened to."""
-    happened, calls = (total(f"sum_over_time({rates}[$__range])") for rates in (of, CALLS))
-    return or_zero(f"({or_zero(happened)}) / ({calls} > 0)")
+def per_call(events: str) -> str:
+    """Return the number of events per call in the time range."""
+    count, calls = (total(f"sum_over_time({rates}[$__range])") for rates in (events, CALLS))
+    return or_zero(f"({or_zero(count)}) / ({calls} > 0)")
 
 
-def headlines() -> list[Json]:
-    """Return the numbers on top."""
+def key_figures() -> list[Json]:
+    """Return the row of key figures."""
     return [
         *(
             stat(
-                f"Latency p{q}",
+                f"p{q} latency",
                 description,
                 quantile(q / 100, LATENCY, "$__range"),
                 unit="s",
-                color=fixed(WORK),
-                defaults=NO_CALLS,
+                color=fixed_color(WORK),
+                defaults=WITHOUT_CALLS,
             )
             for q, description in (
                 (
                     50,
-                    "Half of the calls in the time range took no longer than this, from request to last "
-                    "byte.",
+                    "Half of the calls in the time range took at most this long, from request to last byte.",
                 ),
                 (
                     95,
-                    "Nineteen of twenty calls took no longer than this. Timeouts below it fail calls that "
-                    "would succeed.",
+                    "95 % of calls took at most this long. A shorter timeout fails calls that would succeed.",
                 ),
-                (
-                    99,
-                    "What the slowest hundredth waits for. Far above the 95th: a few calls hang, and a "
-                    "timeout helps.",
-                ),
+                (99, "99 % of calls took at most this long. If it is far above p95, set a timeout."),
             )
         ),
         stat(
-            "First token p95",
-            "How long nineteen of twenty readers of a stream wait at most before it begins. Over two "
-            "seconds people wonder whether it works.",
+            "p95 first token",
+            "95 % of streams return their first token within this time. Above two seconds, users notice the"
+            " wait.",
             quantile(0.95, FIRST_TOKEN, "$__range"),
             unit="s",
-            color=fixed(WORK),
-            defaults=NO_CALLS,
+            color=fixed_color(WORK),
+            defaults=WITHOUT_CALLS,
         ),
         stat(
-            "Tokens/s, median",
-            "How fast half of the streams are at least, after their first token. When it falls and prompts "
-            "are the same, the provider is busy.",
-            quantile(0.5, PACE, "$__range"),
+            "p50 tokens/s",
+            "Half of the streams generate at least this many tokens per second after the first one. If it "
+            "falls for the same prompts, the provider is busy.",
+            quantile(0.5, OUTPUT_SPEED, "$__range"),
             unit="short",
-            color=fixed(WORK),
-            defaults=NO_CALLS,
+            color=fixed_color(WORK),
+            defaults=WITHOUT_CALLS,
         ),
         stat(
-            "Failed calls",
-            "The share of calls in the time range that failed once all retries had. Over 1 % look below at "
-            "what they fail of; over 5 % users notice.",
-            share(ERRORS),
+            "Error rate",
+            "Share of calls in the time range that failed after all retries. Above 1 %, check the errors "
+            "below; above 5 %, users notice.",
+            per_call(ERRORS),
             unit="percentunit",
             color=BY_VALUE,
-            defaults={"max": 1, "decimals": 2, **FAILING},
+            defaults={"max": 1, "decimals": 2, **ERROR_RATE_THRESHOLDS},
         ),
         stat(
-            "Retries a call",
-            "How many attempts after the first a call takes on average. They are waited for, and hide from "
-            "users what the failed calls show: over a tenth, ask for higher limits.",
-            share(RETRIES),
+            "Retries per call",
+            "Average number of retries per call. Retries add latency and hide errors from users; above 0.1,"
+            " ask for higher limits.",
+            per_call(RETRIES),
             unit="percentunit",
             color=BY_VALUE,
-            defaults={"decimals": 1, **steps((0.1, WARNING), (0.5, FAILURE))},
+            defaults={"decimals": 1, **color_thresholds((0.1, WARNING), (0.5, ERROR))},
         ),
         stat(
-            "In flight",
-            "Calls under way at this moment, by the model asked for. A number that only rises is calls that "
-            "hang.",
+            "Calls in flight",
+            "Calls currently in progress. If the number only rises, calls are hanging.",
             or_zero(total(f"llm_calls_in_flight{BY_MODEL}")),
             unit="short",
-            color=fixed(WORK),
+            color=fixed_color(WORK),
             defaults={"decimals": 0},
         ),
     ]
 
 
 def speed() -> list[Json]:
-    """Return how long calls take, as percentiles and as the whole distribution."""
+    """Return the percentiles and the distribution of latency."""
     window = "$__rate_interval"
     return [
-        lines(
+        graph(
             "Latency",
-            "How long calls take from request to last byte: half of them, nineteen of twenty, all but a "
-            "hundredth. Lines that part are a tail that grows: the heatmap says how many.",
+            "p50, p95 and p99 latency, from the request to the last byte. If the lines move apart, a few "
+            "calls have become much slower; the heatmap shows how many.",
             [
                 *(
                     target(quantile(q, LATENCY, window), name)
@@ -166,17 +161,16 @@ def speed() -> list[Json]:
             interval="5m",
             maxDataPoints=240,
             overrides=[
-                named("p50", color=fixed("light-blue")),
-                named("p95", color=fixed(WORK)),
-                named("p99", color=fixed("dark-blue")),
+                override("p50", color=fixed_color("light-blue")),
+                override("p95", color=fixed_color(WORK)),
+                override("p99", color=fixed_color("dark-blue")),
             ],
         ),
         panel(
             "heatmap",
-            "Latency of all calls",
-            "Where calls are: the stronger a cell's colour, the more calls took that long at that time. Two "
-            "bands are two kinds of calls, and no percentile describes them; a cloud above them is an "
-            "incident.",
+            "Latency distribution",
+            "Number of calls by latency; darker cells have more calls. Two bands are two kinds of calls, "
+            "and a separate group above them is an incident.",
             [
                 target(
                     f"60 * {total(any_of(buckets(LATENCY), f'avg_over_time({{}}[{window}])'), 'le')}",
@@ -186,7 +180,7 @@ def speed() -> list[Json]:
             ],
             width=12,
             unit="s",
-            color=fixed(WORK),
+            color=fixed_color(WORK),
             custom={
                 "hideFrom": {"legend": False, "tooltip": False, "viz": False},
                 "scaleDistribution": {"type": "linear"},
@@ -217,85 +211,84 @@ def speed() -> list[Json]:
 
 
 def by_model() -> list[Json]:
-    """Return the speed of each model."""
+    """Return latency and output speed by model."""
     window = "$__rate_interval"
     more: Json = {"interval": "5m", "maxDataPoints": 180}
     return [
-        lines(
-            "Latency by model, 95th percentile",
-            "Nineteen of twenty calls of a model took no longer than this. Longer answers take longer: hold "
-            "it against tokens a second before blaming the provider. A gap is a time without calls.",
+        graph(
+            "p95 latency by model",
+            "p95 latency of each model. Longer answers take longer, so compare with tokens per second "
+            "before blaming the provider. Gaps are times without calls.",
             [target(quantile(0.95, LATENCY, window, "model"), "{{model}}")],
             width=8,
             unit="s",
-            defaults={"noValue": "not yet"},
+            defaults={"noValue": "no data yet"},
             **more,
         ),
-        lines(
-            "Time to first token by model, 95th percentile",
-            "How long a reader waits before a streamed answer begins. When it rises and tokens a second do "
-            "not fall, the provider queues, or the prompt has grown. Streams only.",
+        graph(
+            "p95 time to first token by model",
+            "How long users wait until a stream starts. If it rises and tokens per second do not fall, the "
+            "provider queues requests or prompts have grown.",
             [target(quantile(0.95, FIRST_TOKEN, window, "model"), "{{model}}")],
             width=8,
             unit="s",
-            defaults={"noValue": "not yet"},
+            defaults={"noValue": "no data yet"},
             **more,
         ),
-        lines(
-            "Tokens a second by model, median",
-            "How fast a model writes after its first token. When one slows down and the others do not, its "
-            "provider is busy: another region or model may not be. Streams only.",
-            [target(quantile(0.5, PACE, window, "model"), "{{model}}")],
+        graph(
+            "p50 output speed by model",
+            "Tokens per second after the first one, streams only. If one model slows down and the others do"
+            " not, its provider is busy: try another region or model.",
+            [target(quantile(0.5, OUTPUT_SPEED, window, "model"), "{{model}}")],
             width=8,
             unit="short",
-            defaults={"noValue": "not yet"},
+            defaults={"noValue": "no data yet"},
             **more,
         ),
     ]
 
 
-def troubles() -> list[Json]:
-    """Return what calls fail of, and how near the limits are."""
+def errors() -> list[Json]:
+    """Return errors, retries and rate limits."""
     more: Json = {"interval": "5m", "maxDataPoints": 180}
     return [
-        lines(
-            "Failed calls a minute, by kind of error",
-            "What calls fail of, stacked. rate_limited wants slower callers or higher limits; overloaded "
-            "and server_error are the provider's; invalid_request and auth are yours. The line at 0 means "
-            "that calls were made and none failed.",
+        graph(
+            "Errors per minute by type",
+            "Failed calls by error type, stacked. For `rate_limited`, slow down or raise limits; "
+            "`overloaded` and `server_error` are caused by the provider, `invalid_request` and `auth` by "
+            "your code.",
             [
                 target(f"{per_minute(ERRORS, 'error')}", "{{error}}"),
                 target(f"0 * {per_minute(CALLS)}", "none"),
             ],
             width=8,
             unit="short",
-            axis="a minute",
+            axis="per minute",
             stacked=True,
-            defaults={"noValue": "not yet"},
-            overrides=[named("none", color=fixed("text"))],
+            defaults={"noValue": "no data yet"},
+            overrides=[override("none", color=fixed_color("text"))],
             **more,
         ),
-        lines(
-            "Retries a minute, by what failed before",
-            "Attempts after the first, stacked by what the one before failed of. They rise before calls "
-            "fail: this is the early sign. The line at 0 means that calls were made and none was tried "
-            "again.",
+        graph(
+            "Retries per minute by error",
+            "Retries by the error that caused them, stacked. They rise before calls fail, so they are an "
+            "early warning.",
             [
                 target(f"{per_minute(RETRIES, 'error')}", "{{error}}"),
                 target(f"0 * {per_minute(CALLS)}", "none"),
             ],
             width=8,
             unit="short",
-            axis="a minute",
+            axis="per minute",
             stacked=True,
-            defaults={"noValue": "not yet"},
-            overrides=[named("none", color=fixed("text"))],
+            defaults={"noValue": "no data yet"},
+            overrides=[override("none", color=fixed_color("text"))],
             **more,
         ),
         bars(
-            "Left of rate limits",
-            "What the last answers said was left of each limit, the scarcest first. Below a fifth, the next "
-            "burst is limited: spread calls, or ask for more.",
+            "Remaining rate limit",
+            "Share of each rate limit that is left, lowest first, from the headers of the last response. "
+            "Below 20 %, spread calls or ask for higher limits.",
             "sort(bottomk(12, min by (provider, model, resource) ("
             f"llm_rate_limit_remaining{BY_MODEL} / (llm_rate_limit_limit{BY_MODEL} > 0))))",
             "{{model}} {{resource}}",
@@ -308,7 +301,7 @@ def troubles() -> list[Json]:
                 "thresholds": {
                     "mode": "absolute",
                     "steps": [
-                        {"color": FAILURE, "value": None},
+                        {"color": ERROR, "value": None},
                         {"color": WARNING, "value": 0.05},
                         {"color": WORK, "value": 0.2},
                     ],
@@ -319,24 +312,24 @@ def troubles() -> list[Json]:
 
 
 def load() -> list[Json]:
-    """Return what there is to do."""
+    """Return calls over time."""
     more: Json = {"interval": "5m", "maxDataPoints": 180}
     return [
-        lines(
-            "Calls a minute, by model",
-            "Calls finished each minute, stacked, failed ones included. Latency that rises with them is a "
-            "limit; latency that rises without them, the provider.",
+        graph(
+            "Calls per minute by model",
+            "Finished calls by model, stacked, including failed ones. If latency rises with calls, you are "
+            "hitting a limit; if it rises alone, check the provider.",
             [target(per_minute(CALLS, "model"), "{{model}}")],
             width=12,
             unit="short",
-            axis="a minute",
+            axis="per minute",
             stacked=True,
             **more,
         ),
-        lines(
-            "Calls in flight, by model",
-            "Calls under way, stacked by the model asked for. It is calls a second times their latency: "
-            "what grows while calls a minute do not is waiting.",
+        graph(
+            "Calls in flight by model",
+            "Calls in progress by requested model, stacked. If they rise and calls per minute do not, calls"
+            " are waiting.",
             [target(total(f"avg_over_time({IN_FLIGHT}[$__rate_interval])", "model"), "{{model}}")],
             width=12,
             unit="short",
@@ -351,8 +344,8 @@ def board() -> Json:
     return dashboard(
         "llm-latency",
         "LLM latency and reliability",
-        "How long calls take, how many fail of what, and how near the limits are; of all agents and phases.",
-        [(4, headlines()), (9, speed()), (9, by_model()), (9, troubles()), (8, load())],
+        "Latency, output speed, errors, retries and rate limits by model, for all agents and phases.",
+        [(4, key_figures()), (9, speed()), (9, by_model()), (9, errors()), (8, load())],
         filters=FILTERS,
         since="now-6h",
     )

@@ -1,7 +1,7 @@
-"""The panels that the dashboards are made of, as plain data.
+"""The panels of the dashboards, as plain data.
 
-A colour means one thing on every dashboard: green is dollars, blue is work (calls, tokens, seconds), orange
-is a warning, red is failure and limits. Models, phases and token types have theirs in the order of names.
+A color has the same meaning on every dashboard: green for costs, blue for calls, tokens and durations, orange
+for warnings, red for errors and limits. Grafana's palette colors models, agents, phases and token types.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from grafana.queries import FILTERS, first_quarter, per_step
 
 Json = dict[str, Any]
 
-DOLLARS, WORK, WARNING, FAILURE = "green", "blue", "orange", "red"
+DOLLARS, WORK, WARNING, ERROR = "green", "blue", "orange", "red"
 
 PLUGIN_VERSION = "9.5.0"
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
@@ -22,7 +22,7 @@ DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 def target(
     expr: str, legend: str, *, instant: bool = False, table: bool = False, heatmap: bool = False
 ) -> Json:
-    """Return a query; `panel` gives it its refId. A legend is a template over labels: `{{model}}`."""
+    """Return a query without its refId, which `panel` adds. `legend` is a template such as `{{model}}`."""
     return {
         "datasource": DATASOURCE,
         "editorMode": "code",
@@ -50,7 +50,7 @@ def panel(
     transformations: Iterable[Json] = (),
     **others: Any,
 ) -> Json:
-    """Return a panel without its place; `dashboard` lays panels out by their width (of 24 columns)."""
+    """Return a panel without its position; `dashboard` arranges panels by their width (of 24 columns)."""
     return {
         "datasource": DATASOURCE,
         "description": description,
@@ -69,29 +69,29 @@ def panel(
     }
 
 
-def fixed(color: str) -> Json:
-    """Return the colour mode that paints every series alike."""
+def fixed_color(color: str) -> Json:
+    """Return the color mode that uses one color for all series."""
     return {"fixedColor": color, "mode": "fixed"}
 
 
-def steps(*colors: tuple[float | None, str]) -> Json:
-    """Return field options that colour values from a number on: grey text up to the first."""
+def color_thresholds(*colors: tuple[float | None, str]) -> Json:
+    """Return field options with color thresholds; values below the first one have the text color."""
     marks = [{"color": color, "value": value} for value, color in colors]
     return {"thresholds": {"mode": "absolute", "steps": [{"color": "text", "value": None}, *marks]}}
 
 
 BY_VALUE: Json = {"mode": "thresholds"}
-FAILING = steps((0.01, WARNING), (0.05, FAILURE))
-"""Of calls that failed: over 1 % look, over 5 % users notice."""
+ERROR_RATE_THRESHOLDS = color_thresholds((0.01, WARNING), (0.05, ERROR))
+"""The color thresholds of error rates: 1 % needs a look, and users notice 5 %."""
 
 
-def named(field: str, **properties: object) -> Json:
-    """Return an override of one field's properties; a double underscore in a name stands for its dot."""
+def override(field: str, **properties: object) -> Json:
+    """Return an override of a field's properties; `__` in a property name stands for a dot."""
     return _override("byName", field, properties)
 
 
-def matching(pattern: str, **properties: object) -> Json:
-    """Return an override of the properties of fields whose names match; see `named`."""
+def override_matching(pattern: str, **properties: object) -> Json:
+    """Return an override of the properties of fields whose names match a pattern; see `override`."""
     return _override("byRegexp", f"/{pattern}/", properties)
 
 
@@ -103,13 +103,13 @@ def _override(by: str, options: str, properties: Mapping[str, object]) -> Json:
 
 
 LIMIT = {
-    "color": fixed(FAILURE),
+    "color": fixed_color(ERROR),
     "custom__lineStyle": {"dash": [10, 10], "fill": "dash"},
     "custom__fillOpacity": 0,
     "custom__lineWidth": 2,
     "custom__stacking": {"group": False, "mode": "none"},
 }
-"""How a limit is drawn on a graph: a dashed red line, in no stack."""
+"""The properties of a limit on a graph: a dashed red line that is not stacked."""
 
 
 def stat(
@@ -123,10 +123,10 @@ def stat(
     since: str = "",
     defaults: Json | None = None,
 ) -> Json:
-    """Return one big number; eight of them make a row.
+    """Return a single number.
 
     Args:
-        since: what the number is of where it is not the dashboard's time range: `now/d` is today so far.
+        since: the start of the number's time range, such as `now/d`; by default that of the dashboard.
     """
     others: Json = {"timeFrom": since, "hideTimeOverride": True} if since else {}
     return panel(
@@ -151,7 +151,7 @@ def stat(
     )
 
 
-def lines(
+def graph(
     title: str,
     description: str,
     targets: Iterable[Json],
@@ -160,14 +160,13 @@ def lines(
     unit: str,
     axis: str = "",
     stacked: bool = False,
-    steps: bool = False,
+    stepped: bool = False,
     defaults: Json | None = None,
     overrides: Iterable[Json] = (),
-    legend: str = "bottom",
     calcs: tuple[str, ...] = ("mean", "max"),
     **others: Any,
 ) -> Json:
-    """Return a graph over time, the largest on top of its legend; stacked where the sum means something."""
+    """Return a time series graph with a sorted legend; stack series whose sum is meaningful."""
     return panel(
         "timeseries",
         title,
@@ -179,9 +178,9 @@ def lines(
         custom={
             "axisLabel": axis,
             "drawStyle": "line",
-            "fillOpacity": 60 if steps else 30 if stacked else 5,
-            # What is drawn in steps is a sum over the time before each point.
-            "lineInterpolation": "stepBefore" if steps else "linear",
+            "fillOpacity": 60 if stepped else 30 if stacked else 5,
+            # A step shows the sum over the time before each point.
+            "lineInterpolation": "stepBefore" if stepped else "linear",
             "lineWidth": 1,
             "showPoints": "auto",
             "spanNulls": False,
@@ -193,7 +192,7 @@ def lines(
             "legend": {
                 "calcs": list(calcs),
                 "displayMode": "table",
-                "placement": legend,
+                "placement": "bottom",
                 "showLegend": True,
                 "sortBy": {"mean": "Mean", "sum": "Total", "lastNotNull": "Last *"}[calcs[0]],
                 "sortDesc": True,
@@ -204,7 +203,7 @@ def lines(
     )
 
 
-def by_quarter(
+def hourly_graph(
     title: str,
     description: str,
     metric: str,
@@ -215,24 +214,24 @@ def by_quarter(
     limits: Iterable[Json] = (),
     filters: Iterable[str] = FILTERS,
 ) -> Json:
-    """Return a graph of what was added to a recorded sum, as so much an hour, stacked by a label."""
-    pace = f"{per_step(metric, by, filters)} * 3600000 / $__interval_ms"
-    return lines(
+    """Return a graph of a recorded sum per hour, stacked by a label."""
+    hourly = f"{per_step(metric, by, filters)} * 3600000 / $__interval_ms"
+    return graph(
         title,
         description,
         [
-            target(pace, f"{{{{{by}}}}}"),
+            target(hourly, f"{{{{{by}}}}}"),
             target(f"4 * ({first_quarter(metric, by, filters)})", f"{{{{{by}}}}}", instant=True),
             *limits,
         ],
         width=width,
         unit=unit,
-        axis="an hour",
+        axis="per hour",
         stacked=True,
-        steps=True,
+        stepped=True,
         interval="15m",
         maxDataPoints=180,
-        overrides=[matching("^threshold", **LIMIT)],
+        overrides=[override_matching("^threshold", **LIMIT)],
     )
 
 
@@ -248,7 +247,7 @@ def bars(
     links: Iterable[Json] = (),
     defaults: Json | None = None,
 ) -> Json:
-    """Return bars of one instant query's series, in the order the query sorts them."""
+    """Return a bar gauge of an instant query, in the order of its result."""
     return panel(
         "bargauge",
         title,
@@ -257,7 +256,7 @@ def bars(
         width=width,
         unit=unit,
         color=color,
-        # Named by itself, or Grafana leaves the name of an only bar out.
+        # Explicit, because Grafana omits the name of a single bar.
         defaults={"displayName": "${__series.name}", "links": list(links), **(defaults or {})},
         options={
             "displayMode": "basic",
@@ -281,30 +280,28 @@ def table(
     width: int = 24,
     overrides: Iterable[Json] = (),
     ratio: tuple[str, str, str] | None = None,
-    sort: str = "",
     totals: Iterable[str] = (),
 ) -> Json:
-    """Return a table of one row for each combination of labels.
+    """Return a table with one row for each combination of labels.
 
     Args:
-        labels: the labels and their headings.
-        columns: the headings of the numbers and their queries.
-        ratio: the heading of one more column, and those of the two whose ratio it is, worked out by Grafana.
-        sort: the heading that the rows are sorted by, the largest first.
-        totals: the headings of the numbers that add up.
+        labels: the heading of each label.
+        columns: the query of each heading.
+        ratio: the headings of an additional column, its numerator and its denominator; Grafana divides them.
+        totals: the headings of columns with a total.
     """
     values = {f"Value #{chr(ord('A') + n)}": name for n, name in enumerate(columns)}
     if len(columns) == 1:
-        values |= dict.fromkeys(["Value"], *columns)  # Grafana numbers the columns of several queries only
+        values |= dict.fromkeys(["Value"], *columns)  # with one query, Grafana adds no letter
     ratios = []
     if ratio:
-        name, *of = ratio
-        left, right = (key for heading in of for key, value in values.items() if value == heading)
+        name, *operands = ratio
+        left, right = (key for heading in operands for key, value in values.items() if value == heading)
         binary = {"left": left, "operator": "/", "right": right, "reducer": "sum"}
         ratios = [{"id": "calculateField", "options": {"alias": name, "binary": binary, "mode": "binary"}}]
         values[name] = name
-    # Grafana 9.5 goes by the names before the renaming, later ones by those after it.
-    added = [name for pair in values.items() if pair[1] in set(totals) for name in pair]
+    # Grafana 9.5 expects the names before the renaming, newer versions those after it.
+    summed = [name for pair in values.items() if pair[1] in set(totals) for name in pair]
     return panel(
         "table",
         title,
@@ -314,7 +311,7 @@ def table(
         unit="short",
         color=BY_VALUE,
         custom={"align": "auto", "cellOptions": {"type": "auto"}, "minWidth": 70},
-        defaults=steps(),
+        defaults=color_thresholds(),
         overrides=overrides,
         transformations=[
             {"id": "merge", "options": {}},
@@ -330,9 +327,9 @@ def table(
         ],
         options={
             "cellHeight": "sm",
-            "footer": {"countRows": False, "fields": added, "reducer": ["sum"], "show": bool(added)},
+            "footer": {"countRows": False, "fields": summed, "reducer": ["sum"], "show": bool(summed)},
             "showHeader": True,
-            "sortBy": [{"desc": True, "displayName": sort or next(iter(columns))}],
+            "sortBy": [{"desc": True, "displayName": next(iter(columns))}],
         },
     )
 
@@ -340,25 +337,25 @@ def table(
 MONEY = {
     "unit": "currencyUSD",
     "decimals": 2,
-    "color": fixed(DOLLARS),
+    "color": fixed_color(DOLLARS),
     "custom__cellOptions": {"type": "color-text"},
 }
-"""How dollars look in a table."""
-SHARE_FAILED = {
+"""The properties of a cost column."""
+ERROR_RATE = {
     "unit": "percentunit",
     "decimals": 1,
     "color": BY_VALUE,
     "custom__cellOptions": {"type": "color-text"},
-    **FAILING,
+    **ERROR_RATE_THRESHOLDS,
 }
-"""How the share of failed calls looks in a table."""
+"""The properties of an error rate column."""
 
 
-def to_agents(value: str) -> Json:
-    """Return a link to the dashboard of agents, for the one of a value: a template of Grafana's."""
+def agent_link(value: str) -> Json:
+    """Return a link to the agents dashboard; `value` is a Grafana variable that holds the agent."""
     return {
         "targetBlank": False,
-        "title": "What this agent does",
+        "title": "Agent details",
         "url": f"/d/llm-agents?var-agent={value}"
         "&${__url_time_range}&${datasource:queryparam}&${job:queryparam}",
     }
