@@ -1,4 +1,4 @@
-"""What budgets hold, spend, refuse and tell. A million tokens of gpt-4o cost $2.50 in and $10 out."""
+"""Budgets hold, spend, refuse and notify. A million tokens of gpt-4o cost $2.50 (input) and $10 (output)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import llm_exporter
 from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.budgets.errors import BudgetExceeded
-from llm_exporter.budgets.estimates import most_output
+from llm_exporter.budgets.estimates import max_output_tokens
 from llm_exporter.budgets.events import BudgetReached, ThresholdCrossed
 from llm_exporter.budgets.thresholds import Thresholds
 from llm_exporter.call import Call
@@ -35,13 +35,13 @@ class Clock:
         return self.now
 
 
-class Money:
-    """Budgets, the events that they told, and calls that cost what a test says."""
+class Scenario:
+    """Budgets, the events that they emitted, and calls of a given cost."""
 
     def __init__(self, *budgets: Budget, now: float = NOON) -> None:
         self.clock = Clock(now)
-        self.told: list[BudgetReached] = []
-        self.budgets = Budgets(budgets, PriceList(), self.told.append, self.clock)
+        self.events: list[BudgetReached] = []
+        self.budgets = Budgets(budgets, PriceList(), self.events.append, self.clock)
 
     def call(self, usd: float = 0.0, tokens: int = 0, **labels: str) -> Call:
         return Call(
@@ -59,7 +59,7 @@ class Money:
         self.budgets.settle(self.call(usd, tokens, **labels))
 
     def hold(self, max_tokens: int = 0, **labels: str) -> Call:
-        """Hold what a call with no prompt may come to: $0.01 for 1,000 tokens."""
+        """Hold the estimate of a call without a prompt: $0.01 for 1,000 tokens."""
         call = self.call(0.0, 0, **labels)
         self.budgets.hold(call, {"max_tokens": max_tokens})
         return call
@@ -69,12 +69,12 @@ class Money:
             self.hold(max_tokens, **labels)
         return raised.value
 
-    def standing(self) -> dict[tuple[str, ...], tuple[float, float]]:
-        """What is spent and held, by the budget and its labels."""
+    def status(self) -> dict[tuple[str, ...], tuple[float, float]]:
+        """Return (spent, held) by budget and label values."""
         return {
             (budget.name, *account.labels.values()): (
-                account.outside(account.spent),
-                account.outside(account.held),
+                account.to_float(account.spent),
+                account.to_float(account.held),
             )
             for budget, account in self.budgets.accounts()
         }
@@ -85,60 +85,61 @@ def budget(usd: str | None = "1", **more: Any) -> Budget:
     return Budget.model_validate(rule)
 
 
-def test_a_call_that_does_not_fit_is_refused_with_what_there_is_to_know() -> None:
-    money = Money(budget(match={"agent": "planner"}))
-    money.spend(0.97, 97_000, agent="planner")
-    money.hold(2000, agent="planner")
-    refused = money.refusal(2000, agent="planner")
+def test_a_call_that_does_not_fit_is_refused_with_details() -> None:
+    scenario = Scenario(budget(match={"agent": "planner"}))
+    scenario.spend(0.97, 97_000, agent="planner")
+    scenario.hold(2000, agent="planner")
+    refused = scenario.refusal(2000, agent="planner")
     assert (refused.budget, refused.labels) == ("all", {"agent": "planner"})
     assert (refused.unit, refused.spent, refused.held, refused.estimate) == ("usd", 0.97, 0.02, 0.02)
     assert refused.limit == 1.0
     assert refused.resets_at == datetime(2026, 11, 24, tzinfo=UTC)
     assert str(refused) == (
-        "budget all of agent planner has too little left until 2026-11-24 00:00 UTC: "
-        "$0.9700 of $1.00 spent, $0.0200 held for calls under way, this one may come to $0.0200"
+        "budget all (agent planner) exceeded: $0.9700 of $1.00 spent, $0.0200 held for calls in flight, "
+        "$0.0200 estimated for this call; resets at 2026-11-24 00:00 UTC"
     )
     again = pickle.loads(pickle.dumps(refused))  # noqa: S301 - our own
     assert str(again) == str(refused)
-    assert again.resets_at == refused.resets_at
+    assert repr(again) == repr(refused)
+    assert repr(refused).startswith("BudgetExceeded(budget='all', labels={'agent': 'planner'}, unit='usd', ")
 
 
-def test_a_hundred_cents_are_a_dollar() -> None:
-    money = Money(budget())
+def test_a_hundred_cents_are_exactly_a_dollar() -> None:
+    scenario = Scenario(budget())
     for _ in range(99):
-        money.spend(0.01)
-    money.hold(1000)
-    assert money.standing() == {("all",): (0.99, 0.01)}
-    assert money.refusal(1000).held == 0.01
+        scenario.spend(0.01)
+    scenario.hold(1000)
+    assert scenario.status() == {("all",): (0.99, 0.01)}
+    assert scenario.refusal(1000).held == 0.01
 
 
-def test_what_was_held_is_spent_when_the_call_is_settled() -> None:
-    money = Money(budget())
-    call = money.hold(1000)
+def test_settling_a_call_replaces_the_hold_by_the_cost() -> None:
+    scenario = Scenario(budget())
+    call = scenario.hold(1000)
     call.cost = {"output": 0.002}
-    money.budgets.settle(call)
-    assert money.standing() == {("all",): (0.002, 0.0)}
+    scenario.budgets.settle(call)
+    assert scenario.status() == {("all",): (0.002, 0.0)}
 
 
-def test_a_budget_that_is_used_up_refuses_calls_that_may_cost_nothing() -> None:
-    money = Money(budget())
-    money.spend(1.0)
+def test_a_used_up_budget_refuses_even_calls_estimated_at_nothing() -> None:
+    scenario = Scenario(budget())
+    scenario.spend(1.0)
     unknown = Call(provider="x", model="unknown", requested_model="unknown", operation="chat")
-    with pytest.raises(BudgetExceeded, match=r"\$1\.00 of \$1\.00 spent$"):
-        money.budgets.hold(unknown, {})
+    with pytest.raises(BudgetExceeded, match=r"\$1\.00 of \$1\.00 spent; resets"):
+        scenario.budgets.hold(unknown, {})
 
 
-def test_a_call_is_held_in_every_budget_or_in_none() -> None:
-    money = Money(budget("1", name="wide"), budget("0.005", name="tight"))
-    assert money.refusal(1000).budget == "tight"
-    assert money.standing() == {("wide",): (0.0, 0.0), ("tight",): (0.0, 0.0)}
+def test_a_call_is_held_in_all_matching_budgets_or_in_none() -> None:
+    scenario = Scenario(budget("1", name="wide"), budget("0.005", name="tight"))
+    assert scenario.refusal(1000).budget == "tight"
+    assert scenario.status() == {("wide",): (0.0, 0.0), ("tight",): (0.0, 0.0)}
 
 
-def test_a_budget_that_warns_refuses_nothing() -> None:
-    money = Money(budget("0.001", on_exceed="warn"))
-    money.spend(5.0)
-    money.hold(1000)
-    assert money.standing() == {("all",): (5.0, 0.0)}
+def test_a_warning_budget_refuses_nothing() -> None:
+    scenario = Scenario(budget("0.001", on_exceed="warn"))
+    scenario.spend(5.0)
+    scenario.hold(1000)
+    assert scenario.status() == {("all",): (5.0, 0.0)}
 
 
 @pytest.mark.parametrize(
@@ -150,107 +151,107 @@ def test_a_budget_that_warns_refuses_nothing() -> None:
         ("month", "2026-12-31T23:00:00", "2026-12-31T23:59:59.9", "2027-01-01T00:00:00"),
     ],
 )
-def test_a_period_is_a_calendar_one_in_utc(period: str, now: str, same: str, following: str) -> None:
-    money = Money(budget(period=period), now=at(now))
-    money.spend(1.0)
-    money.clock.now = at(same)
-    assert money.refusal().resets_at == datetime.fromisoformat(following).replace(tzinfo=UTC)
-    money.clock.now = at(following)
-    assert money.standing() == {("all",): (0.0, 0.0)}
-    money.hold()
+def test_periods_are_calendar_periods_in_utc(period: str, now: str, same: str, following: str) -> None:
+    scenario = Scenario(budget(period=period), now=at(now))
+    scenario.spend(1.0)
+    scenario.clock.now = at(same)
+    assert scenario.refusal().resets_at == datetime.fromisoformat(following).replace(tzinfo=UTC)
+    scenario.clock.now = at(following)
+    assert scenario.status() == {("all",): (0.0, 0.0)}
+    scenario.hold()
 
 
 def at(moment: str) -> float:
     return datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()
 
 
-def test_a_budget_for_all_time_never_begins_anew() -> None:
-    money = Money(budget(period="total"))
-    money.spend(1.0)
-    money.clock.now += 10 * 365 * 86400
-    refused = money.refusal()
+def test_a_total_budget_never_resets() -> None:
+    scenario = Scenario(budget(period="total"))
+    scenario.spend(1.0)
+    scenario.clock.now += 10 * 365 * 86400
+    refused = scenario.refusal()
     assert refused.resets_at is None
-    assert "is used up for good:" in str(refused)
+    assert str(refused) == "budget all exceeded: $1.00 of $1.00 spent; never resets"
 
 
-def test_a_call_of_an_earlier_period_is_not_spent_in_this_one() -> None:
-    money = Money(budget())
-    late = money.call(0.5)
-    money.clock.now += 86400
-    money.budgets.settle(late)
-    assert money.standing() == {("all",): (0.0, 0.0)}
+def test_a_call_of_an_earlier_period_does_not_count_in_this_one() -> None:
+    scenario = Scenario(budget())
+    late = scenario.call(0.5)
+    scenario.clock.now += 86400
+    scenario.budgets.settle(late)
+    assert scenario.status() == {("all",): (0.0, 0.0)}
 
 
-def test_every_value_of_a_label_may_have_the_budget_for_itself() -> None:
-    money = Money(budget(per=("session", "agent"), match={"project": "acme"}))
-    money.spend(1.0, project="acme", session="a", agent="planner")
-    money.refusal(session="a", agent="planner", project="acme")
-    money.hold(session="b", agent="planner", project="acme")
-    money.hold(session="a", agent="coder", project="acme")
-    money.hold(project="acme")  # in no session
-    money.hold(project="other", session="a", agent="planner")
-    assert list(money.standing()) == [
+def test_a_budget_per_label_counts_each_value_separately() -> None:
+    scenario = Scenario(budget(per=("session", "agent"), match={"project": "acme"}))
+    scenario.spend(1.0, project="acme", session="a", agent="planner")
+    scenario.refusal(session="a", agent="planner", project="acme")
+    scenario.hold(session="b", agent="planner", project="acme")
+    scenario.hold(session="a", agent="coder", project="acme")
+    scenario.hold(project="acme")  # in no session
+    scenario.hold(project="other", session="a", agent="planner")
+    assert list(scenario.status()) == [
         ("all", "acme", "a", "planner"),
         ("all", "acme", "b", "planner"),
         ("all", "acme", "a", "coder"),
     ]
 
 
-def test_what_a_session_spent_is_forgotten_when_it_ends() -> None:
-    money = Money(budget(period="total", per=("session",)))
-    money.spend(1.0, session="a")
-    money.spend(1.0, session="b")
-    money.budgets.forget("session", "a")
-    money.hold(session="a")
-    money.refusal(session="b")
-    money.clock.now += 86401  # with no call
-    money.hold(session="b")
+def test_the_spending_of_a_session_is_dropped_when_it_ends() -> None:
+    scenario = Scenario(budget(period="total", per=("session",)))
+    scenario.spend(1.0, session="a")
+    scenario.spend(1.0, session="b")
+    scenario.budgets.forget("session", "a")
+    scenario.hold(session="a")
+    scenario.refusal(session="b")
+    scenario.clock.now += 86401  # with no call
+    scenario.hold(session="b")
 
 
-def test_a_model_is_matched_by_the_name_it_is_asked_for_and_by_the_one_it_answers_with() -> None:
-    money = Money(
-        budget(name="asked", match={"model": "gpt-4o"}),
+def test_a_budget_matches_the_requested_model_and_the_model_in_the_response() -> None:
+    scenario = Scenario(
+        budget(name="requested", match={"model": "gpt-4o"}),
         budget(name="answers", match={"model": "gpt-4o-2024-08-06"}),
         budget(name="other", match={"model": "gpt-4.1"}),
     )
-    money.spend(0.25, tokens=100)
-    money.hold(100)  # by now it is known who will answer
-    assert money.standing() == {
-        ("asked", "gpt-4o"): (0.25, 0.25),
+    scenario.spend(0.25, tokens=100)
+    scenario.hold(100)  # the model that answers is known by now
+    assert scenario.status() == {
+        ("requested", "gpt-4o"): (0.25, 0.25),
         ("answers", "gpt-4o-2024-08-06"): (0.25, 0.25),
         ("other", "gpt-4.1"): (0.0, 0.0),
     }
 
 
 def test_a_budget_in_tokens_counts_tokens() -> None:
-    money = Money(budget(None, tokens=5000))
-    money.spend(99.0, tokens=4000)
-    refused = money.refusal(2000)
+    scenario = Scenario(budget(None, tokens=5000))
+    scenario.spend(99.0, tokens=4000)
+    refused = scenario.refusal(2000)
     assert (refused.unit, refused.spent, refused.limit, refused.estimate) == ("tokens", 4000, 5000, 2000)
     assert "4,000 tokens of 5,000 tokens spent" in str(refused)
 
 
-def test_each_part_of_a_budget_is_told_of_once_in_a_period() -> None:
-    money = Money(budget(on_exceed="warn", warn_at=(0.5, 0.8)))
+def test_each_fraction_of_a_budget_is_notified_once_per_period() -> None:
+    scenario = Scenario(budget(on_exceed="warn", warn_at=(0.5, 0.8)))
     for _ in range(12):
-        money.spend(0.1)
-    assert [(event.ratio, event.spent, event.limit) for event in money.told] == [
+        scenario.spend(0.1)
+    assert [(event.ratio, event.spent, event.limit) for event in scenario.events] == [
         (0.5, 0.5, 1.0),
         (0.8, 0.8, 1.0),
         (1.0, 1.0, 1.0),
     ]
-    assert str(money.told[1]) == "budget all is used to 80%: $0.8000 of $1.00 this day"
-    money.clock.now += 86400
-    money.spend(0.9)
-    assert [event.ratio for event in money.told[3:]] == [0.8]
+    assert str(scenario.events[1]) == "budget all is 80% used: $0.8000 of $1.00 today"
+    scenario.clock.now += 86400
+    scenario.spend(0.9)
+    assert [event.ratio for event in scenario.events[3:]] == [0.8]
 
 
 def test_a_forked_process_holds_nothing_for_its_parent() -> None:
-    money = Money(budget())
-    money.hold(1000)
-    money.spend(0.5)
-    money.budgets.forked()
-    assert money.standing() == {("all",): (0.5, 0.0)}
+    scenario = Scenario(budget())
+    scenario.hold(1000)
+    scenario.spend(0.5)
+    scenario.budgets.after_fork()
+    assert scenario.status() == {("all",): (0.5, 0.0)}
 
 
 # Estimates
@@ -268,31 +269,31 @@ def test_a_forked_process_holds_nothing_for_its_parent() -> None:
         (b"bytes", 0),
     ],
 )
-def test_a_request_says_how_long_its_answer_may_be(request_: object, tokens: int) -> None:
-    assert most_output(request_) == tokens
+def test_the_maximum_output_is_read_from_the_request(request_: object, tokens: int) -> None:
+    assert max_output_tokens(request_) == tokens
 
 
-def test_the_first_call_of_a_model_is_estimated_by_what_it_asks_for() -> None:
-    money = Money(budget(None, tokens=100_000))
+def test_the_first_call_of_a_model_is_estimated_by_its_maximum() -> None:
+    scenario = Scenario(budget(None, tokens=100_000))
     prompt = "four" * 500
     for asked, tokens in [({}, 500 + 1024), ({"max_tokens": 64_000}, 500 + 4096), ({"max_tokens": 9}, 509)]:
-        call = money.call()
-        money.budgets.hold(call, {"messages": [{"content": prompt}], **asked})
-        assert money.standing() == {("all",): (0.0, tokens)}
-        money.budgets.release(call.id)
+        call = scenario.call()
+        scenario.budgets.hold(call, {"messages": [{"content": prompt}], **asked})
+        assert scenario.status() == {("all",): (0.0, tokens)}
+        scenario.budgets.release(call.id)
 
 
-def test_later_calls_are_estimated_by_the_dearest_of_the_latest_answers() -> None:
-    money = Money(budget("100"), budget(None, name="tokens", tokens=1_000_000))
-    money.spend(0.4, tokens=10_000)
-    money.spend(0.1, tokens=1_000)  # the dearest fades by a twentieth: 0.38, 9,500 tokens
-    money.hold(64_000)
-    assert money.standing() == {("all",): (0.5, 0.38), ("tokens",): (11_000, 9_500)}
-    money.hold(950)  # a tenth of it
-    assert money.standing() == {("all",): (0.5, 0.418), ("tokens",): (11_000, 10_450)}
+def test_later_calls_are_estimated_by_the_most_expensive_recent_response() -> None:
+    scenario = Scenario(budget("100"), budget(None, name="tokens", tokens=1_000_000))
+    scenario.spend(0.4, tokens=10_000)
+    scenario.spend(0.1, tokens=1_000)  # the estimate decays by 5%, to $0.38 and 9,500 tokens
+    scenario.hold(64_000)
+    assert scenario.status() == {("all",): (0.5, 0.38), ("tokens",): (11_000, 9_500)}
+    scenario.hold(950)  # a tenth of it
+    assert scenario.status() == {("all",): (0.5, 0.418), ("tokens",): (11_000, 10_450)}
 
 
-def test_an_unknown_model_counts_at_the_fallback_price() -> None:
+def test_an_unknown_model_is_estimated_at_the_fallback_price() -> None:
     prices = PriceList(Prices(fallback={"input": Decimal(10), "output": Decimal(30)}))
     budgets = Budgets([budget("0.03")], prices, lambda event: None, Clock())
     call = Call(provider="x", model="unknown", requested_model="unknown", operation="chat")
@@ -301,7 +302,7 @@ def test_an_unknown_model_counts_at_the_fallback_price() -> None:
     assert raised.value.estimate == 0.06
 
 
-def test_a_cost_can_be_estimated_beforehand(pipeline: Pipeline) -> None:
+def test_estimate_cost_uses_the_same_prices_as_calls(pipeline: Pipeline) -> None:
     assert llm_exporter.estimate_cost("gpt-4o", 1000, 500) == 0.0075
     assert llm_exporter.estimate_cost("gpt-4o", 1000, provider="openai") == 0.0025
     # Above 200,000 tokens of prompt gemini-2.5-pro costs $2.50 in and $15 out.
@@ -313,10 +314,10 @@ def test_a_cost_can_be_estimated_beforehand(pipeline: Pipeline) -> None:
         llm_exporter.estimate_cost("gpt-4o", -1)
 
 
-# In an exporter
+# In a pipeline
 
 
-def test_budgets_can_be_asked_about_beforehand(pipeline: Pipeline, metered: Metered) -> None:
+def test_check_budget_returns_the_status_of_matching_budgets(pipeline: Pipeline, metered: Metered) -> None:
     pipeline.configure(
         Config(
             labels=("project",),
@@ -335,7 +336,7 @@ def test_budgets_can_be_asked_about_beforehand(pipeline: Pipeline, metered: Mete
     assert [each.budget for each in llm_exporter.check_budget(project="other")] == ["all"]
 
 
-def test_gauges_show_budgets_and_thresholds_without_ids(pipeline: Pipeline, metered: Metered) -> None:
+def test_gauges_have_no_id_labels(pipeline: Pipeline, metered: Metered) -> None:
     pipeline.configure(
         Config(
             budgets=(
@@ -356,7 +357,7 @@ def test_gauges_show_budgets_and_thresholds_without_ids(pipeline: Pipeline, mete
     assert metered.samples("llm_cost_threshold_spent_usd") == {("hourly", "hour"): 0.4}
 
 
-def test_what_is_spent_stays_when_a_limit_is_changed(pipeline: Pipeline, metered: Metered) -> None:
+def test_spending_is_kept_when_a_limit_changes(pipeline: Pipeline, metered: Metered) -> None:
     pipeline.configure(Config(budgets=(budget("2"),)))
     llm_exporter.record(provider="openai", model="gpt-4o", tokens={"output": 50_000})
     assert metered.call.total_cost == 0.5
@@ -366,10 +367,10 @@ def test_what_is_spent_stays_when_a_limit_is_changed(pipeline: Pipeline, metered
         pipeline.budgets.hold(metered.call, {})
 
 
-def test_events_go_to_who_subscribed_to_them(pipeline: Pipeline, metered: Metered) -> None:
-    told: list[object] = []
-    llm_exporter.subscribe(told.append, BudgetReached)
-    llm_exporter.subscribe(told.append, ThresholdCrossed)
+def test_events_reach_their_subscribers(pipeline: Pipeline, metered: Metered) -> None:
+    events: list[object] = []
+    llm_exporter.subscribe(events.append, BudgetReached)
+    llm_exporter.subscribe(events.append, ThresholdCrossed)
     pipeline.configure(
         Config(
             budgets=(budget("0.5"),),
@@ -379,35 +380,35 @@ def test_events_go_to_who_subscribed_to_them(pipeline: Pipeline, metered: Metere
     for _ in range(3):
         llm_exporter.record(provider="openai", model="gpt-4o", tokens={"output": 25_000})
     assert len(metered.calls) == 3
-    assert [str(event) for event in told] == [
-        "budget all is used up: $0.5000 of $0.5000 this day",
-        "threshold low: $0.50 spent this month, more than $0.40",
+    assert [str(event) for event in events] == [
+        "budget all is used up: $0.5000 of $0.5000 today",
+        "threshold low crossed: $0.50 spent this month, limit $0.40",
     ]
-    llm_exporter.unsubscribe(told.append)
+    llm_exporter.unsubscribe(events.append)
 
 
 # Thresholds
 
 
-def test_a_threshold_is_told_of_once_in_each_window() -> None:
+def test_a_threshold_is_notified_once_per_window() -> None:
     clock = Clock()
-    told: list[ThresholdCrossed] = []
+    events: list[ThresholdCrossed] = []
     rule = Threshold(name="hourly", window="hour", usd=Decimal(1), match={"agent": "planner"})
-    thresholds = Thresholds([rule], told.append, clock)
-    money = Money()
+    thresholds = Thresholds([rule], events.append, clock)
+    scenario = Scenario()
 
     def spend(usd: float, agent: str) -> None:
-        money.clock.now = clock.now
-        thresholds.settle(money.call(usd, agent=agent))
+        scenario.clock.now = clock.now
+        thresholds.settle(scenario.call(usd, agent=agent))
 
-    spend(1.0, "planner")  # which is not more than 1
+    spend(1.0, "planner")  # not above 1
     spend(5.0, "coder")
-    assert told == []
+    assert events == []
     spend(0.5, "planner")
     spend(5.0, "planner")
     clock.now += 3600
     spend(1.25, "planner")
-    assert told == [
+    assert events == [
         ThresholdCrossed(
             threshold="hourly", window="hour", match={"agent": "planner"}, limit=1.0, spent=spent, since=since
         )
@@ -415,8 +416,8 @@ def test_a_threshold_is_told_of_once_in_each_window() -> None:
     ]
 
 
-def test_many_threads_never_hold_more_than_there_is() -> None:
-    money = Money(budget())
+def test_concurrent_threads_never_hold_more_than_the_limit() -> None:
+    scenario = Scenario(budget())
     held: list[Call] = []
     begin = threading.Barrier(8)
 
@@ -424,7 +425,7 @@ def test_many_threads_never_hold_more_than_there_is() -> None:
         begin.wait()
         for _ in range(50):
             with suppress(BudgetExceeded):
-                held.append(money.hold(1000))
+                held.append(scenario.hold(1000))
 
     threads = [threading.Thread(target=hold) for _ in range(8)]
     for thread in threads:
@@ -432,10 +433,10 @@ def test_many_threads_never_hold_more_than_there_is() -> None:
     for thread in threads:
         thread.join()
     assert len(held) == 100
-    assert money.standing() == {("all",): (0.0, 1.0)}
+    assert scenario.status() == {("all",): (0.0, 1.0)}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_lock_that_is_held_while_forking_is_free_in_the_child(pipeline: Pipeline) -> None:
     pipeline.configure(Config(budgets=(budget(),)))
     held, forked = threading.Event(), threading.Event()

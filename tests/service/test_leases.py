@@ -1,6 +1,6 @@
-"""However questions for leases and the answers to them cross, all processes stay within the budget.
+"""All processes together stay within a shared budget, in whichever order requests and responses arrive.
 
-The service and the budgets of each process are real; what happens next is up to chance.
+The service and the budgets of each process are real. Hypothesis decides what happens next.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from llm_exporter import BudgetExceeded, Call
 from llm_exporter.budgets.enforcement import Budgets
-from llm_exporter.budgets.leases import Answer, Question
+from llm_exporter.budgets.leases import LeaseRequest, LeaseResponse
 from llm_exporter.config.model import Budget, Config, Prices
 from llm_exporter.pricing.prices import PriceList
 from llm_exporter.service.accounts import Accounts
-from llm_exporter.service.leases import answer_to
+from llm_exporter.service.leases import grant_leases
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 
 LIMIT = 12
-"""Calls: each may cost a cent, and does."""
+"""Calls: each is estimated at one cent, and costs one cent."""
 CENT: dict[str, Any] = {"messages": [{"role": "user", "content": "four" * 1597}], "max_tokens": 600}
 
 
@@ -41,16 +41,16 @@ PROCESSES = st.sampled_from(range(3))
 
 
 class Process:
-    """What a process knows, and what is under way between it and the service."""
+    """A process, and the messages in flight between it and the service."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.budgets = Budgets((), PriceList(Prices()), lambda _: None)
-        self.question: Question | None = None
-        self.answer: Answer | None = None
-        self.under_way: list[Call] = []
+        self.request: LeaseRequest | None = None
+        self.response: LeaseResponse | None = None
+        self.in_flight: list[Call] = []
         self.unsent: list[Call] = []
-        self.unconfirmed: list[Call] = []
+        self.unacknowledged: list[Call] = []
 
 
 class Leasing(RuleBasedStateMachine):
@@ -62,9 +62,9 @@ class Leasing(RuleBasedStateMachine):
         self.spent = 0
         self.names = count()
         self.processes: list[Process] = []
-        for process in range(3):
+        for number in range(3):
             self.processes.append(Process(str(next(self.names))))
-            self.begin(process)
+            self.begin(number)
 
     def start_service(self) -> None:
         self.ledger = SqliteLedger(Path(self.directory.name) / "ledger.db")
@@ -77,22 +77,22 @@ class Leasing(RuleBasedStateMachine):
 
     @rule()
     def raise_limit(self) -> None:
-        """Reload a configuration with a higher limit, which each process hears of with its next answer."""
+        """Reload a configuration with a higher limit, which each process receives with its next response."""
         self.limit += 1
         self.accounts = Accounts(config(self.limit), self.ledger, lambda _: None)
 
-    def begin(self, process: int) -> None:
-        self.renew(process)
-        self.renew(process)  # what there is to ask for is known from the first answer
+    def begin(self, number: int) -> None:
+        self.renew(number)
+        self.renew(number)  # the first response names the budgets to ask for
 
     def teardown(self) -> None:
         self.ledger.close()
         self.directory.cleanup()
 
-    @rule(process=PROCESSES, most=st.integers(1, LIMIT))
-    def call(self, process: int, most: int) -> None:
-        """Begin as many calls as there may be, and so many at most."""
-        its = self.processes[process]
+    @rule(number=PROCESSES, most=st.integers(1, LIMIT))
+    def call(self, number: int, most: int) -> None:
+        """Start calls until one is refused, but no more than `most`."""
+        process = self.processes[number]
         for _ in range(most):
             call = Call(
                 provider="openai",
@@ -102,82 +102,85 @@ class Leasing(RuleBasedStateMachine):
                 cost={"output": 0.01},
             )
             try:
-                its.budgets.hold(call, CENT)
+                process.budgets.hold(call, CENT)
             except BudgetExceeded:
                 break
-            its.under_way.append(call)
+            process.in_flight.append(call)
             self.spent += 1
 
-    @rule(process=PROCESSES)
-    def finish(self, process: int) -> None:
-        its = self.processes[process]
-        for call in its.under_way:
-            its.budgets.settle(call)
-        its.unsent += its.under_way
-        its.under_way = []
+    @rule(number=PROCESSES)
+    def finish(self, number: int) -> None:
+        process = self.processes[number]
+        for call in process.in_flight:
+            process.budgets.settle(call)
+        process.unsent += process.in_flight
+        process.in_flight = []
 
-    @rule(process=PROCESSES)
-    def ship(self, process: int) -> None:
-        its = self.processes[process]
-        self.ledger.add(its.unsent)
-        its.unconfirmed += its.unsent
-        its.unsent = []
+    @rule(number=PROCESSES)
+    def ship(self, number: int) -> None:
+        process = self.processes[number]
+        self.ledger.add(process.unsent)
+        process.unacknowledged += process.unsent
+        process.unsent = []
 
-    @rule(process=PROCESSES)
-    def confirm(self, process: int) -> None:
-        its = self.processes[process]
-        its.budgets.shipped([call.id for call in its.unconfirmed])
-        its.unconfirmed = []
+    @rule(number=PROCESSES)
+    def acknowledge(self, number: int) -> None:
+        process = self.processes[number]
+        process.budgets.acknowledge([call.id for call in process.unacknowledged])
+        process.unacknowledged = []
 
-    @rule(process=PROCESSES)
-    def renew(self, process: int) -> None:
-        self.ask(process)
-        self.decide(process)
-        self.hear(process)
+    @rule(number=PROCESSES)
+    def renew(self, number: int) -> None:
+        self.request(number)
+        self.respond(number)
+        self.receive(number)
 
-    @rule(process=PROCESSES)
-    def spend_all_there_is(self, process: int) -> None:
+    @rule(number=PROCESSES)
+    def spend_everything(self, number: int) -> None:
         spent = -1
         while spent < self.spent:
             spent = self.spent
-            self.call(process, LIMIT)
-            self.renew(process)
+            self.call(number, LIMIT)
+            self.renew(number)
 
-    @rule(process=PROCESSES)
-    def ask(self, process: int) -> None:
-        """Ask; what was asked before is not answered any more."""
-        its = self.processes[process]
-        its.question, its.answer = its.budgets.shared.ask(its.name), None
+    @rule(number=PROCESSES)
+    def request(self, number: int) -> None:
+        """Send a request; an earlier one gets no response any more."""
+        process = self.processes[number]
+        process.request, process.response = process.budgets.shared.request(process.name), None
 
-    @rule(process=PROCESSES)
-    def decide(self, process: int) -> None:
-        its = self.processes[process]
-        if its.question is not None:
-            its.answer, its.question = answer_to(its.question, self.accounts, self.ledger), None
+    @rule(number=PROCESSES)
+    def respond(self, number: int) -> None:
+        process = self.processes[number]
+        if process.request is not None:
+            process.response, process.request = (
+                grant_leases(process.request, self.accounts, self.ledger),
+                None,
+            )
 
-    @rule(process=PROCESSES)
-    def hear(self, process: int) -> None:
-        its = self.processes[process]
-        if its.answer is not None:
-            its.budgets.shared.take(its.answer, time.monotonic() + 60)
-            its.answer = None
+    @rule(number=PROCESSES)
+    def receive(self, number: int) -> None:
+        process = self.processes[number]
+        if process.response is not None:
+            process.budgets.shared.apply(process.response, time.monotonic() + 60)
+            process.response = None
 
-    @rule(process=PROCESSES)
-    def end(self, process: int) -> None:
-        """Ship what is left, tell that this is the end, and begin anew as another process."""
-        self.finish(process)
-        self.ship(process)
-        self.confirm(process)
-        answer_to(
-            self.processes[process].budgets.shared.ask(self.processes[process].name, ends=True),
+    @rule(number=PROCESSES)
+    def end(self, number: int) -> None:
+        """Ship what is left, return the leases, and start over as another process."""
+        self.finish(number)
+        self.ship(number)
+        self.acknowledge(number)
+        grant_leases(
+            self.processes[number].budgets.shared.request(self.processes[number].name, ends=True),
             self.accounts,
             self.ledger,
         )
-        self.processes[process] = Process(str(next(self.names)))
-        self.begin(process)
+        self.processes[number] = Process(str(next(self.names)))
+        self.begin(number)
 
     @invariant()
-    def no_more_is_spent_than_there_is(self) -> None:
+    def the_limit_is_never_exceeded(self) -> None:
         assert self.spent <= self.limit
 
 
@@ -185,33 +188,31 @@ TestLeasing = Leasing.TestCase
 TestLeasing.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
 
 
-def test_what_a_process_spends_before_it_hears_of_a_smaller_lease_is_not_for_others() -> None:
+def test_a_shrunken_lease_is_not_free_for_others_before_the_process_knows() -> None:
     leasing = Leasing()
-    leasing.ask(0)
+    leasing.request(0)
     leasing.call(0, LIMIT)
-    assert leasing.spent == LIMIT // 2  # the other half is for who asks next
-    leasing.decide(0)
-    leasing.spend_all_there_is(1)
-    leasing.spend_all_there_is(2)
+    assert leasing.spent == LIMIT // 2  # the other half is left for the next process
+    leasing.respond(0)
+    leasing.spend_everything(1)
+    leasing.spend_everything(2)
     assert leasing.spent == LIMIT
     leasing.teardown()
 
 
-def test_a_process_asks_soon_for_an_account_that_is_new_and_for_more_than_it_has(tmp_path: Path) -> None:
+def test_a_new_account_and_a_refusal_make_the_renewal_due(tmp_path: Path) -> None:
     budget = Budget(name="each", period="total", usd=Decimal("0.02"), per=("session",), on_exceed="block")
-    its = Process("a")
-    asked: list[None] = []
-    its.budgets.shared.wants_more = lambda: asked.append(None)
+    process = Process("a")
+    shared = process.budgets.shared
 
     def hold() -> None:
-        labels = {"session": "s"}
-        its.budgets.hold(
+        process.budgets.hold(
             Call(
                 provider="openai",
                 model="gpt-4o",
                 requested_model="gpt-4o",
                 operation="chat",
-                labels=labels,
+                labels={"session": "s"},
             ),
             CENT,
         )
@@ -220,17 +221,17 @@ def test_a_process_asks_soon_for_an_account_that_is_new_and_for_more_than_it_has
         accounts = Accounts(Config(budgets=(budget,)), ledger, lambda _: None)
 
         def renew() -> None:
-            answer = answer_to(its.budgets.shared.ask("a"), accounts, ledger)
-            its.budgets.shared.take(answer, time.monotonic() + 60)
+            shared.renewal_due.clear()
+            shared.apply(grant_leases(shared.request("a"), accounts, ledger), time.monotonic() + 60)
 
         renew()
-        assert asked == []
+        assert not shared.renewal_due.is_set()
         hold()
-        assert len(asked) == 1
+        assert shared.renewal_due.is_set()
         renew()
         with pytest.raises(BudgetExceeded):
             hold()
-        assert len(asked) == 2
+        assert shared.renewal_due.is_set()
         renew()
         hold()
-        assert len(asked) == 2
+        assert not shared.renewal_due.is_set()

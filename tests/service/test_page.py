@@ -308,7 +308,7 @@ def test_a_budget_is_followed_and_its_end_is_an_alert(served: Served, open_page:
     send(served, a_call(id="c-2"))
     expect(budgets.locator("li .value")).to_have_text(["$0.5000 over $1.00"])
     expect(page.locator("#alerts .alert p")).to_have_text(
-        ["critical: budget planner-all of agent planner is used up $1.50 of $1.00 in all"]
+        ["critical: budget planner-all (agent planner) is used up $1.50 of $1.00 in total"]
     )
     page.get_by_role("button", name="Dismiss").click()
     expect(page.locator("#alerts")).to_be_empty()

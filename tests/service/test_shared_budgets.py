@@ -1,4 +1,4 @@
-"""One budget of many processes, kept by a service, or by two on one Redis: it is spent and not passed."""
+"""Many processes spend one budget, shared by a service or by two services on one Redis, up to its limit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def configured(directory: Path, on_unavailable: str = "fail_open") -> Path:
 def spend(
     services: Sequence[Served], provider: Server, calls: int, patience: float = 0.0
 ) -> list[tuple[int, int, int]]:
-    """Make so many calls in a process for each service, and return how many were sent, refused and away."""
+    """Make calls in one process per service, and return the numbers (sent, refused, unavailable) of each."""
     processes = [
         subprocess.Popen(
             [sys.executable, SPENDERS, provider.url, str(calls), str(patience)],
@@ -51,52 +51,52 @@ def spend(
         )
         for service in services
     ]
-    fates = []
+    outcomes = []
     for process in processes:
-        sent, refused, away = map(int, process.communicate(timeout=120)[0].split())
+        sent, refused, unavailable = map(int, process.communicate(timeout=120)[0].split())
         assert process.returncode == 0
-        fates.append((sent, refused, away))
-    return fates
+        outcomes.append((sent, refused, unavailable))
+    return outcomes
 
 
-def adds_up(service: Served, provider: Server, fates: Sequence[tuple[int, int, int]]) -> float:
-    """Check that every call is accounted for, and return what is spent."""
-    sent = sum(one for one, _, _ in fates)
+def adds_up(service: Served, provider: Server, outcomes: Sequence[tuple[int, int, int]]) -> float:
+    """Check that every call is accounted for, and return the amount spent."""
+    sent = sum(one for one, _, _ in outcomes)
     assert len(provider.requests) == sent
-    assert sum(map(sum, fates)) == 200
+    assert sum(map(sum, outcomes)) == 200
     (budget, _) = sorted(service.get("/api/v1/budgets")["budgets"], key=lambda each: str(each["budget"]))
     assert budget["budget"] == "all"
     assert budget["spent"] == pytest.approx(sent / 100, abs=1e-9)
     totals = service.get("/api/v1/cost?window=1h")
     assert totals["cost_usd"] == pytest.approx(sent / 100, abs=1e-9)
-    assert totals["calls"] >= 200  # those that were refused, and tried again, are calls too
+    assert totals["calls"] >= 200  # refused calls and their retries count too
     assert totals["calls"] - totals["errors"] == sent
     return float(budget["spent"])
 
 
-def test_four_processes_spend_one_budget_and_no_more(
+def test_four_processes_stay_within_one_budget(
     tmp_path: Path, server: Server, figure: Callable[[str], None]
 ) -> None:
     server.says("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
-        fates = spend([service] * 4, server, 50)
-        spent = adds_up(service, server, fates)
+        outcomes = spend([service] * 4, server, 50)
+        spent = adds_up(service, server, outcomes)
         metrics = service.get_text("/metrics")
-    figure(f"sent, refused, away: {fates}, spent ${spent:.2f}")
-    refused = sum(one for _, one, _ in fates)
+    figure(f"sent, refused, unavailable: {outcomes}, spent ${spent:.2f}")
+    refused = sum(one for _, one, _ in outcomes)
     assert f'llm_budget_rejected_calls_total{{budget="all"}} {float(refused)}' in metrics
     assert spent <= 1.0
     assert refused >= 100
 
 
-def test_processes_that_try_again_spend_it_to_the_last_cent(
+def test_processes_that_retry_spend_the_budget_to_the_last_cent(
     tmp_path: Path, server: Server, figure: Callable[[str], None]
 ) -> None:
     server.says("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
-        fates = spend([service] * 4, server, 50, patience=5.0)
-        spent = adds_up(service, server, fates)
-    figure(f"sent, refused, away: {fates}, spent ${spent:.2f}")
+        outcomes = spend([service] * 4, server, 50, patience=5.0)
+        spent = adds_up(service, server, outcomes)
+    figure(f"sent, refused, unavailable: {outcomes}, spent ${spent:.2f}")
     assert 0.97 <= spent <= 1.0
 
 
@@ -110,14 +110,14 @@ def test_two_services_on_one_redis_share_a_budget(
     with RedisServer(tmp_path) as redis:
         options = ("--config", str(configured(tmp_path)), "--store", redis.url)
         with Served(one, *options) as first, Served(other, *options) as second:
-            fates = spend([first, second] * 2, server, 50, patience=5.0)
-            spent = adds_up(first, server, fates)
+            outcomes = spend([first, second] * 2, server, 50, patience=5.0)
+            spent = adds_up(first, server, outcomes)
             assert second.get("/api/v1/budgets") == first.get("/api/v1/budgets")
-    figure(f"sent, refused, away: {fates}, spent ${spent:.2f}")
+    figure(f"sent, refused, unavailable: {outcomes}, spent ${spent:.2f}")
     assert 0.97 <= spent <= 1.0
 
 
-def test_what_is_spent_stays_spent_over_a_restart(tmp_path: Path, server: Server) -> None:
+def test_spending_survives_a_restart(tmp_path: Path, server: Server) -> None:
     server.says("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
         ((sent, _, _),) = spend([service], server, 60, patience=1.0)
@@ -130,7 +130,7 @@ def test_what_is_spent_stays_spent_over_a_restart(tmp_path: Path, server: Server
     assert budgets[0]["spent"] == pytest.approx((60 + more) / 100, abs=1e-9)
 
 
-def test_a_new_budget_knows_what_was_spent_before_it(tmp_path: Path) -> None:
+def test_a_new_budget_includes_earlier_spending(tmp_path: Path) -> None:
     calls = [
         a_call(
             id=str(number), labels={"agent": "planner", "session": f"s-{number % 2}"}, cost={"output": 0.5}
@@ -151,7 +151,7 @@ def test_a_new_budget_knows_what_was_spent_before_it(tmp_path: Path) -> None:
         before = _spent(service)
         assert before == {("day", "planner"): 1.5, ("each", "s-0"): 1.0, ("each", "s-1"): 0.5}
         httpx.post(f"{service.url}/api/v1/calls", content=msgspec.json.encode(calls[:1])).raise_for_status()
-        assert _spent(service) == before  # which is a duplicate
+        assert _spent(service) == before  # it was a duplicate
         service.kill()
         service.start()
         assert _spent(service) == before
@@ -168,7 +168,7 @@ def _spent(service: Served) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.parametrize("on_unavailable", ["fail_open", "fail_closed"])
-def test_a_service_that_is_away_lets_calls_go_on_or_not_as_configured(
+def test_calls_fail_open_or_closed_when_the_service_is_unavailable(
     on_unavailable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewal, "LEASE_SECONDS", 1.5)
@@ -176,15 +176,17 @@ def test_a_service_that_is_away_lets_calls_go_on_or_not_as_configured(
     pipeline = Pipeline()
     with Served(tmp_path, "--config", str(configured(tmp_path, on_unavailable))) as service:
         pipeline.ship_to(service.url)
-        assert [spending.rule.name for spending in pipeline.budgets.shared.spendings] == ["all"]
-    (spending,) = pipeline.budgets.shared.spendings
+        assert [spending.rule.name for spending in pipeline.budgets.shared.budgets] == ["all"]
+    (spending,) = pipeline.budgets.shared.budgets
     (account,) = spending.accounts()
-    until(lambda: account.away)  # type: ignore[attr-defined]
+    until(lambda: account.lease_expired)
     call = Call(provider="openai", model="gpt-4o", requested_model="gpt-4o", operation="chat")
     if on_unavailable == "fail_open":
         pipeline.budgets.hold(call, {})
     else:
-        with pytest.raises(BudgetExceeded, match="cannot be checked: the service that shares it is away"):
+        with pytest.raises(
+            BudgetExceeded, match="cannot be checked: the service that shares it is unavailable"
+        ):
             pipeline.budgets.hold(call, {})
     families = {family.name: family for family in pipeline.registry.collect()}
     assert families["llm_exporter_budget_store_up"].samples[0].value == 0

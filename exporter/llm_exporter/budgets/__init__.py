@@ -1,1 +1,1 @@
-"""Budgets and thresholds: what may be spent, what is, and who is told."""
+"""Budgets and thresholds: their limits, current spending, and events."""

@@ -1,7 +1,7 @@
-"""Budgets: a call that would pass one is not sent.
+"""Budgets: refuse a call before it is sent if it could exceed one.
 
-What a call costs is known when it has been answered. So an estimate is held from before it is sent until what
-it came to is spent, which happens in one step: a hundred calls at a time pass a limit by no more than the
+The cost of a call is known only when it has ended. So an estimate is held before the call is sent, and
+replaced by the actual cost in one step when the call ends. Concurrent calls can exceed a limit only by the
 errors of their estimates.
 """
 
@@ -18,147 +18,146 @@ from ..pricing.prices import PriceList
 from .errors import BudgetExceeded
 from .estimates import Estimates
 from .events import BudgetReached
-from .leases import LeasedAccount, SharedBudgets
-from .spending import USD, Account, Spending, facts_of
+from .leases import SharedBudgets
+from .spending import USD, Account, Spending, labels_of
 
-_LEAST: Final = 1
-"""The smallest amount."""
+_SMALLEST_AMOUNT: Final = 1
 
-Tell = Callable[[BudgetReached], object]
+Notify = Callable[[BudgetReached], object]
 
 
 class Budgets:
-    """What may be spent, what is, and what is held for calls under way.
+    """The budgets of this process: their limits, what is spent, and what is held for calls in flight.
 
-    Asked on the caller's thread before a call, told on the exporter's worker afterwards.
+    `hold` runs on the caller's thread before a call, `settle` on the worker thread afterwards.
 
     Args:
-        budgets: of the configuration.
-        prices: of the estimates.
-        tell: takes events, on the thread that settles.
-        clock: seconds since 1970.
+        budgets: the configured budgets.
+        prices: prices the estimates.
+        notify: receives events, on the thread that calls `settle`.
+        clock: returns the Unix time in seconds.
     """
 
     def __init__(
         self,
         budgets: Sequence[Budget],
         prices: PriceList,
-        tell: Tell,
+        notify: Notify,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._all = [Spending(budget, clock) for budget in budgets]
         self._blocking = [spending for spending in self._all if spending.rule.on_exceed == "block"]
         self.shared = SharedBudgets()
         self._estimates = Estimates(prices)
-        self._tell = tell
+        self._notify = notify
         self._holds: dict[str, list[tuple[Account, int]]] = {}
-        """By the id of the call."""
-        self.forked()
+        """By call id."""
+        self.after_fork()
 
-    def shipped(self, call_ids: Iterable[str]) -> None:
-        """Take note that calls are in the ledger of the service, or will not come there."""
+    def acknowledge(self, call_ids: Iterable[str]) -> None:
+        """Note that calls are in the service's ledger, or were dropped."""
         with self._lock:
-            self.shared.shipped(call_ids)
+            self.shared.acknowledge(call_ids)
 
     @property
     def lock(self) -> threading.RLock:
-        """Held while the accounts are read or changed."""
+        """The lock for reading or changing the accounts."""
         return self._lock
 
-    def forked(self) -> None:
-        """Begin in a forked process, where nobody holds the lock and no call is under way."""
-        # Re-entrant: a signal handler may make a call while the thread that it interrupts is about to.
+    def after_fork(self) -> None:
+        """Start over in a forked process, where no thread holds the lock and no call is in flight."""
+        # Re-entrant: a signal handler may make a call while the interrupted thread holds the lock.
         self._lock = threading.RLock()
         for call_id in list(self._holds):
             self._release(call_id)
         self.shared = SharedBudgets()
 
-    def adopt(self, other: Budgets) -> None:
-        """Go on from what was spent before the configuration changed, where a budget stays."""
+    def carry_over(self, other: Budgets) -> None:
+        """Keep what was spent and held before a reload, for budgets that are still configured."""
         with other._lock:
             known = {spending.identity: spending for spending in other._all}
             for spending in self._all:
                 if before := known.get(spending.identity):
-                    spending.adopt(before)
+                    spending.carry_over(before)
             self._holds = other._holds
             self._lock, self.shared = other._lock, other.shared
-            self._estimates.adopt(other._estimates)
+            self._estimates.carry_over(other._estimates)
 
     @property
-    def block(self) -> bool:
-        """Whether there is a budget that may keep a call from being sent."""
-        return bool(self._blocking or self.shared.spendings)
+    def may_refuse(self) -> bool:
+        """Whether any budget can refuse a call."""
+        return bool(self._blocking or self.shared.budgets)
 
-    def _concerned(self, call: Call) -> list[tuple[Spending[Budget], Account]]:
-        """Return the blocking budgets for a call that is about to be sent, with their accounts."""
-        model = self._estimates.answering(call)
-        facts = facts_of(call, model)
+    def _matching(self, call: Call) -> list[tuple[Spending[Budget], Account]]:
+        """Return the blocking budgets that match a call about to be sent, with their accounts."""
+        model = self._estimates.expected_model(call)
+        labels = labels_of(call, model)
         models = (model, call.requested_model)
         return [
             (spending, account)
-            for spending in (*self._blocking, *self.shared.spendings)
-            if (account := spending.account(facts, models)) is not None
+            for spending in (*self._blocking, *self.shared.budgets)
+            if (account := spending.account(labels, models)) is not None
         ]
 
     def hold(self, call: Call, request: object) -> None:
-        """Hold what a call may come to in every blocking budget that is for it, until it is settled.
+        """Hold the estimated cost of a call in every matching blocking budget, until it is settled.
 
         Args:
-            call: about to be sent.
+            call: the call about to be sent.
             request: its body.
 
         Raises:
-            BudgetExceeded: when it does not fit into one of them; then nothing is held.
+            BudgetExceeded: if the estimate does not fit into a budget; then nothing is held.
         """
-        if not self.block:
+        if not self.may_refuse:
             return
         with self._lock:
-            concerned = self._concerned(call)
-            if not concerned:
+            matching = self._matching(call)
+            if not matching:
                 return
-            usd, tokens = self._estimates.of(call, request)
+            usd, tokens = self._estimates.estimate(call, request)
             holds = []
-            for spending, account in concerned:
+            for spending, account in matching:
                 amount = tokens if spending.unit == "tokens" else round(usd * USD)
                 if not account.fits(amount):
-                    raise exceeded_by(spending, account, amount)
+                    raise refusal(spending, account, amount)
                 holds.append((account, amount))
             for account, amount in holds:
                 account.held += amount
             self._holds[call.id] = holds
 
-    def refuse_if_used_up(self, call: Call) -> None:
-        """See that a call that cannot be estimated is not sent when nothing is left for it.
+    def refuse_if_exhausted(self, call: Call) -> None:
+        """Refuse a call that cannot be estimated if nothing is left for it.
 
         Raises:
-            BudgetExceeded: when nothing is left in one of the blocking budgets that are for it.
+            BudgetExceeded: if nothing is left in a matching blocking budget.
         """
         with self._lock:
-            for spending, account in self._concerned(call):
-                if not account.fits(_LEAST):
-                    raise exceeded_by(spending, account, _LEAST)
+            for spending, account in self._matching(call):
+                if not account.fits(_SMALLEST_AMOUNT):
+                    raise refusal(spending, account, _SMALLEST_AMOUNT)
 
     def settle(self, call: Call) -> None:
-        """Spend what a call came to, instead of what was held for it."""
-        if not self._all and not self.shared.spendings:
+        """Replace what was held for a call by what it used."""
+        if not self._all and not self.shared.budgets:
             return
-        self._estimates.learn(call)
-        facts = facts_of(call, call.model)
+        self._estimates.observe(call)
+        labels = labels_of(call, call.model)
         models = (call.model, call.requested_model)
         events: list[BudgetReached] = []
         with self._lock:
             self._release(call.id)
             for spending in self._all:
-                account = spending.account(facts, models)
+                account = spending.account(labels, models)
                 if account is not None:
                     spending.spend(account, call)
-                    events += reached(spending, account)
+                    events += newly_reached(spending, account)
             self.shared.spend(call)
         for event in events:
-            self._tell(event)
+            self._notify(event)
 
     def release(self, call_id: str) -> None:
-        """Hold nothing any longer for a call that will not be settled."""
+        """Release what is held for a call that will not be settled."""
         with self._lock:
             self._release(call_id)
 
@@ -167,61 +166,61 @@ class Budgets:
             account.held -= amount
 
     def forget(self, label: str, value: str) -> None:
-        """Forget what was spent under an id, such as that of a session that has ended."""
+        """Drop the accounts of an id, such as that of a session that has ended."""
         with self._lock:
             for spending in self._all:
                 spending.forget(label, value)
 
     def accounts(self) -> Iterator[tuple[Budget, Account]]:
-        """Yield every account there is, and its budget."""
+        """Yield every budget with each of its accounts."""
         with self._lock:
             yield from [(spending.rule, account) for spending in self._all for account in spending.accounts()]
 
-    def check(self, facts: Mapping[str, str]) -> list[tuple[Budget, Account]]:
-        """Return the accounts of calls with these labels."""
-        models = (facts.get("model", ""),)
+    def accounts_for(self, labels: Mapping[str, str]) -> list[tuple[Budget, Account]]:
+        """Return the budgets that match calls with these labels, each with its account."""
+        models = (labels.get("model", ""),)
         with self._lock:
             return [
                 (spending.rule, account)
-                for spending in (*self._all, *self.shared.spendings)
-                if (account := spending.account(facts, models)) is not None
+                for spending in (*self._all, *self.shared.budgets)
+                if (account := spending.account(labels, models)) is not None
             ]
 
 
-def exceeded_by(spending: Spending[Budget], account: Account, amount: int) -> BudgetExceeded:
-    """Return the refusal of a call that may come to an amount."""
+def refusal(spending: Spending[Budget], account: Account, amount: int) -> BudgetExceeded:
+    """Return the error for a call whose estimate does not fit."""
     return BudgetExceeded(
         budget=spending.rule.name,
         labels=dict(account.labels),
         unit=account.unit,
         period=spending.period,
-        spent=account.outside(account.spent),
-        held=account.outside(account.held),
-        estimate=account.outside(amount),
-        limit=account.outside(account.limit),
+        spent=account.to_float(account.spent),
+        held=account.to_float(account.held),
+        estimate=account.to_float(amount),
+        limit=account.to_float(account.limit),
         resets_at=account.resets_at,
-        away=isinstance(account, LeasedAccount) and account.away,
+        away=account.lease_expired,
     )
 
 
-def reached(spending: Spending[Budget], account: Account) -> Iterator[BudgetReached]:
-    """Yield the event of the highest part of the limit that is newly reached."""
-    ratio = part_reached(spending.rule, account)
-    if ratio > account.told:
-        account.told = ratio
+def newly_reached(spending: Spending[Budget], account: Account) -> Iterator[BudgetReached]:
+    """Yield an event if spending has reached a higher fraction of the limit than already notified."""
+    ratio = fraction_reached(spending.rule, account)
+    if ratio > account.notified:
+        account.notified = ratio
         yield BudgetReached(
             budget=spending.rule.name,
             period=spending.period,
             labels=dict(account.labels),
             unit=account.unit,
             ratio=ratio,
-            limit=account.outside(account.limit),
-            spent=account.outside(account.spent),
+            limit=account.to_float(account.limit),
+            spent=account.to_float(account.spent),
             since=account.span.start,
         )
 
 
-def part_reached(budget: Budget, account: Account) -> float:
-    """Return the highest part of the limit, of those to be told of, that is reached."""
-    parts = (*budget.warn_at, 1.0)
-    return max((part for part in parts if account.spent >= part * account.limit), default=0.0)
+def fraction_reached(budget: Budget, account: Account) -> float:
+    """Return the highest of the fractions in `warn_at`, and 1.0, that spending has reached; 0.0 if none."""
+    fractions = (*budget.warn_at, 1.0)
+    return max((fraction for fraction in fractions if account.spent >= fraction * account.limit), default=0.0)

@@ -1,4 +1,4 @@
-"""What a call may come to, before it is sent."""
+"""Estimate a call before it is sent."""
 
 from __future__ import annotations
 
@@ -10,87 +10,87 @@ from ..pricing.prices import PriceList
 from ..wire.fields import count
 from ..wire.text_length import text_length
 
-_CHARACTERS: Final = 4
-"""To a token, about: https://help.openai.com/en/articles/4936856."""
-_UNSAID: Final = 1024
-"""Tokens of output of a model that nothing is known of, when the request names no maximum."""
-_SAID: Final = 4096
-"""Tokens of output at most of such a model: many requests name a maximum far beyond what they need."""
-_FADES: Final = 0.95
-"""Of the dearest answer, with each one that follows."""
-_MOST_MODELS: Final = 10_000
-_MAXIMA: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens", "maxOutputTokens")
-"""Of OpenAI's chat completions, OpenAI's responses, both older and Anthropic's, and Google's."""
+_CHARACTERS_PER_TOKEN: Final = 4
+"""A rule of thumb: https://help.openai.com/en/articles/4936856."""
+_DEFAULT_OUTPUT_TOKENS: Final = 1024
+"""The estimated output of a model that we have not observed, if the request sets no maximum."""
+_MAX_DEFAULT_OUTPUT_TOKENS: Final = 4096
+"""The largest estimated output of such a model: many requests set a maximum far beyond what they need."""
+_DECAY: Final = 0.95
+"""The factor by which each response lowers the estimate that a more expensive one has set."""
+_MAX_MODELS: Final = 10_000
+_MAX_TOKENS_KEYS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens", "maxOutputTokens")
+"""OpenAI's chat completions; OpenAI's responses; Anthropic's and OpenAI's older APIs; Google's."""
 
 
-class _Seen(NamedTuple):
-    """The dearest of the latest answers of a model."""
+class _Observed(NamedTuple):
+    """The most expensive of a model's recent responses."""
 
     model: str
-    """As it answered."""
+    """The model name in the response."""
     tokens: float
     usd: float
 
 
 class Estimates:
-    """Estimates calls: their input from its length, their output from what the model has answered before.
+    """Estimates the input of a call from its length, and the output from the model's recent responses.
 
-    A model's first calls are estimated by the most that they ask for, up to 4,096 tokens, or else 1,024.
-    From then on the dearest of its latest answers stands for the next, and the maximum of the request still
-    bounds it. So answers without tokens (images, fees of tools) are estimated too.
+    The first output of a model is estimated at the request's maximum, up to 4,096 tokens, or at 1,024 tokens
+    without a maximum. After that, the most expensive recent response is the estimate, up to the request's
+    maximum. This covers responses without tokens (images, tool fees) too.
 
     Args:
-        prices: of the estimates.
+        prices: prices the estimates.
     """
 
     def __init__(self, prices: PriceList) -> None:
         self._prices = prices
-        self._seen: dict[tuple[str, str], _Seen] = {}
+        self._observed: dict[tuple[str, str], _Observed] = {}
 
-    def adopt(self, other: Estimates) -> None:
-        """Go on from what was seen before the configuration changed."""
-        self._seen = other._seen
+    def carry_over(self, other: Estimates) -> None:
+        """Keep what was observed before a reload."""
+        self._observed = other._observed
 
-    def answering(self, call: Call) -> str:
-        """Return the model that will answer, as far as is known."""
-        seen = self._seen.get((call.provider, call.requested_model))
-        return seen.model if seen else call.requested_model
+    def expected_model(self, call: Call) -> str:
+        """Return the model that will answer: the one in earlier responses, else the requested one."""
+        observed = self._observed.get((call.provider, call.requested_model))
+        return observed.model if observed else call.requested_model
 
-    def of(self, call: Call, request: object) -> tuple[float, int]:
-        """Return what a call may come to, in USD and in tokens."""
-        into = ceil(text_length(request) / _CHARACTERS)
-        most = most_output(request)
-        seen = self._seen.get((call.provider, call.requested_model))
-        if seen is None:
-            out = min(most, _SAID) if most else _UNSAID
-            return self._prices.estimate(call, into, out), into + out
-        tokens, usd = seen.tokens, seen.usd
-        if most and most < tokens:
-            usd, tokens = usd * most / tokens, most
-        return self._prices.estimate(call, into, 0) + usd, into + ceil(tokens)
+    def estimate(self, call: Call, request: object) -> tuple[float, int]:
+        """Return the estimated USD and tokens of a call with this request body."""
+        input_tokens = ceil(text_length(request) / _CHARACTERS_PER_TOKEN)
+        maximum = max_output_tokens(request)
+        observed = self._observed.get((call.provider, call.requested_model))
+        if observed is None:
+            output_tokens = min(maximum, _MAX_DEFAULT_OUTPUT_TOKENS) if maximum else _DEFAULT_OUTPUT_TOKENS
+            return self._prices.estimate(call, input_tokens, output_tokens), input_tokens + output_tokens
+        tokens, usd = observed.tokens, observed.usd
+        if maximum and maximum < tokens:
+            usd, tokens = usd * maximum / tokens, maximum
+        return self._prices.estimate(call, input_tokens, 0) + usd, input_tokens + ceil(tokens)
 
-    def learn(self, call: Call) -> None:
-        """Take note of what a call came to."""
+    def observe(self, call: Call) -> None:
+        """Learn from the output of a finished call."""
         if call.error or not (call.tokens or call.cost):
             return
         tokens: float = call.output_tokens
         usd = sum(cost for kind, cost in call.cost.items() if kind not in PROMPT_TYPES)
         key = call.provider, call.requested_model
-        if seen := self._seen.get(key):
-            tokens, usd = max(tokens, seen.tokens * _FADES), max(usd, seen.usd * _FADES)
-        elif len(self._seen) >= _MOST_MODELS:
+        if before := self._observed.get(key):
+            tokens, usd = max(tokens, before.tokens * _DECAY), max(usd, before.usd * _DECAY)
+        elif len(self._observed) >= _MAX_MODELS:
             return
-        self._seen[key] = _Seen(call.model, tokens, usd)
+        self._observed[key] = _Observed(call.model, tokens, usd)
 
 
-def most_output(request: object) -> int:
-    """Return how many tokens a request allows for its answer, 0 when it does not say."""
+def max_output_tokens(request: object) -> int:
+    """Return the maximum output that a request body sets, over all its choices; 0 if it sets none."""
     if not isinstance(request, dict):
         return 0
     config = request.get("generationConfig")
-    most = 0
+    maximum = 0
     for place in (request, config) if isinstance(config, dict) else (request,):
-        for name in _MAXIMA:
+        for name in _MAX_TOKENS_KEYS:
             if name in place:
-                most = max(most, count(place[name]))
-    return most * (count(request.get("n")) or 1)
+                maximum = max(maximum, count(place[name]))
+    return maximum * (count(request.get("n")) or 1)

@@ -1,77 +1,80 @@
-"""What happens to thresholds and budgets, as it is told to callbacks, to the live page and to the log."""
+"""Events of budgets and thresholds, for callbacks, the live page and the log."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from ..periods import Period
 
 Unit = Literal["usd", "tokens"]
-"""What the amounts of a budget are."""
+"""The unit of a budget's amounts."""
+
+_CURRENT: Final[dict[Period, str]] = {
+    "hour": "this hour",
+    "day": "today",
+    "month": "this month",
+    "total": "in total",
+}
 
 
 class ThresholdCrossed(msgspec.Struct, kw_only=True, frozen=True):
-    """Spending has passed a threshold: once in each of its windows."""
+    """Spending has crossed a threshold. Emitted once per window."""
 
     threshold: str
-    """Its name in the configuration."""
+    """The threshold's name in the configuration."""
     window: Period
     match: dict[str, str]
-    """The labels of the calls that it is for."""
+    """The labels that the threshold matches."""
     limit: float
     """USD."""
     spent: float
     """USD since the window began."""
     since: float
-    """When the window began, in seconds since 1970."""
+    """When the window began, as a Unix timestamp in seconds."""
 
     def __str__(self) -> str:
         return (
-            f"threshold {self.threshold}{of(self.match)}: ${self.spent:.2f} spent this {self.window}, "
-            f"more than ${self.limit:.2f}"
+            f"threshold {self.threshold}{format_labels(self.match)} crossed: "
+            f"${self.spent:.2f} spent {_CURRENT[self.window]}, limit ${self.limit:.2f}"
         )
 
 
 class BudgetReached(msgspec.Struct, kw_only=True, frozen=True):
-    """A part of a budget that is to be told of, or all of it, is spent: once in each of its periods."""
+    """Spending has reached a fraction in `warn_at` or the limit. Emitted once per fraction and period."""
 
     budget: str
-    """Its name in the configuration."""
+    """The budget's name in the configuration."""
     period: Period
     labels: dict[str, str]
-    """The labels of the calls that it is for."""
+    """The labels that the budget matches, and those that it is `per`."""
     unit: Unit
-    """`usd` or `tokens`: of what is spent and of the limit."""
+    """The unit of `limit` and `spent`."""
     ratio: float
-    """The part of the limit that is reached, 1.0 for all of it."""
+    """The fraction of the limit that is reached; 1.0 is the limit."""
     limit: float
     spent: float
     since: float
-    """When the period began, in seconds since 1970; minus infinity for a budget for all time."""
+    """When the period began, as a Unix timestamp in seconds; -inf for a budget without periods."""
 
     def __str__(self) -> str:
-        spent, limit = money(self.spent, self.unit), money(self.limit, self.unit)
-        how_far = "is used up" if self.ratio >= 1 else f"is used to {self.ratio:.0%}"
-        return f"budget {self.budget}{of(self.labels)} {how_far}: {spent} of {limit} {this(self.period)}"
+        spent, limit = format_amount(self.spent, self.unit), format_amount(self.limit, self.unit)
+        state = "used up" if self.ratio >= 1 else f"{self.ratio:.0%} used"
+        name = f"budget {self.budget}{format_labels(self.labels)}"
+        return f"{name} is {state}: {spent} of {limit} {_CURRENT[self.period]}"
 
 
 Event = ThresholdCrossed | BudgetReached
 
 
-def of(labels: dict[str, str]) -> str:
-    """Return labels as they stand behind a name."""
-    return f" of {', '.join(f'{name} {value}' for name, value in labels.items())}" if labels else ""
+def format_labels(labels: dict[str, str]) -> str:
+    """Return labels in parentheses, as they follow a name; "" without labels."""
+    return f" ({', '.join(f'{name} {value}' for name, value in labels.items())})" if labels else ""
 
 
-def this(period: Period) -> str:
-    """Return the name of the current period in a sentence."""
-    return "in all" if period == "total" else f"this {period}"
-
-
-def money(amount: float, unit: str) -> str:
-    """Return an amount of USD or of tokens for people."""
+def format_amount(amount: float, unit: Unit) -> str:
+    """Return an amount with its unit: `$1.50`, `$0.0123` or `4,000 tokens`."""
     if unit == "tokens":
         return f"{amount:,.0f} tokens"
     return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.4f}"

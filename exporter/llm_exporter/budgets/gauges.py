@@ -1,4 +1,4 @@
-"""The gauges of budgets and thresholds, whose labels are those that each of them matches."""
+"""The gauges of budgets and thresholds, labelled with what each of them matches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..metrics.specs import (
     THRESHOLD,
     THRESHOLD_SPENT,
 )
-from .spending import Account, public
+from .spending import Account, without_ids
 
 _BY_UNIT = {
     "usd": (BUDGET_LIMIT_USD, BUDGET_SPENT_USD),
@@ -26,7 +26,7 @@ _BY_UNIT = {
 def gauges(
     budgets: Iterable[tuple[Budget, Account]], thresholds: Iterable[tuple[Threshold, Account]]
 ) -> Iterator[Sample]:
-    """Yield the samples: of accounts that differ in ids only, such as those of sessions, the fullest one."""
+    """Yield the samples. Of accounts that differ only in ids, such as those of sessions, take the fullest."""
     rows = [
         (*_BY_UNIT[account.unit], {"budget": budget.name, "period": budget.period}, account)
         for budget, account in budgets
@@ -37,10 +37,10 @@ def gauges(
     ]
     fullest: dict[tuple[object, ...], tuple[str, str, dict[str, str], Account]] = {}
     for limit, spent, names, account in rows:
-        labels = {**names, **public(account.labels)}
+        labels = {**names, **without_ids(account.labels)}
         key = limit.name, *sorted(labels.items())
         if key not in fullest or account.spent > fullest[key][3].spent:
             fullest[key] = limit.name, spent.name, labels, account
     for limit_name, spent_name, labels, account in fullest.values():
-        yield Sample(limit_name, labels, account.outside(account.limit))
-        yield Sample(spent_name, labels, account.outside(account.spent))
+        yield Sample(limit_name, labels, account.to_float(account.limit))
+        yield Sample(spent_name, labels, account.to_float(account.spent))

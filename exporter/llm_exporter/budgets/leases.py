@@ -1,90 +1,101 @@
-"""Budgets that the service shares among processes, without asking it on any call's way.
+"""Budgets that the service shares among processes, with no request to the service in any call's way.
 
-A process has a lease on each account: so much it may spend before it asks again. The service grants no more
-than there is, so that all processes together stay within the limit. What a process has spent stays on its
-lease until it is in the ledger and the lease is renewed; and of a lease that becomes smaller nothing is free
-for others before the process is known to have taken note.
+A process has a lease on each account: an amount that it may spend before it asks again. The service never
+leases more than is left, so all processes together stay within the limit. What a process has spent counts
+against its lease until the calls are in the ledger and the lease is renewed. When a lease shrinks, other
+processes get the difference only once the process is known to have received the smaller lease.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from ..call import Call
 from ..config.model import Budget
 from ..periods import Span
 from .events import Unit
-from .spending import Account, Spending, facts_of
+from .spending import Account, Key, Spending, labels_of
 
 LEASE_SECONDS: Final = 5.0
-"""How long a process spends of a lease; the service keeps it for twice as long."""
+"""How long a process may spend on a lease. The service keeps the lease for twice as long."""
 _IDLE_SECONDS: Final = 60.0
-"""After which an account of one session, agent or the like is not asked for any longer."""
+"""After this long without a call, the lease on an account of one session or agent is not renewed."""
 
 
-class Asked(msgspec.Struct):
-    """What a process tells of one account."""
+class AccountUse(msgspec.Struct):
+    """What a process reports about one account."""
 
     rule: str
-    """As the service named it."""
-    values: tuple[str, ...]
+    """The service's name of the budget."""
+    values: Key
     used: int
-    """Spent and not yet in the ledger, or held for calls under way."""
+    """Spent and not yet in the ledger, or held for calls in flight."""
     keeps: int = 0
-    """What it may come to use of the lease that it has, until it knows of another."""
+    """The most that the process may still use of its current lease until it receives another one."""
     wanted: int = 0
-    """What a call was refused for."""
+    """The estimate of a call that was refused."""
 
 
-class Question(msgspec.Struct):
-    """What a process asks for."""
+class LeaseRequest(msgspec.Struct):
+    """The leases that a process asks for."""
 
     process: str
-    accounts: list[Asked] = []
+    accounts: list[AccountUse] = []
     ends: bool = False
-    """Whether it is the last one, so that nothing is to be granted."""
+    """Whether the process returns its leases because it is exiting."""
 
 
-class Granted(msgspec.Struct):
+class LeaseGrant(msgspec.Struct):
     """What a process may spend of one account."""
 
     rule: str
-    values: tuple[str, ...]
+    values: Key
     start: float | None
-    """Of the period, in seconds since 1970; None for all time."""
+    """When the period began, as a Unix timestamp in seconds; None for a budget without periods."""
     spent: int
-    """By all processes, as far as the ledger has it."""
+    """The amount in the ledger, spent by all processes."""
     amount: int
 
 
-class Shared(msgspec.Struct):
+class SharedBudget(msgspec.Struct):
     """A budget that the service shares."""
 
     rule: str
     budget: dict[str, Any]
 
 
-class Answer(msgspec.Struct):
-    """What the service grants."""
+class LeaseResponse(msgspec.Struct):
+    """The shared budgets, and the leases that the service grants."""
 
-    budgets: list[Shared]
-    granted: list[Granted]
+    budgets: list[SharedBudget]
+    granted: list[LeaseGrant]
 
 
 class LeasedAccount(Account):
-    """What this process may spend of an account that is not its own.
+    """What this process may spend of a shared account.
 
     Args:
-        fails_open: whether calls go on when the lease has run out and the service does not answer.
-        wants: called when there is no lease, or not enough of it.
+        fails_open: whether calls may be sent when the lease has expired.
+        renewal_due: set if there is no lease, or if it is too small.
     """
 
-    __slots__ = ("confirmed", "fails_open", "granted", "leased", "unsent", "until", "wanted", "wants")
+    __slots__ = (
+        "acknowledged",
+        "fails_open",
+        "granted",
+        "renewal_due",
+        "spent_on_lease",
+        "unacknowledged",
+        "valid_until",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -94,148 +105,155 @@ class LeasedAccount(Account):
         span: Span,
         *,
         fails_open: bool,
-        wants: Callable[[], object],
+        renewal_due: threading.Event,
     ) -> None:
         super().__init__(labels, limit, unit, span)
         self.fails_open = fails_open
-        self.wants = wants
+        self.renewal_due = renewal_due
         self.granted: int | None = None
-        """None before the first answer: then it is as if the account were this process's own."""
-        self.until = 0.0
-        """When the lease runs out, by the monotonic clock."""
-        self.leased = 0
-        """Spent of the lease."""
-        self.unsent: dict[str, int] = {}
-        """Spent and not known to be in the ledger, by the id of the call."""
-        self.confirmed = 0
-        """What of `leased` was in the ledger when the service was last asked."""
+        """None before the first response: until then the whole limit is this process's."""
+        self.valid_until = 0.0
+        """When the lease expires, by the monotonic clock."""
+        self.spent_on_lease = 0
+        self.unacknowledged: dict[str, int] = {}
+        """What was spent by calls that may not be in the ledger yet, by call id."""
+        self.acknowledged = 0
+        """The part of `spent_on_lease` that was in the ledger when the last request was made."""
         self.wanted = 0
-        wants()
+        renewal_due.set()
 
     @property
-    def away(self) -> bool:
-        """Whether the lease has run out."""
-        return self.granted is not None and time.monotonic() > self.until
+    @override
+    def lease_expired(self) -> bool:
+        return self.granted is not None and time.monotonic() > self.valid_until
 
+    @override
     def fits(self, amount: int) -> bool:
-        """See `Account.fits`."""
         if self.granted is None:
             return super().fits(amount)
-        if self.away:
+        if self.lease_expired:
             return self.fails_open
-        if self.leased + self.held + amount <= self.granted:
+        if self.spent_on_lease + self.held + amount <= self.granted:
             return True
         self.wanted = amount
-        self.wants()
+        self.renewal_due.set()
         return False
 
+    @override
     def add(self, call_id: str, amount: int) -> None:
-        """See `Account.add`."""
         self.spent += amount
-        self.leased += amount
-        self.unsent[call_id] = amount
+        self.spent_on_lease += amount
+        self.unacknowledged[call_id] = amount
 
+    @override
     def renew(self, span: Span) -> None:
-        """See `Account.renew`."""
         super().renew(span)
-        self.granted, self.leased, self.confirmed = None, 0, 0
-        self.unsent.clear()
-        self.wants()
+        self.granted, self.spent_on_lease, self.acknowledged = None, 0, 0
+        self.unacknowledged.clear()
+        self.renewal_due.set()
 
-    def ask(self, rule: str, values: tuple[str, ...]) -> Asked:
-        """Return what to tell the service, and to ask it for."""
-        unsent = sum(self.unsent.values())
-        self.confirmed = self.leased - unsent
-        used = unsent + self.held
-        keeps = used if self.granted is None else max(self.granted - self.confirmed, used)
+    def report(self, rule: str, key: Key) -> AccountUse:
+        """Return this account's part of a lease request."""
+        unacknowledged = sum(self.unacknowledged.values())
+        self.acknowledged = self.spent_on_lease - unacknowledged
+        used = unacknowledged + self.held
+        keeps = used if self.granted is None else max(self.granted - self.acknowledged, used)
         wanted, self.wanted = self.wanted, 0
-        return Asked(rule, values, used, keeps, wanted)
+        return AccountUse(rule, key, used, keeps, wanted)
 
-    def take(self, grant: Granted, until: float) -> None:
-        """Spend of a new lease from now on.
+    def apply(self, grant: LeaseGrant, valid_until: float) -> None:
+        """Replace the lease.
 
         Args:
-            grant: what the service answered to what was last asked.
-            until: when the lease runs out, by the monotonic clock.
+            grant: the response to the last request.
+            valid_until: when the lease expires, by the monotonic clock.
         """
         if grant.start not in (self.span.start, None):
-            return  # the period has changed meanwhile
+            return  # a new period has begun since the request
         self.granted = grant.amount
-        self.leased -= self.confirmed
-        self.confirmed = 0
-        self.until = until
-        self.spent = grant.spent + sum(self.unsent.values())
+        self.spent_on_lease -= self.acknowledged
+        self.acknowledged = 0
+        self.valid_until = valid_until
+        self.spent = grant.spent + sum(self.unacknowledged.values())
 
 
 class SharedBudgets:
-    """The blocking budgets of the service, as far as this process may spend of them."""
+    """The blocking budgets of the service, with this process's leases. Not thread-safe."""
 
     def __init__(self) -> None:
-        self.spendings: tuple[Spending[Budget], ...] = ()
-        self.wants_more: Callable[[], object] = lambda: None
-        """Called when this process should ask soon."""
-        self._names: dict[str, Spending[Budget]] = {}
-        self._unsent: dict[str, list[LeasedAccount]] = {}
-        """By the id of the call."""
+        self.budgets: tuple[Spending[Budget], ...] = ()
+        self.renewal_due = threading.Event()
+        """Set if leases should be renewed soon. May be set and awaited from any thread."""
+        self._by_name: dict[str, Spending[Budget]] = {}
+        self._unacknowledged: dict[str, list[LeasedAccount]] = {}
+        """By call id."""
 
-    def follow(self, shared: Sequence[Shared]) -> None:
-        """Take over which budgets the service shares; accounts of those that stay are kept."""
-        names = {}
-        for one in shared:
-            budget = Budget.model_validate(one.budget)
-            known = self._names.get(one.rule)
-            if known is None or known.rule != budget:
-                known = self._amended(known, budget)
-            names[one.rule] = known
-        self._names = names
-        self.spendings = tuple(names.values())
+    def request(self, process: str, *, ends: bool = False) -> LeaseRequest:
+        """Return the request for this process's leases."""
+        accounts = [account.report(rule, key) for rule, key, account in self._active()]
+        return LeaseRequest(process, accounts, ends)
 
-    def _amended(self, known: Spending[Budget] | None, budget: Budget) -> Spending[Budget]:
-        """Return the accounts of a budget that is new, or has another limit now: what is leased stays so."""
+    def apply(self, response: LeaseResponse, valid_until: float) -> None:
+        """Apply the response to the last request.
+
+        Args:
+            response: the shared budgets, and the granted leases.
+            valid_until: when the leases expire, by the monotonic clock.
+        """
+        grants = {(grant.rule, grant.values): grant for grant in response.granted}
+        for rule, key, account in self._active():
+            if grant := grants.get((rule, key)):
+                account.apply(grant, valid_until)
+        self._configure(response.budgets)
+
+    def _configure(self, shared: Sequence[SharedBudget]) -> None:
+        """Replace the budgets. Those that are still shared keep their accounts."""
+        by_name = {}
+        for each in shared:
+            budget = Budget.model_validate(each.budget)
+            spending = self._by_name.get(each.rule)
+            if spending is None or spending.rule != budget:
+                spending = self._changed(spending, budget)
+            by_name[each.rule] = spending
+        self._by_name = by_name
+        self.budgets = tuple(by_name.values())
+
+    def _changed(self, before: Spending[Budget] | None, budget: Budget) -> Spending[Budget]:
+        """Return the accounts of a new or changed budget. Leases on existing accounts stay."""
         fails_open = budget.on_unavailable == "fail_open"
-        kind = partial(LeasedAccount, fails_open=fails_open, wants=self._ask_soon)
-        spending = Spending(budget, kind=kind)
-        if known is not None:
-            spending.adopt(known)
-            for account in spending.accounts():
-                if isinstance(account, LeasedAccount):
-                    account.fails_open = fails_open
+        new_account = partial(LeasedAccount, fails_open=fails_open, renewal_due=self.renewal_due)
+        spending = Spending(budget, new_account=new_account)
+        if before is not None:
+            spending.carry_over(before)
+            for _, account in _leased(spending):
+                account.fails_open = fails_open
         return spending
 
-    def _ask_soon(self) -> None:
-        self.wants_more()
-
-    def ask(self, process: str, *, ends: bool = False) -> Question:
-        """Return what this process has to tell the service, and to ask it for."""
-        asked = [account.ask(rule, values) for rule, values, account in self._asked_for()]
-        return Question(process, asked, ends)
-
-    def take(self, answer: Answer, until: float) -> None:
-        """Follow the answer to what was last asked, with leases that run out by the monotonic clock."""
-        granted = {(one.rule, one.values): one for one in answer.granted}
-        for rule, values, account in self._asked_for():
-            if grant := granted.get((rule, values)):
-                account.take(grant, until)
-        self.follow(answer.budgets)
-
-    def _asked_for(self) -> Iterator[tuple[str, tuple[str, ...], LeasedAccount]]:
+    def _active(self) -> Iterator[tuple[str, Key, LeasedAccount]]:
+        """Yield the accounts whose leases to renew, with the name of their budget and their key."""
         idle = time.time() - _IDLE_SECONDS
-        for rule, spending in self._names.items():
-            for values, account in spending.by_values():
-                if isinstance(account, LeasedAccount) and (not values or account.used > idle):
-                    yield rule, values, account
+        for rule, spending in self._by_name.items():
+            for key, account in _leased(spending):
+                if not key or account.last_used > idle:
+                    yield rule, key, account
 
     def spend(self, call: Call) -> None:
-        """Spend what a call came to."""
-        facts = facts_of(call, call.model)
-        for spending in self.spendings:
-            account = spending.account(facts, (call.model, call.requested_model))
+        """Add what a call used."""
+        labels = labels_of(call, call.model)
+        for spending in self.budgets:
+            account = spending.account(labels, (call.model, call.requested_model))
             if isinstance(account, LeasedAccount):
                 spending.spend(account, call)
-                self._unsent.setdefault(call.id, []).append(account)
+                self._unacknowledged.setdefault(call.id, []).append(account)
 
-    def shipped(self, call_ids: Iterable[str]) -> None:
-        """Take note that calls are in the ledger, or will not come there."""
+    def acknowledge(self, call_ids: Iterable[str]) -> None:
+        """Note that calls are in the service's ledger, or were dropped."""
         for call_id in call_ids:
-            for account in self._unsent.pop(call_id, ()):
-                account.unsent.pop(call_id, None)
+            for account in self._unacknowledged.pop(call_id, ()):
+                account.unacknowledged.pop(call_id, None)
+
+
+def _leased(spending: Spending[Budget]) -> Iterator[tuple[Key, LeasedAccount]]:
+    for key, account in spending.items():
+        if isinstance(account, LeasedAccount):
+            yield key, account

@@ -10,23 +10,23 @@ from .events import Unit
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """How one budget stands."""
+    """The status of one budget in its current period."""
 
     budget: str
-    """Its name in the configuration."""
+    """The budget's name in the configuration."""
     labels: dict[str, str]
-    """The labels of the calls that it is for."""
+    """The labels that the budget matches, and those that it is `per`."""
     unit: Unit
-    """`usd` or `tokens`: of the amounts."""
+    """The unit of all amounts."""
     limit: float
     spent: float
-    """In the current period."""
+    """The amount spent in the current period."""
     held: float
-    """What the calls under way may come to."""
+    """The estimated amount of calls in flight."""
     resets_at: datetime | None
-    """When the next period begins, in UTC; None for a budget for all time."""
+    """When the next period begins, in UTC; None for a budget without periods."""
 
     @property
     def left(self) -> float:
-        """What is neither spent nor held, or 0."""
+        """The amount that is neither spent nor held; never below 0."""
         return max(self.limit - self.spent - self.held, 0.0)

@@ -1,4 +1,4 @@
-"""Thresholds: who wants to know when spending passes them is told, once in each window."""
+"""Thresholds: notify when spending crosses them, once per window."""
 
 from __future__ import annotations
 
@@ -8,61 +8,61 @@ from collections.abc import Callable, Iterator, Sequence
 from ..call import Call
 from ..config.model import Threshold
 from .events import ThresholdCrossed
-from .spending import Account, Spending, facts_of
+from .spending import Account, Spending, labels_of
 
-Tell = Callable[[ThresholdCrossed], object]
+Notify = Callable[[ThresholdCrossed], object]
 
 
 class Thresholds:
-    """What is spent of each threshold. For one thread.
+    """Spending against each threshold. Not thread-safe.
 
     Args:
-        thresholds: of the configuration.
-        tell: takes events.
-        clock: seconds since 1970.
+        thresholds: the configured thresholds.
+        notify: receives events.
+        clock: returns the Unix time in seconds.
     """
 
     def __init__(
-        self, thresholds: Sequence[Threshold], tell: Tell, clock: Callable[[], float] = time.time
+        self, thresholds: Sequence[Threshold], notify: Notify, clock: Callable[[], float] = time.time
     ) -> None:
         self._all = [Spending(threshold, clock) for threshold in thresholds]
-        self._tell = tell
+        self._notify = notify
 
-    def adopt(self, other: Thresholds) -> None:
-        """Go on from what was spent before the configuration changed, where a threshold stays."""
+    def carry_over(self, other: Thresholds) -> None:
+        """Keep what was spent before a reload, for thresholds that are still configured."""
         known = {spending.identity: spending for spending in other._all}
         for spending in self._all:
             if before := known.get(spending.identity):
-                spending.adopt(before)
+                spending.carry_over(before)
 
     def settle(self, call: Call) -> None:
-        """Add what a call cost."""
+        """Add the cost of a call."""
         if not self._all:
             return
-        facts = facts_of(call, call.model)
+        labels = labels_of(call, call.model)
         for spending in self._all:
-            account = spending.account(facts, (call.model, call.requested_model))
+            account = spending.account(labels, (call.model, call.requested_model))
             if account is not None:
                 spending.spend(account, call)
-                for event in crossed(spending, account):
-                    self._tell(event)
+                for event in newly_crossed(spending, account):
+                    self._notify(event)
 
     def accounts(self) -> Iterator[tuple[Threshold, Account]]:
-        """Yield what is spent of each threshold in its current window."""
+        """Yield every threshold with its account for the current window."""
         for spending in self._all:
             for account in spending.accounts():
                 yield spending.rule, account
 
 
-def crossed(spending: Spending[Threshold], account: Account) -> Iterator[ThresholdCrossed]:
-    """Yield the event of a threshold that is newly passed."""
-    if account.spent > account.limit and not account.told:
-        account.told = 1.0
+def newly_crossed(spending: Spending[Threshold], account: Account) -> Iterator[ThresholdCrossed]:
+    """Yield an event if spending has crossed the threshold and nobody was notified in this window."""
+    if account.spent > account.limit and not account.notified:
+        account.notified = 1.0
         yield ThresholdCrossed(
             threshold=spending.rule.name,
             window=spending.period,
             match=spending.rule.match,
-            limit=account.outside(account.limit),
-            spent=account.outside(account.spent),
+            limit=account.to_float(account.limit),
+            spent=account.to_float(account.spent),
             since=account.span.start,
         )

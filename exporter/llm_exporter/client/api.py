@@ -138,7 +138,7 @@ def check_budget(model: str = "", *, provider: str = "", **labels: object) -> li
         provider: the genai-prices provider id; budgets that match a provider are left out without one.
         labels: laid over those in force.
     """
-    from ..budgets.spending import facts_of  # noqa: PLC0415
+    from ..budgets.spending import labels_of  # noqa: PLC0415
     from ..budgets.status import BudgetStatus  # noqa: PLC0415
 
     given = {name: str(value) for name, value in labels.items() if value is not None}
@@ -148,10 +148,10 @@ def check_budget(model: str = "", *, provider: str = "", **labels: object) -> li
             budget=budget.name,
             labels=dict(account.labels),
             unit=account.unit,
-            limit=account.outside(account.limit),
-            spent=account.outside(account.spent),
-            held=account.outside(account.held),
+            limit=account.to_float(account.limit),
+            spent=account.to_float(account.spent),
+            held=account.to_float(account.held),
             resets_at=account.resets_at,
         )
-        for budget, account in pipeline().budgets.check(facts_of(call, model))
+        for budget, account in pipeline().budgets.accounts_for(labels_of(call, model))
     ]

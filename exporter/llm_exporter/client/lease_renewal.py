@@ -1,4 +1,4 @@
-"""Renews the leases of this process on budgets that the service shares, without being in any call's way."""
+"""Renew this process's leases on shared budgets on a separate thread, so that no call waits for it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from typing import Final
 import msgspec
 from pydantic import ValidationError
 
-from ..budgets.leases import LEASE_SECONDS, Answer, SharedBudgets
+from ..budgets.leases import LEASE_SECONDS, LeaseResponse, SharedBudgets
 from .transport import Rejected, ServiceClient, Unavailable
 
 log = logging.getLogger("llm_exporter")
 
 RENEW_SECONDS: Final = 1.0
-_REST_SECONDS: Final = 15.0
-"""Between questions while the service shares no budget."""
-_GAP_SECONDS: Final = 0.02
-"""Between questions of a process that wants more than it has."""
+_IDLE_SECONDS: Final = 15.0
+"""The interval while the service shares no budget."""
+_MIN_SECONDS: Final = 0.02
+"""The shortest interval, for a process that needs larger leases."""
 _TIMEOUT_SECONDS: Final = 2.0
 _FIRST_SECONDS: Final = 1.0
 
-_decode: Final = msgspec.json.Decoder(Answer).decode
+_decode: Final = msgspec.json.Decoder(LeaseResponse).decode
 
 
-class Renewal:
-    """Asks the service again and again, on a thread of its own.
+class LeaseRenewal:
+    """The thread that renews leases.
 
     Args:
-        url: of the service.
-        shared: what it shares.
-        lock: held where calls look at that.
-        answered: called with whether the service answered.
+        url: the URL of the service.
+        shared: the budgets and leases to keep up to date.
+        lock: held while reading or changing `shared`.
+        on_result: called after each request with whether it succeeded.
     """
 
     def __init__(
@@ -46,61 +46,60 @@ class Renewal:
         url: str,
         shared: SharedBudgets,
         lock: AbstractContextManager[object],
-        answered: Callable[[bool], object],
+        on_result: Callable[[bool], object],
     ) -> None:
         self._service = ServiceClient(url)
         self._shared = shared
         self._lock = lock
-        self._answered = answered
+        self._on_result = on_result
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._wake = threading.Event()
-        self._ends = False
-        self.first = threading.Event()
-        """Set when the service has answered, or cannot be reached."""
-        shared.wants_more = self._wake.set
+        self._closing = False
+        self._tried = threading.Event()
+        """Set after the first request, whether it succeeded or not."""
         self._thread = threading.Thread(target=self._work, name="llm-exporter-leases", daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
-        """Wait for the first answer, for a second at most."""
-        self.first.wait(_FIRST_SECONDS)
+    def wait_for_first(self) -> None:
+        """Wait for the first response, for up to one second."""
+        self._tried.wait(_FIRST_SECONDS)
 
     def close(self) -> None:
-        """Give the leases back."""
-        self._ends = True
-        self._wake.set()
+        """Return the leases and end the thread."""
+        self._closing = True
+        self._shared.renewal_due.set()
         self._thread.join(_TIMEOUT_SECONDS)
 
     def _work(self) -> None:
-        while not self._ends:
-            self._wake.clear()
+        renewal_due = self._shared.renewal_due
+        while not self._closing:
+            renewal_due.clear()
             self._renew()
-            self.first.set()
-            if self._ends:
+            self._tried.set()
+            if self._closing:
                 break
-            time.sleep(_GAP_SECONDS)
-            self._wake.wait(RENEW_SECONDS if self._shared.spendings else _REST_SECONDS)
+            time.sleep(_MIN_SECONDS)
+            renewal_due.wait(RENEW_SECONDS if self._shared.budgets else _IDLE_SECONDS)
         self._renew()
         self._service.close()
 
     def _renew(self) -> None:
         try:
-            known = bool(self._shared.spendings)
-            self._ask()
-            if self._shared.spendings and not known:
-                self._ask()  # what there is to ask for is known by now
+            known = bool(self._shared.budgets)
+            self._request()
+            if self._shared.budgets and not known:
+                self._request()  # the first response names the budgets to ask for
         except (Unavailable, Rejected, msgspec.MsgspecError, ValidationError) as error:
-            log.debug("llm-exporter: no lease on budgets: %s", error)
-            self._answered(False)
+            log.debug("llm-exporter: cannot renew the leases on budgets: %s", error)
+            self._on_result(False)
         except Exception:
-            log.exception("llm-exporter: no lease on budgets")
+            log.exception("llm-exporter: cannot renew the leases on budgets")
         else:
-            self._answered(True)
+            self._on_result(True)
 
-    def _ask(self) -> None:
+    def _request(self) -> None:
         with self._lock:
-            question = self._shared.ask(self._process, ends=self._ends)
-        until = time.monotonic() + LEASE_SECONDS
-        answer = _decode(self._service.post("/api/v1/budgets/leases", question, _TIMEOUT_SECONDS))
+            request = self._shared.request(self._process, ends=self._closing)
+        valid_until = time.monotonic() + LEASE_SECONDS
+        response = _decode(self._service.post("/api/v1/budgets/leases", request, _TIMEOUT_SECONDS))
         with self._lock:
-            self._shared.take(answer, until)
+            self._shared.apply(response, valid_until)

@@ -26,7 +26,7 @@ from ..pricing.prices import PriceList
 from ..pricing.providers import Providers
 from ..pricing.updates import PriceUpdates
 from .at_exit import close_at_exit
-from .lease_renewal import Renewal
+from .lease_renewal import LeaseRenewal
 from .retrieval import Outcome, Retrievals
 from .service_url import check_url
 from .shipping import Shipper
@@ -61,7 +61,7 @@ class Pipeline:
         self._service = ""
         self._worker = Worker(started=self._worker_started)
         self._shipper: Shipper | None = None
-        self._renewal: Renewal | None = None
+        self._renewal: LeaseRenewal | None = None
         _pipelines.add(self)
 
     def __repr__(self) -> str:
@@ -77,7 +77,7 @@ class Pipeline:
         self._worker.reset()
         self._shipper = None
         self._renewal = None
-        self.budgets.forked()
+        self.budgets.after_fork()
 
     def started(self, call: Call) -> None:
         """Count a call as in flight."""
@@ -123,9 +123,9 @@ class Pipeline:
             self.metrics.configure(config)
         self.prices = PriceList(config.prices)
         budgets = Budgets(config.budgets, self.prices, self.emit)
-        budgets.adopt(self.budgets)
+        budgets.carry_over(self.budgets)
         thresholds = Thresholds(config.thresholds, self.emit)
-        thresholds.adopt(self.thresholds)
+        thresholds.carry_over(self.thresholds)
         self.budgets, self.thresholds = budgets, thresholds
         self._updates.configure(config.prices)
         self.providers = Providers(config.providers)
@@ -140,15 +140,15 @@ class Pipeline:
         if not self._service:
             close_at_exit(self)
         self._service = url
-        self._renew_leases().wait()
+        self._renew_leases().wait_for_first()
 
     def _worker_started(self) -> None:
         if self._service:
             self._renew_leases()
 
-    def _renew_leases(self) -> Renewal:
+    def _renew_leases(self) -> LeaseRenewal:
         if self._renewal is None:
-            self._renewal = Renewal(
+            self._renewal = LeaseRenewal(
                 self._service, self.budgets.shared, self.budgets.lock, self._store_answered
             )
         return self._renewal
@@ -213,7 +213,7 @@ class Pipeline:
         self._shipper.add(call)
 
     def _shipped(self, call_ids: Iterable[str]) -> None:
-        self.budgets.shipped(call_ids)
+        self.budgets.acknowledge(call_ids)
 
     def _guarded(self, where: str, sink: Callable[[T], object], item: T) -> None:
         try:

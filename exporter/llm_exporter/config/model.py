@@ -144,6 +144,26 @@ class Threshold(_Rule):
     window: Window
     usd: Annotated[Usd, Field(gt=0)]
 
+    @property
+    def period(self) -> Period:
+        """The window, under the name that budgets use."""
+        return self.window
+
+    @property
+    def unit(self) -> Literal["usd", "tokens"]:
+        """The unit of the limit."""
+        return "usd"
+
+    @property
+    def limit(self) -> Decimal:
+        """The limit in that unit."""
+        return self.usd
+
+    @property
+    def per(self) -> tuple[str, ...]:
+        """No labels: a threshold applies to all matching calls together."""
+        return ()
+
 
 class Budget(_Rule):
     """What may be spent, and what happens when it is."""
@@ -164,6 +184,16 @@ class Budget(_Rule):
         yield from super().named_labels()
         for index, name in enumerate(self.per):
             yield ("per", index), name
+
+    @property
+    def unit(self) -> Literal["usd", "tokens"]:
+        """The unit of the limit."""
+        return "usd" if self.tokens is None else "tokens"
+
+    @property
+    def limit(self) -> Decimal:
+        """The limit in that unit."""
+        return Decimal(self.tokens or 0) if self.usd is None else self.usd
 
     @model_validator(mode="after")
     def _has_one_limit(self) -> Self:

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from prometheus_client.samples import Sample
 
-from ..budgets.enforcement import part_reached, reached
+from ..budgets.enforcement import fraction_reached, newly_reached
 from ..budgets.events import Event
 from ..budgets.gauges import gauges
-from ..budgets.spending import SESSION_SECONDS, USD, Account, Spending, facts_of
-from ..budgets.thresholds import crossed
+from ..budgets.spending import SESSION_SECONDS, USD, Account, Spending, labels_of
+from ..budgets.thresholds import newly_crossed
 from ..call import Call
 from ..config.model import Config
 from ..periods import Span, span_of
@@ -65,10 +65,10 @@ class Accounts:
         self.refresh()
         for spending in self.budgets:
             for account in spending.accounts():
-                account.told = part_reached(spending.rule, account)
+                account.notified = fraction_reached(spending.rule, account)
         for passed in self.thresholds:
             for account in passed.accounts():
-                account.told = float(account.spent > account.limit)
+                account.notified = float(account.spent > account.limit)
 
     def _begin(self) -> None:
         """Give new rules accounts, with what the calls of the current period have come to."""
@@ -101,7 +101,7 @@ class Accounts:
             identity, values, start = json.loads(name)
             rule = rules.get(json.dumps(identity))
             if rule is not None and start == start_of_period(span_of(rule.period, self._clock())):
-                rule.account_of(tuple(values))
+                rule.account_at(tuple(values))
 
     def _charges(self, call: Call) -> Iterator[Charge]:
         now = self._clock()
@@ -115,32 +115,30 @@ class Accounts:
         touched: list[tuple[Spending[Any], tuple[str, ...]]] = []
         with self._lock:
             for rule in self._rules:
-                of_rule = {rule.per(facts_of(call, call.model), _models(call)) for call in calls} - {None}
+                of_rule = {rule.key_of(labels_of(call, call.model), _models(call)) for call in calls} - {None}
                 touched += [(rule, values) for values in of_rule if values is not None]
-            self._read([(rule, rule.account_of(values), values) for rule, values in touched])
+            self._read([(rule, rule.account_at(values), values) for rule, values in touched])
             events = [*self._events(touched)]
         for event in events:
             self._tell(event)
 
     def _events(self, touched: Iterable[tuple[Spending[Any], tuple[str, ...]]]) -> Iterator[Event]:
         for rule, values in touched:
-            account = rule.account_of(values)
-            yield from (reached if rule in self.budgets else crossed)(rule, account)
+            account = rule.account_at(values)
+            yield from (newly_reached if rule in self.budgets else newly_crossed)(rule, account)
 
     def account_of(self, spending: Spending[Any], values: tuple[str, ...]) -> Account:
         """Return an account of now."""
         with self._lock:
-            return spending.account_of(values)
+            return spending.account_at(values)
 
     def refresh(self) -> None:
         """Look what is spent of every account, also by what other services have taken in."""
         with self._lock:
-            self._read(
-                [(rule, account, values) for rule in self._rules for values, account in rule.by_values()]
-            )
+            self._read([(rule, account, values) for rule in self._rules for values, account in rule.items()])
 
     def _read(self, accounts: Sequence[tuple[Spending[Any], Account, tuple[str, ...]]]) -> None:
-        names = [rule.name_of(values, account.span) for rule, account, values in accounts]
+        names = [rule.ledger_name(values, account.span) for rule, account, values in accounts]
         if not names:
             return
         for (rule, account, _), spent in zip(accounts, self._ledger.spent(names), strict=True):
@@ -150,11 +148,11 @@ class Accounts:
         """Forget what was spent under an id, such as that of a session that begins anew."""
         with self._lock:
             names = [
-                rule.name_of(values, account.span)
+                rule.ledger_name(values, account.span)
                 for rule in self._rules
-                if label in rule.by
-                for values, account in rule.by_values()
-                if values[rule.by.index(label)] == value
+                if label in rule.per
+                for values, account in rule.items()
+                if values[rule.per.index(label)] == value
             ]
             self._ledger.forget(names)
             for rule in self._rules:
@@ -179,9 +177,9 @@ class Accounts:
                 "period": budget.period,
                 "labels": account.labels,
                 "unit": account.unit,
-                "limit": account.outside(account.limit),
-                "spent": account.outside(account.spent),
-                "left": account.outside(max(account.limit - account.spent, 0)),
+                "limit": account.to_float(account.limit),
+                "spent": account.to_float(account.spent),
+                "left": account.to_float(max(account.limit - account.spent, 0)),
                 "on_exceed": budget.on_exceed,
                 "resets_at": None if budget.period == "total" else rfc3339(account.span.end),
             }
@@ -190,11 +188,11 @@ class Accounts:
 
 
 def _charges(rule: Spending[Any], call: Call, now: float) -> Iterator[Charge]:
-    values = rule.per(facts_of(call, call.model), _models(call))
+    values = rule.key_of(labels_of(call, call.model), _models(call))
     if values is not None:
         span = span_of(rule.period, call.started)
-        kept = now + SESSION_SECONDS if rule.ends else min(span.end + _LATE_SECONDS, _FOREVER)
-        yield Charge(rule.name_of(values, span), kept)
+        kept = now + SESSION_SECONDS if rule.expires else min(span.end + _LATE_SECONDS, _FOREVER)
+        yield Charge(rule.ledger_name(values, span), kept)
 
 
 def _models(call: Call) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from ..metrics.http import AsgiMetrics
 from . import reports
 from .alerts import alerts_in
 from .intake import Intake
-from .leases import answer_to, question_in
+from .leases import grant_leases, parse_lease_request
 from .ledger.base import Ledger, LedgerError, Logged, Period
 from .live import Live
 from .openapi import description
@@ -212,8 +212,9 @@ class _Service:
 
     async def post_leases(self, request: Request) -> Response:
         """Grant a process what it may spend of shared budgets."""
-        question = question_in(decoded(await _body(request), request.headers.get("content-encoding", "")))
-        return _json(await asyncio.to_thread(answer_to, question, self._intake.accounts, self._ledger))
+        body = decoded(await _body(request), request.headers.get("content-encoding", ""))
+        wanted = parse_lease_request(body)
+        return _json(await asyncio.to_thread(grant_leases, wanted, self._intake.accounts, self._ledger))
 
     async def reset_session(self, request: Request) -> Response:
         """Let a session begin anew."""

@@ -1,4 +1,4 @@
-"""Who may spend how much of a budget before asking again, so that all together stay within it."""
+"""Lease shared budgets to processes, so that all of them together stay within the limits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import time
 from typing import Final
 
 import msgspec
-from pydantic import BaseModel
 
-from ..budgets.leases import LEASE_SECONDS, Answer, Asked, Granted, Question, Shared
+from ..budgets.leases import LEASE_SECONDS, AccountUse, LeaseGrant, LeaseRequest, LeaseResponse, SharedBudget
 from ..budgets.spending import USD, Account, Spending
 from ..config.model import Budget
 from .accounts import Accounts, start_of_period
@@ -17,28 +16,28 @@ from .ledger.base import Lease, Leases, Ledger
 from .requests import Problem
 
 _KEPT_SECONDS: Final = 2 * LEASE_SECONDS
-"""A process stops spending of a lease before it is free for others."""
+"""A process stops spending on a lease before the lease is free for others."""
 
-_decode: Final = msgspec.json.Decoder(Question).decode
+_decode: Final = msgspec.json.Decoder(LeaseRequest).decode
 
 
-def question_in(body: bytes) -> Question:
-    """Return what a process asks for.
+def parse_lease_request(body: bytes) -> LeaseRequest:
+    """Return the lease request in a body.
 
     Raises:
-        Problem: for a body that is something else.
+        Problem: if the body is not a lease request.
     """
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"not what asks for leases: {error}") from None
+        raise Problem(400, f"invalid lease request: {error}") from None
 
 
-def answer_to(question: Question, accounts: Accounts, ledger: Ledger) -> Answer:
-    """Return the budgets that are shared, and what a process may spend of those that it asks for.
+def grant_leases(request: LeaseRequest, accounts: Accounts, ledger: Ledger) -> LeaseResponse:
+    """Grant the leases that a process asks for, and name all shared budgets.
 
     Raises:
-        LedgerError: when the ledger cannot be used.
+        LedgerError: if the ledger cannot be used.
     """
     shared = {
         json.dumps(spending.identity): spending
@@ -46,42 +45,38 @@ def answer_to(question: Question, accounts: Accounts, ledger: Ledger) -> Answer:
         if spending.rule.on_exceed == "block"
     }
     granted = [
-        _grant(question, asked, spending, accounts.account_of(spending, asked.values), ledger)
-        for asked in question.accounts
-        if (spending := shared.get(asked.rule)) is not None and len(asked.values) == len(spending.by)
+        _grant(request, use, spending, accounts.account_of(spending, use.values), ledger)
+        for use in request.accounts
+        if (spending := shared.get(use.rule)) is not None and len(use.values) == len(spending.per)
     ]
-    budgets = [Shared(rule, _plain(spending.rule)) for rule, spending in shared.items()]
-    return Answer(budgets, granted)
-
-
-def _plain(budget: BaseModel) -> dict[str, object]:
-    return budget.model_dump(mode="json")
+    budgets = [SharedBudget(rule, spending.rule.model_dump(mode="json")) for rule, spending in shared.items()]
+    return LeaseResponse(budgets, granted)
 
 
 def _grant(
-    question: Question, asked: Asked, spending: Spending[Budget], account: Account, ledger: Ledger
-) -> Granted:
-    name = spending.name_of(asked.values, account.span)
-    used, keeps, wanted = max(asked.used, 0), max(asked.keeps, 0), max(asked.wanted, 0)
+    request: LeaseRequest, use: AccountUse, spending: Spending[Budget], account: Account, ledger: Ledger
+) -> LeaseGrant:
+    name = spending.ledger_name(use.values, account.span)
+    used, keeps, wanted = max(use.used, 0), max(use.keeps, 0), max(use.wanted, 0)
     spent = amount = 0
 
     def decide(leases: Leases) -> Leases:
         nonlocal spent, amount
         now = time.time()
-        (came_to,) = ledger.spent([name])
-        spent = came_to.tokens if spending.unit == "tokens" else round(came_to.usd * USD)
+        (in_ledger,) = ledger.spent([name])
+        spent = in_ledger.tokens if spending.unit == "tokens" else round(in_ledger.usd * USD)
         others = {
             process: lease
             for process, lease in leases.items()
-            if process != question.process and lease.until > now
+            if process != request.process and lease.until > now
         }
         left = account.limit - spent - sum(lease.amount for lease in others.values()) - used
-        # One share stays for who asks next. What is used is so already, whether there is that much or not.
+        # Leave one share for the next process. What is used counts in any case, even beyond the limit.
         share = max(left // (len(others) + 2), wanted)
-        amount = used if question.ends else used + max(min(left, share), 0)
-        # Of a smaller lease the process does not know yet: it may be spending of the old one right now.
-        kept = used if question.ends else max(amount, keeps)
-        return {**others, question.process: Lease(kept, now + _KEPT_SECONDS)} if kept else others
+        amount = used if request.ends else used + max(min(left, share), 0)
+        # The process does not know of a smaller lease yet: it may be spending on the old one right now.
+        kept = used if request.ends else max(amount, keeps)
+        return {**others, request.process: Lease(kept, now + _KEPT_SECONDS)} if kept else others
 
     ledger.lease(name, decide)
-    return Granted(asked.rule, asked.values, start_of_period(account.span), spent, amount)
+    return LeaseGrant(use.rule, use.values, start_of_period(account.span), spent, amount)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..budgets.leases import Answer, Question
+from ..budgets.leases import LeaseRequest, LeaseResponse
 from ..call import Call
 from . import examples
 from .ledger.base import Totals
@@ -88,7 +88,7 @@ def _ref(name: str) -> Json:
 def description() -> Json:
     """Return the description of every route."""
     _, components = msgspec.json.schema_components(
-        (Call, Totals, Question, Answer), ref_template="#/components/schemas/{name}"
+        (Call, Totals, LeaseRequest, LeaseResponse), ref_template="#/components/schemas/{name}"
     )
     totals = components["Totals"]["properties"]
     maybe_time = {"type": ["string", "null"], "format": "date-time"}
@@ -229,9 +229,9 @@ def description() -> Json:
                 "summary": "What a metered process may spend of shared budgets before it asks again.",
                 "requestBody": {
                     "required": True,
-                    "content": {"application/json": {"schema": _ref("Question")}},
+                    "content": {"application/json": {"schema": _ref("LeaseRequest")}},
                 },
-                "responses": _answers(_ref("Answer"), *(400, 413, 415, 503)),
+                "responses": _answers(_ref("LeaseResponse"), *(400, 413, 415, 503)),
             }
         },
         "/api/v1/sessions/{id}/reset": {

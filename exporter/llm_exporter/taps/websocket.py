@@ -72,7 +72,7 @@ class Listener:
         """
         try:
             asked = self._asked_by(message)
-            if asked is not None and pipeline().budgets.block:
+            if asked is not None and pipeline().budgets.may_refuse:
                 self._admit(asked)
         except BudgetExceeded:
             raise
@@ -90,7 +90,7 @@ class Listener:
             labels=labels,
         )
         try:
-            pipeline().budgets.refuse_if_used_up(call)
+            pipeline().budgets.refuse_if_exhausted(call)
         except BudgetExceeded as exceeded:
             Meter(provider=self._provider, model=model, reader=reader, labels=labels).refused(exceeded)
             raise
