@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -33,7 +33,7 @@ _decode_event: Final = decoder(_Event)
 class MessagesReader(Reader):
     """Messages, streamed or not."""
 
-    operation: ClassVar[str] = "chat"
+    operation = "chat"
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ Gemini's batch jobs may also contain their results inline.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -22,10 +22,10 @@ from .reader import Reader
 class _ResultsReader(Reader):
     """Reads the response on each line."""
 
-    is_retrieval: ClassVar[bool] = True
-    is_batch: ClassVar[bool] = True
-    is_json_lines: ClassVar[bool] = True
-    operation: ClassVar[str] = "chat"
+    is_retrieval = True
+    is_batch = True
+    is_json_lines = True
+    operation = "chat"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
@@ -177,7 +177,7 @@ class _GeminiResultsReader(_ResultsReader):
 class GeminiBatchReader(_GeminiResultsReader):
     """A batch job, which is polled until it is done. It contains the results of inline requests."""
 
-    is_json_lines: ClassVar[bool] = False
+    is_json_lines = False
 
     @override
     def read_body(self, data: bytes) -> None:

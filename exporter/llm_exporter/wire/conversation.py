@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from typing_extensions import override
 
@@ -64,7 +64,7 @@ class Conversation(ABC):
 class TurnReader(Reader):
     """Reads the messages of one call."""
 
-    is_websocket: ClassVar[bool] = True
+    is_websocket = True
 
     @override
     def read_request(self, request: Json) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from typing_extensions import override
 
 from .reader import Reader
@@ -12,7 +10,7 @@ from .reader import Reader
 class _FreeReader(Reader):
     """Reads nothing: the token counts in these responses are not usage."""
 
-    is_free: ClassVar[bool] = True
+    is_free = True
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
@@ -30,10 +28,10 @@ class _FreeReader(Reader):
 class ModerationReader(_FreeReader):
     """OpenAI's moderations: https://platform.openai.com/docs/guides/moderation."""
 
-    operation: ClassVar[str] = "moderation"
+    operation = "moderation"
 
 
 class CountTokensReader(_FreeReader):
     """Token counts of a prompt, which all three providers return for free."""
 
-    operation: ClassVar[str] = "count_tokens"
+    operation = "count_tokens"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -42,7 +42,7 @@ _BILLED_BY_PROMPT: Final = re.compile(r"gemini-(?:live-)?[12]\.")
 class GenerateContentReader(Reader):
     """Generated content. Each chunk of a stream repeats the counts so far; only the last counts matter."""
 
-    operation: ClassVar[str] = "generate_content"
+    operation = "generate_content"
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def tier_of(usage: Json) -> str | None:
 class EmbedContentReader(GenerateContentReader):
     """Embeddings of the Gemini API: https://ai.google.dev/api/embeddings."""
 
-    operation: ClassVar[str] = "embeddings"
+    operation = "embeddings"
 
 
 class _Cache(msgspec.Struct, rename="camel"):
@@ -141,7 +141,7 @@ class CachedContentReader(Reader):
     https://cloud.google.com/vertex-ai/generative-ai/docs/context-cache/context-cache-overview.
     """
 
-    operation: ClassVar[str] = "cached_content"
+    operation = "cached_content"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
@@ -171,7 +171,7 @@ _decode_predictions: Final = decoder(_Predictions)
 class PredictReader(Reader):
     """Embeddings of Vertex AI: https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api."""
 
-    operation: ClassVar[str] = "embeddings"
+    operation = "embeddings"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
@@ -198,7 +198,7 @@ class PredictReader(Reader):
 class PredictImagesReader(PredictReader):
     """Imagen's images. They are billed per image, and the response reports no usage."""
 
-    operation: ClassVar[str] = "image_generation"
+    operation = "image_generation"
 
 
 def tokens_of(usage: Json) -> dict[TokenType, int]:

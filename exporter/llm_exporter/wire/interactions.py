@@ -5,7 +5,7 @@ Agents run in the background; their results are retrieved later.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -48,7 +48,7 @@ _decode_event: Final = decoder(_Event)
 class InteractionsReader(Reader):
     """Interactions. In a stream, the last event has the usage and earlier ones have the steps."""
 
-    operation: ClassVar[str] = "generate_content"
+    operation = "generate_content"
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class InteractionsReader(Reader):
 class RetrievedInteractionReader(InteractionsReader):
     """The retrieval of an interaction that an earlier request started."""
 
-    is_retrieval: ClassVar[bool] = True
+    is_retrieval = True
 
 
 def _search_count(usage: Json) -> int:

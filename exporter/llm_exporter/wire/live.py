@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -49,7 +49,7 @@ class LiveReader(TurnReader):
     counts, only the last ones matter: https://ai.google.dev/api/live#usagemetadata.
     """
 
-    operation: ClassVar[str] = "live"
+    operation = "live"
 
     @override
     def read_body(self, data: bytes) -> None:

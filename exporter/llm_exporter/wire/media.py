@@ -7,7 +7,7 @@ The responses of images and audio do not name the model.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -59,7 +59,7 @@ class _MediaReader(Reader):
 class ImagesReader(_MediaReader):
     """Generated and edited images."""
 
-    operation: ClassVar[str] = "image_generation"
+    operation = "image_generation"
 
     def _read_usage(self, usage: Json) -> None:
         self.reading.tokens = image_tokens_of(usage)
@@ -68,7 +68,7 @@ class ImagesReader(_MediaReader):
 class TranscriptionReader(_MediaReader):
     """Transcriptions, billed by token or by the duration of the audio."""
 
-    operation: ClassVar[str] = "transcription"
+    operation = "transcription"
 
     def _update(self, part: _Media) -> None:
         super()._update(part)
@@ -103,13 +103,13 @@ def _seconds(duration: object) -> float | None:
 class TranslationReader(TranscriptionReader):
     """Translations into English."""
 
-    operation: ClassVar[str] = "translation"
+    operation = "translation"
 
 
 class SpeechReader(_MediaReader):
     """Speech. An audio response has no usage; in a stream of events, the last one has."""
 
-    operation: ClassVar[str] = "speech"
+    operation = "speech"
 
     @override
     def read_request(self, request: Json) -> None:
@@ -128,7 +128,7 @@ class SpeechReader(_MediaReader):
 class VideosReader(_MediaReader):
     """Videos, also Google's. They are generated later and billed per second; the response has no usage."""
 
-    operation: ClassVar[str] = "video_generation"
+    operation = "video_generation"
 
     def _update(self, part: _Media) -> None:
         super()._update(part)

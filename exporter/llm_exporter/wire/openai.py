@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -71,7 +71,7 @@ _decode_chat: Final = decoder(_ChatBody)
 class ChatReader(Reader):
     """Chat completions."""
 
-    operation: ClassVar[str] = "chat"
+    operation = "chat"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
@@ -115,7 +115,7 @@ class ChatReader(Reader):
 class CompletionReader(ChatReader):
     """Legacy completions: https://platform.openai.com/docs/api-reference/completions."""
 
-    operation: ClassVar[str] = "text_completion"
+    operation = "text_completion"
 
     @override
     def _generated(self, choice: Json) -> object:
@@ -125,7 +125,7 @@ class CompletionReader(ChatReader):
 class EmbeddingsReader(ChatReader):
     """Embeddings: https://platform.openai.com/docs/api-reference/embeddings."""
 
-    operation: ClassVar[str] = "embeddings"
+    operation = "embeddings"
 
 
 class _Item(msgspec.Struct):
@@ -169,7 +169,7 @@ _decode_tools: Final = decoder(list[_Tool])
 class ResponsesReader(Reader):
     """The Responses API. In a stream, only the last event has usage; it contains the whole response."""
 
-    operation: ClassVar[str] = "chat"
+    operation = "chat"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
@@ -207,7 +207,7 @@ class ResponsesReader(Reader):
 class RetrievedResponseReader(ResponsesReader):
     """The retrieval of a response that an earlier request started."""
 
-    is_retrieval: ClassVar[bool] = True
+    is_retrieval = True
 
 
 def _tool_uses(response: _Response) -> dict[str, float]:

@@ -7,7 +7,7 @@ https://platform.openai.com/docs/guides/websocket-mode.
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -69,7 +69,7 @@ class RealtimeReader(TurnReader):
     incomplete one.
     """
 
-    operation: ClassVar[str] = "realtime"
+    operation = "realtime"
 
     @override
     def read_body(self, data: bytes) -> None:
