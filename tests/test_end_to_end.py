@@ -22,7 +22,7 @@ def test_what_calls_cost_is_what_prometheus_says_they_cost(
     """Three calls before the first scrape and three after it, so that the increase is theirs: one of each."""
     operations = [Operation(wire, "sync", stream=False) for wire in (CHAT, MESSAGES, GEMINI)]
     for operation in operations:
-        server.says(operation.path, operation.answer())
+        server.respond_with(operation.path, operation.response())
     llm_exporter.instrument()
 
     def call_each() -> None:

@@ -44,7 +44,7 @@ def run(*words: str, environment: dict[str, str] | None = None) -> subprocess.Co
 def test_a_program_is_metered_with_the_given_labels_and_keeps_its_exit_status(
     server: Server, tmp_path: Path
 ) -> None:
-    server.says("/chat/completions", CHAT.answers[False]())
+    server.respond_with("/chat/completions", CHAT.responses[False]())
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     with Served(tmp_path) as served:
@@ -62,7 +62,7 @@ def test_a_program_is_metered_with_the_given_labels_and_keeps_its_exit_status(
 
 
 def test_a_child_python_is_metered(server: Server, tmp_path: Path) -> None:
-    server.says("/chat/completions", CHAT.answers[False]())
+    server.respond_with("/chat/completions", CHAT.responses[False]())
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     starts = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, *sys.argv[1:]]).returncode)"

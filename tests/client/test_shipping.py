@@ -23,12 +23,12 @@ from llm_exporter.metrics.collector import Metrics
 from support.awaiting import until
 from support.calls import a_call
 from support.operations import CHAT, Operation
-from support.scripted import Answer, Server
+from support.scripted import Response, Server
 from support.served import Served
 
-ACKNOWLEDGED = Answer(b'{"accepted": 1, "duplicates": 0}')
-AWAY = Answer(b"the ledger cannot be used", status=503)
-REFUSED = Answer(b'{"detail": "not a list of calls"}', status=400)
+ACKNOWLEDGED = Response(b'{"accepted": 1, "duplicates": 0}')
+AWAY = Response(b"the ledger cannot be used", status=503)
+REFUSED = Response(b'{"detail": "not a list of calls"}', status=400)
 CALLS = "/api/v1/calls"
 
 
@@ -88,7 +88,7 @@ def ship(server: Server, signals: Signals, tmp_path: Path) -> Iterator[Callable[
 def test_calls_are_shipped_in_batches(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
-    server.says(CALLS, ACKNOWLEDGED)
+    server.respond_with(CALLS, ACKNOWLEDGED)
     shipper = ship()
     calls = [a_call() for _ in range(1500)]
     for call in calls:
@@ -102,7 +102,7 @@ def test_calls_are_shipped_in_batches(
 def test_calls_wait_on_disk_while_the_service_is_unavailable(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
-    server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
+    server.respond_with(CALLS, AWAY, AWAY, ACKNOWLEDGED)
     call = a_call()
     shipper = ship()
     shipper.add(call)
@@ -115,7 +115,7 @@ def test_calls_wait_on_disk_while_the_service_is_unavailable(
 def test_a_call_on_disk_counts_as_shipped_only_once_acknowledged(
     server: Server, signals: Signals, ship: Callable[..., Shipper]
 ) -> None:
-    server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
+    server.respond_with(CALLS, AWAY, AWAY, ACKNOWLEDGED)
     call = a_call()
     told: list[int] = []
     shipper = ship(shipped=lambda ids: told.extend(len(server.requests) for one in ids if one == call.id))
@@ -128,7 +128,7 @@ def test_a_call_on_disk_counts_as_shipped_only_once_acknowledged(
 def test_a_call_sent_from_disk_by_another_process_counts_as_shipped(
     server: Server, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
-    server.says(CALLS, AWAY)
+    server.respond_with(CALLS, AWAY)
     call = a_call()
     told: list[str] = []
     ship(shipped=told.extend).add(call)
@@ -142,7 +142,7 @@ def test_a_call_sent_from_disk_by_another_process_counts_as_shipped(
 def test_calls_wait_in_memory_while_service_and_disk_fail(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
-    server.says(CALLS, AWAY, ACKNOWLEDGED)
+    server.respond_with(CALLS, AWAY, ACKNOWLEDGED)
     no_directory = tmp_path / "file"
     no_directory.write_text("")
     call = a_call()
@@ -155,7 +155,7 @@ def test_calls_wait_in_memory_while_service_and_disk_fail(
 def test_unsent_calls_are_left_on_disk_at_exit(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
-    server.says(CALLS, AWAY, AWAY, ACKNOWLEDGED)
+    server.respond_with(CALLS, AWAY, AWAY, ACKNOWLEDGED)
     call = a_call()
     shipper = ship()
     shipper.add(call)
@@ -169,7 +169,7 @@ def test_unsent_calls_are_left_on_disk_at_exit(
 def test_calls_lost_at_exit_are_counted_as_dropped(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
-    server.says(CALLS, AWAY)
+    server.respond_with(CALLS, AWAY)
     no_directory = tmp_path / "file"
     no_directory.write_text("")
     shipper = ship(no_directory / "spool")
@@ -185,7 +185,7 @@ def test_rejected_calls_are_set_aside_and_do_not_block_others(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    server.says(CALLS, REFUSED, ACKNOWLEDGED)
+    server.respond_with(CALLS, REFUSED, ACKNOWLEDGED)
     shipper = ship()
     shipper.add(a_call(id="refused"))
     signals.wait("llm_exporter_dropped_calls_total", 1)
@@ -202,7 +202,7 @@ def test_pending_calls_are_bounded_and_the_oldest_are_dropped(
     """Two fit. The service does not answer until all are added."""
     monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 2)
     may_answer = threading.Event()
-    server.says(CALLS, Answer([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
+    server.respond_with(CALLS, Response([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
     shipper = ship()
     shipper.add(a_call(id="first"))
     until(lambda: bool(server.requests))
@@ -221,10 +221,10 @@ def test_no_call_blocks_while_the_service_hangs_and_memory_is_full(
     monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 1)
     monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
     may_answer = threading.Event()
-    server.says(CALLS, Answer([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
+    server.respond_with(CALLS, Response([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
     operations = [Operation(CHAT, "sync", stream=stream) for stream in (False, True)]
-    server.says(CHAT.paths[0], operations[0].answer())
-    server.says_streaming(CHAT.paths[1], operations[1].answer())
+    server.respond_with(CHAT.paths[0], operations[0].response())
+    server.stream_with(CHAT.paths[1], operations[1].response())
     senders = set()
     post = ServiceClient._post
 

@@ -20,7 +20,7 @@ def provider(server: Server) -> str:
     """The URL of a provider that answers in every format, plain and streamed."""
     for wire in (CHAT, RESPONSES, MESSAGES, GEMINI):
         # Where one path serves both, what was asked for decides.
-        plain, stream = (Operation(wire, "sync", stream=stream).answer() for stream in (False, True))
-        server.says(wire.paths[0], plain)
-        server.says_streaming(wire.paths[1], stream)
+        plain, stream = (Operation(wire, "sync", stream=stream).response() for stream in (False, True))
+        server.respond_with(wire.paths[0], plain)
+        server.stream_with(wire.paths[1], stream)
     return server.url

@@ -46,7 +46,7 @@ def answered(server: Server, requests: int) -> bool:
 
 
 def test_every_call_is_counted_once(server: Server, tmp_path: Path, figure: Callable[[str], None]) -> None:
-    server.says("/chat/completions", CHAT.answers[False]())
+    server.respond_with("/chat/completions", CHAT.responses[False]())
     total = PROCESSES * CALLS_EACH
     served = Served(tmp_path)
     began = time.monotonic()

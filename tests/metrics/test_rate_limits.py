@@ -56,9 +56,9 @@ def test_the_limits_of_the_last_answer_are_shown_by_provider_and_model(
     metered: Metered,
 ) -> None:
     operation = Operation(wire, "sync", stream=stream)
-    answer = operation.answer()
+    answer = operation.response()
     answer.headers = headers
-    server.says(operation.path, answer)
+    server.respond_with(operation.path, answer)
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     labels = {"provider": wire.provider, "model": wire.model}
     assert metered.samples("llm_rate_limit_limit", **labels) == limits

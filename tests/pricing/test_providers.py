@@ -160,7 +160,7 @@ def test_a_local_model_is_not_priced_as_the_provider_whose_sdk_it_is_called_with
     config = tmp_path / "llm-exporter.yml"
     config.write_text(f"providers: {{'{server.url.removeprefix('http://')}': vllm}}\n")
     llm_exporter.configure(config)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     operation.run(llm_exporter.instrument(operation.client(server.url)))
 
     call = metered.call

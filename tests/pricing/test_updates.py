@@ -15,7 +15,7 @@ from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Config, Prices
 from support.awaiting import until
 from support.metered import Metered
-from support.scripted import Answer, Server
+from support.scripted import Response, Server
 
 TABLE = b"""[{"id": "openai", "name": "OpenAI", "api_pattern": "https://api.openai.com", "models": [
     {"id": "gpt-next", "match": {"equals": "gpt-next"}, "prices": {"input_mtok": 7}}
@@ -38,7 +38,7 @@ def test_newer_prices_are_fetched_when_asked_for(
     server: Server, pipeline: Pipeline, metered: Metered
 ) -> None:
     """A thousand tokens at 7 dollars a million are 0.7 cents."""
-    server.says("/prices.json", Answer(TABLE))
+    server.respond_with("/prices.json", Response(TABLE))
     before = time.time()
     pipeline.configure(Config(prices=Prices(update=True, update_url=f"{server.url}/prices.json")))
     until(lambda: data_snapshot.get_snapshot().from_auto_update)

@@ -106,7 +106,7 @@ def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
 ) -> None:
     """On our files, with shorter intervals, a `for` to see the alert pending, and one more webhook."""
     usage = {"prompt_tokens": 400_000, "completion_tokens": 500_000, "total_tokens": 900_000}
-    server.says("/v1/chat/completions", payloads.chat(usage))
+    server.respond_with("/v1/chat/completions", payloads.chat(usage))
     config = tmp_path / "llm-exporter.yml"
     config.write_text(CONFIG.format(usd=5))  # a call costs 0.4 x 2.50 + 0.5 x 10
     with Served(tmp_path, "--config", str(config)) as served:

@@ -77,7 +77,7 @@ def adds_up(service: Served, provider: Server, outcomes: Sequence[tuple[int, int
 def test_four_processes_stay_within_one_budget(
     tmp_path: Path, server: Server, figure: Callable[[str], None]
 ) -> None:
-    server.says("/chat/completions", chat(CENT))
+    server.respond_with("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
         outcomes = spend([service] * 4, server, 50)
         spent = adds_up(service, server, outcomes)
@@ -92,7 +92,7 @@ def test_four_processes_stay_within_one_budget(
 def test_processes_that_retry_spend_the_budget_to_the_last_cent(
     tmp_path: Path, server: Server, figure: Callable[[str], None]
 ) -> None:
-    server.says("/chat/completions", chat(CENT))
+    server.respond_with("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
         outcomes = spend([service] * 4, server, 50, patience=5.0)
         spent = adds_up(service, server, outcomes)
@@ -103,7 +103,7 @@ def test_processes_that_retry_spend_the_budget_to_the_last_cent(
 def test_two_services_on_one_redis_share_a_budget(
     tmp_path: Path, server: Server, figure: Callable[[str], None]
 ) -> None:
-    server.says("/chat/completions", chat(CENT))
+    server.respond_with("/chat/completions", chat(CENT))
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
@@ -118,7 +118,7 @@ def test_two_services_on_one_redis_share_a_budget(
 
 
 def test_spending_survives_a_restart(tmp_path: Path, server: Server) -> None:
-    server.says("/chat/completions", chat(CENT))
+    server.respond_with("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
         ((sent, _, _),) = spend([service], server, 60, patience=1.0)
         assert sent == 60

@@ -17,7 +17,7 @@ from google.genai import types
 
 from llm_exporter.call import TokenType
 from support import payloads
-from support.scripted import Answer
+from support.scripted import Response
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Format:
     provider: str
     operation: str
     model: str
-    asked: str
+    requested_model: str
     clients: dict[str, Callable[[str], Any]]
     """Makes a client for the provider at a URL; those named `async …` are asynchronous."""
     call: Callable[[Any, bool], Any]
     """Makes the call through a client, streamed or not."""
     paths: tuple[str, str]
     """How the path of a plain and of a streamed request ends."""
-    answers: tuple[Callable[[], Answer], Callable[[], Answer]]
+    responses: tuple[Callable[[], Response], Callable[[], Response]]
     tokens: dict[TokenType, int]
     cost: dict[str, float]
     """Worked out by hand in test_prices.py."""
@@ -56,9 +56,9 @@ class Operation:
     def path(self) -> str:
         return self.wire.paths[self.stream]
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """What the provider says."""
-        return self.wire.answers[self.stream]()
+        return self.wire.responses[self.stream]()
 
     def client(self, url: str) -> Any:
         """A client for the provider at a URL."""
@@ -163,12 +163,12 @@ CHAT = Format(
     name="chat",
     provider="openai",
     operation="chat",
-    asked="gpt-4o",
+    requested_model="gpt-4o",
     model="gpt-4o-2024-08-06",
     clients=OPENAI,
     call=_chat,
     paths=("/v1/chat/completions", "/v1/chat/completions"),
-    answers=(lambda: payloads.chat(_CHAT_USAGE), lambda: payloads.chat_stream(_CHAT_USAGE)),
+    responses=(lambda: payloads.chat(_CHAT_USAGE), lambda: payloads.chat_stream(_CHAT_USAGE)),
     tokens={"input": 176, "cache_read": 1024, "output": 300},
     cost={"input": 0.00044, "cache_read": 0.00128, "output": 0.003},
 )
@@ -176,12 +176,12 @@ RESPONSES = Format(
     name="responses",
     provider="openai",
     operation="chat",
-    asked="o4-mini",
+    requested_model="o4-mini",
     model="o4-mini-2025-04-16",
     clients=OPENAI,
     call=_respond,
     paths=("/v1/responses", "/v1/responses"),
-    answers=(lambda: payloads.response(_RESPONSE_USAGE), lambda: payloads.response_stream(_RESPONSE_USAGE)),
+    responses=(lambda: payloads.response(_RESPONSE_USAGE), lambda: payloads.response_stream(_RESPONSE_USAGE)),
     tokens={"input": 500, "output": 260, "reasoning": 640},
     cost={"input": 0.00055, "output": 0.001144, "reasoning": 0.002816},
 )
@@ -189,12 +189,12 @@ MESSAGES = Format(
     name="messages",
     provider="anthropic",
     operation="chat",
-    asked="claude-sonnet-4-6",
+    requested_model="claude-sonnet-4-6",
     model="claude-sonnet-4-6",
     clients=ANTHROPIC,
     call=_message,
     paths=("/v1/messages", "/v1/messages"),
-    answers=(
+    responses=(
         lambda: payloads.message(_MESSAGE_USAGE),
         lambda: payloads.message_stream({**_MESSAGE_USAGE, "output_tokens": 2}, {"output_tokens": 400}),
     ),
@@ -217,14 +217,14 @@ GEMINI = Format(
     name="gemini",
     provider="google",
     operation="generate_content",
-    asked="gemini-2.5-pro",
+    requested_model="gemini-2.5-pro",
     model="gemini-2.5-pro",
     clients=GOOGLE,
     call=_generate,
     paths=(":generateContent", ":streamGenerateContent"),
-    answers=(
-        lambda: payloads.generated(_GEMINI_USAGE),
-        lambda: payloads.generated_stream(
+    responses=(
+        lambda: payloads.gemini(_GEMINI_USAGE),
+        lambda: payloads.gemini_stream(
             [{"promptTokenCount": 1000}, {**_GEMINI_USAGE, "candidatesTokenCount": 90}, _GEMINI_USAGE]
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from support.scripted import Answer, sse
+from support.scripted import Response, sse
 
 STREAM = "text/event-stream"
 
@@ -14,11 +14,11 @@ def dump(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-def chat(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") -> Answer:
+def chat(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") -> Response:
     """An OpenAI chat completion."""
     message = {"role": "assistant", "content": "Seven.", "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    return Answer(
+    return Response(
         dump(
             {
                 "id": "chatcmpl-1",
@@ -32,7 +32,7 @@ def chat(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") 
     )
 
 
-def chat_stream(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") -> Answer:
+def chat_stream(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") -> Response:
     """A streamed chat completion, with its usage in a last chunk that has no choices."""
 
     def chunk(choices: list[dict[str, Any]], used: dict[str, Any] | None = None) -> str:
@@ -58,7 +58,7 @@ def chat_stream(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-0
     ]
     if usage is not None:
         events.append(chunk([], usage))
-    return Answer([*sse(*events), b"data: [DONE]\n\n"], content_type=STREAM)
+    return Response([*sse(*events), b"data: [DONE]\n\n"], content_type=STREAM)
 
 
 def _response(status: str, usage: dict[str, Any] | None, model: str) -> dict[str, Any]:
@@ -79,12 +79,12 @@ def _response(status: str, usage: dict[str, Any] | None, model: str) -> dict[str
     }
 
 
-def response(usage: dict[str, Any] | None = None, model: str = "o4-mini-2025-04-16") -> Answer:
+def response(usage: dict[str, Any] | None = None, model: str = "o4-mini-2025-04-16") -> Response:
     """An OpenAI response object."""
-    return Answer(dump(_response("completed", usage, model)))
+    return Response(dump(_response("completed", usage, model)))
 
 
-def response_stream(usage: dict[str, Any] | None = None, model: str = "o4-mini-2025-04-16") -> Answer:
+def response_stream(usage: dict[str, Any] | None = None, model: str = "o4-mini-2025-04-16") -> Response:
     """A streamed response."""
     at = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
     events: list[dict[str, Any]] = [
@@ -93,7 +93,7 @@ def response_stream(usage: dict[str, Any] | None = None, model: str = "o4-mini-2
         {"type": "response.output_text.delta", "delta": "en.", **at},
         {"type": "response.completed", "response": _response("completed", usage, model)},
     ]
-    return Answer(
+    return Response(
         sse(
             *(json.dumps({**event, "sequence_number": number}) for number, event in enumerate(events)),
             kinds=True,
@@ -102,9 +102,9 @@ def response_stream(usage: dict[str, Any] | None = None, model: str = "o4-mini-2
     )
 
 
-def message(usage: dict[str, Any] | None = None, model: str = "claude-sonnet-4-6") -> Answer:
+def message(usage: dict[str, Any] | None = None, model: str = "claude-sonnet-4-6") -> Response:
     """An Anthropic message."""
-    return Answer(dump({**_message(usage or {}, model), "content": [{"type": "text", "text": "Seven."}]}))
+    return Response(dump({**_message(usage or {}, model), "content": [{"type": "text", "text": "Seven."}]}))
 
 
 def _message(usage: dict[str, Any], model: str) -> dict[str, Any]:
@@ -120,7 +120,9 @@ def _message(usage: dict[str, Any], model: str) -> dict[str, Any]:
     }
 
 
-def message_stream(start: dict[str, Any], delta: dict[str, Any], model: str = "claude-sonnet-4-6") -> Answer:
+def message_stream(
+    start: dict[str, Any], delta: dict[str, Any], model: str = "claude-sonnet-4-6"
+) -> Response:
     """A streamed message, with the usage of its `message_start` and of its `message_delta`."""
     text = {"type": "content_block_delta", "index": 0}
     events: list[dict[str, Any]] = [
@@ -136,21 +138,21 @@ def message_stream(start: dict[str, Any], delta: dict[str, Any], model: str = "c
         },
         {"type": "message_stop"},
     ]
-    return Answer(sse(*map(json.dumps, events), kinds=True), content_type=STREAM)
+    return Response(sse(*map(json.dumps, events), kinds=True), content_type=STREAM)
 
 
-def generated(usage: dict[str, Any] | None = None, model: str = "gemini-2.5-pro") -> Answer:
+def gemini(usage: dict[str, Any] | None = None, model: str = "gemini-2.5-pro") -> Response:
     """A Gemini answer."""
-    return Answer(dump(_generated("Seven.", usage, model)))
+    return Response(dump(_gemini("Seven.", usage, model)))
 
 
-def _generated(text: str, usage: dict[str, Any] | None, model: str) -> dict[str, Any]:
+def _gemini(text: str, usage: dict[str, Any] | None, model: str) -> dict[str, Any]:
     candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
     body: dict[str, Any] = {"candidates": [candidate], "modelVersion": model, "responseId": "r1"}
     return body if usage is None else {**body, "usageMetadata": usage}
 
 
-def generated_stream(usages: list[dict[str, Any]], model: str = "gemini-2.5-pro") -> Answer:
+def gemini_stream(usages: list[dict[str, Any]], model: str = "gemini-2.5-pro") -> Response:
     """A streamed Gemini answer, a chunk for each usage."""
-    chunks = [_generated(f"part {number}", usage, model) for number, usage in enumerate(usages)]
-    return Answer(sse(*map(json.dumps, chunks)), content_type=STREAM)
+    chunks = [_gemini(f"part {number}", usage, model) for number, usage in enumerate(usages)]
+    return Response(sse(*map(json.dumps, chunks)), content_type=STREAM)

@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 @dataclass
-class Answer:
+class Response:
     """One HTTP answer."""
 
     body: bytes | list[bytes]
@@ -39,16 +39,16 @@ class Server:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self._answers: defaultdict[str, deque[Answer]] = defaultdict(deque)
-        self._streams: defaultdict[str, deque[Answer]] = defaultdict(deque)
+        self._answers: defaultdict[str, deque[Response]] = defaultdict(deque)
+        self._streams: defaultdict[str, deque[Response]] = defaultdict(deque)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scripted")
 
-    def says(self, suffix: str, *answers: Answer) -> None:
+    def respond_with(self, suffix: str, *answers: Response) -> None:
         """Give these answers, in order, to requests for paths that end so; the last one again and again."""
         self._answers[suffix].extend(answers)
 
-    def says_streaming(self, suffix: str, *answers: Answer) -> None:
+    def stream_with(self, suffix: str, *answers: Response) -> None:
         """As `says`, for requests that ask for a stream in their body or path."""
         self._streams[suffix].extend(answers)
 
@@ -96,14 +96,14 @@ class Server:
         await self._send(answer, writer)
         return not answer.cut
 
-    def _answer_for(self, path: str, *, asks_for_stream: bool) -> Answer:
+    def _answer_for(self, path: str, *, asks_for_stream: bool) -> Response:
         said = [*self._streams.items(), *self._answers.items()] if asks_for_stream else self._answers.items()
         for suffix, answers in said:
             if path.endswith(suffix):
                 return answers.popleft() if len(answers) > 1 else answers[0]
-        return Answer(b'{"error": {"message": "not scripted"}}', status=421)
+        return Response(b'{"error": {"message": "not scripted"}}', status=421)
 
-    async def _send(self, answer: Answer, writer: asyncio.StreamWriter) -> None:
+    async def _send(self, answer: Response, writer: asyncio.StreamWriter) -> None:
         chunked = isinstance(answer.body, list)
         headers = {"content-type": answer.content_type, **answer.headers}
         headers |= {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(answer.body))}

@@ -15,7 +15,7 @@ from websockets.sync.server import ServerConnection, serve
 
 
 @dataclass(frozen=True)
-class Asked:
+class Receive:
     """Wait until the client has sent a message."""
 
 
@@ -27,15 +27,15 @@ class Close:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Drop:
     """Drop the connection without a word."""
 
 
-Step = dict[str, Any] | str | bytes | Asked | Close | Cut
+Step = dict[str, Any] | str | bytes | Receive | Close | Drop
 """A message to send, made JSON if it is a dict, or something to do."""
 
 
-def wire(step: Step) -> bytes:
+def encoded(step: Step) -> bytes:
     """Return a message as the client is to get it."""
     if isinstance(step, dict):
         return json.dumps(step).encode()
@@ -53,7 +53,7 @@ class SocketServer:
         """Everything that clients have sent."""
         self._scripts: deque[list[Step]] = deque()
 
-    def says(self, *steps: Step) -> None:
+    def script(self, *steps: Step) -> None:
         """Say this to the next connection, and then wait until the client closes it."""
         self._scripts.append(list(steps))
 
@@ -80,11 +80,11 @@ class SocketServer:
                 self.received.append(message)
 
     def _do(self, step: Step, connection: ServerConnection) -> None:
-        if isinstance(step, Asked):
+        if isinstance(step, Receive):
             self.received.append(connection.recv())
         elif isinstance(step, Close):
             connection.close(step.code)
-        elif isinstance(step, Cut):
+        elif isinstance(step, Drop):
             connection.socket.shutdown(2)
         elif isinstance(step, dict):
             connection.send(json.dumps(step))

@@ -16,7 +16,7 @@ from llm_exporter.config.model import Config
 from support.metered import Metered
 from support.operations import CHAT, GEMINI, MESSAGES, OPERATIONS, STREAMS, Operation
 from support.payloads import dump
-from support.scripted import Answer, Server
+from support.scripted import Response, Server
 
 EVERY = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 EVERY_STREAM = pytest.mark.parametrize("operation", STREAMS, ids=str)
@@ -26,12 +26,16 @@ EVERY_STREAM = pytest.mark.parametrize("operation", STREAMS, ids=str)
 def test_every_call_is_metered_to_the_token_and_the_cent(
     operation: Operation, server: Server, metered: Metered
 ) -> None:
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     client = llm_exporter.instrument(operation.client(server.url))
     with llm_exporter.labels(agent="counter", phase="execute", session="s-1"):
         operation.run(client)
     call, wire = metered.call, operation.wire
-    assert (call.provider, call.model, call.requested_model) == (wire.provider, wire.model, wire.asked)
+    assert (call.provider, call.model, call.requested_model) == (
+        wire.provider,
+        wire.model,
+        wire.requested_model,
+    )
     assert (call.operation, call.stream) == (wire.operation, operation.stream)
     assert call.labels == {"agent": "counter", "phase": "execute", "session": "s-1"}
     assert call.tokens == wire.tokens
@@ -49,7 +53,7 @@ def test_every_call_is_metered_to_the_token_and_the_cent(
 def test_the_caller_gets_the_same_objects_as_without_a_meter(
     operation: Operation, server: Server, metered: Metered
 ) -> None:
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     plain = operation.run(operation.client(server.url))
     client = operation.client(server.url)
     assert llm_exporter.instrument(client) is client
@@ -72,7 +76,7 @@ def test_the_caller_gets_the_same_exception_as_without_a_meter(
     operation: Operation, status: int, kind: str, server: Server, metered: Metered
 ) -> None:
     body = dump({"error": {"message": "no", "type": "t", "code": status, "status": "S"}})
-    server.says(operation.path, Answer(body, status=status))
+    server.respond_with(operation.path, Response(body, status=status))
     with pytest.raises(Exception) as plain:  # noqa: PT011 - which one is the SDK's business
         operation.run(operation.client(server.url))
     with pytest.raises(Exception) as with_meter:  # noqa: PT011
@@ -80,17 +84,17 @@ def test_the_caller_gets_the_same_exception_as_without_a_meter(
     assert type(with_meter.value) is type(plain.value)
     assert str(with_meter.value) == str(plain.value)
     call = metered.call
-    assert (call.error, call.tokens, call.model) == (kind, {}, operation.wire.asked)
+    assert (call.error, call.tokens, call.model) == (kind, {}, operation.wire.requested_model)
 
 
 @EVERY_STREAM
 def test_a_stream_is_never_held_back(operation: Operation, server: Server, metered: Metered) -> None:
     """The provider sends the second half only when the caller has received the first object."""
-    answer = operation.answer()
+    answer = operation.response()
     assert isinstance(answer.body, list)
     received = threading.Event()
     answer.before = {len(answer.body) - 1: received}
-    server.says(operation.path, answer)
+    server.respond_with(operation.path, answer)
     client = llm_exporter.instrument(operation.client(server.url))
     if operation.kind.startswith("async"):
         objects = asyncio.run(_read_async(operation, client, received))
@@ -120,11 +124,11 @@ def test_a_retried_call_is_one_call_and_each_attempt_is_seen(
 ) -> None:
     operation = Operation(wire, kind, stream=False)
     later = {"retry-after-ms": "1"}
-    server.says(
+    server.respond_with(
         operation.path,
-        Answer(b"{}", status=429, headers=later),
-        Answer(b"{}", status=529, headers=later),
-        operation.answer(),
+        Response(b"{}", status=429, headers=later),
+        Response(b"{}", status=529, headers=later),
+        operation.response(),
     )
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     call = metered.call
@@ -138,10 +142,10 @@ def test_a_retried_call_is_one_call_and_each_attempt_is_seen(
 def test_a_call_whose_last_attempt_fails_has_failed_of_that(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     later = {"retry-after-ms": "1"}
-    server.says(
+    server.respond_with(
         operation.path,
-        Answer(b"{}", status=500, headers=later),
-        Answer(b"{}", status=429, headers=later),
+        Response(b"{}", status=500, headers=later),
+        Response(b"{}", status=429, headers=later),
     )
     with pytest.raises(openai.RateLimitError):
         operation.run(llm_exporter.instrument(operation.client(server.url)))
@@ -152,7 +156,7 @@ def test_a_call_whose_last_attempt_fails_has_failed_of_that(server: Server, mete
 def test_google_retries_are_one_call(server: Server, metered: Metered) -> None:
     operation = Operation(GEMINI, "sync", stream=False)
     overloaded = dump({"error": {"code": 503, "message": "later", "status": "UNAVAILABLE"}})
-    server.says(operation.path, Answer(overloaded, status=503), operation.answer())
+    server.respond_with(operation.path, Response(overloaded, status=503), operation.response())
     retry = {"retry_options": {"attempts": 2, "initial_delay": 0.001, "jitter": 0.001}}
     client = llm_exporter.instrument(operation.client(server.url))
     with client:
@@ -174,8 +178,8 @@ def test_no_connection_is_an_error_of_that_kind(metered: Metered) -> None:
 
 def test_a_timeout_is_an_error_of_that_kind(server: Server, metered: Metered) -> None:
     never = threading.Event()
-    answer = Answer([b"{}"], before={0: never})
-    server.says("/chat/completions", answer)
+    answer = Response([b"{}"], before={0: never})
+    server.respond_with("/chat/completions", answer)
     client = llm_exporter.instrument(
         openai.OpenAI(base_url=server.url, api_key="k", max_retries=0, timeout=0.05)
     )
@@ -187,7 +191,7 @@ def test_a_timeout_is_an_error_of_that_kind(server: Server, metered: Metered) ->
 
 def test_a_cancelled_call_is_counted_and_no_longer_in_flight(server: Server, metered: Metered) -> None:
     never = threading.Event()
-    server.says("/chat/completions", Answer([b"{}"], before={0: never}))
+    server.respond_with("/chat/completions", Response([b"{}"], before={0: never}))
 
     async def run() -> None:
         async with llm_exporter.instrument(openai.AsyncOpenAI(base_url=server.url, api_key="k")) as client:
@@ -208,7 +212,7 @@ def test_labels_reach_the_calls_of_tasks_and_of_threads_with_a_copied_context(
     server: Server, metered: Metered
 ) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     llm_exporter.instrument()
     with llm_exporter.labels(agent="parent"):
         context = contextvars.copy_context()
@@ -220,13 +224,13 @@ def test_labels_reach_the_calls_of_tasks_and_of_threads_with_a_copied_context(
 
 def test_a_call_made_outside_any_labels_is_unattributed(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert metered.total("llm_calls_total", agent="unattributed", phase="unattributed") == 1
 
 
 def test_requests_that_generate_nothing_are_not_calls(server: Server, metered: Metered) -> None:
-    server.says("/models", Answer(b'{"data": [], "object": "list"}'))
+    server.respond_with("/models", Response(b'{"data": [], "object": "list"}'))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         assert list(client.models.list()) == []
     assert metered.calls == []
@@ -234,9 +238,9 @@ def test_requests_that_generate_nothing_are_not_calls(server: Server, metered: M
 
 def test_an_answer_without_usage_is_counted_as_such(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=True)
-    server.says(
+    server.respond_with(
         operation.path,
-        Answer([b'data: {"choices": []}\n\n', b"data: [DONE]\n\n"], content_type="text/event-stream"),
+        Response([b'data: {"choices": []}\n\n', b"data: [DONE]\n\n"], content_type="text/event-stream"),
     )
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert (metered.call.usage_reported, metered.call.error) == (False, None)
@@ -247,7 +251,7 @@ def test_a_body_that_is_not_json_is_the_callers_to_see_and_no_error_of_ours(
     server: Server, pipeline: Pipeline
 ) -> None:
     metered = Metered(pipeline)
-    server.says("/chat/completions", Answer(b'{"choices": [', content_type="application/json"))
+    server.respond_with("/chat/completions", Response(b'{"choices": [', content_type="application/json"))
     with (
         llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client,
         pytest.raises(ValueError, match="Expecting value"),
@@ -261,7 +265,7 @@ def test_a_client_is_followed_to_another_address_and_another_configuration(
     server: Server, pipeline: Pipeline, metered: Metered
 ) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         CHAT.call(client, False)
         pipeline.configure(Config(providers={"127.0.0.1": "vllm"}))

@@ -36,7 +36,7 @@ def test_a_client_is_metered_once_however_often_it_is_instrumented(
     wire: Format, server: Server, metered: Metered
 ) -> None:
     operation = Operation(wire, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     client = operation.client(server.url)
     llm_exporter.instrument(client)
     llm_exporter.instrument()
@@ -48,7 +48,7 @@ def test_a_client_is_metered_once_however_often_it_is_instrumented(
 @FORMATS
 def test_other_clients_are_not_metered(wire: Format, server: Server, metered: Metered) -> None:
     operation = Operation(wire, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     other = operation.client(server.url)
     with llm_exporter.instrument(operation.client(server.url)):
         operation.run(other)
@@ -60,7 +60,7 @@ def test_instrument_meters_every_client_made_before_and_after(
     wire: Format, server: Server, metered: Metered
 ) -> None:
     operation = Operation(wire, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     before = operation.client(server.url)
     llm_exporter.instrument()
     after = operation.client(server.url)
@@ -72,7 +72,7 @@ def test_instrument_meters_every_client_made_before_and_after(
 @FORMATS
 def test_uninstrument_ends_it_for_one_client(wire: Format, server: Server, metered: Metered) -> None:
     operation = Operation(wire, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     client = llm_exporter.instrument(operation.client(server.url))
     with client:
         call(wire, client)
@@ -84,7 +84,7 @@ def test_uninstrument_ends_it_for_one_client(wire: Format, server: Server, meter
 @FORMATS
 def test_a_client_can_be_excepted_from_all(wire: Format, server: Server, metered: Metered) -> None:
     operation = Operation(wire, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     llm_exporter.instrument()
     operation.run(llm_exporter.uninstrument(operation.client(server.url)))
     assert metered.calls == []
@@ -92,7 +92,7 @@ def test_a_client_can_be_excepted_from_all(wire: Format, server: Server, metered
 
 def test_copies_of_a_client_are_metered_with_it(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         call(CHAT, client.with_options(timeout=5, max_retries=0))
     assert metered.call.tokens == CHAT.tokens
@@ -100,7 +100,7 @@ def test_copies_of_a_client_are_metered_with_it(server: Server, metered: Metered
 
 def test_what_else_goes_through_the_users_http_client_is_not_a_call(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with openai.DefaultHttpxClient() as http:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="k", http_client=http)
         call(CHAT, llm_exporter.instrument(client))
@@ -110,7 +110,7 @@ def test_what_else_goes_through_the_users_http_client_is_not_a_call(server: Serv
 
 def test_an_event_hook_of_the_users_http_client_still_runs(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     seen: list[int] = []
     hooks: Any = {"response": [lambda response: seen.append(response.status_code)]}
     with openai.DefaultHttpxClient(event_hooks=hooks) as http:
@@ -144,7 +144,7 @@ def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a
     said: Callable[[], list[logging.LogRecord]],
 ) -> None:
     operation = Operation(wire, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     client = operation.client(server.url)
     monkeypatch.setitem(sys.modules, BASES[wire.name], ModuleType("empty"))
     with caplog.at_level(logging.WARNING, "llm_exporter"):
@@ -237,7 +237,7 @@ def test_an_sdk_that_is_imported_later_is_metered(
     wire: Format, call: str, server: Server, tmp_path: Path
 ) -> None:
     operation = Operation(wire, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     assert run(METERED.format(imports="", call=call), server.url, tmp_path) == "1\n"
 
 
@@ -280,7 +280,7 @@ for name in [name for name in sys.modules if name.split(".")[0] == "openai"]: de
 def test_it_does_not_matter_how_the_sdk_is_imported(imports: str, server: Server, tmp_path: Path) -> None:
     (tmp_path / "framework.py").write_text("def start():\n    from openai.resources import Chat\n")
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "1\n"
 
 
@@ -294,7 +294,7 @@ assert openai.OpenAI.request.__module__ == "openai._base_client"
 assert not hasattr(openai.OpenAI.request, "__wrapped__")
 """
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "0\n"
 
 
@@ -376,5 +376,5 @@ llm_exporter.instrument()
 thread.join()
 """
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "1\n"

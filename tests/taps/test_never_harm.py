@@ -86,7 +86,7 @@ def test_an_exception_of_ours_reaches_the_log_and_a_metric_and_never_the_caller(
     caplog: pytest.LogCaptureFixture,
     said: Callable[[], list[logging.LogRecord]],
 ) -> None:
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     plain = operation.run(operation.client(server.url))
     break_it, where = BREAKAGES[broken]
     break_it(monkeypatch, pipeline)
@@ -105,7 +105,7 @@ def test_a_call_goes_on_when_not_even_an_error_can_be_noted(
     server: Server, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operation = OPERATIONS[0]
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     monkeypatch.setattr(pipeline.providers, "of", fails)
     monkeypatch.setattr(pipeline.metrics, "error", fails)
     (answer,) = operation.run(llm_exporter.instrument(operation.client(server.url)))

@@ -23,7 +23,7 @@ from support import payloads
 from support.metered import Metered
 from support.operations import ANTHROPIC, GOOGLE, OPENAI, PROMPT
 from support.payloads import STREAM, dump
-from support.scripted import Answer, Server, sse
+from support.scripted import Response, Server, sse
 
 WAV = ("a.wav", b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wav")
 PNG = ("a.png", b"\x89PNG\r\n\x1a\n", "image/png")
@@ -38,7 +38,7 @@ class Row:
     path: str
     call: Callable[[Any], Any]
     """Makes the call; given an async client, returns something to await."""
-    answer: Answer
+    answer: Response
     operation: str
     tokens: dict[TokenType, int]
     cost: dict[str, float]
@@ -48,9 +48,9 @@ class Row:
         return self.name
 
 
-def embedding(model: str, usage: dict[str, int]) -> Answer:
+def embedding(model: str, usage: dict[str, int]) -> Response:
     data = [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}]
-    return Answer(dump({"object": "list", "model": model, "data": data, "usage": usage}))
+    return Response(dump({"object": "list", "model": model, "data": data, "usage": usage}))
 
 
 def image_usage(text: int, image: int, generated: int) -> dict[str, Any]:
@@ -114,7 +114,7 @@ ROWS = [
         OPENAI,
         "/completions",
         lambda client: client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Say"),
-        Answer(
+        Response(
             dump(
                 {
                     "id": "cmpl-1",
@@ -149,7 +149,7 @@ ROWS = [
         OPENAI,
         "/images/generations",
         lambda client: client.images.generate(model="gpt-image-1", prompt="a cat"),
-        Answer(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 0, 4000)})),
+        Response(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 0, 4000)})),
         "image_generation",
         {"input": 20, "output_image": 4000},
         {"input": 0.0001, "output_image": 0.16},
@@ -160,7 +160,7 @@ ROWS = [
         OPENAI,
         "/images/edits",
         lambda client: client.images.edit(model="gpt-image-1", prompt="a cat", image=PNG),
-        Answer(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 300, 1000)})),
+        Response(dump({"created": 1, "data": [{"b64_json": "aa"}], "usage": image_usage(20, 300, 1000)})),
         "image_generation",
         {"input": 20, "input_image": 300, "output_image": 1000},
         {"input": 0.0001, "input_image": 0.003, "output_image": 0.04},
@@ -171,7 +171,7 @@ ROWS = [
         OPENAI,
         "/audio/transcriptions",
         lambda client: client.audio.transcriptions.create(model="gpt-4o-transcribe", file=WAV),
-        Answer(
+        Response(
             dump(
                 {
                     "text": "Seven.",
@@ -195,7 +195,7 @@ ROWS = [
         OPENAI,
         "/audio/transcriptions",
         lambda client: client.audio.transcriptions.create(model="whisper-1", file=WAV),
-        Answer(dump({"text": "Seven.", "usage": {"type": "duration", "seconds": 90}})),
+        Response(dump({"text": "Seven.", "usage": {"type": "duration", "seconds": 90}})),
         "transcription",
         {},
         {"input_audio": 0.009},
@@ -208,7 +208,7 @@ ROWS = [
         lambda client: client.audio.translations.create(
             model="whisper-1", file=WAV, response_format="verbose_json"
         ),
-        Answer(dump({"text": "Seven.", "language": "english", "duration": "30.0", "segments": []})),
+        Response(dump({"text": "Seven.", "language": "english", "duration": "30.0", "segments": []})),
         "translation",
         {},
         {"input_audio": 0.003},
@@ -219,7 +219,7 @@ ROWS = [
         OPENAI,
         "/audio/speech",
         lambda client: client.audio.speech.create(model="tts-1", voice="alloy", input="x" * 200),
-        Answer(b"\x00\x01", content_type="audio/mpeg"),
+        Response(b"\x00\x01", content_type="audio/mpeg"),
         "speech",
         {},
         {"input": 0.003},
@@ -229,7 +229,7 @@ ROWS = [
         OPENAI,
         "/moderations",
         lambda client: client.moderations.create(input="x"),
-        Answer(dump({"id": "modr-1", "model": "omni-moderation-latest", "results": []})),
+        Response(dump({"id": "modr-1", "model": "omni-moderation-latest", "results": []})),
         "moderation",
         {},
         {},
@@ -239,7 +239,7 @@ ROWS = [
         ANTHROPIC,
         "/v1/messages/count_tokens",
         lambda client: client.messages.count_tokens(model="claude-sonnet-5", messages=PROMPT),
-        Answer(dump({"input_tokens": 4096})),
+        Response(dump({"input_tokens": 4096})),
         "count_tokens",
         {},
         {},
@@ -250,7 +250,7 @@ ROWS = [
         OPENAI,
         "/responses/compact",
         lambda client: client.responses.compact(model="gpt-5", input="x"),
-        Answer(
+        Response(
             dump(
                 {
                     "id": "cmp_1",
@@ -277,7 +277,7 @@ ROWS = [
         GOOGLES,
         ":batchEmbedContents",
         lambda client: client.models.embed_content(model="gemini-embedding-001", contents="x"),
-        Answer(
+        Response(
             dump(
                 {
                     "embeddings": [{"values": [0.5]}],
@@ -298,7 +298,7 @@ ROWS = [
         GOOGLES,
         "/interactions",
         lambda client: client.interactions.create(model="gemini-2.5-flash", input="x"),
-        Answer(dump(INTERACTION)),
+        Response(dump(INTERACTION)),
         "generate_content",
         {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
         {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001},
@@ -308,7 +308,7 @@ ROWS = [
         GOOGLES,
         "/interactions",
         lambda client: client.interactions.create(model="gemini-2.5-flash", input="x", stream=True),
-        Answer(
+        Response(
             sse(
                 '{"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "new"}}',
                 '{"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Seven."}}',
@@ -327,7 +327,7 @@ ROWS = [
         GOOGLES,
         ":generateContent",
         lambda client: client.models.generate_content(model="gemini-2.5-flash", contents="x"),
-        Answer(dump(grounded("gemini-2.5-flash", "a", "b"))),
+        Response(dump(grounded("gemini-2.5-flash", "a", "b"))),
         "generate_content",
         {"input": 1000, "output": 100},
         {"input": 0.0003, "output": 0.00025, "tools": 0.035},
@@ -338,7 +338,7 @@ ROWS = [
         GOOGLES,
         ":streamGenerateContent",
         lambda client: client.models.generate_content_stream(model="gemini-3-flash-preview", contents="x"),
-        Answer(
+        Response(
             sse(
                 dump(grounded("gemini-3-flash-preview")).decode(),
                 dump(grounded("gemini-3-flash-preview", "a", "")).decode(),
@@ -357,7 +357,7 @@ ROWS = [
         GOOGLES,
         "/interactions",
         lambda client: client.interactions.create(model="gemini-2.5-flash", input="x"),
-        Answer(dump({**INTERACTION, "steps": [SEARCHED, *INTERACTION["steps"]]})),
+        Response(dump({**INTERACTION, "steps": [SEARCHED, *INTERACTION["steps"]]})),
         "generate_content",
         {"input": 320, "cache_read": 100, "output": 60, "reasoning": 40},
         {"input": 0.000096, "cache_read": 0.000003, "output": 0.00015, "reasoning": 0.0001, "tools": 0.035},
@@ -368,7 +368,7 @@ ROWS = [
         GOOGLES,
         "/interactions",
         lambda client: client.interactions.create(model="gemini-3-flash-preview", input="x", stream=True),
-        Answer(
+        Response(
             sse(
                 '{"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "new"}}',
                 '{"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Seven."}}',
@@ -400,7 +400,7 @@ ROWS = [
         GOOGLES,
         "/interactions",
         lambda client: client.interactions.create(model="gemini-3-flash-preview", input="x"),
-        Answer(
+        Response(
             dump(
                 {
                     **INTERACTION,
@@ -427,7 +427,7 @@ ROWS = [
         lambda client: client.caches.create(
             model="gemini-2.5-flash", config=types.CreateCachedContentConfig(contents="x")
         ),
-        Answer(
+        Response(
             dump(
                 {
                     "name": "cachedContents/c1",
@@ -449,7 +449,7 @@ ROWS = [
 def test_an_operation_is_one_call_with_its_tokens_and_cost_by_type(
     row: Row, kind: str, server: Server, metered: Metered
 ) -> None:
-    server.says(row.path, row.answer)
+    server.respond_with(row.path, row.answer)
     client = llm_exporter.instrument(row.clients[kind](server.url))
     if kind == "sync":
         with client:
@@ -476,8 +476,8 @@ def test_a_video_is_one_call_of_who_asked_for_it_with_no_usage(
     status: str, server: Server, metered: Metered
 ) -> None:
     video = {"id": "video_1", "object": "video", "model": "sora-2", "status": status, "seconds": "8"}
-    server.says("/videos", Answer(dump(video)))
-    server.says("/video_1", Answer(dump({**video, "status": "completed"})))
+    server.respond_with("/videos", Response(dump(video)))
+    server.respond_with("/video_1", Response(dump({**video, "status": "completed"})))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         client.videos.create(prompt="x", model="sora-2", seconds="8")
         for _ in range(2):
@@ -491,8 +491,10 @@ def test_googles_videos_are_one_call_of_who_asked_for_them_with_no_usage(
     server: Server, metered: Metered
 ) -> None:
     name = "projects/p/locations/us-central1/publishers/google/models/veo-t/operations/o1"
-    server.says(":predictLongRunning", Answer(dump({"name": name})))
-    server.says(":fetchPredictOperation", Answer(dump({"name": name, "done": True, "response": {}})))
+    server.respond_with(":predictLongRunning", Response(dump({"name": name})))
+    server.respond_with(
+        ":fetchPredictOperation", Response(dump({"name": name, "done": True, "response": {}}))
+    )
     with llm_exporter.instrument(vertex(server.url)) as client:
         operation = client.models.generate_videos(model="veo-t", source={"prompt": "x"})
         client.operations.get(operation)
@@ -509,7 +511,7 @@ def test_images_made_by_a_response_cost_what_the_image_model_does(server: Server
         "tools": [{"type": "image_generation", "model": "gpt-image-1-mini"}],
         "tool_usage": {"image_gen": images, "web_search": {"num_requests": 0}},
     }
-    server.says("/resp_1", Answer(dump(done)))
+    server.respond_with("/resp_1", Response(dump(done)))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         client.responses.retrieve("resp_1")
     response, image = metered.calls
@@ -521,8 +523,8 @@ def test_images_made_by_a_response_cost_what_the_image_model_does(server: Server
 def test_images_of_a_model_that_is_not_named_have_no_price(server: Server, metered: Metered) -> None:
     used = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
     done = payloads._response("completed", used, "gpt-5-2025-08-07")
-    server.says(
-        "/responses", Answer(dump({**done, "tool_usage": {"image_gen": image_usage(100, 400, 1000)}}))
+    server.respond_with(
+        "/responses", Response(dump({**done, "tool_usage": {"image_gen": image_usage(100, 400, 1000)}}))
     )
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         client.responses.create(model="gpt-5", input="x")
@@ -534,7 +536,7 @@ def test_a_vertex_embedding_counts_each_prediction(server: Server, metered: Mete
     predictions = [
         {"embeddings": {"values": [0.5], "statistics": {"token_count": number}}} for number in (7, 5)
     ]
-    server.says(":predict", Answer(dump({"predictions": predictions})))
+    server.respond_with(":predict", Response(dump({"predictions": predictions})))
     with llm_exporter.instrument(vertex(server.url)) as client:
         client.models.embed_content(model="text-embedding-005", contents=["x", "y"])
     assert (metered.call.operation, metered.call.tokens) == ("embeddings", {"input": 12})
@@ -542,9 +544,9 @@ def test_a_vertex_embedding_counts_each_prediction(server: Server, metered: Mete
 
 def test_a_streamed_transcription_has_the_usage_of_its_last_event(server: Server, metered: Metered) -> None:
     usage = '{"type": "tokens", "input_tokens": 100, "output_tokens": 30, "total_tokens": 130}'
-    server.says(
+    server.respond_with(
         "/audio/transcriptions",
-        Answer(
+        Response(
             sse(
                 '{"type": "transcript.text.delta", "delta": "Seven."}',
                 '{"type": "transcript.text.done", "text": "Seven.", "usage": ' + usage + "}",
@@ -562,7 +564,7 @@ def test_a_streamed_transcription_has_the_usage_of_its_last_event(server: Server
 
 
 def test_speech_that_reports_no_usage_is_counted_as_missing_it(server: Server, metered: Metered) -> None:
-    server.says("/audio/speech", Answer(b"\x00\x01", content_type="audio/mpeg"))
+    server.respond_with("/audio/speech", Response(b"\x00\x01", content_type="audio/mpeg"))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         client.audio.speech.create(model="gpt-4o-mini-tts", voice="alloy", input="x").read()
     assert metered.call.usage_reported is False
@@ -572,8 +574,8 @@ def test_a_background_response_is_one_call_of_who_asked_for_it(server: Server, m
     usage = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
     pending = {**payloads._response("queued", None, "o4-mini-2025-04-16"), "background": True}
     done = {**payloads._response("completed", usage, "o4-mini-2025-04-16"), "background": True}
-    server.says("/responses", Answer(dump(pending)))
-    server.says("/resp_1", Answer(dump(pending)), Answer(dump(done)))
+    server.respond_with("/responses", Response(dump(pending)))
+    server.respond_with("/resp_1", Response(dump(pending)), Response(dump(done)))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         with llm_exporter.labels(agent="planner"):
             client.responses.create(model="o4-mini", input="x", background=True)
@@ -589,8 +591,8 @@ def test_a_background_response_is_one_call_of_who_asked_for_it(server: Server, m
 def test_a_background_interaction_is_one_call_of_who_asked_for_it(server: Server, metered: Metered) -> None:
     pending = {**INTERACTION, "model": None, "agent": "house-agent", "status": "in_progress", "usage": None}
     done = {**pending, "status": "completed", "usage": INTERACTION["usage"]}
-    server.says("/interactions", Answer(dump(pending)))
-    server.says("/v1_a", Answer(dump(pending)), Answer(dump(done)))
+    server.respond_with("/interactions", Response(dump(pending)))
+    server.respond_with("/v1_a", Response(dump(pending)), Response(dump(done)))
     with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
         with llm_exporter.labels(agent="planner"):
             client.interactions.create(agent="house-agent", input="x", background=True)
@@ -605,7 +607,7 @@ def test_a_background_interaction_is_one_call_of_who_asked_for_it(server: Server
 
 def test_a_cost_in_the_answer_is_the_calls_cost(server: Server, metered: Metered) -> None:
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": 0.0105}
-    server.says("/chat/completions", payloads.chat(usage, model="openai/gpt-4o"))
+    server.respond_with("/chat/completions", payloads.chat(usage, model="openai/gpt-4o"))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         client.chat.completions.create(model="openai/gpt-4o", messages=[])
     assert metered.call.total_cost == pytest.approx(0.0105)
@@ -628,8 +630,8 @@ def test_the_results_of_an_openai_batch_are_calls_at_batch_rates_and_once(
     }
     failed = {"error": {"message": "no"}}
     lines = [_batch_line(1, chat), _batch_line(2, failed, 400), _batch_line(3, chat)]
-    content = Answer(b"\n".join(lines), content_type="application/octet-stream")
-    server.says("/content", content)
+    content = Response(b"\n".join(lines), content_type="application/octet-stream")
+    server.respond_with("/content", content)
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         for _ in range(2):
             assert client.files.content("file-1").read() == content.body
@@ -642,8 +644,8 @@ def test_the_results_of_an_openai_batch_are_calls_at_batch_rates_and_once(
 
 
 def test_another_file_is_no_batch(server: Server, metered: Metered) -> None:
-    server.says(
-        "/content", Answer(b'{"usage": {"prompt_tokens": 5}}\n', content_type="application/octet-stream")
+    server.respond_with(
+        "/content", Response(b'{"usage": {"prompt_tokens": 5}}\n', content_type="application/octet-stream")
     )
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         client.files.content("file-1").read()
@@ -660,7 +662,7 @@ def test_the_results_of_a_message_batch_are_calls_at_batch_rates_and_once(
         dump({"custom_id": "a", "result": {"type": "succeeded", "message": message}}),
         dump({"custom_id": "b", "result": {"type": "expired"}}),
     ]
-    server.says("/results", Answer(b"\n".join(lines), content_type="application/x-jsonl"))
+    server.respond_with("/results", Response(b"\n".join(lines), content_type="application/x-jsonl"))
     batch = {
         "id": "msgbatch_1",
         "type": "message_batch",
@@ -670,7 +672,7 @@ def test_the_results_of_a_message_batch_are_calls_at_batch_rates_and_once(
         "created_at": "2026-11-02T12:00:00Z",
         "expires_at": "2026-11-03T12:00:00Z",
     }
-    server.says("/msgbatch_1", Answer(dump(batch)))
+    server.respond_with("/msgbatch_1", Response(dump(batch)))
     with llm_exporter.instrument(ANTHROPIC["sync"](server.url)) as client:
         for _ in range(2):
             assert len(list(client.messages.batches.results("msgbatch_1"))) == 2
@@ -695,10 +697,10 @@ def test_the_results_inside_a_gemini_batch_are_calls_at_batch_rates_and_once(
         {"error": {"code": 3, "message": "no"}},
         {"response": {**grounded(""), "modelVersion": None}},
     ]
-    server.says(
+    server.respond_with(
         "/batches/b1",
-        Answer(dump(_gemini_job("RUNNING", inlinedResponses={"inlinedResponses": results[:1]}))),
-        Answer(dump(_gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": results}))),
+        Response(dump(_gemini_job("RUNNING", inlinedResponses={"inlinedResponses": results[:1]}))),
+        Response(dump(_gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": results}))),
     )
     client = llm_exporter.instrument(GOOGLE[kind](server.url))
 
@@ -736,7 +738,7 @@ def test_the_embeddings_inside_a_gemini_batch_are_calls_at_batch_rates(
     """gemini-embedding-2 in a batch: $0.10 a million tokens."""
     job = _gemini_job("SUCCEEDED", inlinedResponses={"inlinedResponses": [{"response": answer}]})
     job["metadata"]["model"] = "models/gemini-embedding-2"
-    server.says("/batches/b1", Answer(dump(job)))
+    server.respond_with("/batches/b1", Response(dump(job)))
     with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
         client.batches.get(name="batches/b1")
     call = metered.call
@@ -754,8 +756,8 @@ def test_the_results_in_a_gemini_file_are_calls_at_batch_rates_and_once(
         dump({"key": "b", "error": {"code": 3}}),
         dump({"key": "c", "response": grounded("gemini-2.5-flash")}),
     ]
-    content = Answer(b"\n".join(lines), content_type="application/octet-stream")
-    server.says(":download", content)
+    content = Response(b"\n".join(lines), content_type="application/octet-stream")
+    server.respond_with(":download", content)
     client = llm_exporter.instrument(GOOGLE[kind](server.url))
 
     async def download() -> list[bytes]:
@@ -775,7 +777,7 @@ def test_the_results_in_a_gemini_file_are_calls_at_batch_rates_and_once(
 
 
 def test_another_gemini_file_is_no_batch(server: Server, metered: Metered) -> None:
-    server.says(":download", Answer(b"\x00\x00\x00\x18ftypmp42", content_type="video/mp4"))
+    server.respond_with(":download", Response(b"\x00\x00\x00\x18ftypmp42", content_type="video/mp4"))
     with llm_exporter.instrument(GOOGLE["sync"](server.url)) as client:
         assert client.files.download(file="files/v1") == b"\x00\x00\x00\x18ftypmp42"
     assert metered.calls == []

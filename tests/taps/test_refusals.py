@@ -16,7 +16,7 @@ from llm_exporter.config.model import Budget, Config
 from support.metered import Metered
 from support.operations import CHAT, OPENAI, OPERATIONS, STREAMS, Operation
 from support.payloads import chat, dump
-from support.scripted import Answer, Server
+from support.scripted import Response, Server
 
 
 def allow(pipeline: Pipeline, usd: str, **more: Any) -> None:
@@ -41,7 +41,7 @@ def test_a_call_beyond_a_budget_is_not_sent(
     assert server.requests == []
     call = metered.call
     assert (call.error, call.tokens, call.cost) == ("budget", {}, {})
-    assert (call.provider, call.model) == (operation.wire.provider, operation.wire.asked)
+    assert (call.provider, call.model) == (operation.wire.provider, operation.wire.requested_model)
     assert metered.total("llm_calls_total", agent="planner") == 1
     assert metered.total("llm_call_errors_total", agent="planner", error="budget") == 1
     assert metered.samples("llm_budget_rejected_calls_total") == {("all",): 1.0}
@@ -54,7 +54,7 @@ def test_a_call_within_a_budget_is_spent_and_nothing_stays_held(
     operation: Operation, pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert metered.call.cost == operation.wire.cost
     spent = metered.total("llm_budget_spent_usd")
@@ -67,7 +67,7 @@ def test_a_stream_that_is_dropped_holds_nothing(
     operation: Operation, pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         stream = operation.wire.call(client, True)
         next(iter(stream))
@@ -79,7 +79,7 @@ def test_a_stream_that_is_dropped_holds_nothing(
 
 def test_a_call_that_fails_holds_nothing(pipeline: Pipeline, server: Server, metered: Metered) -> None:
     allow(pipeline, "1")
-    server.says("/chat/completions", Answer(b'{"error": {"message": "no"}}', status=400))
+    server.respond_with("/chat/completions", Response(b'{"error": {"message": "no"}}', status=400))
     with pytest.raises(Exception, match="400"):
         Operation(CHAT, "sync", stream=False).run(llm_exporter.instrument(OPENAI["sync"](server.url)))
     assert metered.call.error == "invalid_request"
@@ -89,7 +89,7 @@ def test_a_call_that_fails_holds_nothing(pipeline: Pipeline, server: Server, met
 def test_what_is_free_is_sent_whatever_is_spent(pipeline: Pipeline, server: Server, metered: Metered) -> None:
     allow(pipeline, "0.000001")
     moderation = {"id": "m", "model": "omni-moderation-latest", "results": []}
-    server.says("/moderations", Answer(dump(moderation)))
+    server.respond_with("/moderations", Response(dump(moderation)))
     with llm_exporter.instrument(OPENAI["sync"](server.url)) as client:
         client.moderations.create(input="How many?")
     assert metered.call.error is None
@@ -108,7 +108,7 @@ def test_two_hundred_threads_spend_no_more_than_there_is(
     pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")
-    server.says("/chat/completions", chat(CENT))
+    server.respond_with("/chat/completions", chat(CENT))
 
     def ask(client: Any) -> bool:
         try:
@@ -126,7 +126,7 @@ def test_two_hundred_tasks_spend_no_more_than_there_is(
     pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")
-    server.says("/chat/completions", chat(CENT))
+    server.respond_with("/chat/completions", chat(CENT))
 
     async def ask(client: Any) -> bool:
         try:

@@ -17,7 +17,7 @@ import llm_exporter
 from support.metered import Metered
 from support.operations import CHAT, MESSAGES, STREAMS, Operation
 from support.payloads import STREAM, chat_stream
-from support.scripted import Answer, Server
+from support.scripted import Response, Server
 
 SYNC = [operation for operation in STREAMS if operation.kind.startswith("sync")]
 ASYNC = [operation for operation in STREAMS if operation.kind.startswith("async")]
@@ -44,7 +44,7 @@ def fail_after_one(stream: Any) -> None:
 def test_a_stream_left_early_is_one_call(
     operation: Operation, leave: Callable[[Any], None], server: Server, metered: Metered
 ) -> None:
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         stream = operation.wire.call(client, True)
         leave(stream)
@@ -58,7 +58,7 @@ def test_a_stream_left_early_is_one_call(
 def test_an_async_stream_left_early_is_one_call(
     operation: Operation, server: Server, metered: Metered
 ) -> None:
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
 
     async def run() -> None:
         client = llm_exporter.instrument(operation.client(server.url))
@@ -79,7 +79,7 @@ def test_a_closed_stream_is_counted_at_once_though_the_caller_keeps_it(
     server: Server, metered: Metered
 ) -> None:
     operation = Operation(CHAT, "sync", stream=True)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         stream = operation.wire.call(client, True)
         next(stream)
@@ -90,7 +90,7 @@ def test_a_closed_stream_is_counted_at_once_though_the_caller_keeps_it(
 
 def test_a_stream_never_looked_at_is_counted_when_it_is_collected(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=True)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         stream = operation.wire.call(client, True)
         assert metered.calls == []
@@ -103,9 +103,9 @@ def test_a_stream_cut_by_the_server_is_a_connection_error_with_the_usage_seen_so
     server: Server, metered: Metered
 ) -> None:
     operation = Operation(MESSAGES, "sync", stream=True)
-    answer = operation.answer()
+    answer = operation.response()
     answer.body, answer.cut = answer.body[:3], True
-    server.says(operation.path, answer)
+    server.respond_with(operation.path, answer)
     with (
         llm_exporter.instrument(operation.client(server.url)) as client,
         pytest.raises(Exception, match="closed"),
@@ -121,7 +121,7 @@ def test_a_stream_that_times_out_between_chunks_is_a_timeout(server: Server, met
     never = threading.Event()
     answer = chat_stream()
     answer.before = {2: never}
-    server.says("/chat/completions", answer)
+    server.respond_with("/chat/completions", answer)
     client = openai.OpenAI(base_url=server.url, api_key="k", timeout=0.1, max_retries=0)
     # openai 2 lets httpx's own through.
     with llm_exporter.instrument(client), pytest.raises((openai.APITimeoutError, httpx.ReadTimeout)):
@@ -134,7 +134,7 @@ def test_a_task_cancelled_while_it_reads_is_a_cancelled_call(server: Server, met
     never = threading.Event()
     answer = chat_stream()
     answer.before = {2: never}
-    server.says("/chat/completions", answer)
+    server.respond_with("/chat/completions", answer)
 
     async def run() -> None:
         first = asyncio.Event()
@@ -160,13 +160,13 @@ def test_an_error_event_in_a_stream_that_began_well_is_the_calls_error(
     server: Server, metered: Metered
 ) -> None:
     operation = Operation(MESSAGES, "sync", stream=True)
-    answer = operation.answer()
+    answer = operation.response()
     assert isinstance(answer.body, list)
     overloaded = (
         b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "x"}}\n\n'
     )
     answer.body = [*answer.body[:3], overloaded]
-    server.says(operation.path, answer)
+    server.respond_with(operation.path, answer)
     with (
         llm_exporter.instrument(operation.client(server.url)) as client,
         pytest.raises(Exception, match="overloaded"),
@@ -180,18 +180,20 @@ def test_a_compressed_stream_is_read_as_the_sdk_reads_it(server: Server, metered
     import gzip
 
     operation = Operation(CHAT, "sync", stream=True)
-    answer = operation.answer()
+    answer = operation.response()
     assert isinstance(answer.body, list)
     packed = gzip.compress(b"".join(answer.body))
     pieces = [packed[start : start + 50] for start in range(0, len(packed), 50)]
-    server.says(operation.path, Answer(pieces, content_type=STREAM, headers={"content-encoding": "gzip"}))
+    server.respond_with(
+        operation.path, Response(pieces, content_type=STREAM, headers={"content-encoding": "gzip"})
+    )
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert metered.call.tokens == CHAT.tokens
 
 
 def test_a_raw_response_is_metered(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=[])
         assert raw.parse().choices[0].message.content == "Seven."
@@ -200,7 +202,7 @@ def test_a_raw_response_is_metered(server: Server, metered: Metered) -> None:
 
 def test_a_streaming_response_is_metered_when_its_block_is_left(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         streaming = client.chat.completions.with_streaming_response
         with streaming.create(model="gpt-4o", messages=[]) as response:
@@ -213,7 +215,7 @@ def test_a_streaming_response_is_metered_when_its_block_is_left(server: Server, 
 def test_the_sdks_own_stream_helpers_are_metered(helper: str, server: Server, metered: Metered) -> None:
     wire = {"chat": CHAT, "messages": MESSAGES}[helper]
     operation = Operation(wire, "sync", stream=True)
-    server.says(operation.path, operation.answer())
+    server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
         if helper == "chat":
             asked = {"model": "gpt-4o", "messages": [], "stream_options": {"include_usage": True}}

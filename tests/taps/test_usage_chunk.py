@@ -16,7 +16,7 @@ from llm_exporter.taps.usage_chunk import UsageChunkFilter, ask
 from support import payloads
 from support.metered import Metered
 from support.operations import CHAT, Operation
-from support.scripted import Answer, Server, sse
+from support.scripted import Response, Server, sse
 
 USAGE = {"prompt_tokens": 1200, "completion_tokens": 300, "total_tokens": 1500}
 ASKED = {"include_usage": True}
@@ -33,7 +33,7 @@ def stream(client: Any, **options: Any) -> Any:
 def test_a_stream_is_asked_for_its_usage_and_the_caller_never_sees_the_chunk(
     server: Server, metered: Metered
 ) -> None:
-    server.says("/chat/completions", payloads.chat_stream(USAGE), payloads.chat_stream(None))
+    server.respond_with("/chat/completions", payloads.chat_stream(USAGE), payloads.chat_stream(None))
     with openai.OpenAI(base_url=server.url, api_key="k") as client:
         llm_exporter.instrument(client)
         seen = list(stream(client))
@@ -46,7 +46,7 @@ def test_a_stream_is_asked_for_its_usage_and_the_caller_never_sees_the_chunk(
 
 
 def test_what_the_caller_asked_for_the_caller_gets(server: Server, metered: Metered) -> None:
-    server.says("/chat/completions", payloads.chat_stream(USAGE))
+    server.respond_with("/chat/completions", payloads.chat_stream(USAGE))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         *_, last = stream(client, stream_options={"include_usage": True})
         assert last.usage.total_tokens == 1500
@@ -55,7 +55,7 @@ def test_what_the_caller_asked_for_the_caller_gets(server: Server, metered: Mete
 
 
 def test_it_can_be_switched_off(server: Server, metered: Metered) -> None:
-    server.says("/chat/completions", payloads.chat_stream(None))
+    server.respond_with("/chat/completions", payloads.chat_stream(None))
     client = openai.OpenAI(base_url=server.url, api_key="k")
     with llm_exporter.instrument(client, ask_for_usage=False):
         list(stream(client))
@@ -63,7 +63,7 @@ def test_it_can_be_switched_off(server: Server, metered: Metered) -> None:
 
 
 def test_a_body_of_the_callers_own_is_not_changed(server: Server, metered: Metered) -> None:
-    server.says("/chat/completions", payloads.chat_stream(USAGE))
+    server.respond_with("/chat/completions", payloads.chat_stream(USAGE))
     body: dict[str, Any] = {"model": "gpt-4o", "messages": [], "stream": True}
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         list(
@@ -107,7 +107,7 @@ def test_other_stream_options_stay() -> None:
 
 
 def test_an_error_answer_reaches_the_caller_whole(server: Server, metered: Metered) -> None:
-    server.says("/chat/completions", Answer(b'{"error": {"message": "no"}}', status=400))
+    server.respond_with("/chat/completions", Response(b'{"error": {"message": "no"}}', status=400))
     client = llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k"))
     with client, pytest.raises(openai.BadRequestError, match="no"):
         stream(client)
@@ -152,7 +152,7 @@ def test_a_filter_that_fails_lets_everything_through(
     def fails(*_: object) -> bytes:
         raise RuntimeError
 
-    server.says("/chat/completions", payloads.chat_stream(USAGE))
+    server.respond_with("/chat/completions", payloads.chat_stream(USAGE))
     monkeypatch.setattr(UsageChunkFilter, "_without_usage", fails)
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         said = [choice.delta.content for chunk in stream(client) for choice in chunk.choices]
@@ -165,7 +165,7 @@ def test_a_stream_left_early_is_estimated_from_what_was_sent_and_seen(
 ) -> None:
     """40 characters asked are 10 tokens; 21 chunks of 8 characters seen are 168 characters, 42 tokens."""
     chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": "eight ch"}}]})] * 30
-    server.says("/chat/completions", Answer(sse(*chunks), content_type=payloads.STREAM))
+    server.respond_with("/chat/completions", Response(sse(*chunks), content_type=payloads.STREAM))
     prompt: Any = [{"role": "user", "content": "x" * 40}]
     with (
         llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client,
@@ -185,7 +185,7 @@ def test_a_stream_left_early_is_estimated_from_what_was_sent_and_seen(
 def test_an_estimate_of_a_whole_stream_counts_its_text(server: Server, metered: Metered) -> None:
     """30 chunks of 8 characters are 240 characters, 60 tokens; nothing was asked."""
     chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": "eight ch"}}]})] * 30
-    server.says("/chat/completions", Answer([*sse(*chunks), DONE], content_type=payloads.STREAM))
+    server.respond_with("/chat/completions", Response([*sse(*chunks), DONE], content_type=payloads.STREAM))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         assert len(list(stream(client))) == 30
     assert metered.call.tokens == {"output": 60}
@@ -193,7 +193,7 @@ def test_an_estimate_of_a_whole_stream_counts_its_text(server: Server, metered: 
 
 def test_nothing_is_estimated_where_the_provider_failed(server: Server, metered: Metered) -> None:
     body = [b'data: {"error": {"message": "overloaded", "type": "overloaded_error"}}\n\n']
-    server.says("/chat/completions", Answer(body, content_type=payloads.STREAM))
+    server.respond_with("/chat/completions", Response(body, content_type=payloads.STREAM))
     client = llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k"))
     with client, pytest.raises(openai.APIError):
         list(stream(client))
@@ -203,6 +203,6 @@ def test_nothing_is_estimated_where_the_provider_failed(server: Server, metered:
 def test_the_metered_chat_operation_asks_on_both_clients(server: Server, metered: Metered) -> None:
     for kind in ("sync", "async"):
         operation = Operation(CHAT, kind, stream=True)
-        server.says(operation.path, operation.answer())
+        server.respond_with(operation.path, operation.response())
         operation.run(llm_exporter.instrument(operation.client(server.url)))
         assert asked_of(server) == ASKED

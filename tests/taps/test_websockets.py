@@ -28,7 +28,7 @@ from llm_exporter.wire.realtime import RealtimeConversation
 from support.awaiting import until
 from support.metered import Metered
 from support.operations import OPENAI
-from support.sockets import Asked, Close, Cut, SocketServer, Step, wire
+from support.sockets import Close, Drop, Receive, SocketServer, Step, encoded
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
@@ -146,7 +146,7 @@ def small(into: int, out: int) -> dict[str, Any]:
 
 @KINDS
 def test_a_realtime_response_is_a_call(kind: str, sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(session(), *RESPONSE)
+    sockets.script(session(), *RESPONSE)
     with llm_exporter.labels(agent="phone"):
         receive(instrumented(kind, sockets), 7)
     call = metered.call
@@ -165,13 +165,13 @@ def test_a_realtime_response_is_a_call(kind: str, sockets: SocketServer, metered
 @KINDS
 def test_the_caller_gets_every_message_unchanged(kind: str, sockets: SocketServer, metered: Metered) -> None:
     steps: list[Step] = [session(), "no JSON", b"\x00\xff", "[1]", "", '{"type": 7}', *RESPONSE]
-    sockets.says(*steps)
-    assert receive(instrumented(kind, sockets), len(steps)) == [wire(step) for step in steps]
+    sockets.script(*steps)
+    assert receive(instrumented(kind, sockets), len(steps)) == [encoded(step) for step in steps]
     assert metered.call.tokens == TOKENS
 
 
 def test_events_are_those_of_the_sdk(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(session(), *RESPONSE, Close())
+    sockets.script(session(), *RESPONSE, Close())
     kinds = []
     with instrumented("sync", sockets) as client, realtime(client) as connection:
         kinds = [event.type for event in connection]
@@ -181,7 +181,7 @@ def test_events_are_those_of_the_sdk(sockets: SocketServer, metered: Metered) ->
 
 @KINDS
 def test_each_response_of_a_connection_is_a_call(kind: str, sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(
+    sockets.script(
         session(),
         created("resp_1"),
         done(small(10, 1), "resp_1"),
@@ -213,7 +213,7 @@ def test_a_failed_response_is_an_error(
     error: dict[str, Any] | None, kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
     details = {"type": "failed", "error": error}
-    sockets.says(session(), created(), done(None, status="failed", status_details=details))
+    sockets.script(session(), created(), done(None, status="failed", status_details=details))
     receive(instrumented("sync", sockets), 3)
     assert metered.call.error == kind
     assert metered.call.tokens == {}
@@ -228,7 +228,7 @@ def test_a_response_that_was_interrupted_is_billed_and_no_error(
     status: str, reason: str, sockets: SocketServer, metered: Metered
 ) -> None:
     details = {"type": status, "reason": reason}
-    sockets.says(session(), created(), done(small(10, 1), status=status, status_details=details))
+    sockets.script(session(), created(), done(small(10, 1), status=status, status_details=details))
     receive(instrumented("sync", sockets), 3)
     assert metered.call.tokens == {"input": 10, "output": 1}
     assert metered.call.error is None
@@ -238,7 +238,7 @@ def test_a_response_that_was_interrupted_is_billed_and_no_error(
 def test_a_response_that_the_caller_leaves_is_counted_with_an_estimate(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), *RESPONSE)
+    sockets.script(session(), *RESPONSE)
     receive(instrumented(kind, sockets), 6)
     call = metered.call
     assert (call.error, call.usage_reported, call.estimated) == (None, False, True)
@@ -248,7 +248,7 @@ def test_a_response_that_the_caller_leaves_is_counted_with_an_estimate(
 
 @KINDS
 def test_sound_is_a_first_token_and_no_text(kind: str, sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(session(), created(), delta("output_audio", SOUND), delta("output_audio", SOUND))
+    sockets.script(session(), created(), delta("output_audio", SOUND), delta("output_audio", SOUND))
     receive(instrumented(kind, sockets), 4)
     assert metered.call.time_to_first_token is not None
     assert metered.call.tokens == {}
@@ -256,11 +256,11 @@ def test_sound_is_a_first_token_and_no_text(kind: str, sockets: SocketServer, me
 
 
 @KINDS
-@pytest.mark.parametrize("end", [Close(), Close(1011), Cut()], ids=["closed", "failed", "cut"])
+@pytest.mark.parametrize("end", [Close(), Close(1011), Drop()], ids=["closed", "failed", "cut"])
 def test_a_connection_that_ends_in_a_response_is_an_error(
     kind: str, end: Step, sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), created(), delta("output_text", "Seven."), end)
+    sockets.script(session(), created(), delta("output_text", "Seven."), end)
     with pytest.raises(websockets.ConnectionClosed):
         receive(instrumented(kind, sockets), 4)
     call = metered.call
@@ -272,14 +272,14 @@ def test_a_connection_that_ends_in_a_response_is_an_error(
 def test_a_connection_that_ends_between_responses_is_nothing(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), *RESPONSE, Close(1011))
+    sockets.script(session(), *RESPONSE, Close(1011))
     with pytest.raises(websockets.ConnectionClosed):
         receive(instrumented(kind, sockets), 8)
     assert metered.call.error is None
 
 
 def test_waiting_in_vain_for_a_message_ends_no_response(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(session(), created(), Asked(), done(USAGE))
+    sockets.script(session(), created(), Receive(), done(USAGE))
 
     async def talk() -> None:
         async with instrumented("async", sockets) as client, realtime(client) as connection:
@@ -296,7 +296,7 @@ def test_waiting_in_vain_for_a_message_ends_no_response(sockets: SocketServer, m
 
 
 def test_iteration_may_be_left_and_taken_up_again(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(session(), *RESPONSE)
+    sockets.script(session(), *RESPONSE)
     with instrumented("sync", sockets) as client, realtime(client) as connection:
         for event in connection:
             if event.type == "response.created":
@@ -312,8 +312,8 @@ def test_iteration_may_be_left_and_taken_up_again(sockets: SocketServer, metered
 def test_a_connection_that_is_opened_again_goes_on_being_metered(
     sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), created("resp_1"), Close(1012))
-    sockets.says(session(), created("resp_2"), done(USAGE, "resp_2"))
+    sockets.script(session(), created("resp_1"), Close(1012))
+    sockets.script(session(), created("resp_2"), done(USAGE, "resp_2"))
     client = instrumented("sync", sockets)
     if "on_reconnecting" not in signature(client.realtime.connect).parameters:
         pytest.skip("this release of openai does not open a connection again")
@@ -332,7 +332,7 @@ def test_a_connection_that_is_opened_again_goes_on_being_metered(
 def test_a_response_is_made_under_the_labels_of_its_connection_and_those_around_its_beginning(
     sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
+    sockets.script(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
     client = instrumented("sync", sockets)
     with llm_exporter.labels(agent="phone", phase="greet"):
         connection = realtime(client).enter()
@@ -365,7 +365,7 @@ def test_a_transcription_of_what_was_said_is_a_call_of_its_model(
         "output_tokens": 30,
         "total_tokens": 150,
     }
-    sockets.says(
+    sockets.script(
         session(transcribes="gpt-4o-transcribe"),
         created(),
         transcription("delta", delta="How "),
@@ -384,7 +384,7 @@ def test_a_transcription_of_what_was_said_is_a_call_of_its_model(
 def test_a_transcription_may_be_billed_by_length(sockets: SocketServer, metered: Metered) -> None:
     usage = {"type": "duration", "seconds": 30}
     beta = {"model": "gpt-realtime", "input_audio_transcription": {"model": "whisper-1"}}
-    sockets.says(
+    sockets.script(
         session(),
         {"type": "session.updated", "session": beta},
         transcription("completed", transcript="How many?", usage=usage),
@@ -396,21 +396,21 @@ def test_a_transcription_may_be_billed_by_length(sockets: SocketServer, metered:
 
 def test_a_transcription_that_failed_is_an_error(sockets: SocketServer, metered: Metered) -> None:
     error = {"type": "transcription_error", "code": "audio_unintelligible", "message": "?"}
-    sockets.says(session(transcribes="whisper-1"), transcription("failed", error=error))
+    sockets.script(session(transcribes="whisper-1"), transcription("failed", error=error))
     receive(instrumented("sync", sockets), 2)
     assert (metered.call.operation, metered.call.error) == ("transcription", "unknown")
 
 
 def test_an_error_of_a_session_is_no_call(sockets: SocketServer, metered: Metered) -> None:
     error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no such voice"}
-    sockets.says(session(), {"type": "error", "event_id": "event_6", "error": error})
+    sockets.script(session(), {"type": "error", "event_id": "event_6", "error": error})
     receive(instrumented("sync", sockets), 2)
     assert metered.calls == []
 
 
 @KINDS
 def test_the_beta_of_realtime_is_metered(kind: str, sockets: SocketServer, metered: Metered) -> None:
-    sockets.says({"type": "session.created", "session": {"model": "gpt-4o-realtime-preview"}}, *RESPONSE)
+    sockets.script({"type": "session.created", "session": {"model": "gpt-4o-realtime-preview"}}, *RESPONSE)
     url = sockets.url.replace("http:", "ws:") + "/v1"
     make: Any = openai.OpenAI if kind == "sync" else openai.AsyncOpenAI
     client = llm_exporter.instrument(make(api_key="k", websocket_base_url=url))
@@ -443,7 +443,7 @@ O4_MINI = {
 
 @KINDS
 def test_a_response_in_websocket_mode_is_a_call(kind: str, sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(
+    sockets.script(
         of_response("created"),
         event("response.output_text.delta", item_id="m", output_index=0, content_index=0, delta="Seven."),
         of_response("completed", usage=O4_MINI),
@@ -464,7 +464,7 @@ def test_a_response_in_websocket_mode_is_a_call(kind: str, sockets: SocketServer
 
 @KINDS
 def test_lanes_of_a_connection_are_told_apart(kind: str, sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(
+    sockets.script(
         of_response("created", "a"),
         of_response("created", "b"),
         of_response("incomplete", "b", small(20, 2), status="incomplete"),
@@ -482,7 +482,7 @@ def test_lanes_of_a_connection_are_told_apart(kind: str, sockets: SocketServer, 
 
 def test_a_request_that_is_refused_is_a_call_that_failed(sockets: SocketServer, metered: Metered) -> None:
     error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "?"}
-    sockets.says(
+    sockets.script(
         of_response("created"),
         of_response("completed", usage=O4_MINI),
         event("error", status=400, error=error),
@@ -559,7 +559,7 @@ def live_client(sockets: SocketServer) -> genai.Client:
 
 
 def test_a_turn_of_a_live_session_is_a_call(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(Asked(), SETUP, Asked(), *TURN)
+    sockets.script(Receive(), SETUP, Receive(), *TURN)
     with llm_exporter.labels(agent="phone"):
         messages = live(live_client(sockets), 1)
     assert len(messages) == len(TURN)
@@ -579,7 +579,7 @@ def test_the_usage_of_a_turn_is_its_own(sockets: SocketServer, metered: Metered)
     usage = live_usage(800, 50, 0)
     del usage["totalTokenCount"]
     later: Step = {"serverContent": {"turnComplete": True}, "usageMetadata": usage}
-    sockets.says(Asked(), SETUP, Asked(), *TURN, turn({"text": "Eight."}), later)
+    sockets.script(Receive(), SETUP, Receive(), *TURN, turn({"text": "Eight."}), later)
     live(live_client(sockets), 2)
     first, second = metered.calls
     assert first.tokens == LIVE_TOKENS
@@ -588,14 +588,14 @@ def test_the_usage_of_a_turn_is_its_own(sockets: SocketServer, metered: Metered)
 
 def test_of_several_counts_in_a_turn_the_last_one_holds(sockets: SocketServer, metered: Metered) -> None:
     early: Step = {"usageMetadata": live_usage(600, 10, 0), **turn(SPOKEN)}
-    sockets.says(Asked(), SETUP, Asked(), early, *TURN)
+    sockets.script(Receive(), SETUP, Receive(), early, *TURN)
     live(live_client(sockets), 1)
     assert metered.call.tokens == LIVE_TOKENS
 
 
 def test_an_interrupted_turn_is_billed_and_no_error(sockets: SocketServer, metered: Metered) -> None:
     interrupted: Step = {"serverContent": {"interrupted": True}}
-    sockets.says(Asked(), SETUP, Asked(), turn(SPOKEN), interrupted, TURN[-1])
+    sockets.script(Receive(), SETUP, Receive(), turn(SPOKEN), interrupted, TURN[-1])
     live(live_client(sockets), 1)
     assert metered.call.tokens == LIVE_TOKENS
     assert metered.call.error is None
@@ -605,13 +605,13 @@ def test_what_is_no_turn_of_the_model_is_no_call(sockets: SocketServer, metered:
     heard: Step = {"serverContent": {"inputTranscription": {"text": "How many?"}}}
     resumption: Step = {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}}
     over: Step = {"serverContent": {"turnComplete": True}}
-    sockets.says(Asked(), SETUP, Asked(), heard, resumption, over)
+    sockets.script(Receive(), SETUP, Receive(), heard, resumption, over)
     live(live_client(sockets), 1)
     assert metered.calls == []
 
 
 def test_a_live_connection_that_ends_in_a_turn_is_an_error(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(Asked(), SETUP, Asked(), turn({"text": "Seven."}), Close(1011))
+    sockets.script(Receive(), SETUP, Receive(), turn({"text": "Seven."}), Close(1011))
     live(live_client(sockets), 1, (genai.errors.APIError, ConnectionClosedError))
     call = metered.call
     assert (call.error, call.usage_reported, call.estimated) == ("connection", False, True)
@@ -621,7 +621,7 @@ def test_a_live_connection_that_ends_in_a_turn_is_an_error(sockets: SocketServer
 def test_a_live_turn_that_the_caller_leaves_is_counted_with_an_estimate(
     sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(Asked(), SETUP, Asked(), turn({"text": "Seven."}), TURN[-1])
+    sockets.script(Receive(), SETUP, Receive(), turn({"text": "Seven."}), TURN[-1])
 
     async def talk() -> None:
         client = live_client(sockets)
@@ -643,7 +643,7 @@ def test_a_live_turn_that_the_caller_leaves_is_counted_with_an_estimate(
 def test_a_connection_is_metered_once_however_often_its_client_is_instrumented(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), *RESPONSE)
+    sockets.script(session(), *RESPONSE)
     client = instrumented(kind, sockets)
     llm_exporter.instrument()
     receive(llm_exporter.instrument(client), 7)
@@ -651,7 +651,7 @@ def test_a_connection_is_metered_once_however_often_its_client_is_instrumented(
 
 
 def test_a_connection_of_another_client_is_what_it_was(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says()
+    sockets.script()
     llm_exporter.instrument(openai.OpenAI(api_key="k")).close()
     with OPENAI["sync"](sockets.url) as client, realtime(client) as connection:
         assert type(connection._connection) is websockets.sync.client.ClientConnection
@@ -662,14 +662,14 @@ def test_a_connection_of_another_client_is_what_it_was(sockets: SocketServer, me
 def test_connections_of_other_clients_are_left_alone(
     kind: str, connect: Connect, sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), *RESPONSE)
+    sockets.script(session(), *RESPONSE)
     llm_exporter.instrument(openai.OpenAI(api_key="k")).close()
     receive(OPENAI[kind](sockets.url), 7, connect)
     assert metered.calls == []
 
 
 def test_live_sessions_of_other_clients_are_left_alone(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(Asked(), SETUP)
+    sockets.script(Receive(), SETUP)
     llm_exporter.instrument(google(sockets)).close()
 
     async def talk() -> None:
@@ -687,7 +687,7 @@ def test_live_sessions_of_other_clients_are_left_alone(sockets: SocketServer, me
 def test_instrument_meters_connections_of_resources_that_were_used_before(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
-    sockets.says(session(), *RESPONSE)
+    sockets.script(session(), *RESPONSE)
     client = OPENAI[kind](sockets.url)
     assert client.realtime is not None
     llm_exporter.instrument()
@@ -716,7 +716,7 @@ for name in names:
 
 
 def test_uninstrument_ends_it_with_the_next_response(sockets: SocketServer, metered: Metered) -> None:
-    sockets.says(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
+    sockets.script(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
     with instrumented("sync", sockets) as client, realtime(client) as connection:
         connection.recv()
         connection.recv()
@@ -755,7 +755,7 @@ def test_nothing_is_asked_for_over_a_connection_when_a_budget_is_used_up(
     pipeline: Pipeline, sockets: SocketServer, metered: Metered
 ) -> None:
     allow(pipeline, "0.000001", agent="phone")
-    sockets.says(session(), Asked(), *RESPONSE)
+    sockets.script(session(), Receive(), *RESPONSE)
     client = instrumented("sync", sockets)
     with llm_exporter.labels(agent="phone"), client, realtime(client) as connection:
         connection.send(ASK)  # what it comes to is not known before
@@ -775,7 +775,7 @@ def test_nothing_is_asked_for_over_a_connection_when_a_budget_is_used_up(
 def test_nor_over_one_of_asyncio(pipeline: Pipeline, sockets: SocketServer, metered: Metered) -> None:
     allow(pipeline, "0.000001", model="o4-mini")
     asked = {**ASK, "model": "o4-mini", "input": "How many?"}
-    sockets.says(Asked(), of_response("created"), of_response("completed", usage=O4_MINI))
+    sockets.script(Receive(), of_response("created"), of_response("completed", usage=O4_MINI))
 
     async def talk() -> None:
         client = instrumented("async", sockets)
@@ -796,7 +796,7 @@ def test_nor_over_one_of_asyncio(pipeline: Pipeline, sockets: SocketServer, mete
 
 def test_nor_in_a_live_session(pipeline: Pipeline, sockets: SocketServer, metered: Metered) -> None:
     allow(pipeline, "0.000001")
-    sockets.says(Asked(), SETUP, Asked(), *TURN)
+    sockets.script(Receive(), SETUP, Receive(), *TURN)
     client = live_client(sockets)
 
     async def talk() -> None:
@@ -842,15 +842,15 @@ def test_an_exception_of_ours_never_reaches_the_caller(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[Step] = [session(), *RESPONSE]
-    sockets.says(*steps)
+    sockets.script(*steps)
     monkeypatch.setattr(broken, name, fails)
-    assert receive(instrumented(kind, sockets), 7) == [wire(step) for step in steps]
+    assert receive(instrumented(kind, sockets), 7) == [encoded(step) for step in steps]
     assert set(Metered(pipeline).samples("llm_exporter_errors_total")) == {(where,)}
 
 
 def test_a_dropped_listener_finishes_its_calls(metered: Metered) -> None:
     listener = websocket.Listener(RealtimeConversation("gpt-realtime"), "openai", lambda: True)
-    listener.hear(wire(created()))
+    listener.hear(encoded(created()))
     assert metered.total("llm_calls_in_flight") == 1
     del listener
     gc.collect()

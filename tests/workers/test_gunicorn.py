@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.awaiting import until
 from support.operations import CHAT
-from support.scripted import Answer, Server
+from support.scripted import Response, Server
 from tools.stack import free_port
 
 DOCS = Path(__file__).parents[2] / "docs" / "multiprocess.md"
@@ -39,9 +39,9 @@ class Application:
         self.answered = threading.Event()
         """The provider answers while it is set."""
         self.answered.set()
-        answer = CHAT.answers[False]()
+        answer = CHAT.responses[False]()
         assert isinstance(answer.body, bytes)
-        server.says("/chat/completions", Answer([answer.body], before={0: self.answered}))
+        server.respond_with("/chat/completions", Response([answer.body], before={0: self.answered}))
 
     def get(self, path: str, headers: Mapping[str, str] = {}) -> str:
         with urlopen(Request(self.url + path, headers=dict(headers)), timeout=60) as answer:

@@ -52,7 +52,7 @@ CASES = [
 
 def ask(patched: Any, wire: Format) -> Count:
     answer = patched.create(
-        model=wire.asked, messages=PROMPT, max_tokens=99, response_model=Count, max_retries=2
+        model=wire.requested_model, messages=PROMPT, max_tokens=99, response_model=Count, max_retries=2
     )
     return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
 
@@ -62,9 +62,9 @@ def ask(patched: Any, wire: Format) -> Count:
 def test_an_answer_that_is_not_valid_is_a_call_and_the_one_asked_for_instead_is_another(
     make: Any, patch: Any, wire: Format, also_alone: bool, server: Server, metered: Metered
 ) -> None:
-    valid = wire.answers[0]()
+    valid = wire.responses[0]()
     valid.body = valid.body.replace(b"Seven.", rb"{\"number\": 7}")
-    server.says(wire.paths[0], wire.answers[0](), valid)
+    server.respond_with(wire.paths[0], wire.responses[0](), valid)
     client = make(server.url)
     if also_alone:
         llm_exporter.instrument(client)
