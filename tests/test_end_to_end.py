@@ -1,4 +1,4 @@
-"""From an SDK call to a number in Prometheus, on the configuration that we ship."""
+"""Follow calls from the SDKs to Prometheus, with the configuration that we ship."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from tools.stack import Prometheus, prometheus_config
 DEADLINE = 60.0
 
 
-def test_what_calls_cost_is_what_prometheus_says_they_cost(
-    server: Server, metered: Metered, tmp_path: Path
-) -> None:
-    """Three calls before the first scrape and three after it, so that the increase is theirs: one of each."""
+def test_prometheus_reports_the_cost_of_sdk_calls(server: Server, metered: Metered, tmp_path: Path) -> None:
+    """Make one call with each SDK before the first scrape, and one after it, which `increase()` shows."""
     operations = [Operation(wire, "sync", stream=False) for wire in (CHAT, MESSAGES, GEMINI)]
     for operation in operations:
         server.respond_with(operation.path, operation.response())
@@ -38,25 +36,25 @@ def test_what_calls_cost_is_what_prometheus_says_they_cost(
             _await(prometheus, "sum(llm_calls_total)", 3)
             call_each()
             _await(prometheus, "sum(llm_calls_total)", 6)
-            last = {
+            cost = {
                 sample.labels["model"]: sample.value
                 for sample in prometheus.query("sum by (model) (llm_cost_usd_total)")
             }
             increase = prometheus.query("sum by (model) (increase(llm_cost_usd_total[1m]))")
     finally:
         exposition.close()
-    # Twice what one call costs, by the sums worked out in test_prices.py.
-    assert last == {
+    # Twice the cost of one call, as worked out in test_prices.py.
+    assert cost == {
         "gpt-4o-2024-08-06": pytest.approx(2 * 0.00472),
         "claude-sonnet-4-6": pytest.approx(2 * 0.02265),
         "gemini-2.5-pro": pytest.approx(2 * 0.01625),
     }
-    assert {sample.labels["model"] for sample in increase} == set(last)
+    assert {sample.labels["model"] for sample in increase} == set(cost)
     assert all(sample.value > 0 for sample in increase)
 
 
 def _await(prometheus: Prometheus, expression: str, value: float) -> None:
-    """Wait until Prometheus, which scrapes at its own pace, has scraped a value."""
+    """Wait until Prometheus has scraped a value."""
     deadline = time.monotonic() + DEADLINE
     while [sample.value for sample in prometheus.query(expression)] != [value]:
         assert time.monotonic() < deadline, f"{expression} is {prometheus.query(expression)}, not {value}"

@@ -51,7 +51,7 @@ def test_a_program_is_metered_with_the_given_labels_and_keeps_its_exit_status(
         ran = run(
             *("--agent", "nightly", "--label", "project=a,b=c %", "--"),
             *(sys.executable, str(program), server.url),
-            environment={**served.clients, "LLM_EXPORTER_LABELS": "agent=other,phase=plan"},
+            environment={**served.client_environment, "LLM_EXPORTER_LABELS": "agent=other,phase=plan"},
         )
         assert (ran.returncode, ran.stderr) == (7, "")
         calls: list[dict[str, Any]] = served.get("/api/v1/calls")["calls"]

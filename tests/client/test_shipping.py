@@ -312,7 +312,7 @@ def test_a_process_ships_its_calls_once_however_it_ends(tmp_path: Path, *, away:
         served.start()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script)],
-        env=served.clients,
+        env=served.client_environment,
         capture_output=True,
         text=True,
         check=False,

@@ -31,7 +31,7 @@ def start(served: Served, url: str, number: int) -> subprocess.Popen[str]:
     program = Path(__file__).with_name("agents.py")
     return subprocess.Popen(
         [sys.executable, str(program), url, f"agent-{number}", str(CALLS_EACH), str(short)],
-        env=served.clients,
+        env=served.client_environment,
         stdout=subprocess.PIPE,
         text=True,
     )

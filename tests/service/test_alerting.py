@@ -179,7 +179,7 @@ def _spend(url: str, served: Served) -> str:
     """Have a process make one call, and return when it was over."""
     done = subprocess.run(
         [sys.executable, "-c", SPENDING, url],
-        env=served.clients,
+        env=served.client_environment,
         capture_output=True,
         text=True,
         check=False,

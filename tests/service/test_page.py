@@ -112,7 +112,7 @@ sys.stdin.readline()
 """
     with subprocess.Popen(
         [sys.executable, "-c", program],
-        env=served.clients,
+        env=served.client_environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

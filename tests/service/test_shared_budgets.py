@@ -45,7 +45,7 @@ def spend(
     processes = [
         subprocess.Popen(
             [sys.executable, SPENDERS, provider.url, str(calls), str(patience)],
-            env=service.clients,
+            env=service.client_environment,
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -1,4 +1,4 @@
-"""Waiting for what other threads and processes do."""
+"""Wait for other threads and processes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ T = TypeVar("T")
 DEADLINE = 90.0
 
 
-def until(look: Callable[[], T], deadline: float = DEADLINE) -> T:
-    """Return the first true value that `look` returns; fail if none comes before the deadline, in seconds."""
+def until(condition: Callable[[], T], deadline: float = DEADLINE) -> T:
+    """Poll a condition, and return its first true value.
+
+    Args:
+        condition: the function to call repeatedly.
+        deadline: how long to wait, in seconds.
+
+    Raises:
+        AssertionError: if no value was true before the deadline.
+    """
     end = time.monotonic() + deadline
-    while not (seen := look()):
-        assert time.monotonic() < end, f"after {deadline:.0f} s still {seen!r}"
+    while not (value := condition()):
+        assert time.monotonic() < end, f"still {value!r} after {deadline:.0f} s"
         time.sleep(0.02)
-    return seen
+    return value

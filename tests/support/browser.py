@@ -1,4 +1,4 @@
-"""The Chromium that tests look at pages with."""
+"""The Chromium that tests open pages in, if one is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of the tests' own, whose costs add up without a rounding error."""
+"""Sample calls, with costs that add up without rounding errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from llm_exporter import Call
 
 
 def a_call(**fields: Any) -> Call:
-    """A call of 100 tokens in and 20 out for 0.75 dollars."""
-    of_base: dict[str, Any] = {
+    """Return a call with 100 input tokens and 20 output tokens for $0.75, changed by `fields`."""
+    defaults: dict[str, Any] = {
         "provider": "openai",
         "model": "gpt-5",
         "operation": "chat",
@@ -19,4 +19,4 @@ def a_call(**fields: Any) -> Call:
         "cost_source": "list",
         "duration": 1.5,
     }
-    return Call(**{**of_base, **fields})
+    return Call(**{**defaults, **fields})

@@ -1,4 +1,4 @@
-"""What a test's calls came to."""
+"""The calls and metrics that a test has produced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llm_exporter.client.pipeline import Pipeline
 
 
 class Metered:
-    """What a test's calls came to."""
+    """Collects the calls and metrics of a pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -19,18 +19,18 @@ class Metered:
 
     @property
     def calls(self) -> list[Call]:
-        """The calls that have ended."""
+        """All finished calls."""
         assert self.pipeline.flush()
         return self._calls
 
     @property
     def call(self) -> Call:
-        """The one call that was made."""
+        """The only finished call; fails if there are more or none."""
         (call,) = self.calls
         return call
 
     def samples(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """The scraped values of a metric by its labels' values, of the series that have these labels."""
+        """Return the values of the series that have these labels, by their other labels' values."""
         text = generate_latest(self.pipeline.registry).decode()
         return {
             tuple(
@@ -42,5 +42,5 @@ class Metered:
         }
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of a metric's series that have these labels."""
+        """Return the sum of all series that have these labels."""
         return sum(self.samples(name, **labels).values())

@@ -1,4 +1,4 @@
-"""A real Redis server for a test, on loopback, with its data in a directory of the test's."""
+"""Run a real Redis server on loopback."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from redis.exceptions import RedisError
 from tools import binaries
 from tools.stack import free_port
 
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class RedisServer:
-    """A Redis that runs until the `with` block ends; where there is none the test fails.
+    """A context manager that runs Redis; the test fails if Redis is not installed.
 
     Args:
-        directory: of its data, which it has again when it is started again.
-        options: as in its configuration file.
+        directory: where its data is kept over restarts.
+        options: settings, named as in `redis.conf`.
     """
 
     def __init__(self, directory: Path, **options: str) -> None:
@@ -35,12 +35,13 @@ class RedisServer:
             "appendonly": "yes",
             "appendfsync": "always",
             "save": "",
-            "repl-diskless-sync-delay": "0",  # else a replica waits 5 s for others
+            "repl-diskless-sync-delay": "0",  # otherwise a replica waits 5 s for others
             **options,
         }
         self.start()
 
     def start(self) -> None:
+        """Start the server, and return when it responds."""
         program = binaries.find("redis-server")
         options = [word for name, value in self.options.items() for word in (f"--{name}", value)]
         with (self._directory / "redis.log").open("ab") as output:
@@ -59,13 +60,13 @@ class RedisServer:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **binaries.environment(program)},
             )
-        deadline = time.monotonic() + PATIENCE
-        while not self._answers():
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not self._responds():
             assert self._process.poll() is None, (self._directory / "redis.log").read_text()[-2000:]
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -73,16 +74,18 @@ class RedisServer:
             return "Authentication required" in str(error)
 
     def client(self) -> Redis:
-        return Redis.from_url(self.url, decode_responses=True, protocol=2, socket_timeout=PATIENCE)
+        """Return a client of this server."""
+        return Redis.from_url(self.url, decode_responses=True, protocol=2, socket_timeout=TIMEOUT_SECONDS)
 
-    def ask(self, *command: str | float) -> Any:
-        """Return what the server answers to a command."""
+    def execute(self, *command: str | float) -> Any:
+        """Execute a Redis command, and return its response."""
         with self.client() as client:
             return client.execute_command(*command)
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        self._process.send_signal(how)
-        self._process.wait(PATIENCE)
+    def stop(self, signal_: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal, and wait until the server has exited."""
+        self._process.send_signal(signal_)
+        self._process.wait(TIMEOUT_SECONDS)
 
     def __enter__(self) -> Self:
         return self

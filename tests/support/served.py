@@ -1,4 +1,4 @@
-"""`llm-exporter serve` in a process of its own, on a port that stays the same over restarts."""
+"""Run `llm-exporter serve` in a separate process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +16,13 @@ from tools.stack import free_port
 
 
 class Served:
-    """A service, its ledger and its spool in a directory; started by entering it."""
+    """A context manager that runs the service on the same port over restarts.
+
+    Args:
+        directory: where its ledger and its spool are.
+        options: further options of `llm-exporter serve`.
+        environment: further environment variables.
+    """
 
     def __init__(self, directory: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.directory = directory
@@ -32,12 +38,12 @@ class Served:
         self._process: subprocess.Popen[str] | None = None
 
     @property
-    def clients(self) -> dict[str, str]:
-        """The environment of processes that ship to it."""
+    def client_environment(self) -> dict[str, str]:
+        """The environment of processes that ship calls to this service."""
         return {**self.environment, "LLM_EXPORTER_URL": self.url}
 
     def start(self) -> None:
-        """Start it, and return when it serves."""
+        """Start the service, and return when it is ready."""
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "llm_exporter.cli", "serve", "--port", str(self.port)),
@@ -49,19 +55,19 @@ class Served:
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == f"llm-exporter serves {self.url}\n"
-        assert self.get_text("/-/ready") == "ready\n"  # listening already, so this waits for it
+        assert self.get_text("/-/ready") == "ready\n"  # the port is open already, so this waits
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
-        self._end(subprocess.Popen.kill)
+        """Stop the service with SIGKILL."""
+        self._signal(subprocess.Popen.kill)
 
     def stop(self) -> None:
-        """End it with SIGTERM."""
-        self._end(subprocess.Popen.terminate)
+        """Stop the service with SIGTERM."""
+        self._signal(subprocess.Popen.terminate)
 
-    def _end(self, end: Any) -> None:
+    def _signal(self, send: Callable[[subprocess.Popen[str]], None]) -> None:
         if self._process is not None:
-            end(self._process)
+            send(self._process)
             self._process.wait()
             assert self._process.stdout is not None
             self._process.stdout.close()
@@ -77,10 +83,10 @@ class Served:
         self.stop()
 
     def get_text(self, path: str, headers: Mapping[str, str] | None = None) -> str:
-        """The body of a GET."""
-        with urlopen(Request(self.url + path, headers=dict(headers or {})), timeout=60) as answer:
-            return str(answer.read().decode())
+        """Return the body of the response to a GET."""
+        with urlopen(Request(self.url + path, headers=dict(headers or {})), timeout=60) as response:
+            return str(response.read().decode())
 
     def get(self, path: str) -> Any:
-        """The JSON of a GET."""
+        """Return the parsed JSON response to a GET."""
         return json.loads(self.get_text(path))

@@ -1,4 +1,4 @@
-"""What the processes of test_shared_budgets.py run: fifty calls at a time, through the OpenAI SDK."""
+"""The program that the processes of test_shared_budgets.py run: concurrent calls through the OpenAI SDK."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import openai
 
 import llm_exporter
 
-# 1,600 tokens at $2.50 and 600 at $10 a million are $0.01, and so is the estimate, at 4 characters a token.
-ASKED: dict[str, Any] = {
+# Costs $0.01, as does the estimate at 4 characters a token: 1,600 tokens at $2.50 and 600 at $10 per million.
+REQUEST: dict[str, Any] = {
     "model": "gpt-4o",
     "messages": [{"role": "user", "content": "four" * 1597}],
     "max_tokens": 600,
 }
 
 
-def ask(client: openai.OpenAI, patience: float) -> str:
-    """Make a call; when it is refused, try again until the patience is at its end."""
-    end = time.monotonic() + patience
+def call(client: openai.OpenAI, retry_seconds: float) -> str:
+    """Make a call, retry it for some time while a budget refuses it, and return the outcome."""
+    end = time.monotonic() + retry_seconds
     while True:
         try:
-            client.chat.completions.create(**ASKED)
-        except llm_exporter.BudgetExceeded as refused:
-            if refused.away or time.monotonic() > end:
-                return "away" if refused.away else "refused"
+            client.chat.completions.create(**REQUEST)
+        except llm_exporter.BudgetExceeded as error:
+            if error.away or time.monotonic() > end:
+                return "unavailable" if error.away else "refused"
             time.sleep(0.05)
         else:
             return "sent"
 
 
-def main(url: str, calls: int, patience: float) -> None:
-    """Print what became of each call."""
+def main(url: str, calls: int, retry_seconds: float) -> None:
+    """Print how many calls were sent, how many were refused, and how many found the service unavailable."""
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     llm_exporter.instrument(client)
     with ThreadPoolExecutor(calls) as pool:
-        fates = list(pool.map(lambda _: ask(client, patience), range(calls)))
-    print(*(fates.count(fate) for fate in ("sent", "refused", "away")))  # noqa: T201
+        outcomes = list(pool.map(lambda _: call(client, retry_seconds), range(calls)))
+    print(*(outcomes.count(outcome) for outcome in ("sent", "refused", "unavailable")))  # noqa: T201
 
 
 if __name__ == "__main__":

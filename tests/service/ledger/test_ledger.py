@@ -32,7 +32,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     opened: list[Ledger] = []
     if request.param == "redis":
         server = request.getfixturevalue("redis")
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
 
     def reopen() -> Ledger:
         if opened:

@@ -198,7 +198,7 @@ def test_a_checkpoint_whose_answer_was_lost_is_the_same_when_it_is_made_again(
 
     ledger.checkpoint([])
 
-    assert redis.ask("ZCARD", "llm-exporter:log:a:1") == 0
+    assert redis.execute("ZCARD", "llm-exporter:log:a:1") == 0
     ledger.close()
 
 
@@ -231,7 +231,7 @@ def test_a_second_service_of_the_same_name_takes_over(redis: RedisServer) -> Non
             adding()
 
     assert len(second.add(calls("x"))) == 1
-    assert redis.ask("ZCARD", "llm-exporter:log:a:1") == 1
+    assert redis.execute("ZCARD", "llm-exporter:log:a:1") == 1
 
 
 def test_calls_that_another_instance_has_not_counted_yet_are_not_pruned(redis: RedisServer) -> None:
@@ -250,7 +250,7 @@ def test_calls_that_another_instance_has_not_counted_yet_are_not_pruned(redis: R
 def test_a_server_that_has_lost_everything_is_gone_on_with(redis: RedisServer) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     ledger.add(calls("x"))
-    redis.ask("FLUSHALL")
+    redis.execute("FLUSHALL")
 
     assert len(ledger.add(calls("x"))) == 1
     assert ledger.totals(Query())[()].calls == 1
@@ -259,7 +259,7 @@ def test_a_server_that_has_lost_everything_is_gone_on_with(redis: RedisServer) -
 def test_a_report_beside_the_services_writes_nothing(redis: RedisServer) -> None:
     service = RedisLedger(redis.url, "a:1")
     service.add(calls("x"))
-    redis.ask("CONFIG", "RESETSTAT")
+    redis.execute("CONFIG", "RESETSTAT")
 
     report = open_ledger(redis.url, read_only=True)
 
@@ -285,10 +285,10 @@ def test_totals_and_sessions_expire(redis: RedisServer) -> None:
             ("month", month_after(now), 365 * 86400),
         ):
             key = f"llm-exporter:{kind}:{period}:{start_of(now, period):.0f}"  # type: ignore[arg-type]
-            assert redis.ask("EXPIRETIME", key) == int(ends) + kept
+            assert redis.execute("EXPIRETIME", key) == int(ends) + kept
     for key in ("session:s", "session:default", "reset:s"):
-        assert 86000 < redis.ask("TTL", f"llm-exporter:{key}") <= 86400
-    hours = redis.ask("KEYS", "llm-exporter:bucket:hour:*")
+        assert 86000 < redis.execute("TTL", f"llm-exporter:{key}") <= 86400
+    hours = redis.execute("KEYS", "llm-exporter:bucket:hour:*")
     assert len(hours) == 1, "that of three days ago has expired"
 
 
@@ -300,7 +300,7 @@ def month_after(moment: float) -> float:
 def test_a_session_that_has_expired_is_none_and_begins_anew(redis: RedisServer) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     ledger.add(calls("x", labels={"session": "s"}))
-    redis.ask("PEXPIRE", "llm-exporter:session:s", 0)
+    redis.execute("PEXPIRE", "llm-exporter:session:s", 0)
 
     assert ledger.session("s") is None
     assert ledger.session(None) is None
@@ -458,7 +458,7 @@ def test_a_replica_that_takes_no_writes_is_told_and_does_for_reports(
     RedisLedger(redis.url, "a:1").add(calls("x"))
     (tmp_path / "replica").mkdir()
     with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
-        assert redis.ask("WAIT", 1, 20_000) == 1
+        assert redis.execute("WAIT", 1, 20_000) == 1
         with pytest.raises(LedgerError, match="read only replica"):
             open_ledger(replica.url, "a:1")
         report = open_ledger(replica.url, read_only=True)
@@ -487,13 +487,13 @@ def test_a_server_whose_memory_is_full_takes_a_batch_whole_or_not_at_all(redis: 
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(Config(), ledger)
     intake.take(calls("known")).result(PATIENCE)
-    redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+    redis.execute("CONFIG", "SET", "maxmemory", "1mb")
 
     with pytest.raises(LedgerError, match="used memory > 'maxmemory'"):
         intake.take(calls("x", "y")).result(PATIENCE)
     assert ledger.totals(Query())[()].calls == 1
 
-    redis.ask("CONFIG", "SET", "maxmemory", "0")
+    redis.execute("CONFIG", "SET", "maxmemory", "0")
     assert intake.take(calls("x", "y")).result(PATIENCE) == Receipt(accepted=2, duplicates=0)
     assert counted(intake) == (3, 1.5, 0)
     intake.close()
