@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -153,7 +155,7 @@ def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a
     assert metered.calls == []
     (record,) = said()
     sdk = {"chat": openai, "messages": anthropic, "gemini": genai}[wire.name]
-    assert record.getMessage().startswith(f"{sdk.__name__} {sdk.__version__} is built in a way")
+    assert record.getMessage().startswith(f"llm-exporter: cannot meter {sdk.__name__} {sdk.__version__}: ")
 
 
 def test_instrument_warns_of_every_sdk_that_it_does_not_know(
@@ -166,7 +168,7 @@ def test_instrument_warns_of_every_sdk_that_it_does_not_know(
         monkeypatch.setitem(sys.modules, base, ModuleType("empty"))
     with caplog.at_level(logging.WARNING, "llm_exporter"):
         llm_exporter.instrument()
-    assert [record.getMessage().split()[0] for record in said()] == ["anthropic", "google.genai"]
+    assert [record.getMessage().split()[3] for record in said()] == ["anthropic", "google.genai"]
 
 
 def test_the_package_imports_and_instruments_with_no_sdk_installed() -> None:
@@ -181,7 +183,12 @@ llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1})
     assert run(script) == ""  # no warning of what is not there
 
 
-NOT_IMPORTED = 'assert not {"openai", "anthropic", "google.genai", "starlette", "aiohttp"} & set(sys.modules)'
+NOT_IMPORTED = """
+sdks = {"openai", "anthropic", "google.genai", "starlette", "aiohttp"}
+taps = {f"llm_exporter.taps.{name}" for name in ("openai", "anthropic", "google", "boundary", "response")}
+ours = taps | {f"llm_exporter.{name}" for name in ("client.meter", "client.pipeline", "wire.reader")}
+assert not (sdks | ours) & set(sys.modules), (sdks | ours) & set(sys.modules)
+"""
 
 
 def run(script: str, *arguments: object) -> str:
@@ -192,12 +199,178 @@ def run(script: str, *arguments: object) -> str:
     return done.stdout + done.stderr
 
 
-def test_importing_the_package_imports_no_sdk() -> None:
-    run(f"import sys, llm_exporter; {NOT_IMPORTED}")
+def test_importing_the_package_imports_neither_an_sdk_nor_a_tap() -> None:
+    run(f"import sys, llm_exporter\n{NOT_IMPORTED}")
 
 
-def test_instrument_imports_no_sdk() -> None:
-    run(f"import sys, llm_exporter; llm_exporter.instrument(); {NOT_IMPORTED}")
+def test_instrument_imports_neither_an_sdk_nor_a_tap() -> None:
+    run(f"import sys, llm_exporter; llm_exporter.instrument()\n{NOT_IMPORTED}")
+
+
+@pytest.mark.parametrize(
+    ("sdk", "taps"),
+    [
+        ("openai", {"openai"}),
+        ("anthropic", {"anthropic"}),
+        ("google.genai", {"google"}),
+    ],
+)
+def test_importing_an_sdk_loads_its_own_tap_and_makes_the_pipeline(sdk: str, taps: set[str]) -> None:
+    script = f"""
+import sys, llm_exporter
+from llm_exporter.client import default
+llm_exporter.instrument()
+assert default._pipeline is None
+import {sdk}
+assert default._pipeline is not None
+loaded = {{name for name in ("openai", "anthropic", "google") if "llm_exporter.taps." + name in sys.modules}}
+assert loaded == {taps}, loaded
+"""
+    assert run(script) == ""
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google.genai"])
+def test_an_sdk_can_be_imported_when_the_pipeline_cannot_be_made(sdk: str) -> None:
+    script = f"""
+import llm_exporter
+from llm_exporter.client import default
+def fail(): raise OSError("no space left")
+default.pipeline = fail
+llm_exporter.instrument()
+import {sdk}
+"""
+    assert "OSError: no space left" in run(script)
+
+
+# ---- the SDKs' own methods
+
+METHODS = {
+    "openai": [
+        "openai._base_client:SyncAPIClient.request",
+        "openai._base_client:AsyncAPIClient.request",
+        "openai.resources.realtime.realtime:RealtimeConnectionManager.__enter__",
+        "openai.resources.realtime.realtime:RealtimeConnectionManager.enter",
+        "openai.resources.realtime.realtime:RealtimeConnectionManager._connect_ws",
+        "openai.resources.realtime.realtime:AsyncRealtimeConnectionManager.__aenter__",
+        "openai.resources.realtime.realtime:AsyncRealtimeConnectionManager._connect_ws",
+        "openai.resources.beta.realtime.realtime:RealtimeConnectionManager.__enter__",
+        "openai.resources.beta.realtime.realtime:AsyncRealtimeConnectionManager.enter",
+        "openai.resources.responses.responses:ResponsesConnectionManager._connect_ws",
+        "openai.resources.responses.responses:AsyncResponsesConnectionManager._connect_ws",
+        "openai.resources.beta.responses.responses:ResponsesConnectionManager._connect_ws",
+    ],
+    "anthropic": [
+        "anthropic._base_client:SyncAPIClient.request",
+        "anthropic._base_client:AsyncAPIClient.request",
+    ],
+    "google": [
+        "google.genai._api_client:BaseApiClient._request",
+        "google.genai._api_client:BaseApiClient._async_request",
+        "google.genai._api_client:BaseApiClient._request_once",
+        "google.genai._api_client:BaseApiClient._async_request_once",
+        "google.genai._api_client:BaseApiClient.download_file",
+        "google.genai._api_client:BaseApiClient.async_download_file",
+        "google.genai.live:AsyncLive.connect",
+        "google.genai._gaos.basesdk:BaseSDK.do_request",
+        "google.genai._gaos.basesdk:AsyncBaseSDK.do_request_async",
+    ],
+}
+"""The methods of each SDK that may be patched; not every release has all of them."""
+
+
+@pytest.fixture
+def _nothing_is_metered() -> None:
+    """Forget clients of earlier tests."""
+    gc.collect()
+    llm_exporter.uninstrument()
+
+
+def methods_of(sdk: str) -> dict[str, object]:
+    """Return the methods that the installed release of an SDK has."""
+    found = {}
+    for name in METHODS[sdk]:
+        module, _, method = name.partition(":")
+        try:
+            found[name] = attrgetter(method)(import_module(module))
+        except (ImportError, AttributeError):
+            continue
+    return found
+
+
+@pytest.mark.usefixtures("_nothing_is_metered")
+@pytest.mark.parametrize("sdk", METHODS)
+def test_uninstrument_puts_the_methods_of_an_sdk_back(sdk: str) -> None:
+    own = methods_of(sdk)
+    for _ in range(2):
+        llm_exporter.instrument()
+        patched = {name for name, method in methods_of(sdk).items() if method is not own[name]}
+        assert {name.partition(":")[0] for name in patched} == {name.partition(":")[0] for name in own}
+        llm_exporter.uninstrument()
+        assert methods_of(sdk) == own
+
+
+@pytest.mark.usefixtures("_nothing_is_metered")
+@FORMATS
+def test_uninstrument_of_the_last_client_puts_the_methods_back(
+    wire: Format, server: Server, metered: Metered
+) -> None:
+    sdk = {"chat": "openai", "messages": "anthropic", "gemini": "google"}[wire.name]
+    own = methods_of(sdk)
+    operation = Operation(wire, "sync", stream=False)
+    server.respond_with(operation.path, operation.response())
+    first, second = (llm_exporter.instrument(operation.client(server.url)) for _ in range(2))
+    with first, second:
+        call(wire, first)
+        llm_exporter.uninstrument()
+        llm_exporter.uninstrument(first)
+        call(wire, first)
+        call(wire, second)
+        assert methods_of(sdk) != own
+        llm_exporter.uninstrument(second)
+        assert methods_of(sdk) == own
+        call(wire, second)
+        llm_exporter.instrument(second)
+        call(wire, second)
+    assert len(metered.calls) == 3
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("wire", [CHAT, MESSAGES], ids=lambda wire: wire.name)
+def test_uninstrument_puts_send_of_the_http_clients_back(
+    wire: Format, kind: str, server: Server, metered: Metered
+) -> None:
+    operation = Operation(wire, kind, stream=False)
+    server.respond_with(operation.path, operation.response())
+    client = llm_exporter.instrument(operation.client(server.url))
+    operation.run(client)
+    assert "send" in vars(client._client)
+    llm_exporter.uninstrument(client)
+    assert "send" not in vars(client._client)
+    assert len(metered.calls) == 1
+
+
+def test_a_method_that_another_library_wrapped_after_us_passes_calls_through(
+    server: Server, metered: Metered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = Operation(CHAT, "sync", stream=False)
+    server.respond_with(operation.path, operation.response())
+    llm_exporter.instrument()
+    ours: Any = openai.OpenAI.request
+    traced: list[None] = []
+
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        traced.append(None)
+        return ours(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("openai._base_client.SyncAPIClient.request", theirs)
+        with operation.client(server.url) as client:
+            call(CHAT, client)
+            llm_exporter.uninstrument()
+            call(CHAT, client)
+            llm_exporter.instrument()
+            call(CHAT, client)
+    assert (len(traced), len(metered.calls)) == (3, 2)
 
 
 METERED = """

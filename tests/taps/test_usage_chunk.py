@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llm_exporter
-from llm_exporter.taps.usage_chunk import UsageChunkFilter, ask
+from llm_exporter.taps.usage_chunk import UsageChunkFilter, request_usage
 from support import payloads
 from support.metered import Metered
 from support.operations import CHAT, Operation
@@ -95,12 +95,12 @@ def test_a_body_of_the_callers_own_is_not_changed(server: Server, metered: Meter
     ],
 )
 def test_requests_that_stay_as_they_are(body: Any, provider: str, api_version: str | None) -> None:
-    assert ask(body, provider, api_version) is None
+    assert request_usage(body, provider, api_version) is None
 
 
 def test_other_stream_options_stay() -> None:
     body = {"stream": True, "stream_options": {"include_obfuscation": False}}
-    assert ask(body, "azure", "2024-10-21") == {
+    assert request_usage(body, "azure", "2024-10-21") == {
         "stream": True,
         "stream_options": {"include_obfuscation": False, "include_usage": True},
     }

@@ -710,7 +710,7 @@ for name in names:
     assert len(managers) == (0 if old else 2)
     for each in managers:
         ways = [getattr(vars(module)[each], way, None) for way in ("_connect_ws", "__enter__", "__aenter__")]
-        assert any(hasattr(way, "_llm_exporter_metered") for way in ways)
+        assert any(hasattr(way, "_llm_exporter_patch") for way in ways)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -849,8 +849,8 @@ def test_an_exception_of_ours_never_reaches_the_caller(
 
 
 def test_a_dropped_listener_finishes_its_calls(metered: Metered) -> None:
-    listener = websocket.Listener(RealtimeConversation("gpt-realtime"), "openai", lambda: True)
-    listener.hear(encoded(created()))
+    listener = websocket.ConnectionMeter(RealtimeConversation("gpt-realtime"), "openai", lambda: True)
+    listener.received(encoded(created()))
     assert metered.total("llm_calls_in_flight") == 1
     del listener
     gc.collect()

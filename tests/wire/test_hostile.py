@@ -105,9 +105,9 @@ def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_typ
             for content_type in content_types:
                 provider = PROVIDERS[number % len(PROVIDERS)]
                 meter = Meter(provider=provider, model="gpt-4o", reader=reader, request=REQUEST)
-                meter.answering({"content-type": content_type})
+                meter.response_started({"content-type": content_type})
                 if number % 2:
-                    meter.streaming()
+                    meter.will_stream()
                 for piece in pieces:
                     meter.feed(piece)
                 meter.finish()
@@ -261,7 +261,7 @@ def test_answer_of_another_type_than_it_says_is_counted_once(sample: Sample) -> 
 def test_hostile_headers_set_no_limit(headers: dict[str, str], metered: Metered) -> None:
     """The call is read all the same."""
     meter = Meter(provider="openai", model="gpt-4o", reader=ChatReader)
-    meter.answering(headers)
+    meter.response_started(headers)
     meter.feed(b'{"usage": {"prompt_tokens": 31}}')
     meter.finish()
 

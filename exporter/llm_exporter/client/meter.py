@@ -1,8 +1,8 @@
-"""`Meter` follows one call from its request to the last byte of its answer."""
+"""`Meter` follows one call from its request to the last byte of its response."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from math import ceil
 from time import perf_counter
@@ -19,34 +19,42 @@ from ..wire.framing import Framing, Ignored, framing_for
 from ..wire.reader import Reader, Reading
 from ..wire.text_length import text_length
 from .default import pipeline
+from .guard import guarded
 from .retrieval import Outcome
 
 current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", default=None)
-"""The meter of the SDK call that the code running here belongs to."""
+"""The meter of the SDK call that is being made in this context."""
 
 
 class Filter(Protocol):
-    """Takes something out of a stream."""
+    """Removes a part of a stream."""
 
     held: bytes
-    """What is neither shown nor taken out yet."""
+    """Bytes that are neither passed on nor removed yet."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what is left of the stream so far, beyond what was returned before."""
+        """Return what the caller may see now that a chunk has arrived."""
 
     def end(self) -> bytes:
-        """Return what was held, when there will be no more."""
+        """Return what is still held at the end of the stream."""
 
 
 class Meter:
-    """One SDK call: any number of HTTP attempts, of which the last one is answered or fails.
+    """One SDK call: one or more HTTP attempts, of which the last one succeeds or fails.
 
-    No method but `admit` raises: what goes wrong in here is for the log and `llm_exporter_errors_total`.
+    No method but `hold_budget` raises: other errors go to the log and `llm_exporter_errors_total`.
+
+    Args:
+        provider: the provider's id.
+        model: the requested model; empty if it is not known.
+        reader: the class that reads the response.
+        request: the decoded body of the request.
+        labels: the labels of the call; those in force here by default.
     """
 
-    # Of the class, so that a call does not pay for setting them.
-    hidden: Filter | None = None
-    """What takes a part of the stream out of it that only we asked for."""
+    # Defaults on the class: setting them on each object would cost every call.
+    filter: Filter | None = None
+    """Removes a part of the stream that we requested and the caller did not."""
     _headers: Mapping[str, str] = MappingProxyType({})
     _content_type = ""
     _framing: Framing | None = None
@@ -82,46 +90,45 @@ class Meter:
         if not reader.is_retrieval:
             self._pipeline.started(self._call)
 
-    def admit(self) -> None:
-        """Hold what the call may come to in the budgets that are for it.
+    def hold_budget(self) -> None:
+        """Hold the estimated cost of the call in the budgets that match it.
 
         Raises:
-            BudgetExceeded: when it must not be sent, and only that.
+            BudgetExceeded: if the call must not be sent.
         """
         if self._reader.is_free or self._reader.is_retrieval:
             return
         try:
-            self._pipeline.budgets.hold(self._call, self._request)
+            hold = self._pipeline.budgets.hold
+            guarded("budgets", hold, self._call, self._request, allow=BudgetExceeded)
         except BudgetExceeded as exceeded:
             self.refused(exceeded)
             raise
-        except Exception as error:
-            self._pipeline.error("budgets", error)
 
     def refused(self, exceeded: BudgetExceeded) -> None:
         """Finish a call that a budget kept from being sent."""
         self._call.budget = exceeded.budget
         self.finish("budget")
 
-    def failed(self, kind: ErrorKind) -> None:
-        """Note that an attempt failed; if another one follows, it was retried."""
+    def attempt_failed(self, kind: ErrorKind) -> None:
+        """Note that an attempt failed. It counts as retried if another one follows."""
         self._last_byte = perf_counter()
         self._failures.append(kind)
 
-    def answering(self, headers: Mapping[str, str]) -> None:
-        """Note that an attempt is being answered with a success: `feed` will bring the body.
+    def response_started(self, headers: Mapping[str, str]) -> None:
+        """Note that an attempt succeeds; `feed` brings the body.
 
         Args:
-            headers: of the answer; their names are asked for in lower case.
+            headers: the headers of the response, by lower-case name.
         """
         self._answered = True
         self._headers = headers
         self._content_type = content_type = headers.get("content-type", "")
         if not content_type.startswith("text/event-stream"):
-            self.hidden = None
+            self.filter = None
 
-    def streaming(self) -> None:
-        """Note that the body is still to be read when the SDK's method returns."""
+    def will_stream(self) -> None:
+        """Note that the caller reads the body after the SDK's method has returned."""
         self._streaming = True
         self._call.stream = True
 
@@ -137,26 +144,27 @@ class Meter:
         if self._first_token is None and self._reader.reading.token_seen:
             self._first_token = self._last_byte
 
-    def visible(self, chunk: bytes) -> bytes:
-        """Return what the caller is to see of a chunk."""
-        if self.hidden is None:
+    def filtered(self, chunk: bytes) -> bytes:
+        """Return what the caller may see now that a chunk has arrived."""
+        if self.filter is None:
             return chunk
         try:
-            return self.hidden.feed(chunk)
+            return self.filter.feed(chunk)
         except Exception as error:
-            return self._unfiltered(error) + chunk
+            return self._remove_filter(error) + chunk
 
-    def visible_rest(self) -> bytes:
-        """Return what the caller is to see when there are no more chunks."""
-        if self.hidden is None:
+    def filtered_rest(self) -> bytes:
+        """Return what the caller may see at the end of the stream."""
+        if self.filter is None:
             return b""
         try:
-            return self.hidden.end()
+            return self.filter.end()
         except Exception as error:
-            return self._unfiltered(error)
+            return self._remove_filter(error)
 
-    def _unfiltered(self, error: Exception) -> bytes:
-        held, self.hidden = self.hidden.held if self.hidden else b"", None
+    def _remove_filter(self, error: Exception) -> bytes:
+        """Stop filtering after an error; return the bytes that were held."""
+        held, self.filter = self.filter.held if self.filter else b"", None
         self._pipeline.error("filter", error)
         return held
 
@@ -164,20 +172,16 @@ class Meter:
         """Record the call, the first time this is called.
 
         Args:
-            error: why the answer broke off, or None when it was read as far as its reader wanted.
+            error: why the response broke off; None if it did not.
         """
         if self._finished:
             return
         self._finished = True
-        try:
-            self._end_framing()
-            self._pipeline.finished(self._conclude(error))
-        except Exception as mistake:
-            self._pipeline.error("meter", mistake)
-            self._pipeline.finished(Outcome(self._call))
+        outcome = guarded("meter", self._conclude, error)
+        guarded("meter", self._pipeline.finished, outcome if outcome is not None else Outcome(self._call))
 
     def returned(self) -> None:
-        """Finish the call of an SDK method that has returned, unless its answer is still to be read."""
+        """Finish the call of an SDK method that has returned, unless its response is still to be read."""
         if not self._streaming:
             self.finish()
 
@@ -185,16 +189,9 @@ class Meter:
         """Finish the call of an SDK method that has raised."""
         kind = kind_of_exception(error)
         if self._answered and kind != "cancelled":
-            self.finish()  # the provider did its work; it is the SDK or the caller who cannot use the answer
+            self.finish()  # the provider responded: the SDK or the caller could not use the response
         else:
             self.finish(kind)
-
-    def guard(self, look: Callable[..., None], *args: object) -> None:
-        """Run code of ours inside the user's call: an exception in it goes to the log, not to the caller."""
-        try:
-            look(*args)
-        except Exception as error:
-            self._pipeline.error("tap", error)
 
     def _end_framing(self) -> None:
         if self._framing is not None:
@@ -204,7 +201,8 @@ class Meter:
                 self._broken(error)
 
     def _conclude(self, error: ErrorKind | None) -> Outcome:
-        """Write what was seen into the call."""
+        """Write everything that was read into the call."""
+        self._end_framing()
         call, reading = self._call, self._reader.reading
         call.duration = self._last_byte - self._began
         if not self._answered and self._failures and error != "cancelled":
@@ -229,18 +227,18 @@ class Meter:
         )
 
     def _usage_is_lost(self) -> bool:
-        """Whether the provider worked on a stream and did not say, or not get to say, what it used."""
+        """Return whether a stream ended without usage, though the provider generated it."""
         reading = self._reader.reading
         return self._streaming and not self._call.usage_reported and not reading.pending and not reading.error
 
     def _estimate(self) -> None:
-        """Estimate the tokens from the text that was sent and seen, at about four characters a token.
+        """Estimate the tokens from the text that was sent and received, at four characters a token.
 
         The ratio is OpenAI's for English: https://help.openai.com/en/articles/4936856.
         """
-        asked = text_length(self._request)
-        seen = self._framing.generated_length() if self._framing is not None else 0
-        estimates: dict[TokenType, int] = {"input": ceil(asked / 4), "output": ceil(seen / 4)}
+        sent = text_length(self._request)
+        received = self._framing.generated_length() if self._framing is not None else 0
+        estimates: dict[TokenType, int] = {"input": ceil(sent / 4), "output": ceil(received / 4)}
         self._call.tokens = {kind: number for kind, number in estimates.items() if number}
         self._call.estimated = True
 
@@ -250,7 +248,7 @@ class Meter:
         sub_call = Call(
             provider=call.provider,
             model=call.model,
-            # A model that was not asked for is not to be priced as the one that was.
+            # Another model must not be priced as the one that was requested.
             requested_model=reading.model if other else call.requested_model,
             operation=reading.operation or call.operation,
             labels=call.labels,
@@ -262,7 +260,7 @@ class Meter:
         return sub_call
 
     def _broken(self, error: Exception) -> None:
-        """Stop reading this answer: it is not what its format says, or our reader is wrong."""
+        """Stop reading this response: it does not follow its format, or our reader is wrong."""
         self._framing = Ignored(self._reader)
         if not isinstance(error, msgspec.DecodeError):
             self._pipeline.error("wire", error)

@@ -1,1 +1,1 @@
-"""Taps: how the calls of each SDK are seen."""
+"""Taps see the calls of each SDK: one file per SDK."""

@@ -1,37 +1,16 @@
-"""Where a call begins and ends: around the one method of an SDK that every call goes through."""
+"""Where a call begins and ends: a wrapper around the one method of an SDK that every call goes through."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, Final
+from typing import Any
 
-from ..client.default import pipeline
+from ..client.guard import guarded
 from ..client.meter import Meter, current
+from .patches import Method
 
-Method = Callable[..., Any]
 MeterFor = Callable[..., Meter | None]
-"""Takes what the method takes; returns None for a call that is not to be metered."""
-
-Place = tuple[type, str, Callable[[Method], Method]]
-"""A class of an SDK, the name of a method of it, and what wraps that."""
-
-_METERED: Final = "_llm_exporter_metered"
-
-
-def hang(*places: Place) -> None:
-    """Replace methods of an SDK's classes by wrapped ones; a second time changes nothing.
-
-    Where one is missing none is replaced: half a tap would count calls and not see what they use.
-
-    Raises:
-        AttributeError: for a release of the SDK that has no such method.
-    """
-    for cls, name, wrap, method in [(*place, getattr(place[0], place[1])) for place in places]:
-        if not hasattr(method, _METERED):
-            wrapped = wraps(method)(wrap(method))
-            setattr(wrapped, _METERED, True)
-            setattr(cls, name, wrapped)
+"""Takes the arguments of the SDK's method; returns a meter, or None if the request is not a call."""
 
 
 def metered(method: Method, meter_for: MeterFor) -> Method:
@@ -56,7 +35,7 @@ def metered(method: Method, meter_for: MeterFor) -> Method:
 
 
 def ametered(method: Method, meter_for: MeterFor) -> Method:
-    """As `metered`, for a coroutine method."""
+    """Return a coroutine method that makes the same call under a meter."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         meter = _begin(meter_for, args, kwargs)
@@ -77,11 +56,7 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
 
 
 def _begin(meter_for: MeterFor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meter | None:
-    try:
-        meter = meter_for(*args, **kwargs)
-    except Exception as error:
-        pipeline().error("tap", error)
-        return None
+    meter = guarded("tap", lambda: meter_for(*args, **kwargs))
     if meter is not None:
-        meter.admit()
+        meter.hold_budget()
     return meter

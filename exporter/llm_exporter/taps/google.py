@@ -1,15 +1,17 @@
 """The tap on the google-genai SDK.
 
-Calls go through `_request` of its API client, which makes one or more attempts through `_request_once`
-(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests. Only files
-come through `download_file`, the Interactions go through `do_request` of a second, generated SDK inside it,
-on the HTTP client of the first, and Live sessions over a WebSocket.
+A call goes through `_request` of the API client, which makes one or more attempts through `_request_once`
+(`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests.
+
+Three kinds of call take another way. Files come through `download_file`. Interactions go through `do_request`
+of a second, generated SDK inside the first one, over the first one's HTTP client. Live
+sessions use a WebSocket.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
@@ -19,105 +21,77 @@ from typing import Any, Final
 import msgspec
 
 from ..client.default import pipeline
+from ..client.guard import guarded
 from ..client.meter import Meter, current
 from ..wire.error_kinds import kind_of_exception, kind_of_status
 from ..wire.live import LiveConversation
 from ..wire.routes import reader_for
-from .boundary import Method, ametered, hang, metered
+from .boundary import ametered, metered
 from .imports import Imported
-from .response import tap
-from .send import tap_asend, tap_send
+from .patches import Method, Patches, Wrap
+from .private_names import ALWAYS
+from .response import tap_response
+from .send import wrap_async_send, wrap_send
 from .switch import Switch
-from .websocket import Listener, listen
-from .websocket import tap as tap_socket
+from .websocket import ConnectionMeter, tap_connection
+
+_API_CLIENT: Final = "google.genai._api_client:BaseApiClient"
+_INTERACTIONS: Final = "google.genai._gaos.basesdk"
+
+PRIVATE_NAMES: Final = {
+    f"{_API_CLIENT}._request": ALWAYS,
+    f"{_API_CLIENT}._async_request": ALWAYS,
+    f"{_API_CLIENT}._request_once": ALWAYS,
+    f"{_API_CLIENT}._async_request_once": ALWAYS,
+    f"{_API_CLIENT}.download_file": ALWAYS,
+    f"{_API_CLIENT}.async_download_file": ALWAYS,
+    f"{_API_CLIENT}._httpx_client": ALWAYS,
+    f"{_API_CLIENT}._async_httpx_client": ALWAYS,
+    "google.genai._api_client:HttpRequest.method": ALWAYS,
+    "google.genai._api_client:HttpRequest.url": ALWAYS,
+    "google.genai._api_client:HttpRequest.data": ALWAYS,
+    "google.genai._api_client:HttpResponse.headers": ALWAYS,
+    "google.genai._api_client:HttpResponse.response_stream": ALWAYS,
+    "google.genai.client:Client._api_client": ALWAYS,
+    "google.genai.live:AsyncLive._api_client": ALWAYS,
+    "google.genai.live:AsyncSession._ws": ALWAYS,
+    f"{_INTERACTIONS}:BaseSDK.do_request": "2.9.0",
+    f"{_INTERACTIONS}:BaseSDK.sdk_configuration": "2.9.0",
+    f"{_INTERACTIONS}:AsyncBaseSDK.do_request_async": "2.9.0",
+    f"{_INTERACTIONS}:AsyncBaseSDK.sdk_configuration": "2.9.0",
+    "google.genai._gaos.sdkconfiguration:SDKConfiguration.client": "2.9.0",
+    "google.genai._gaos.sdkconfiguration:SDKConfiguration.async_client": "2.9.0",
+}
+"""See `taps.private_names`."""
 
 _MODEL: Final = re.compile(r"/models/([^/:?]+)")
 
 
-class _Asked(msgspec.Struct):
+class _Interaction(msgspec.Struct):
+    """The fields of an Interactions request that name what answers it."""
+
     model: Any = None
     agent: Any = None
 
 
-_decode_asked: Final = msgspec.json.Decoder(_Asked).decode
+_decode_interaction: Final = msgspec.json.Decoder(_Interaction).decode
 
 
 class GoogleTap:
-    """The tap on google-genai."""
+    """The tap on google-genai.
 
-    def __init__(self) -> None:
-        self.switch = Switch()
+    Args:
+        switch: says which clients are metered.
+    """
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        self._patches = Patches()
 
     @property
     def modules(self) -> Mapping[str, Imported]:
         """See `Tap.modules`; the SDK imports the one inside it when Interactions are first used."""
-        return {"google.genai": self.install, "google.genai._gaos.basesdk": self._install_on_interactions}
-
-    def install(self, package: ModuleType) -> None:
-        """Hang the tap on the API client of the SDK."""
-        cls = import_module(f"{package.__name__}._api_client").BaseApiClient
-        hang(
-            (cls, "_request", lambda send: metered(send, self._meter)),
-            (cls, "_async_request", lambda send: ametered(send, self._meter)),
-            (cls, "_request_once", _attempt),
-            (cls, "_async_request_once", _aattempt),
-        )
-        hang(
-            (cls, "download_file", lambda get: metered(_fed(get), self._download_meter)),
-            (cls, "async_download_file", lambda get: ametered(_afed(get), self._download_meter)),
-        )
-        self._install_on_live()
-
-    def _install_on_interactions(self, generated: ModuleType) -> None:
-        meter_for = partial(self._interaction_meter, "client", tap_send)
-        ameter_for = partial(self._interaction_meter, "async_client", tap_asend)
-        hang(
-            (generated.BaseSDK, "do_request", lambda send: metered(send, meter_for)),
-            (generated.AsyncBaseSDK, "do_request_async", lambda send: ametered(send, ameter_for)),
-        )
-
-    def _install_on_live(self) -> None:
-        try:
-            live = import_module("google.genai.live")
-        except ImportError:
-            return  # its WebSocket library is missing
-        hang((live.AsyncLive, "connect", self._connecting))
-
-    def _connecting(self, connect: Method) -> Method:
-        @asynccontextmanager
-        async def connecting(live: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            async with connect(live, *args, **kwargs) as session:
-                listen(self._open, live, session, kwargs.get("model", ""))
-                yield session
-
-        return connecting
-
-    def _open(self, live: Any, session: Any, model: str) -> None:
-        api_client = live._api_client  # noqa: SLF001
-        if self.switch.is_on(api_client):
-            listener = Listener(LiveConversation(model), "google", partial(self.switch.is_on, api_client))
-            tap_socket(session._ws, listener)  # noqa: SLF001
-
-    def _interaction_meter(
-        self,
-        kind: str,
-        tap_http: Callable[[Any], None],
-        sdk: Any,
-        hook_ctx: Any,
-        request: Any,
-        *_: Any,
-        **__: Any,
-    ) -> Meter | None:
-        http = getattr(sdk.sdk_configuration, kind)
-        if http is None or not self.switch.is_on(http):
-            return None
-        reader = reader_for(request.method, str(request.url))
-        if reader is None:
-            return None
-        tap_http(http)
-        asked = _decode_asked(request.content or b"{}")
-        name = _name(asked.model) or _name(asked.agent)
-        return Meter(provider=_provider_of(str(request.url)), model=name, reader=reader)
+        return {"google.genai": self._patch_client, _INTERACTIONS: self._patch_interactions}
 
     def owners(self, client: Any) -> list[object]:
         """Return what a client shares with its `aio` side: its API client and HTTP clients."""
@@ -125,28 +99,92 @@ class GoogleTap:
         http_clients = (getattr(api_client, name, None) for name in ("_httpx_client", "_async_httpx_client"))
         return [api_client, *(http for http in http_clients if http is not None)]
 
+    def restore(self) -> None:
+        """See `Tap.restore`."""
+        self._patches.restore()
+
+    def _patch_client(self, _: ModuleType) -> None:
+        self._patches.patch(
+            (f"{_API_CLIENT}._request", lambda send: metered(send, self._meter)),
+            (f"{_API_CLIENT}._async_request", lambda send: ametered(send, self._meter)),
+            (f"{_API_CLIENT}._request_once", _attempt),
+            (f"{_API_CLIENT}._async_request_once", _aattempt),
+        )
+        self._patches.patch(
+            (f"{_API_CLIENT}.download_file", lambda get: metered(_download(get), self._download_meter)),
+            (
+                f"{_API_CLIENT}.async_download_file",
+                lambda get: ametered(_adownload(get), self._download_meter),
+            ),
+        )
+        self._patch_live()
+
+    def _patch_interactions(self, _: ModuleType) -> None:
+        meter_for = partial(self._interaction_meter, "client", wrap_send)
+        ameter_for = partial(self._interaction_meter, "async_client", wrap_async_send)
+        self._patches.patch(
+            (f"{_INTERACTIONS}:BaseSDK.do_request", lambda send: metered(send, meter_for)),
+            (f"{_INTERACTIONS}:AsyncBaseSDK.do_request_async", lambda send: ametered(send, ameter_for)),
+        )
+
+    def _patch_live(self) -> None:
+        try:
+            import_module("google.genai.live")
+        except ImportError:
+            return  # its WebSocket library is not installed
+        self._patches.patch(("google.genai.live:AsyncLive.connect", self._connecting))
+
+    def _connecting(self, connect: Method) -> Method:
+        @asynccontextmanager
+        async def connecting(live: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            async with connect(live, *args, **kwargs) as session:
+                guarded("tap", self._opened, live, session, kwargs.get("model", ""))
+                yield session
+
+        return connecting
+
+    def _opened(self, live: Any, session: Any, model: str) -> None:
+        api_client = live._api_client  # noqa: SLF001
+        if self._switch.is_on(api_client):
+            is_on = partial(self._switch.is_on, api_client)
+            tap_connection(session._ws, ConnectionMeter(LiveConversation(model), "google", is_on))  # noqa: SLF001
+
     def _meter(self, api_client: Any, http_request: Any, *_: Any, **__: Any) -> Meter | None:
-        if not self.switch.is_on(api_client):
+        if not self._switch.is_on(api_client):
             return None
         url = str(http_request.url)
         reader = reader_for(http_request.method, url)
         if reader is None:
             return None
-        asked = http_request.data
-        model = _MODEL.search(url)
-        name = model[1] if model else _name(asked.get("model") if isinstance(asked, dict) else None)
-        return Meter(provider=_provider_of(url), model=name, reader=reader, request=asked)
+        body = http_request.data
+        in_path = _MODEL.search(url)
+        model = in_path[1] if in_path else _name(body.get("model") if isinstance(body, dict) else None)
+        return Meter(provider=_provider_of(url), model=model, reader=reader, request=body)
+
+    def _interaction_meter(
+        self, http_name: str, wrap: Wrap, sdk: Any, hook_ctx: Any, request: Any, *_: Any, **__: Any
+    ) -> Meter | None:
+        http = getattr(sdk.sdk_configuration, http_name)
+        if http is None or not self._switch.is_on(http):
+            return None
+        url = str(request.url)
+        reader = reader_for(request.method, url)
+        if reader is None:
+            return None
+        self._patches.patch_send(http, wrap)
+        body = _decode_interaction(request.content or b"{}")
+        return Meter(provider=_provider_of(url), model=_name(body.model) or _name(body.agent), reader=reader)
 
     def _download_meter(self, api_client: Any, path: str, *_: Any, **options: Any) -> Meter | None:
         reader = reader_for("GET", path)
-        # What is written straight to a file is not seen.
-        if reader is None or options.get("destination") is not None or not self.switch.is_on(api_client):
+        # The content of a file that the SDK writes straight to disk never passes here.
+        if reader is None or options.get("destination") is not None or not self._switch.is_on(api_client):
             return None
         return Meter(provider="google", model="", reader=reader, request={"file": path})
 
 
 def _name(model: object) -> str:
-    """Return the name of a model, which may stand behind the path to it."""
+    """Return the name of a model or agent without the path in front of it."""
     return model.rpartition("/")[2] if isinstance(model, str) else ""
 
 
@@ -160,12 +198,12 @@ def _attempt(send: Method) -> Method:
         if meter is None:
             return send(*args, **kwargs)
         try:
-            answer = send(*args, **kwargs)
+            response = send(*args, **kwargs)
         except BaseException as error:
-            meter.guard(_fail, meter, error)
+            guarded("tap", _attempt_failed, error, meter)
             raise
-        meter.guard(_look_at, answer, meter)
-        return answer
+        guarded("tap", _see_response, response, meter)
+        return response
 
     return attempt
 
@@ -176,55 +214,55 @@ def _aattempt(send: Method) -> Method:
         if meter is None:
             return await send(*args, **kwargs)
         try:
-            answer = await send(*args, **kwargs)
+            response = await send(*args, **kwargs)
         except BaseException as error:
-            meter.guard(_fail, meter, error)
+            guarded("tap", _attempt_failed, error, meter)
             raise
-        meter.guard(_look_at, answer, meter)
-        return answer
+        guarded("tap", _see_response, response, meter)
+        return response
 
     return attempt
 
 
-def _fed(get: Method) -> Method:
+def _download(get: Method) -> Method:
     def download(*args: Any, **kwargs: Any) -> Any:
         data = get(*args, **kwargs)
         if (meter := current.get()) is not None:
-            meter.guard(_look_at_file, data, meter)
+            guarded("tap", _see_file, data, meter)
         return data
 
     return download
 
 
-def _afed(get: Method) -> Method:
+def _adownload(get: Method) -> Method:
     async def download(*args: Any, **kwargs: Any) -> Any:
         data = await get(*args, **kwargs)
         if (meter := current.get()) is not None:
-            meter.guard(_look_at_file, data, meter)
+            guarded("tap", _see_file, data, meter)
         return data
 
     return download
 
 
-def _look_at_file(data: bytes, meter: Meter) -> None:
-    """Read a file that has come whole."""
-    meter.answering({})
+def _see_file(data: bytes, meter: Meter) -> None:
+    """Read a file that was downloaded as a whole."""
+    meter.response_started({})
     meter.feed(data)
 
 
-def _fail(meter: Meter, error: BaseException) -> None:
-    """Note a failed attempt: the SDK's `APIError` has the HTTP status, others are the HTTP library's."""
+def _attempt_failed(error: BaseException, meter: Meter) -> None:
+    """Note a failed attempt. `APIError` is the SDK's own and has the HTTP status as its `code`."""
     code = getattr(error, "code", None)
-    meter.failed(kind_of_status(code) if isinstance(code, int) else kind_of_exception(error))
+    meter.attempt_failed(kind_of_status(code) if isinstance(code, int) else kind_of_exception(error))
 
 
-def _look_at(answer: Any, meter: Meter) -> None:
-    """Read an `HttpResponse` that has come whole as `[text]`, or tap the response it holds to be read."""
-    body = answer.response_stream
+def _see_response(response: Any, meter: Meter) -> None:
+    """Read an `HttpResponse` whose body is complete, as `[text]`, or tap one whose body is yet to be read."""
+    body = response.response_stream
     if isinstance(body, list):
-        meter.answering({"content-type": "application/json"})
+        meter.response_started({"content-type": "application/json"})
         meter.feed("".join(body).encode())
     else:
-        meter.answering({name.lower(): value for name, value in answer.headers.items()})
-        tap(body, meter)
-        meter.streaming()
+        meter.response_started({name.lower(): value for name, value in response.headers.items()})
+        tap_response(body, meter)
+        meter.will_stream()

@@ -1,7 +1,7 @@
-"""Hears of modules when they are imported, so that no SDK is imported only to be metered.
+"""Calls back when a module is imported, so that no SDK has to be imported just to be metered.
 
-A finder in front of `sys.meta_path` lets the others find an awaited module, and has its loader say when it
-has run. Who imports gets what they would have got: the same module, loader and errors.
+A finder in front of `sys.meta_path` lets the other finders find an awaited module, and wraps the module's
+loader to learn when the module has run. The importing code gets the same module, loader and errors as ever.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from types import ModuleType
 from typing import Any
 
 Imported = Callable[[ModuleType], object]
-"""Called with a module that has just been imported, in the thread that imports it; raises nothing."""
+"""Called with a module that has just been imported, on the importing thread. Must not raise."""
 
 
 class ImportHook:
-    """Waits for modules, and stands in `sys.meta_path` while it does."""
+    """Awaits modules. It is in `sys.meta_path` only while it awaits any."""
 
     def __init__(self) -> None:
         self._awaited: dict[str, Imported] = {}
         self._changing = threading.Lock()
-        self._finding = _Finding()
+        self._searching = _Searching()
 
     def expect(self, name: str, imported: Imported) -> None:
         """Call back each time a module is imported from now on."""
@@ -33,28 +33,28 @@ class ImportHook:
                 sys.meta_path.insert(0, self)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Call back no longer."""
+        """Stop calling back for these modules."""
         with self._changing:
             for name in names:
                 self._awaited.pop(name, None)
             if not self._awaited:
-                # Another list: who goes through this one in another thread would leave out the next finder.
+                # A new list: another thread that iterates over the old one must not skip the next finder.
                 sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return what the other finders find of an awaited module; None leaves it to them."""
+        """Return what the other finders find for an awaited module; leave all others to them."""
         imported = self._awaited.get(name)
-        if imported is None or name in self._finding.names:
+        if imported is None or name in self._searching.names:
             return None
-        self._finding.names.add(name)
+        self._searching.names.add(name)
         try:
             spec = self._found_by_others(name, path, target)
         finally:
-            self._finding.names.remove(name)
+            self._searching.names.remove(name)
         if spec is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _Loader(spec, imported)  # type: ignore[assignment]  # it has all that its own has
+            spec.loader = _Loader(spec, imported)  # type: ignore[assignment]  # it forwards to the real one
         return spec
 
     def _found_by_others(
@@ -68,14 +68,14 @@ class ImportHook:
         return None
 
 
-class _Finding(threading.local):
+class _Searching(threading.local):
     def __init__(self) -> None:
         self.names: set[str] = set()
-        """The modules that this thread asks the other finders for: one of them may ask all of us in turn."""
+        """The modules that this thread is searching for: another finder may ask all finders, us included."""
 
 
 class _Loader:
-    """Stands for a module's own loader until that runs."""
+    """Takes the place of a module's loader until the module has run."""
 
     def __init__(self, spec: ModuleSpec, imported: Imported) -> None:
         self._spec = spec
@@ -86,10 +86,10 @@ class _Loader:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module as its own loader does, and then call back."""
+        """Run the module with its own loader, then call back."""
         self._spec.loader = self._loader
         if module.__loader__ is self:
             module.__loader__ = self._loader
         self._loader.exec_module(module)
-        if sys.modules.get(self._spec.name) is module:  # else it is a copy that nobody else will see
+        if sys.modules.get(self._spec.name) is module:  # otherwise it is a private copy
             self._imported(module)

@@ -1,106 +1,127 @@
-"""The tap on the openai SDK: as on any Stainless SDK, and on its WebSockets.
+"""The tap on the openai SDK: that on any Stainless SDK, and one on its WebSockets.
 
-A WebSocket is opened, and opened again when it broke, by `_connect_ws` of a connection manager. The beta
-Realtime API's manager opens it where it is entered.
+A connection manager opens a WebSocket in `_connect_ws`, and calls that again to reconnect. Managers that
+cannot reconnect open it in `__enter__`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..client.default import pipeline
+from ..client.guard import guarded
 from ..wire.conversation import Conversation
 from ..wire.realtime import RealtimeConversation, ResponsesConversation
-from .boundary import Method, hang
-from .stainless import StainlessTap
-from .websocket import Listener, listen, tap
+from .imports import Imported
+from .patches import Method
+from .private_names import ALWAYS, get_mangled
+from .stainless import StainlessTap, stainless_names
+from .websocket import ConnectionMeter, tap_connection
 
-_CONVERSATIONS: Final[dict[str, type[Conversation]]] = {
-    "openai.resources.realtime.realtime": RealtimeConversation,
-    "openai.resources.responses.responses": ResponsesConversation,
-    "openai.resources.beta.realtime.realtime": RealtimeConversation,
-    "openai.resources.beta.responses.responses": ResponsesConversation,
+
+class _Connections(NamedTuple):
+    """The WebSockets of one resource."""
+
+    kind: str
+    """What the names of the connection manager and of its connection begin with."""
+    conversation: type[Conversation]
+
+
+_CONNECTIONS: Final = {
+    "openai.resources.realtime.realtime": _Connections("Realtime", RealtimeConversation),
+    "openai.resources.responses.responses": _Connections("Responses", ResponsesConversation),
+    "openai.resources.beta.realtime.realtime": _Connections("Realtime", RealtimeConversation),
+    "openai.resources.beta.responses.responses": _Connections("Responses", ResponsesConversation),
 }
-"""The modules that have connection managers, and what goes over their connections."""
+"""By the module of the resource, which the SDK imports when the resource is first used."""
+
+
+PRIVATE_NAMES: Final = {
+    **stainless_names("openai"),
+    "openai.lib.azure:AzureOpenAI._api_version": ALWAYS,
+    "openai.lib.azure:AsyncAzureOpenAI._api_version": ALWAYS,
+    "openai.resources.realtime.realtime:RealtimeConnectionManager._connect_ws": "2.32.0",
+    "openai.resources.realtime.realtime:RealtimeConnectionManager.__client": ALWAYS,
+    "openai.resources.realtime.realtime:RealtimeConnectionManager.__model": ALWAYS,
+    "openai.resources.realtime.realtime:RealtimeConnection._connection": ALWAYS,
+    "openai.resources.realtime.realtime:AsyncRealtimeConnectionManager._connect_ws": "2.32.0",
+    "openai.resources.realtime.realtime:AsyncRealtimeConnectionManager.__client": ALWAYS,
+    "openai.resources.realtime.realtime:AsyncRealtimeConnectionManager.__model": ALWAYS,
+    "openai.resources.realtime.realtime:AsyncRealtimeConnection._connection": ALWAYS,
+    "openai.resources.responses.responses:ResponsesConnectionManager._connect_ws": "2.32.0",
+    "openai.resources.responses.responses:ResponsesConnectionManager.__client": "2.22.0",
+    "openai.resources.responses.responses:ResponsesConnection._connection": "2.22.0",
+    "openai.resources.responses.responses:AsyncResponsesConnectionManager._connect_ws": "2.32.0",
+    "openai.resources.responses.responses:AsyncResponsesConnectionManager.__client": "2.22.0",
+    "openai.resources.responses.responses:AsyncResponsesConnection._connection": "2.22.0",
+    "openai.resources.beta.realtime.realtime:RealtimeConnectionManager.__client": ALWAYS,
+    "openai.resources.beta.realtime.realtime:RealtimeConnectionManager.__model": ALWAYS,
+    "openai.resources.beta.realtime.realtime:RealtimeConnection._connection": ALWAYS,
+    "openai.resources.beta.realtime.realtime:AsyncRealtimeConnectionManager.__client": ALWAYS,
+    "openai.resources.beta.realtime.realtime:AsyncRealtimeConnectionManager.__model": ALWAYS,
+    "openai.resources.beta.realtime.realtime:AsyncRealtimeConnection._connection": ALWAYS,
+    "openai.resources.beta.responses.responses:ResponsesConnectionManager._connect_ws": "2.45.0",
+    "openai.resources.beta.responses.responses:ResponsesConnectionManager.__client": "2.45.0",
+    "openai.resources.beta.responses.responses:ResponsesConnection._connection": "2.45.0",
+    "openai.resources.beta.responses.responses:AsyncResponsesConnectionManager._connect_ws": "2.45.0",
+    "openai.resources.beta.responses.responses:AsyncResponsesConnectionManager.__client": "2.45.0",
+    "openai.resources.beta.responses.responses:AsyncResponsesConnection._connection": "2.45.0",
+}
+"""See `taps.private_names`."""
 
 
 class OpenAITap(StainlessTap):
     """The tap on openai."""
 
-    def __init__(self) -> None:
-        super().__init__("openai")
+    package = "openai"
 
-    def install(self, package: ModuleType) -> None:
-        """Hang the tap on the base clients, and on the connection managers as soon as they are there.
+    @property
+    def modules(self) -> Mapping[str, Imported]:
+        """See `Tap.modules`."""
+        return {**super().modules, **dict.fromkeys(_CONNECTIONS, self._patch_managers)}
 
-        The SDK imports the module of a resource when the resource is first used: importing them all here
-        would take as long as importing the SDK.
-        """
-        super().install(package)
-        resource = import_module("openai._resource")
-        hang(
-            (resource.SyncAPIResource, "__init__", self._first_used),
-            (resource.AsyncAPIResource, "__init__", self._first_used),
-        )
-        self._install_on_managers()
+    def _patch_managers(self, module: ModuleType) -> None:
+        kind, conversation = _CONNECTIONS[module.__name__]
+        for manager, enter, wrap in (
+            (f"{kind}ConnectionManager", "__enter__", _opening),
+            (f"Async{kind}ConnectionManager", "__aenter__", _aopening),
+        ):
+            if cls := getattr(module, manager, None):  # old releases have no responses over WebSockets
+                opened = partial(self._opened, conversation)
+                for name in ("_connect_ws",) if hasattr(cls, "_connect_ws") else (enter, "enter"):
+                    target = f"{module.__name__}:{manager}.{name}"
+                    self._patches.patch((target, partial(wrap, opened)))
 
-    def _first_used(self, init: Method) -> Method:
-        def first_used(*args: Any, **kwargs: Any) -> None:
-            init(*args, **kwargs)
-            listen(self._install_on_managers)
-
-        return first_used
-
-    def _install_on_managers(self) -> None:
-        for name, conversation in _CONVERSATIONS.items():
-            module = sys.modules.get(name)
-            for kind in ("Realtime", "Responses"):
-                if manager := getattr(module, f"{kind}ConnectionManager", None):
-                    self._hang(manager, conversation, "__enter__", _opening)
-                if manager := getattr(module, f"Async{kind}ConnectionManager", None):
-                    self._hang(manager, conversation, "__aenter__", _aopening)
-
-    def _hang(
-        self, manager: Any, conversation: type[Conversation], enter: str, wrap: Callable[..., Method]
-    ) -> None:
-        opened = partial(self._opened, manager.__name__, conversation)
-        if hasattr(manager, "_connect_ws"):
-            hang((manager, "_connect_ws", lambda method: wrap(method, opened)))
-        else:
-            for name in (enter, "enter"):
-                hang((manager, name, lambda method: wrap(method, opened)))
-
-    def _opened(self, name: str, conversation: type[Conversation], manager: Any, connection: Any) -> None:
-        """Listen to a connection that was opened: of the SDK, or what that wraps."""
-        client = getattr(manager, f"_{name}__client")
+    def _opened(self, conversation: type[Conversation], manager: Any, connection: Any) -> None:
+        """Meter a connection that was opened: the WebSocket, or the SDK's object around it."""
+        client = get_mangled(manager, "__client")
         http = client._client  # noqa: SLF001
-        if not self.switch.is_on(http):
+        if not self._switch.is_on(http):
             return
-        model = getattr(manager, f"_{name}__model", "")
+        model = get_mangled(manager, "__model")
         provider = pipeline().providers.of(str(client.base_url), type(client).__name__, "openai")
-        asked = model if isinstance(model, str) else ""
-        listener = Listener(conversation(asked), provider, partial(self.switch.is_on, http))
-        tap(getattr(connection, "_connection", connection), listener)
+        meter = ConnectionMeter(
+            conversation(model if isinstance(model, str) else ""), provider, partial(self._switch.is_on, http)
+        )
+        tap_connection(getattr(connection, "_connection", connection), meter)
 
 
-def _opening(method: Method, opened: Callable[..., None]) -> Method:
+def _opening(opened: Callable[..., None], method: Method) -> Method:
     def opening(manager: Any, *args: Any, **kwargs: Any) -> Any:
         connection = method(manager, *args, **kwargs)
-        listen(opened, manager, connection)
+        guarded("tap", opened, manager, connection)
         return connection
 
     return opening
 
 
-def _aopening(method: Method, opened: Callable[..., None]) -> Method:
+def _aopening(opened: Callable[..., None], method: Method) -> Method:
     async def opening(manager: Any, *args: Any, **kwargs: Any) -> Any:
         connection = await method(manager, *args, **kwargs)
-        listen(opened, manager, connection)
+        guarded("tap", opened, manager, connection)
         return connection
 
     return opening

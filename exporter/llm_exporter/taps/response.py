@@ -1,7 +1,7 @@
-"""Looks at the bytes of a response while whoever asked for it reads them.
+"""Shows a meter the bytes of a response while the caller reads them.
 
-The bytes pass through unchanged, one by one as they come. A stream has ended when it was read to its end,
-when reading it failed, when it was closed, or when it was dropped and collected: whichever comes first.
+Each chunk passes on as soon as it arrives. A stream ends when it is read to its end, fails, is closed, or is
+garbage-collected, whichever happens first.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ..client.meter import Meter
 from ..wire.error_kinds import kind_of_exception
 
 
-def tap(response: Any, meter: Meter) -> None:
-    """Feed a meter with what is read from a response, and finish it when the response ends.
+def tap_response(response: Any, meter: Meter) -> None:
+    """Feed a meter with the bytes that are read from a response, and finish it when the response ends.
 
-    The response becomes an instance of a subclass of its class. Replacing its methods instead would make it
-    refer to itself: then a dropped response would no longer die, and free its connection, at once.
+    The response becomes an instance of a subclass of its class. Replacing its methods would create a
+    reference cycle: a dropped response would no longer free its connection at once.
 
     Args:
-        response: a response of httpx, httpx2, requests or aiohttp whose body is still to be read.
-        meter: the call that it answers.
+        response: a response of httpx, httpx2, requests or aiohttp whose body has not been read.
+        meter: the meter of its call.
     """
     if hasattr(response, "iter_bytes"):
         mixin: Any = _TappedHttpx
@@ -36,7 +36,7 @@ def tap(response: Any, meter: Meter) -> None:
     vars(response).update(_llm_exporter_meter=meter, _llm_exporter_reading=False)
 
 
-@cache  # a process uses few response classes
+@cache  # a process uses only a few response classes
 def _tapped_class(cls: Any, mixin: Any) -> Any:
     return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
 
@@ -45,7 +45,7 @@ class _Tapped:
     if TYPE_CHECKING:
         _llm_exporter_meter: Meter
         _llm_exporter_reading: bool
-        """True while the response itself runs: it may close itself before its last bytes are out."""
+        """True while the response's own code runs: it may close itself before it yields its last bytes."""
 
     def _llm_exporter_iterate(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         meter = self._llm_exporter_meter
@@ -54,15 +54,15 @@ class _Tapped:
             for chunk in chunks:
                 self._llm_exporter_reading = False
                 meter.feed(chunk)
-                if meter.hidden is None:
+                if meter.filter is None:
                     yield chunk
-                elif seen := meter.visible(chunk):
+                elif seen := meter.filtered(chunk):
                     yield seen
                 self._llm_exporter_reading = True
-            if rest := meter.visible_rest():
+            if rest := meter.filtered_rest():
                 yield rest
         except GeneratorExit:
-            raise  # the consumer has seen enough, which is no error
+            raise  # the caller stopped reading, which is not an error
         except BaseException as error:
             meter.finish(kind_of_exception(error))
             raise
@@ -76,12 +76,12 @@ class _Tapped:
             async for chunk in chunks:
                 self._llm_exporter_reading = False
                 meter.feed(chunk)
-                if meter.hidden is None:
+                if meter.filter is None:
                     yield chunk
-                elif seen := meter.visible(chunk):
+                elif seen := meter.filtered(chunk):
                     yield seen
                 self._llm_exporter_reading = True
-            if rest := meter.visible_rest():
+            if rest := meter.filtered_rest():
                 yield rest
         except GeneratorExit:
             raise
@@ -137,7 +137,7 @@ class _TappedAiohttp(_Tapped):
 
 
 class TappedContent:
-    """Stands for the `content` of an aiohttp response, the stream that its body is read from."""
+    """Takes the place of `content` of an aiohttp response, the stream that the body is read from."""
 
     def __init__(self, content: Any, meter: Meter) -> None:
         self._content = content
@@ -147,11 +147,11 @@ class TappedContent:
         return getattr(self._content, name)
 
     async def read(self, n: int = -1) -> bytes:
-        """Read the whole body, or at most n bytes of it."""
+        """Read the whole body, or at most n bytes."""
         return await self._fed(self._content.read(n))
 
     async def readany(self) -> bytes:
-        """Read what has arrived."""
+        """Read the bytes that have arrived."""
         return await self._fed(self._content.readany())
 
     async def readline(self, **kwargs: Any) -> bytes:
@@ -159,7 +159,7 @@ class TappedContent:
         return await self._fed(self._content.readline(**kwargs))
 
     async def iter_any(self) -> AsyncIterator[bytes]:
-        """Yield what arrives as it arrives."""
+        """Yield bytes as they arrive."""
         while chunk := await self.readany():
             yield chunk
 

@@ -1,34 +1,45 @@
-"""Which clients are metered: those named, or all of them."""
+"""Which clients of one SDK are metered: those that were named, or all of them."""
 
 from __future__ import annotations
 
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
-_MARK: Final = "_llm_exporter_metered"
-_ASKS: Final = "_llm_exporter_asks_for_usage"
+_METERED: Final = "_llm_exporter_metered"
+_ASK_FOR_USAGE: Final = "_llm_exporter_ask_for_usage"
 
 
 class Switch:
-    """One for each SDK."""
+    """Turns metering on and off, for all clients of an SDK and for single ones.
+
+    A client is known here by its owner: the object that it shares with its copies.
+    """
 
     def __init__(self) -> None:
         self.everything = False
-        self.named = False
-        """Whether any client has been named."""
-        self.asks_for_usage = True
+        self.ask_for_usage = True
+        self._named: WeakValueDictionary[int, object] = WeakValueDictionary()
 
-    def turn(self, owner: object, *, on: bool, ask_for_usage: bool = True) -> None:
-        """Meter, or no longer meter, what goes through one object, whatever is said of everything."""
-        self.named |= on
-        setattr(owner, _MARK, on)
-        setattr(owner, _ASKS, ask_for_usage)
+    @property
+    def in_use(self) -> bool:
+        """Whether any client is metered."""
+        return self.everything or bool(self._named)
 
-    def asks(self, owner: Any) -> bool:
-        """Whether streams are asked for their usage where the caller does not ask."""
-        mark: bool | None = vars(owner).get(_ASKS)
-        return self.asks_for_usage if mark is None else mark
+    def set(self, owner: object, *, on: bool, ask_for_usage: bool = True) -> None:
+        """Meter one client or leave it out, whatever holds for all the others."""
+        setattr(owner, _METERED, on)
+        setattr(owner, _ASK_FOR_USAGE, ask_for_usage)
+        if on:
+            self._named[id(owner)] = owner
+        else:
+            self._named.pop(id(owner), None)
 
     def is_on(self, owner: Any) -> bool:
-        """Whether what goes through an object is metered."""
-        mark: bool | None = vars(owner).get(_MARK)
-        return self.everything if mark is None else mark
+        """Return whether a client is metered."""
+        on: bool | None = vars(owner).get(_METERED)
+        return self.everything if on is None else on
+
+    def asks_for_usage(self, owner: Any) -> bool:
+        """Return whether a client's streams are asked for usage where the caller does not ask."""
+        asks: bool | None = vars(owner).get(_ASK_FOR_USAGE)
+        return self.ask_for_usage if asks is None else asks

@@ -1,8 +1,8 @@
-"""Has OpenAI's chat streams report their usage, without the caller noticing.
+"""Makes OpenAI's chat streams report their usage, without the caller noticing.
 
-A stream reports usage only when it is asked to, in a last chunk that has no choices
-(https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options). Where the caller does
-not ask, we do, and take that chunk out again.
+A stream reports usage only on request, in a last chunk without choices
+(https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options). If the caller does
+not request it, we do, and remove that chunk from what the caller sees.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Any, Final
 
 from ..wire.framing import last_blank_line
 
-_REFUSE: Final = frozenset({"mistral", "perplexity"})
-"""Providers that refuse the option; both report usage unasked."""
+_REJECT_OPTION: Final = frozenset({"mistral", "perplexity"})
+"""Providers that reject the option; both report usage without it."""
 
 _AZURE_SINCE: Final = "2024-09-01"
-"""The first api-version of Azure that knows the option."""
+"""The first API version of Azure OpenAI that accepts the option."""
 
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _EVENT: Final = re.compile(rb".*?(?>\r\n|\r|\n){2,}", re.DOTALL)
 
 
-def ask(body: Any, provider: str, api_version: str | None) -> dict[str, Any] | None:
-    """Return the body of a chat request as it asks for usage, or None where it is to stay as it is.
+def request_usage(body: Any, provider: str, api_version: str | None) -> dict[str, Any] | None:
+    """Return a copy of a chat request that also requests usage, or None if the request must stay as it is.
 
     Args:
         body: the request's JSON; it is not changed.
-        provider: who is asked.
-        api_version: Azure's, if it is Azure that is asked.
+        provider: the id of the provider.
+        api_version: the API version of Azure OpenAI; None for others.
     """
-    if not isinstance(body, dict) or body.get("stream") is not True or provider in _REFUSE:
+    if not isinstance(body, dict) or body.get("stream") is not True or provider in _REJECT_OPTION:
         return None
     options = body.get("stream_options")
     if options is not None and (not isinstance(options, dict) or "include_usage" in options):
@@ -42,19 +42,19 @@ def ask(body: Any, provider: str, api_version: str | None) -> dict[str, Any] | N
 
 
 class UsageChunkFilter:
-    """Takes the usage chunk out of a stream of server-sent events.
+    """Removes the usage chunk from a stream of server-sent events.
 
-    Whole events pass at once; of an incomplete one, of which the caller could make nothing yet, the rest is
-    waited for.
+    Complete events pass at once. An incomplete event, which the caller could not use yet, is held until it is
+    complete.
     """
 
     def __init__(self) -> None:
         self.held = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what the caller is to see of the stream so far, beyond what was returned before."""
+        """Return what the caller may see now that a chunk has arrived."""
         if not self.held and chunk.endswith(b"\n\n") and not _NO_CHOICES.search(chunk):
-            return chunk  # most are whole events
+            return chunk  # most chunks are complete events
         data = self.held + chunk
         end = max(last_blank_line(data), 0)
         visible = self._without_usage(data[:end])
@@ -62,7 +62,7 @@ class UsageChunkFilter:
         return visible
 
     def end(self) -> bytes:
-        """Return what was held, when there will be no more."""
+        """Return what is still held at the end of the stream."""
         visible = self._without_usage(self.held)
         self.held = b""
         return visible
@@ -74,8 +74,8 @@ class UsageChunkFilter:
 
 
 def _events(data: bytes) -> list[bytes]:
-    whole = _EVENT.findall(data)
-    return [*whole, data[sum(map(len, whole)) :]]
+    complete = _EVENT.findall(data)
+    return [*complete, data[sum(map(len, complete)) :]]
 
 
 def _is_usage(event: bytes) -> bool:

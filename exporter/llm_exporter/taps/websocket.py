@@ -1,7 +1,7 @@
-"""Looks at the messages of a WebSocket while the SDK receives them.
+"""Shows the messages of a WebSocket to a meter while the SDK receives them.
 
-Each response or turn that a provider gives over it is a call. It is made under the labels in force where the
-connection was opened, with those in force where its first message is received laid over them.
+Each response or turn of the provider is a call. Its labels are those in force where the connection was
+opened, overlaid with those in force where its first message is received.
 """
 
 from __future__ import annotations
@@ -16,42 +16,35 @@ import msgspec
 from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind
 from ..client.default import pipeline
+from ..client.guard import guarded
 from ..client.meter import Meter
 from ..labels import current_labels
 from ..wire.conversation import CallMessage, Conversation, GenerationRequest
 from ..wire.error_kinds import kind_of_exception
 
 
-def tap(socket: Any, listener: Listener) -> None:
-    """Have a listener hear what is received through a connection, until it is closed.
+def tap_connection(connection: Any, meter: ConnectionMeter) -> None:
+    """Show a meter the messages of a connection until it is closed.
 
     The connection becomes an instance of a subclass of its class, as responses do.
 
     Args:
-        socket: a client connection of the package `websockets`, of its threading or asyncio variant.
-        listener: who is to hear.
+        connection: a client connection of the package `websockets`, of its threading or asyncio variant.
+        meter: the meter of the connection.
     """
-    cls: Any = type(socket)
+    cls: Any = type(connection)
     tapped = _tapped_class(cls)
-    socket._llm_exporter_listener = listener  # noqa: SLF001
-    socket.__class__ = tapped
+    connection._llm_exporter_meter = meter  # noqa: SLF001
+    connection.__class__ = tapped
 
 
-def listen(look: Callable[..., None], *args: object) -> None:
-    """Run code of ours where a connection is opened; an exception in it goes to the log."""
-    try:
-        look(*args)
-    except Exception as error:
-        pipeline().error("tap", error)
-
-
-class Listener:
-    """Meters the calls of one connection. No method but `admit` raises.
+class ConnectionMeter:
+    """Meters the calls of one connection. No method but `check_budget` raises.
 
     Args:
         conversation: tells which messages belong to which call.
         provider: the provider's id.
-        is_on: whether a call that begins now is to be metered.
+        is_on: returns whether a call that begins now is metered.
     """
 
     def __init__(self, conversation: Conversation, provider: str, is_on: Callable[[], bool]) -> None:
@@ -60,27 +53,23 @@ class Listener:
         self._is_on = is_on
         self._labels = current_labels()
         self._meters: dict[str, Meter] = {}
-        self._ended = False
+        self._closed = False
 
-    def admit(self, message: object) -> None:
-        """Let a message be sent, unless it asks for something and the budget for that is used up.
+    def check_budget(self, message: object) -> None:
+        """Refuse to send a message that requests a response when a budget for it is used up.
 
-        What an answer may come to is not held: it is not known, nor which message it will be an answer to.
+        No cost is held for the response: neither the cost nor the message it will answer is known yet.
 
         Raises:
-            BudgetExceeded: when it must not be sent, and only that.
+            BudgetExceeded: if the message must not be sent.
         """
-        try:
-            asked = self._asked_by(message)
-            if asked is not None and pipeline().budgets.may_refuse:
-                self._admit(asked)
-        except BudgetExceeded:
-            raise
-        except Exception as error:
-            pipeline().error("budgets", error)
+        guarded("budgets", self._check_budget, message, allow=BudgetExceeded)
 
-    def _admit(self, asked: GenerationRequest) -> None:
-        reader, model = asked
+    def _check_budget(self, message: object) -> None:
+        requested = self._requested_by(message)
+        if requested is None or not pipeline().budgets.may_refuse:
+            return
+        reader, model = requested
         labels = {**self._labels, **current_labels()}
         call = Call(
             provider=self._provider,
@@ -95,91 +84,90 @@ class Listener:
             Meter(provider=self._provider, model=model, reader=reader, labels=labels).refused(exceeded)
             raise
 
-    def _asked_by(self, message: object) -> GenerationRequest | None:
+    def _requested_by(self, message: object) -> GenerationRequest | None:
         if not self._is_on():
             return None
         data = message.encode() if isinstance(message, str) else message
         if not isinstance(data, bytes):
-            return None  # one that is sent in fragments
+            return None  # a message that is sent in fragments
         try:
             return self._conversation.parse_sent(data)
         except msgspec.DecodeError:
             return None
 
-    def hear(self, message: str | bytes) -> None:
-        """Take a message that was received."""
-        try:
-            self._take(message.encode() if isinstance(message, str) else message)
-        except msgspec.DecodeError:
-            pass  # no JSON, or not of the format: it says nothing of a call
-        except Exception as error:
-            pipeline().error("wire", error)
+    def received(self, message: str | bytes) -> None:
+        """Read a message that was received."""
+        guarded("wire", self._read, message)
 
-    def failed(self, error: BaseException) -> None:
-        """Take note that nothing was received; waiting for less than the next message takes ends nothing."""
+    def receive_failed(self, error: BaseException) -> None:
+        """Note that receiving failed. Only a lost connection ends the calls: a timeout may be retried."""
         if kind_of_exception(error) == "connection":
-            self.end("connection")
+            self.close("connection")
 
-    def end(self, error: ErrorKind | None = None) -> None:
-        """Finish the calls under way: the connection is closed, broken or dropped."""
-        self._ended = True
+    def close(self, error: ErrorKind | None = None) -> None:
+        """Finish the calls in flight: the connection is closed, lost or dropped."""
+        self._closed = True
         while self._meters:
             self._meters.popitem()[1].finish(error)
 
     def __del__(self) -> None:
-        self.end()
+        self.close()
 
-    def _take(self, message: bytes) -> None:
-        part = self._conversation.parse_received(message)
-        if part is None:
+    def _read(self, message: str | bytes) -> None:
+        data = message.encode() if isinstance(message, str) else message
+        try:
+            found = self._conversation.parse_received(data)
+        except msgspec.DecodeError:
+            return  # not JSON, or not in this format: it belongs to no call
+        if found is None:
             return
-        meter = self._meters.get(part.key)
+        meter = self._meters.get(found.key)
         if meter is None:
-            if not part.starts or self._ended or not self._is_on():
+            if not found.starts or self._closed or not self._is_on():
                 return
-            meter = self._meters[part.key] = self._begin(part)
-        meter.feed(message)
-        if part.ends:
-            self._meters.pop(part.key, meter).finish()
+            meter = self._meters[found.key] = self._begin(found)
+        meter.feed(data)
+        if found.ends:
+            self._meters.pop(found.key, meter).finish()
 
-    def _begin(self, part: CallMessage) -> Meter:
+    def _begin(self, first: CallMessage) -> Meter:
         meter = Meter(
             provider=self._provider,
-            model=part.requested_model,
-            reader=part.reader,
-            request={"model": part.model},
+            model=first.requested_model,
+            reader=first.reader,
+            request={"model": first.model},
             labels={**self._labels, **current_labels()},
         )
-        meter.answering({})
-        meter.streaming()
+        meter.response_started({})
+        meter.will_stream()
         return meter
 
 
-@cache  # there are two, of threads and of asyncio
+@cache  # there are only two, for threads and for asyncio
 def _tapped_class(cls: Any) -> Any:
     methods = _async_methods(cls) if iscoroutinefunction(cls.recv) else _methods(cls)
-    # A second base would make it a class that not every connection can become an instance of.
+    # With a second base class, the connection could not always become an instance of the new class.
     return type(cls.__name__, (cls,), {**methods, "__module__": cls.__module__})
 
 
 def _methods(cls: Any) -> dict[str, Any]:
     def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        self._llm_exporter_listener.admit(message)
+        self._llm_exporter_meter.check_budget(message)
         return cls.send(self, message, *args, **kwargs)
 
     def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
-        listener = self._llm_exporter_listener
+        meter = self._llm_exporter_meter
         try:
             message = cls.recv(self, *args, **kwargs)
         except BaseException as error:
-            listener.failed(error)
+            meter.receive_failed(error)
             raise
-        listener.hear(message)
+        meter.received(message)
         return message
 
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Before it is closed: whoever waits for a message then hears of a broken connection.
-        self._llm_exporter_listener.end()
+        # Before the connection closes: a thread that waits for a message then sees a lost connection.
+        self._llm_exporter_meter.close()
         return cls.close(self, *args, **kwargs)
 
     return {"send": send, "recv": recv, "close": close}
@@ -187,21 +175,21 @@ def _methods(cls: Any) -> dict[str, Any]:
 
 def _async_methods(cls: Any) -> dict[str, Any]:
     async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        self._llm_exporter_listener.admit(message)
+        self._llm_exporter_meter.check_budget(message)
         return await cls.send(self, message, *args, **kwargs)
 
     async def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
-        listener = self._llm_exporter_listener
+        meter = self._llm_exporter_meter
         try:
             message = await cls.recv(self, *args, **kwargs)
         except BaseException as error:
-            listener.failed(error)
+            meter.receive_failed(error)
             raise
-        listener.hear(message)
+        meter.received(message)
         return message
 
     async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self._llm_exporter_listener.end()
+        self._llm_exporter_meter.close()
         return await cls.close(self, *args, **kwargs)
 
     return {"send": send, "recv": recv, "close": close}
