@@ -1,17 +1,22 @@
-"""Processes share their series in files, and show them at 0 first; gunicorn's do in tests/workers."""
+"""Processes share their series in files and show them at 0 first. tests/workers does so with gunicorn."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.config.model import Config, SeriesLabels
 from llm_exporter.metrics.collector import Metrics
-from llm_exporter.metrics.multiprocess import Processes, SharedZeroFirst
-from metrics.test_zero_first import INTERVAL, A, B, Clock, held
+from llm_exporter.metrics.multiprocess import SharedStorage
+from llm_exporter.metrics.shared_zero_first import SharedZeroFirst
 from support.calls import a_call
 from support.metered import Metered
+from support.zero_first import INTERVAL, A, B, Clock, held_in_scrape
 
 
 @pytest.fixture
@@ -21,92 +26,120 @@ def clock() -> Clock:
 
 @pytest.fixture
 def pair(tmp_path: Path, clock: Clock) -> tuple[SharedZeroFirst, SharedZeroFirst]:
-    """What two processes know."""
+    """Those of two processes."""
     path = tmp_path / "series"
     return SharedZeroFirst(INTERVAL, path, clock), SharedZeroFirst(INTERVAL, path, clock)
 
 
-def test_the_time_runs_from_the_first_scrape_of_either(
+def test_the_time_starts_with_the_first_scrape_of_any_process(
     pair: tuple[SharedZeroFirst, SharedZeroFirst], clock: Clock
 ) -> None:
     one, other = pair
     clock.now = 100
-    assert held(one) == {A, B}
+    assert held_in_scrape(one) == {A, B}
     clock.now = 124.9
-    assert held(other) == {A, B}
+    assert held_in_scrape(other) == {A, B}
     clock.now = 125
-    assert held(other) == set()
-    assert held(one) == set()
+    assert held_in_scrape(other) == set()
+    assert held_in_scrape(one) == set()
 
 
-def test_a_series_that_is_known_stays_so_when_the_clock_is_set_back(
+def test_a_released_series_stays_released_when_the_clock_is_set_back(
     pair: tuple[SharedZeroFirst, SharedZeroFirst], clock: Clock
 ) -> None:
     one, other = pair
     for clock.now in (100.0, 125.0):
-        held(one)
+        held_in_scrape(one)
     clock.now = 0
-    assert held(other) == set()
+    assert held_in_scrape(other) == set()
 
 
-def test_half_a_line_is_of_no_account(
+def test_a_line_that_was_cut_off_is_ignored(
     pair: tuple[SharedZeroFirst, SharedZeroFirst], clock: Clock, tmp_path: Path
 ) -> None:
     one, other = pair
-    held(one)
+    held_in_scrape(one)
     with (tmp_path / "series").open("a") as file:
         file.write('[0.0,["llm_calls_total\n[null,["llm')
     clock.now = 25
-    assert held(other) == set()
+    assert held_in_scrape(other) == set()
 
 
-def test_series_stay_at_0_while_it_cannot_be_kept_that_they_are_known(
+def test_series_stay_at_0_while_the_file_cannot_be_written(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     zero_first = SharedZeroFirst(INTERVAL, tmp_path / "missing" / "series", clock)
     for clock.now in (0.0, 25.0):
-        assert held(zero_first) == {A, B}
-    assert "could not keep which series are known" in caplog.text
+        assert held_in_scrape(zero_first) == {A, B}
+    assert "could not save which series were shown" in caplog.text
     (tmp_path / "missing").mkdir()
-    assert held(zero_first) == {A, B}
+    assert held_in_scrape(zero_first) == {A, B}
     clock.now = 50
-    assert held(zero_first) == set()
+    assert held_in_scrape(zero_first) == set()
 
 
-def calls(metrics: Metrics) -> float:
+def total(metrics: Metrics, name: str) -> float:
+    """Return the sum of a metric over all series."""
+    return sum(
+        sample.value for family in metrics.collect() for sample in family.samples if sample.name == name
+    )
+
+
+def two_processes(directory: Path) -> tuple[Metrics, Metrics]:
+    """Return the metrics of two processes that share their series."""
+    return Metrics(storage=SharedStorage(directory)), Metrics(storage=SharedStorage(directory))
+
+
+def test_counters_and_calls_in_flight_add_up_and_other_gauges_show_the_last_value(tmp_path: Path) -> None:
+    one, other = two_processes(tmp_path)
+    for metrics, remaining in ((one, "7"), (other, "9")):
+        metrics.started(a_call())
+        metrics.started(a_call())
+        metrics.ended(a_call(), {"x-ratelimit-remaining-requests": remaining}, retrieved=False)
+        metrics.record(a_call())
+    for metrics in (one, other):
+        assert total(metrics, "llm_calls_total") == 2
+        assert total(metrics, "llm_latency_seconds_count") == 2
+        assert total(metrics, "llm_calls_in_flight") == 2
+        assert total(metrics, "llm_rate_limit_remaining") == 9
+
+
+def test_declared_series_are_shown_at_0_before_any_process_writes_them(tmp_path: Path) -> None:
+    config = Config(series=(SeriesLabels(provider="openai", model="o3"),))
+    metrics = Metrics(config, SharedStorage(tmp_path))
     (family,) = (family for family in metrics.collect() if family.name == "llm_calls")
-    return sum(sample.value for sample in family.samples)
+    assert [(sample.labels["model"], sample.value) for sample in family.samples] == [("o3", 0)]
 
 
-def test_what_there_was_no_room_for_is_written_when_there_is(
+def test_a_write_that_failed_is_made_up_for_by_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = (Metrics(processes=Processes(tmp_path)) for _ in range(2))
+    one, other = two_processes(tmp_path)
     one.record(a_call())
-    with monkeypatch.context() as full:
-        full.setattr("os.pwrite", no_room)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr("os.pwrite", no_space)
         one.record(a_call())
         one.record(a_call(model="o3"))
-    assert calls(other) == 1
+    assert total(other, "llm_calls_total") == 1
     one.record(a_call())
     one.record(a_call(model="o3"))
-    assert calls(other) == 5
+    assert total(other, "llm_calls_total") == 5
 
 
-def no_room(*_: object) -> int:
+def no_space(*_: object) -> int:
     raise OSError(28, "No space left on device")
 
 
-def test_what_is_half_written_is_not_shown(tmp_path: Path) -> None:
-    one, other = (Metrics(processes=Processes(tmp_path)) for _ in range(2))
+def test_a_half_written_file_is_ignored(tmp_path: Path) -> None:
+    one, other = two_processes(tmp_path)
     one.record(a_call())
     for path in tmp_path.glob("*.llm-exporter"):
         content = path.read_bytes()
         path.with_name(f"half{path.name}").write_bytes(content[: content.find(b"llm_calls_total") + 20])
-    assert calls(other) == 1
+    assert total(other, "llm_calls_total") == 1
 
 
-def test_a_process_that_cannot_share_shows_itself(
+def test_a_process_without_the_directory_shows_only_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "missing"))
@@ -114,4 +147,18 @@ def test_a_process_that_cannot_share_shows_itself(
     pipeline.record(a_call())
     assert Metered(pipeline).total("llm_calls_total") == 1
     pipeline.close()
-    assert "llm-exporter shows this process alone: PROMETHEUS_MULTIPROC_DIR: " in caplog.text
+    assert "cannot use PROMETHEUS_MULTIPROC_DIR; /metrics shows only this process: " in caplog.text
+
+
+@pytest.mark.parametrize("module", ["llm_exporter", "llm_exporter.client.pipeline", "llm_exporter.cli.main"])
+def test_an_import_creates_no_file(module: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipeline_creates_its_file_when_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    pipeline = Pipeline()
+    pipeline.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".llm-exporter"]

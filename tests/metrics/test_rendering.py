@@ -14,8 +14,10 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from llm_exporter.metrics.families import Family, HistogramFamily, ScalarFamily
 from llm_exporter.metrics.rendering import rendered
-from llm_exporter.metrics.series import Distribution, Family, MetricType, Value
+from llm_exporter.metrics.series import Histogram as OurHistogram
+from llm_exporter.metrics.series import MetricType, Scalar
 from llm_exporter.metrics.zero_first import ZeroFirst
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
@@ -27,26 +29,28 @@ BOUNDS = st.lists(st.sampled_from([0.05, 0.1, 1, 2.5, 30, 1e6, 1e7, 12345678.9])
 
 
 @st.composite
-def families(draw: st.DrawFn) -> tuple[Family, Any]:
+def families(draw: st.DrawFn) -> tuple[Family[Any], Any]:
     """A family of ours and the same of prometheus_client's, fed alike."""
     kind: MetricType = draw(st.sampled_from(get_args(MetricType)))
     names = draw(NAMES)
     help_ = draw(TEXT)
     bounds = sorted(draw(BOUNDS)) if kind == "histogram" else []
     name = f"f{draw(st.integers(0, 10**9))}" + ("_total" if kind == "counter" else "")
-    ours = Family(name, kind, help_, names, bounds)
+    ours: Family[Any]
     theirs: Any
     if kind == "histogram":
+        ours = HistogramFamily(name, help_, names, bounds)
         theirs = Histogram(name, help_, names, buckets=bounds, registry=None)
     else:
+        ours = ScalarFamily(name, kind, help_, names)
         theirs = (Counter if kind == "counter" else Gauge)(name, help_, names, registry=None)
     values = st.tuples(*[TEXT] * len(names))
     numbers = st.floats() if kind == "gauge" else AMOUNTS
     if not names:
-        ours.one(())
+        ours.at(())
     for labels, number in draw(st.lists(st.tuples(values, numbers), max_size=6)):
         child = theirs.labels(*labels) if names else theirs
-        feed(ours.one(labels), kind, number)
+        feed(ours.at(labels), kind, number)
         feed(child, kind, number)
     return ours, theirs
 
@@ -56,7 +60,7 @@ def feed(series: Any, kind: str, number: float) -> None:
 
 
 def ours_as_text(
-    families: Iterable[Family], *, openmetrics: bool, zero_first: ZeroFirst | None = None
+    families: Iterable[Family[Any]], *, openmetrics: bool, zero_first: ZeroFirst | None = None
 ) -> str:
     return b"".join(rendered(families, zero_first, openmetrics=openmetrics)).decode()
 
@@ -82,7 +86,7 @@ def parsed(text: str, parse: Callable[[str], Any]) -> Any:
 @settings(deadline=None)
 @given(pairs=st.lists(families(), max_size=4, unique_by=lambda pair: pair[0].name.removesuffix("_total")))
 def test_it_is_parsed_as_what_prometheus_client_renders(
-    pairs: list[tuple[Family, Any]], *, openmetrics: bool
+    pairs: list[tuple[Family[Any], Any]], *, openmetrics: bool
 ) -> None:
     registry = CollectorRegistry()
     for _, theirs in pairs:
@@ -96,7 +100,7 @@ def test_it_is_parsed_as_what_prometheus_client_renders(
 
 @settings(deadline=None)
 @given(pair=families())
-def test_a_registry_collects_the_same(pair: tuple[Family, Any]) -> None:
+def test_a_registry_collects_the_same(pair: tuple[Family[Any], Any]) -> None:
     class Collected:
         def collect(self) -> Iterable[Any]:
             yield pair[0].metric()
@@ -112,13 +116,13 @@ def test_a_registry_collects_the_same(pair: tuple[Family, Any]) -> None:
 
 def test_what_is_held_is_shown_at_0_and_nothing_else() -> None:
     zero_first = ZeroFirst(15)
-    counter = Family("f_total", "counter", "Help.", ["agent"])
-    histogram = Family("h", "histogram", "Help.", ["agent"], [1.0])
+    counter = ScalarFamily("f_total", "counter", "Help.", ["agent"])
+    histogram = HistogramFamily("h", "Help.", ["agent"], [1.0])
     for agent in ("known", "new"):
-        cast("Value", counter.one((agent,))).inc(3)
-        cast("Distribution", histogram.one((agent,))).observe(0.5)
-    zero_first.born(("f_total", "new"))
-    zero_first.born(("h", "new"))
+        counter.at((agent,)).inc(3)
+        histogram.at((agent,)).observe(0.5)
+    zero_first.hold(("f_total", "new"))
+    zero_first.hold(("h", "new"))
     text = ours_as_text([counter, histogram], openmetrics=False, zero_first=zero_first)
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         'f_total{agent="known"} 3.0',
@@ -135,33 +139,33 @@ def test_what_is_held_is_shown_at_0_and_nothing_else() -> None:
 
 
 def test_infinity_and_no_number_are_written_as_the_formats_say() -> None:
-    family = Family("g", "gauge", "Help.", ["agent"])
+    family = ScalarFamily("g", "gauge", "Help.", ["agent"])
     for number in (math.inf, -math.inf, math.nan, 12.5):
-        cast("Value", family.one((str(number),))).set(number)
+        family.at((str(number),)).set(number)
     lines = ours_as_text([family], openmetrics=True).splitlines()
     assert [line.split()[-1] for line in lines if line.startswith("g{")] == ["+Inf", "-Inf", "NaN", "12.5"]
 
 
 @pytest.mark.parametrize("number", [-1, math.inf, math.nan])
 def test_what_would_spoil_a_sum_for_good_is_refused(number: float) -> None:
-    value = Value("")
-    distribution = Distribution("", {"+Inf": math.inf})
-    with pytest.raises(ValueError, match="cannot rise by"):
-        value.inc(number)
-    with pytest.raises(ValueError, match="cannot be observed"):
-        distribution.observe(number)
-    assert value.value == 0
-    assert [sample[2] for sample in distribution.samples()] == [0, 0, 0]
+    counter = Scalar("")
+    histogram = OurHistogram("", {"+Inf": math.inf})
+    with pytest.raises(ValueError, match="cannot increase a counter by"):
+        counter.inc(number)
+    with pytest.raises(ValueError, match="cannot observe"):
+        histogram.observe(number)
+    assert counter.value == 0
+    assert [sample[2] for sample in histogram.samples()] == [0, 0, 0]
 
 
 def test_a_histogram_goes_on_from_before_a_restart_with_the_buckets_that_it_still_has() -> None:
-    family = Family("h", "histogram", "Help.", (), [1.0, 2.0])
-    before = cast("Distribution", family.one(()))
+    family = HistogramFamily("h", "Help.", (), [1.0, 2.0])
+    before = family.at(())
     for value in (0.5, 1.5, 9.0):
         before.observe(value)
-    after = cast("Distribution", Family("h", "histogram", "Help.", (), [1.0, 5.0]).one(()))
+    after = HistogramFamily("h", "Help.", (), [1.0, 5.0]).at(())
     for sample in before.samples():
-        after.restore(sample)
+        after.add(sample)
     after.observe(3.0)
     assert list(after.samples()) == [
         ("_bucket", "1.0", 1),

@@ -84,9 +84,9 @@ def configure(path: str | PathLike[str] | None = None) -> None:
         try:
             pipeline().configure(load(path))
         except ConfigError:
-            pipeline().metrics.reloaded(None)
+            pipeline().metrics.set_reloaded(None)
             raise
-        pipeline().metrics.reloaded(time.time())
+        pipeline().metrics.set_reloaded(time.time())
 
 
 @overload

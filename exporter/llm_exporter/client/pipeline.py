@@ -21,7 +21,7 @@ from ..call import Call
 from ..config.model import Config
 from ..errors import ConfigError
 from ..metrics.collector import Metrics
-from ..metrics.multiprocess import processes
+from ..metrics.multiprocess import storage_from_environment
 from ..pricing.prices import PriceList
 from ..pricing.providers import Providers
 from ..pricing.updates import PriceUpdates
@@ -46,11 +46,10 @@ class Pipeline:
     """
 
     def __init__(self) -> None:
-        self.metrics = Metrics(processes=processes())
+        self.metrics = Metrics(storage=storage_from_environment(), gauges=self._gauges)
         self.prices = PriceList()
         self.budgets = Budgets((), self.prices, self.emit)
         self.thresholds = Thresholds((), self.emit)
-        self.metrics.more = self._gauges
         self.providers = Providers()
         self._updates = PriceUpdates()
         self._retrievals = Retrievals()
@@ -73,7 +72,7 @@ class Pipeline:
 
         What waits for the worker is left to the parent.
         """
-        self.metrics = self.metrics.forked()
+        self.metrics = self.metrics.after_fork()
         self._worker.reset()
         self._shipper = None
         self._renewal = None
@@ -82,18 +81,21 @@ class Pipeline:
     def started(self, call: Call) -> None:
         """Count a call as in flight."""
         # Others can only see it once it is counted. In this process a flush before a scrape is enough.
-        put = self._worker.put if self.metrics.seen_by_others else self._worker.put_later
+        put = self._worker.put if self.metrics.shared else self._worker.put_later
         put(lambda: self.metrics.started(call))
 
     def finished(self, outcome: Outcome) -> None:
         """Record a call that had `started`, and its sub-calls."""
 
         def settle() -> None:
-            self._guarded("metrics", self.metrics.ended, outcome)
+            self._guarded("metrics", self._ended, outcome)
             for call in self._retrievals.settle(outcome):
                 self._record(call)
 
         self._worker.put(settle)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self.metrics.ended(outcome.call, outcome.headers, retrieved=outcome.retrieved)
 
     def record(self, call: Call) -> None:
         """Record a finished call."""
@@ -114,11 +116,10 @@ class Pipeline:
         Raises:
             llm_exporter.ConfigError: if it declares other labels than the series that exist already.
         """
-        if config.labels != self.metrics.declared:
-            if self.metrics.used:
+        if config.labels != self.metrics.declared_labels:
+            if self.metrics.has_calls:
                 raise ConfigError("labels: cannot change after the first call: configure them before it")
-            self.metrics = Metrics(config, processes=processes())
-            self.metrics.more = self._gauges
+            self.metrics = Metrics(config, storage_from_environment(), self._gauges)
         else:
             self.metrics.configure(config)
         self.prices = PriceList(config.prices)
@@ -154,7 +155,7 @@ class Pipeline:
         return self._renewal
 
     def _store_answered(self, up: bool) -> None:
-        self.metrics.budget_store(up)
+        self.metrics.set_budget_store_up(up=up)
 
     def subscribe(self, callback: Callable[[Any], object], to: type[Any] = Call) -> None:
         """Call back with every call or event of a type, on the worker thread."""
@@ -223,7 +224,7 @@ class Pipeline:
 
     def _count_error(self, where: str, error: BaseException) -> None:
         log.error("llm-exporter failed in %s; the call is not affected", where, exc_info=error)
-        self.metrics.error(where)
+        self.metrics.count_error(where)
 
 
 class _Flushed(Collector):

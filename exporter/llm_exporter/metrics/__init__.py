@@ -1,1 +1,1 @@
-"""Calls as Prometheus metrics: `specs` says which, `collector` counts, `series` keeps, `rendering` writes."""
+"""Prometheus metrics of calls: `specs` lists them, `collector` composes the parts, `http` serves them."""

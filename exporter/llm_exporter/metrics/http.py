@@ -1,4 +1,4 @@
-"""`/metrics` from the process itself, in the text format or OpenMetrics, as the scraper asks."""
+"""Serves `/metrics` in the Prometheus text format or OpenMetrics, over ASGI, WSGI or a separate server."""
 
 from __future__ import annotations
 
@@ -17,24 +17,33 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from .collector import Metrics
 
-_SCRAPE_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
-"""What Prometheus, and what scrapes as it does, sends with every scrape: others just look."""
+_SCRAPE_TIMEOUT_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
+"""Prometheus and compatible scrapers send this header with every scrape; browsers do not."""
 
 
 class MetricsServer:
-    """A running `/metrics`, on a thread of its own."""
+    """A running HTTP server for `/metrics`, on a separate thread.
+
+    Args:
+        metrics: returns the metrics to show; called for each request.
+        port: the TCP port; 0 for any free one.
+        addr: the address to listen on.
+
+    Raises:
+        OSError: if it cannot listen on the address.
+    """
 
     def __init__(self, metrics: Callable[[], Metrics], port: int, addr: str) -> None:
         self._server = make_server(addr, port, WsgiMetrics(metrics), _server_class(addr, port), _Handler)
         self.port = self._server.server_port
-        """The port listened on, also where 0 let the system choose."""
+        """The port it listens on, even if 0 was given."""
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="llm-exporter-metrics", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -51,12 +60,12 @@ def _server_class(addr: str, port: int) -> type[_Server]:
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing: scrapes are many."""
+        """Log nothing: scrapes are frequent."""
 
 
 @dataclass(frozen=True)
 class MetricsResponse:
-    """The answer to one request."""
+    """The response to one request."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -66,32 +75,34 @@ class MetricsResponse:
 def respond(
     metrics: Callable[[], Metrics], method: str, query: str, headers: Mapping[str, str]
 ) -> MetricsResponse:
-    """Answer a request for metrics.
+    """Return the response to a request for metrics.
 
     Args:
-        metrics: what is to be shown; called for each request that is answered with them.
+        metrics: returns the metrics to show; called for each valid request.
         method: the HTTP method.
-        query: `name[]=llm_calls_total` asks for one family alone, and may be repeated.
-        headers: of the request, their names in lower case.
+        query: the query string; `name[]=llm_calls_total` selects one family and may be repeated.
+        headers: the headers of the request, with names in lower case.
     """
     if method != "GET":
         status = "200 OK" if method == "OPTIONS" else "405 Method Not Allowed"
         return MetricsResponse(status, [("Allow", "GET, OPTIONS")], [])
     openmetrics = choose_encoder(headers.get("accept", ""))[1].startswith("application/openmetrics-text")
-    kind = "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version=0.0.4"
-    said = [("Content-Type", f"{kind}; charset=utf-8")]
+    content_type = (
+        "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version=0.0.4"
+    )
+    response_headers = [("Content-Type", f"{content_type}; charset=utf-8")]
     names = frozenset(parse_qs(query).get("name[]", ()))
-    text = metrics().text(scrape=_SCRAPE_HEADER in headers, openmetrics=openmetrics, names=names)
+    text = metrics().text(scrape=_SCRAPE_TIMEOUT_HEADER in headers, openmetrics=openmetrics, names=names)
     if gzip_accepted(headers.get("accept-encoding", "")):
-        said.append(("Content-Encoding", "gzip"))
+        response_headers.append(("Content-Encoding", "gzip"))
         text = _gzipped(text)
     body = list(text)
-    said.append(("Content-Length", str(sum(map(len, body)))))
-    return MetricsResponse("200 OK", said, body)
+    response_headers.append(("Content-Length", str(sum(map(len, body)))))
+    return MetricsResponse("200 OK", response_headers, body)
 
 
 def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    # What repeats itself as much as this does gets little smaller by more effort.
+    # The text is so repetitive that a higher level would hardly make it smaller.
     compressor = zlib.compressobj(level=1, wbits=16 + zlib.MAX_WBITS)
     for piece in pieces:
         if compressed := compressor.compress(piece):
@@ -100,32 +111,32 @@ def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class AsgiMetrics:
-    """An ASGI application that serves metrics; the event loop goes on while they are rendered.
+    """An ASGI application that serves metrics without blocking the event loop.
 
     Args:
-        metrics: returns them, on a thread where it may wait.
+        metrics: returns the metrics to show; called on a thread, where it may block.
     """
 
     def __init__(self, metrics: Callable[[], Metrics]) -> None:
         self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
-            known = headers.get(name.decode("latin-1"))
+            earlier = headers.get(name.decode("latin-1"))
             text = value.decode("latin-1")
-            headers[name.decode("latin-1")] = text if known is None else f"{known}, {text}"
+            headers[name.decode("latin-1")] = text if earlier is None else f"{earlier}, {text}"
         query = scope.get("query_string", b"").decode("latin-1")
-        said = await asyncio.to_thread(respond, self._metrics, scope["method"], query, headers)
+        response = await asyncio.to_thread(respond, self._metrics, scope["method"], query, headers)
         await send(
             {
                 "type": "http.response.start",
-                "status": int(said.status[:3]),
-                "headers": [(name.lower().encode(), value.encode()) for name, value in said.headers],
+                "status": int(response.status[:3]),
+                "headers": [(name.lower().encode(), value.encode()) for name, value in response.headers],
             }
         )
-        for piece in said.body:
+        for piece in response.body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
@@ -134,19 +145,19 @@ class WsgiMetrics:
     """A WSGI application that serves metrics.
 
     Args:
-        metrics: returns them.
+        metrics: returns the metrics to show; called for each request.
     """
 
     def __init__(self, metrics: Callable[[], Metrics]) -> None:
         self._metrics = metrics
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        """Answer one request."""
+        """Respond to one request."""
         headers = {
             name[5:].replace("_", "-").lower(): value
             for name, value in environ.items()
             if name.startswith("HTTP_")
         }
-        said = respond(self._metrics, environ["REQUEST_METHOD"], environ.get("QUERY_STRING", ""), headers)
-        start_response(said.status, said.headers)
-        return said.body
+        response = respond(self._metrics, environ["REQUEST_METHOD"], environ.get("QUERY_STRING", ""), headers)
+        start_response(response.status, response.headers)
+        return response.body

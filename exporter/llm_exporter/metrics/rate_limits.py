@@ -1,8 +1,9 @@
-"""Rate limits, as providers write them into the headers of every answer.
+"""Reads rate limits from the headers of responses.
 
-OpenAI, and so do Groq, xAI and others: `x-ratelimit-remaining-requests`, `x-ratelimit-limit-tokens` …
-(https://platform.openai.com/docs/guides/rate-limits). Anthropic: `anthropic-ratelimit-tokens-remaining` …
-(https://docs.claude.com/en/api/rate-limits). Google sends none.
+OpenAI, Groq, xAI and others send `x-ratelimit-remaining-requests`, `x-ratelimit-limit-tokens` …
+(https://platform.openai.com/docs/guides/rate-limits).
+Anthropic sends `anthropic-ratelimit-tokens-remaining` … (https://docs.claude.com/en/api/rate-limits).
+Google sends none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _HEADER: Final = re.compile(
 
 
 class RateLimit(NamedTuple):
-    """One number of one limited resource."""
+    """The limit of one resource, or what remains of it."""
 
     kind: Literal["remaining", "limit"]
     resource: str
@@ -27,7 +28,7 @@ class RateLimit(NamedTuple):
 
 
 def rate_limits(headers: Iterable[tuple[str, str]]) -> list[RateLimit]:
-    """Return the rate limits among the headers of an answer; what is no number is left out."""
+    """Return the rate limits in the headers of a response; ignore values that are not numbers."""
     found = []
     for name, value in headers:
         if (match := _HEADER.fullmatch(name.lower())) and value.isdecimal() and len(value) < 16:

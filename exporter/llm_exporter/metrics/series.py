@@ -1,30 +1,29 @@
-"""Families of counters, gauges and histograms that one thread feeds while another reads them.
+"""Counters, gauges and histograms that one thread updates while others read them.
 
-Those of `prometheus_client` lock at every step, and make several objects for each line that is scraped. Here
-a number is read as it stands: in Python it is the old one or the new one.
+The classes of `prometheus_client` take a lock on every update and create several objects for each scraped
+line. Here no lock is needed: a thread that reads a Python float sees either the old or the new one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from math import inf
 from typing import Final, Literal
 
-from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Sample = tuple[str, str, float]
-"""What follows the family's name, the `le` of a bucket or nothing, and the value."""
+"""The suffix of the family's name, the `le` label of a bucket (else an empty string), and the value."""
 
 
-class Value:
+class Scalar:
     """One series of a counter or gauge.
 
     Args:
-        labels: its labels as they are rendered.
+        labels: the labels as text, see `labels_text`.
     """
 
     __slots__ = ("labels", "value")
@@ -33,18 +32,18 @@ class Value:
         self.labels: Final = labels
         self.value = 0.0
 
-    def inc(self, more: float = 1) -> None:
-        """Add to it.
+    def inc(self, amount: float = 1) -> None:
+        """Increase the value.
 
         Raises:
-            ValueError: for what would spoil a counter for good: less than nothing, infinity, no number.
+            ValueError: if the amount is negative, infinite or not a number, which would spoil a counter.
         """
-        if not 0 <= more < inf:
-            raise ValueError(f"a counter cannot rise by {more}")
-        self.value += more
+        if not 0 <= amount < inf:
+            raise ValueError(f"cannot increase a counter by {amount}")
+        self.value += amount
 
     def dec(self) -> None:
-        """Take one off a gauge."""
+        """Decrease a gauge by one."""
         self.value -= 1
 
     def set(self, value: float) -> None:
@@ -52,149 +51,89 @@ class Value:
         self.value = float(value)
 
     def samples(self) -> Iterator[Sample]:
-        """Yield its one sample."""
+        """Yield the only sample."""
         yield "", "", self.value
 
-    def restore(self, sample: Sample) -> None:
-        """Add a sample from before a restart."""
+    def add(self, sample: Sample) -> None:
+        """Add a sample of the same series, from before a restart or from another process."""
         self.value += sample[2]
 
 
-class Distribution:
+class Histogram:
     """One series of a histogram.
 
     Args:
-        labels: its labels as they are rendered.
-        bounds: the upper bounds of its buckets by their `le`, ascending, infinity last.
+        labels: the labels as text, see `labels_text`.
+        bounds: the upper bounds of the buckets by their `le` label, ascending, infinity last.
     """
 
-    __slots__ = ("_before", "_bounds", "_counts", "_uppers", "labels", "sum")
+    __slots__ = ("_added", "_bounds", "_counts", "_uppers", "labels", "sum")
 
     def __init__(self, labels: str, bounds: dict[str, float]) -> None:
         self.labels: Final = labels
         self._bounds = bounds
         self._uppers = list(bounds.values())
         self._counts = [0] * len(bounds)
-        self._before = [0] * len(bounds)
-        """What each bucket and those below it came to before a restart."""
+        self._added = [0] * len(bounds)
+        """The cumulative counts that `add` added."""
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count a value.
 
         Raises:
-            ValueError: for what would spoil the sum for good: less than nothing, infinity, no number.
+            ValueError: if the value is negative, infinite or not a number, which would spoil the sum.
         """
         if not 0 <= value < inf:
-            raise ValueError(f"{value} cannot be observed")
+            raise ValueError(f"cannot observe {value}")
         self._counts[bisect_left(self._uppers, value)] += 1
         self.sum += value
 
-    def cumulated(self) -> list[int]:
-        """Return the count of each bucket and those below it."""
-        return [before + count for before, count in zip(self._before, accumulate(self._counts), strict=True)]
+    def cumulative_counts(self) -> list[int]:
+        """Return for each bucket the number of values up to its upper bound."""
+        return [added + count for added, count in zip(self._added, accumulate(self._counts), strict=True)]
 
     def samples(self) -> Iterator[Sample]:
-        """Yield its buckets, their total and the sum."""
-        counts = self.cumulated()
+        """Yield the buckets, the count and the sum."""
+        counts = self.cumulative_counts()
         for bound, count in zip(self._bounds, counts, strict=True):
             yield "_bucket", bound, count
         yield "_count", "", counts[-1]
         yield "_sum", "", self.sum
 
-    def restore(self, sample: Sample) -> None:
-        """Add a sample from before a restart; a bucket that is no more is left out."""
+    def add(self, sample: Sample) -> None:
+        """Add a sample of the same series; ignore a bucket that this histogram does not have."""
         suffix, bound, value = sample
         if suffix == "_sum":
             self.sum += value
         elif bound in self._bounds:
-            self._before[list(self._bounds).index(bound)] += int(value)
+            self._added[list(self._bounds).index(bound)] += int(value)
 
 
-class Family:
-    """The series of one name.
+class SeriesFactory:
+    """Creates the series of this process."""
 
-    Args:
-        name: as it is scraped.
-        type_: of the metric.
-        help_: what it is.
-        labels: the names of its labels.
-        buckets: the upper bounds of a histogram's, but for infinity.
-    """
+    def scalar(self, family: str, labels: Mapping[str, str]) -> Scalar:
+        """Return a new counter or gauge at 0."""
+        del family
+        return Scalar(labels_text(labels.items()))
 
-    def __init__(
-        self,
-        name: str,
-        type_: MetricType,
-        help_: str,
-        labels: Sequence[str] = (),
-        buckets: Sequence[float] = (),
-    ) -> None:
-        self.name: Final = name
-        self.type: Final = type_
-        self.help: Final = help_
-        self.labels: Final = tuple(labels)
-        self.bounds: Final = {number(bound): bound for bound in (*buckets, inf)}
-        """The upper bounds of all buckets by their `le`."""
-        self.series: dict[tuple[str, ...], Value | Distribution] = {}
-        """By the values of the labels."""
-
-    def at_0(self, labels: str) -> Value | Distribution:
-        """Return a series of this kind at 0, which is not in the family, for labels as they are rendered."""
-        return Distribution(labels, self.bounds) if self.type == "histogram" else Value(labels)
-
-    def one(self, values: tuple[str, ...]) -> Value | Distribution:
-        """Return the series with these values of the labels."""
-        known = self.series.get(values)
-        if known is None:
-            labels = as_written(zip(self.labels, values, strict=True))
-            known = self.series.setdefault(values, self.at_0(labels))
-        return known
-
-    def metric(self) -> Metric:
-        """Return the family as `prometheus_client` has it."""
-        metric = Metric(self.name.removesuffix("_total"), self.help, self.type)
-        for values, one in list(self.series.items()):
-            labels = dict(zip(self.labels, values, strict=True))
-            for suffix, bound, value in one.samples():
-                of_bucket = {**labels, "le": bound} if bound else labels
-                metric.add_sample(self.name + suffix, of_bucket, float(value))
-        return metric
+    def histogram(self, family: str, labels: Mapping[str, str], bounds: dict[str, float]) -> Histogram:
+        """Return a new empty histogram."""
+        del family
+        return Histogram(labels_text(labels.items()), bounds)
 
 
-class LooseFamily(Family):
-    """Gauges of one name, each with labels of its own, which are all set together."""
-
-    def show(self, gauges: Iterable[tuple[Mapping[str, str], float]]) -> None:
-        """Show these gauges, by their labels, and no other ones."""
-        series: dict[tuple[str, ...], Value | Distribution] = {}
-        for labels, value in gauges:
-            pairs = sorted(labels.items())
-            one = series[tuple(text for pair in pairs for text in pair)] = Value(as_written(pairs))
-            one.set(value)
-        self.series = series
-
-    def metric(self) -> Metric:
-        """See `Family.metric`."""
-        metric = Metric(self.name, self.help, self.type)
-        for texts, one in self.series.items():
-            labels = dict(zip(texts[::2], texts[1::2], strict=True))
-            for _, _, value in one.samples():
-                metric.add_sample(self.name, labels, value)
-        return metric
+def labels_text(labels: Iterable[tuple[str, str]]) -> str:
+    """Return labels as both text formats write them, sorted by name."""
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(labels))
 
 
-def as_written(labels: Iterable[tuple[str, str]]) -> str:
-    """Return labels as both formats write them, in the order of their names."""
-    return ",".join(f'{name}="{escaped(value)}"' for name, value in sorted(labels))
-
-
-def number(value: float) -> str:
-    """Return any number as both formats write it."""
+def number_text(value: float) -> str:
+    """Return a number as both text formats write it."""
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
     return text
 
 
-def escaped(value: str) -> str:
-    """Return the value of a label as both formats write it."""
+def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

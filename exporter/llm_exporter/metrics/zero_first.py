@@ -1,8 +1,8 @@
-"""New series are seen at 0 first, so that `increase()` counts their first value.
+"""Shows new series at 0 first, so that `increase()` counts their first value.
 
-Prometheus knows what a counter rose by only between two samples of it: of one that is born at 5, the 5 is
-lost (https://github.com/prometheus/prometheus/issues/1673). So a Prometheus is shown 0 until every Prometheus
-that scrapes at the configured interval has had the time to see it; what was counted then comes in one step.
+Prometheus computes an increase from two samples of a series. If the first sample of a counter is 5, those 5
+are lost (https://github.com/prometheus/prometheus/issues/1673). So a new series is shown at 0 until every
+Prometheus that scrapes at the configured interval has had time to see it. Then its value is shown.
 """
 
 from __future__ import annotations
@@ -19,79 +19,79 @@ SeriesKey = tuple[str, ...]
 """The name of a metric family and the values of its labels."""
 
 INTERVALS: Final = 2.5
-"""How long 0 is shown, in scrape intervals: within two, another Prometheus scrapes even if one of its scrapes
-fails, and the half keeps one that comes a few milliseconds early from deciding."""
+"""How many scrape intervals 0 is shown. Within two, every other Prometheus scrapes even if one of its scrapes
+fails; the half absorbs a scrape that comes a few milliseconds early."""
 
 
 class ZeroFirst:
-    """Knows the series that are shown at 0.
+    """Decides which series are shown at 0.
 
-    The time runs from the first scrape that shows a series, not from its birth: a Prometheus may find this
-    process, or come back, long after.
+    The time starts with the first scrape that shows a series, not when the series is created: a Prometheus
+    may discover this process, or come back, much later.
 
     Args:
-        scrape_interval: of the Prometheus that scrapes the least often, in seconds.
-        release: called with the series whose value is about to be shown for the first time, to keep that
-            over a restart; while it raises, they stay at 0.
-        clock: seconds that only go forward.
+        scrape_interval: the longest scrape interval of any Prometheus, in seconds.
+        persist: called with the series that are about to show their value, to remember them over a restart;
+            they stay at 0 while it raises.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
         self,
         scrape_interval: float,
-        release: Callable[[Iterable[SeriesKey]], None] | None = None,
+        persist: Callable[[Iterable[SeriesKey]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scrape_interval = scrape_interval
-        self._release = release
+        self._persist = persist
         self._clock = clock
         self._lock = threading.Lock()
-        self._waiting: dict[SeriesKey, float | None] = {}
-        """When each was shown first; None while it has not been."""
+        self._held: dict[SeriesKey, float | None] = {}
+        """When each series was first shown; None before that."""
 
-    def born(self, series: SeriesKey) -> None:
-        """Hold a series at 0."""
+    def hold(self, series: SeriesKey) -> None:
+        """Show a new series at 0 for now."""
         with self._lock:
-            self._waiting[series] = None
+            self._held[series] = None
 
-    def known(self, series: Iterable[SeriesKey]) -> None:
+    def release(self, series: Iterable[SeriesKey]) -> None:
         """Show the values of series that were released before a restart."""
         with self._lock:
             for one in series:
-                self._waiting.pop(one, None)
+                self._held.pop(one, None)
 
-    def holds(self, series: SeriesKey) -> bool:
-        """Return whether a series is still to be shown at 0.
+    def is_held(self, series: SeriesKey) -> bool:
+        """Return whether a series is shown at 0.
 
-        To be asked after its value was read: one that was born since `scraped` is held too.
+        Read its value before calling this: a series that was created after `on_scrape` is held too.
         """
-        return series in self._waiting
+        return series in self._held
 
-    def holds_any(self) -> bool:
-        """Return whether there is any such series."""
-        return bool(self._waiting)
+    def any_held(self) -> bool:
+        """Return whether any series may be shown at 0."""
+        return bool(self._held)
 
-    def scraped(self) -> None:
-        """Note that a Prometheus scrapes now, and let go of the series that all have seen at 0."""
+    def on_scrape(self) -> None:
+        """Note that a Prometheus scrapes now, and release the series that all have seen at 0."""
         with self._lock:
             now = self._clock()
             due = [
                 series
-                for series, shown in self._waiting.items()
+                for series, shown in self._held.items()
                 if shown is not None and now - shown >= self.scrape_interval * INTERVALS
             ]
-            if due and self._released(due):
+            if due and self._persisted(due):
                 for series in due:
-                    del self._waiting[series]
-            for series, shown in self._waiting.items():
+                    del self._held[series]
+            for series, shown in self._held.items():
                 if shown is None:
-                    self._waiting[series] = now
+                    self._held[series] = now
 
-    def _released(self, due: list[SeriesKey]) -> bool:
-        if self._release is not None:
+    def _persisted(self, due: list[SeriesKey]) -> bool:
+        if self._persist is not None:
             try:
-                self._release(due)
+                self._persist(due)
             except Exception:
-                log.exception("llm-exporter could not keep which series are known; new ones stay at 0")
+                log.exception("llm-exporter could not save which series were shown; new ones stay at 0")
                 return False
         return True

@@ -18,6 +18,7 @@ from ..config.model import Config
 from ..errors import ConfigError
 from ..metrics.collector import Metrics
 from ..metrics.specs import DUPLICATES, RECEIVED
+from ..metrics.storage import Storage
 from ..metrics.zero_first import ZeroFirst
 from ..pricing.prices import PriceList
 from ..pricing.updates import PriceUpdates
@@ -64,15 +65,15 @@ class Intake:
         self._prices = PriceList(config.prices)
         self._updates = PriceUpdates()
         self._updates.configure(config.prices)
-        self.metrics = Metrics(config, ZeroFirst(config.scrape_interval, ledger.release))
+        zero_first = ZeroFirst(config.scrape_interval, ledger.release)
+        self.metrics = Metrics(config, Storage(zero_first), self._gauges)
         counted, calls = ledger.after_checkpoint()
         self.metrics.restore(counted)
         for call in calls:
             self.metrics.record(call)
             self.metrics.count(RECEIVED, 1)
-        self.metrics.zero_first.known(ledger.released())
+        zero_first.release(ledger.released())
         self.accounts = Accounts(config, ledger, self._told)
-        self.metrics.more = self._gauges
         self._event_listeners: tuple[EventListener, ...] = ()
         self._listeners: tuple[Listener, ...] = ()
         self._queue: Queue[_Batch | None] = Queue()
@@ -96,7 +97,7 @@ class Intake:
         """
         if config.store != self._store:
             raise ConfigError("store: cannot change while the service runs: restart it")
-        if config.labels != self.metrics.declared:
+        if config.labels != self.metrics.declared_labels:
             raise ConfigError("labels: cannot change while the service runs: restart it")
         with self._taking:
             charges = self._ledger.charges
@@ -175,7 +176,7 @@ class Intake:
         self._dirty = self._dirty or bool(calls or new)
         for call in new:
             self.metrics.record(call)
-            self.metrics.received(call)
+            self.metrics.count_received(call)
         self._acknowledge(batches, {call.id for call in new})
         if new:
             self._guarded("accounts", self.accounts.settle, new)
@@ -213,4 +214,4 @@ class Intake:
 
     def _failed(self, where: str, error: Exception) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
-        self.metrics.error(where)
+        self.metrics.count_error(where)

@@ -37,7 +37,7 @@ class Reloading:
         self._load = load
         self._seen = self._stamp()
         self._one_at_a_time = threading.Lock()
-        intake.metrics.reloaded(time.time())
+        intake.metrics.set_reloaded(time.time())
 
     def reload(self) -> None:
         """Follow the file as it is now.
@@ -51,10 +51,10 @@ class Reloading:
             try:
                 self._intake.follow(self._load())
             except (ConfigError, LedgerError) as error:
-                self._intake.metrics.reloaded(None)
+                self._intake.metrics.set_reloaded(None)
                 log.error("llm-exporter: the configuration stays as it was: %s", error)  # noqa: TRY400 - a user's
                 raise
-            self._intake.metrics.reloaded(time.time())
+            self._intake.metrics.set_reloaded(time.time())
             log.info("llm-exporter: %s is followed", self._file)
 
     @asynccontextmanager

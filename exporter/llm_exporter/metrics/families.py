@@ -1,0 +1,154 @@
+"""Metric families: all series of one name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+from typing import Final, Generic, TypeVar
+
+from prometheus_client.metrics_core import Metric
+from typing_extensions import override
+
+from .series import Histogram, MetricType, Scalar, SeriesFactory, labels_text, number_text
+from .zero_first import SeriesKey
+
+S = TypeVar("S", Scalar, Histogram)
+
+
+def ignore(_: SeriesKey) -> None:
+    """Do nothing about a new series."""
+
+
+class Family(ABC, Generic[S]):
+    """All series of one metric.
+
+    Args:
+        name: the name as it is scraped.
+        type_: counter, gauge or histogram.
+        help_: the help text.
+        labels: the names of the labels.
+        factory: creates new series.
+        on_new: called before a new series is added.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type_: MetricType,
+        help_: str,
+        labels: Sequence[str] = (),
+        *,
+        factory: SeriesFactory | None = None,
+        on_new: Callable[[SeriesKey], None] = ignore,
+    ) -> None:
+        self.name: Final = name
+        self.type: Final = type_
+        self.help: Final = help_
+        self.labels: Final = tuple(labels)
+        self.series: dict[tuple[str, ...], S] = {}
+        """The series by the values of their labels."""
+        self._factory = factory or SeriesFactory()
+        self._on_new = on_new
+        self._by_raw_values: dict[tuple[str, ...], S] = {}
+
+    @abstractmethod
+    def zero(self, labels: str) -> S:
+        """Return a series at 0 that is not part of the family."""
+
+    @abstractmethod
+    def _new(self, labels: Mapping[str, str]) -> S:
+        """Create a series."""
+
+    def at(self, values: tuple[str, ...]) -> S:
+        """Return the series with these label values, a new one if there is none yet."""
+        series = self._by_raw_values.get(values)
+        return self._add(values) if series is None else series
+
+    def _add(self, raw_values: tuple[str, ...]) -> S:
+        # A lone surrogate, for example from a file name, would break every scrape.
+        values: tuple[str, ...] = tuple(value.encode("utf-8", "replace").decode() for value in raw_values)
+        series = self.series.get(values)
+        if series is None:
+            self._on_new((self.name, *values))
+            series = self.series.setdefault(values, self._new(dict(zip(self.labels, values, strict=True))))
+        self._by_raw_values[raw_values] = series
+        return series
+
+    def metric(self) -> Metric:
+        """Return the family as a `prometheus_client` metric."""
+        metric = Metric(self.name.removesuffix("_total"), self.help, self.type)
+        for values, series in list(self.series.items()):
+            labels = dict(zip(self.labels, values, strict=True))
+            for suffix, bound, value in series.samples():
+                sample_labels = {**labels, "le": bound} if bound else labels
+                metric.add_sample(self.name + suffix, sample_labels, float(value))
+        return metric
+
+
+class ScalarFamily(Family[Scalar]):
+    """A family of counters or gauges."""
+
+    @override
+    def zero(self, labels: str) -> Scalar:
+        return Scalar(labels)
+
+    @override
+    def _new(self, labels: Mapping[str, str]) -> Scalar:
+        return self._factory.scalar(self.name, labels)
+
+
+class HistogramFamily(Family[Histogram]):
+    """A family of histograms.
+
+    Args:
+        name: the name as it is scraped.
+        help_: the help text.
+        labels: the names of the labels.
+        buckets: the upper bounds of the buckets, without infinity.
+        factory: creates new series.
+        on_new: called before a new series is added.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        help_: str,
+        labels: Sequence[str],
+        buckets: Sequence[float],
+        *,
+        factory: SeriesFactory | None = None,
+        on_new: Callable[[SeriesKey], None] = ignore,
+    ) -> None:
+        super().__init__(name, "histogram", help_, labels, factory=factory, on_new=on_new)
+        self.bounds: Final = {number_text(bound): bound for bound in (*buckets, inf)}
+        """The upper bounds of all buckets by their `le` label."""
+
+    @override
+    def zero(self, labels: str) -> Histogram:
+        return Histogram(labels, self.bounds)
+
+    @override
+    def _new(self, labels: Mapping[str, str]) -> Histogram:
+        return self._factory.histogram(self.name, labels, self.bounds)
+
+
+class VaryingGauges(ScalarFamily):
+    """Gauges whose label names differ, such as those of budgets. They are replaced together."""
+
+    def replace(self, gauges: Iterable[tuple[Mapping[str, str], float]]) -> None:
+        """Show these gauges, given by their labels, and no others."""
+        series: dict[tuple[str, ...], Scalar] = {}
+        for labels, value in gauges:
+            pairs = sorted(labels.items())
+            gauge = series[tuple(text for pair in pairs for text in pair)] = Scalar(labels_text(pairs))
+            gauge.set(value)
+        self.series = series
+
+    @override
+    def metric(self) -> Metric:
+        metric = Metric(self.name, self.help, self.type)
+        for texts, gauge in self.series.items():
+            labels = dict(zip(texts[::2], texts[1::2], strict=True))
+            metric.add_sample(self.name, labels, gauge.value)
+        return metric

@@ -1,0 +1,97 @@
+"""The registry: every metric family, and its series."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client.samples import Sample
+
+from ..call import UNATTRIBUTED
+from .families import Family, HistogramFamily, ScalarFamily, VaryingGauges, ignore
+from .series import Histogram, Scalar, SeriesFactory
+from .specs import BASE_LABELS, METRICS, Spec
+from .zero_first import SeriesKey
+
+
+class Registry:
+    """Holds a family for each `Spec`.
+
+    Args:
+        declared_labels: the labels of the configuration, which every metric of a call has.
+        factory: creates new series.
+        on_new: called before a new counter or histogram is added.
+    """
+
+    def __init__(
+        self,
+        declared_labels: Sequence[str] = (),
+        factory: SeriesFactory | None = None,
+        on_new: Callable[[SeriesKey], None] = ignore,
+    ) -> None:
+        self.declared_labels = tuple(declared_labels)
+        self._factory = factory or SeriesFactory()
+        self._on_new = on_new
+        self._scalars: dict[str, ScalarFamily] = {}
+        self._histograms: dict[str, HistogramFamily] = {}
+        self._varying: dict[str, VaryingGauges] = {}
+        self._specs = {spec.name: spec for spec in METRICS}
+        self.families: dict[str, Family[Any]] = {spec.name: self._add_family(spec) for spec in METRICS}
+        """The families by name, in the order of `METRICS`."""
+
+    def _add_family(self, spec: Spec) -> Family[Any]:
+        labels = self.label_names(spec)
+        if spec.varying_labels:
+            varying = self._varying[spec.name] = VaryingGauges(spec.name, spec.type, spec.help, labels)
+            return varying
+        if spec.type == "histogram":
+            histograms = self._histograms[spec.name] = HistogramFamily(
+                spec.name, spec.help, labels, spec.buckets, factory=self._factory, on_new=self._on_new
+            )
+            return histograms
+        on_new = ignore if spec.type == "gauge" else self._on_new
+        scalars = self._scalars[spec.name] = ScalarFamily(
+            spec.name, spec.type, spec.help, labels, factory=self._factory, on_new=on_new
+        )
+        return scalars
+
+    def label_names(self, spec: Spec) -> tuple[str, ...]:
+        """Return the names of a metric's labels, the declared ones included."""
+        if not spec.has_call_labels:
+            return spec.labels
+        base = len(BASE_LABELS)
+        return (*BASE_LABELS, *self.declared_labels, *spec.labels[base:])
+
+    def scalars(self, spec: Spec) -> Family[Scalar]:
+        """Return the family of a counter or gauge."""
+        return self._scalars[spec.name]
+
+    def histograms(self, spec: Spec) -> Family[Histogram]:
+        """Return the family of a histogram."""
+        return self._histograms[spec.name]
+
+    def find(self, family: str, labels: Mapping[str, str]) -> tuple[Spec, tuple[str, ...]] | None:
+        """Return the metric of a name and the values of its labels, None if there is no such metric.
+
+        Args:
+            family: the name of the metric, perhaps of another release.
+            labels: the labels by name, perhaps of another configuration; missing ones are unattributed.
+        """
+        spec = self._specs.get(family)
+        if spec is None:
+            return None
+        return spec, tuple(labels.get(name) or UNATTRIBUTED for name in self.label_names(spec))
+
+    def size(self) -> int:
+        """Return the number of series, without those of varying labels; a histogram counts as one."""
+        families: tuple[Mapping[str, Family[Any]], ...] = self._scalars, self._histograms
+        return sum(len(family.series) for group in families for family in group.values())
+
+    def replace_varying_gauges(self, samples: Iterable[Sample]) -> None:
+        """Show these gauges, whose labels vary, and no others."""
+        by_name: defaultdict[str, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            by_name[sample.name].append(sample)
+        for name, family in self._varying.items():
+            family.replace((sample.labels, sample.value) for sample in by_name[name])

@@ -1,0 +1,39 @@
+"""Saves counters and histograms over a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .registry import Registry
+from .saved_sample import SavedSample
+from .series_limit import SeriesLimit
+from .specs import BASE_LABELS
+
+
+def save(registry: Registry) -> list[SavedSample]:
+    """Return every sample of the counters and histograms."""
+    return [
+        SavedSample(family.name, sample.name, sample.labels, sample.value)
+        for family in registry.families.values()
+        if family.type != "gauge"
+        for sample in family.metric().samples
+    ]
+
+
+def restore(registry: Registry, limit: SeriesLimit, samples: Iterable[SavedSample]) -> None:
+    """Add saved samples to the series.
+
+    Args:
+        registry: holds the series.
+        limit: allows the labels of the saved series, even beyond the limit.
+        samples: the saved samples, perhaps of a release or a configuration with other labels.
+    """
+    for sample in samples:
+        found = registry.find(sample.family, sample.labels)
+        if found is None:
+            continue
+        spec, values = found
+        if spec.has_call_labels:
+            limit.allow(values[: len(BASE_LABELS) + len(registry.declared_labels)])
+        suffix = sample.sample.removeprefix(sample.family)
+        registry.families[spec.name].at(values).add((suffix, sample.labels.get("le", ""), sample.value))

@@ -1,0 +1,30 @@
+"""Where series are stored: in the memory of this process, unless `multiprocess` shares them."""
+
+from __future__ import annotations
+
+from ..config.model import Config
+from .registry import Registry
+from .series import SeriesFactory
+from .zero_first import ZeroFirst
+
+
+class Storage(SeriesFactory):
+    """Stores the series of a single process in memory.
+
+    Args:
+        zero_first: decides which series a Prometheus is shown at 0.
+    """
+
+    shared = False
+    """Whether other processes show these series too, and so cannot flush the calls of this process."""
+
+    def __init__(self, zero_first: ZeroFirst | None = None) -> None:
+        self.zero_first = zero_first or ZeroFirst(Config().scrape_interval)
+
+    def shown(self, registry: Registry) -> Registry:
+        """Return the series that `/metrics` shows, given those of this process."""
+        return registry
+
+    def after_fork(self) -> Storage:
+        """Return the storage for a process that was forked from this one."""
+        return self
