@@ -1,4 +1,4 @@
-"""What is configured takes effect, and what is wrong with a configuration is said by line and key."""
+"""Configured prices take effect, and mistakes are reported by line and key."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def priced(file: Path, provider: str, model: str, tokens: dict[TokenType, int]) 
 
 
 def test_a_new_model_has_the_configured_price(file: Path) -> None:
-    """2,000 x $2 + 1,000 x $0.50 + 500 x $8, a million; reasoning costs what output does."""
+    """Per million tokens: $2 input, $0.50 cache_read, $8 output. Reasoning costs the same as output."""
     file.write_text(EVERYTHING)
     tokens: dict[TokenType, int] = {"input": 2_000, "cache_read": 1_000, "output": 300, "reasoning": 200}
     call = priced(file, "openai", "house-model", tokens)
@@ -52,13 +52,13 @@ def test_a_new_model_has_the_configured_price(file: Path) -> None:
     assert (call.cost_source, call.unpriced_tokens) == ("override", 0)
 
 
-def test_a_configured_price_wins_over_the_published_one(file: Path) -> None:
+def test_a_configured_price_replaces_the_published_one(file: Path) -> None:
     file.write_text(EVERYTHING)
     call = priced(file, "openai", "gpt-4o", {"input": 1_000_000, "cache_read": 1_000_000})
     assert call.cost == {"input": 1.0, "cache_read": 1.0}
 
 
-def test_a_discount_is_taken_off_a_providers_list_prices(file: Path) -> None:
+def test_a_discount_reduces_the_list_prices_of_a_provider(file: Path) -> None:
     """Claude Sonnet 5: $2 and $10 a million tokens, less a tenth."""
     file.write_text(EVERYTHING)
     call = priced(file, "anthropic", "claude-sonnet-5", {"input": 1_000_000, "output": 1_000_000})
@@ -74,7 +74,7 @@ def test_an_unknown_model_costs_the_fallback_and_still_counts_as_unpriced(file: 
 
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
-def test_configure_takes_effect_on_the_calls_that_follow(
+def test_configure_applies_to_the_calls_that_follow(
     by: str, file: Path, metered: Metered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text(EVERYTHING)
@@ -103,17 +103,17 @@ def test_an_empty_configuration_changes_nothing(file: Path, text: str) -> None:
     assert call.cost == {"input": 2.5}
 
 
-def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+def test_a_missing_file_is_reported(file: Path) -> None:
     with pytest.raises(ConfigError, match=f"{file}: No such file or directory"):
         llm_exporter.configure(file)
 
 
-def test_no_file_named_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configure_without_a_file_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLM_EXPORTER_CONFIG", raising=False)
     llm_exporter.configure()
 
 
-def test_a_label_that_no_call_has_is_named_where_it_stands(tmp_path: Path) -> None:
+def test_an_unknown_label_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "llm-exporter.yml"
     file.write_text(
         "labels: [project]\n"
@@ -128,13 +128,13 @@ def test_a_label_that_no_call_has_is_named_where_it_stands(tmp_path: Path) -> No
     with pytest.raises(ConfigError) as raised:
         load(file)
     assert str(raised.value).splitlines() == [
-        f"{file}:3: thresholds.0.match.agnt: no call has the label 'agnt': declare it in labels",
-        f"{file}:8: budgets.0.per.1: no call has the label 'projct': declare it in labels",
+        f"{file}:3: thresholds.0.match.agnt: unknown label 'agnt': declare it in labels",
+        f"{file}:8: budgets.0.per.1: unknown label 'projct': declare it in labels",
     ]
 
 
-def test_the_example_is_what_may_be_configured() -> None:
-    """With every key, so that it shows them all; the schema knows them too."""
+def test_the_example_has_every_key() -> None:
+    """So does the schema, and the example is valid by it."""
     docs = Path(__file__).parents[2] / "docs"
     config = load(docs / "llm-exporter.example.yml")
     assert set(config.model_fields_set) == set(Config.model_fields)

@@ -66,7 +66,7 @@ def test_a_mistake_is_told_of_and_changes_nothing(tmp_path: Path) -> None:
         before = metrics(service)
         assert before["llm_exporter_config_last_reload_successful"] == 1
         for text, message in [
-            (BUDGET % -1, f"{file}:1: budgets.0.usd: should be greater than or equal to 0"),
+            (BUDGET % -1, f"{file}:1: budgets.0.usd: must be greater than or equal to 0"),
             ("labels: [team]\n", "labels: cannot change while the service runs: restart it"),
         ]:
             file.write_text(text)

@@ -88,15 +88,15 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ("prices: {discount: {}}", "1: prices.discount: there is no such key: did you mean discounts?"),
+    ("prices: {discount: {}}", "1: prices.discount: unknown key: did you mean discounts?"),
     ("scrape_interval: soon", "1: scrape_interval: 'soon' is not a duration: "),
-    ("scrape_interval: -5", "1: scrape_interval: should be greater than 0"),
-    ("labels: [team, team]", "1: labels: 'team' is there twice"),
-    ("labels:\n  - 7up", "2: labels.0: '7up' is no Prometheus label name"),
-    ("labels: [agent]", "1: labels.0: 'agent' is a label that is there anyway"),
-    ("labels: [session]", "1: labels.0: 'session' would make a series for every value"),
-    ("series:\n  - {model: m}", "2: series.0.provider: is missing"),
-    ("labels: {", "1: not YAML: "),
+    ("scrape_interval: -5", "1: scrape_interval: must be greater than 0"),
+    ("labels: [team, team]", "1: labels: duplicate value 'team'"),
+    ("labels:\n  - 7up", "2: labels.0: '7up' is not a valid label name"),
+    ("labels: [agent]", "1: labels.0: 'agent' is a built-in label"),
+    ("labels: [session]", "1: labels.0: 'session' cannot be a metric label"),
+    ("series:\n  - {model: m}", "2: series.0.provider: required key is missing"),
+    ("labels: {", "1: invalid YAML: "),
 ]
 
 

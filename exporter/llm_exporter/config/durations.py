@@ -1,4 +1,4 @@
-"""Lengths of time as Prometheus writes them: `20s`, `5m`, `1h30m`, `30d`."""
+"""Durations in the format of Prometheus: `20s`, `5m`, `1h30m`, `30d`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SECONDS: Final = (7 * 86400, 86400, 3600, 60, 1)
 
 
 def seconds(text: str) -> float:
-    """Return the length of a duration in seconds; a bare number is one of seconds.
+    """Return a duration in seconds. A number without a unit is in seconds.
 
     Raises:
-        ValueError: for a text that is no duration, or one of no time at all.
+        ValueError: if the text is not a duration, or the duration is zero.
     """
     match = _DURATION.fullmatch(text.strip())
     total = (

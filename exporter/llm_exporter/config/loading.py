@@ -1,4 +1,4 @@
-"""Reading `llm-exporter.yml`, and saying what is wrong with it by line and key."""
+"""Load `llm-exporter.yml`, and report its mistakes by line and key."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .model import Config
 Location = tuple[str | int, ...]
 Mistake = tuple[Location, str]
 
-_PLAIN: Final = {
-    "missing": "is missing",
-    "model_type": "not a mapping of keys to values",
-    "dict_type": "not a mapping of keys to values",
-    "tuple_type": "not a list",
-    "list_type": "not a list",
-    "string_too_short": "is empty",
-    "too_short": "is empty",
-    "string_pattern_mismatch": "not host, nor host:port",
+_MESSAGES: Final = {
+    "missing": "required key is missing",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "string_pattern_mismatch": "must be host or host:port",
 }
-"""By pydantic's name of the mistake."""
+"""Messages by pydantic's error type."""
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
@@ -36,36 +36,40 @@ def load(path: str | PathLike[str]) -> Config:
     """Return the configuration in a YAML file.
 
     Raises:
-        ConfigError: when it cannot be read, is no YAML or does not fit; with every mistake in it, one a line.
+        ConfigError: if the file cannot be read or is invalid. The message has one line per mistake.
     """
     file = Path(path)
     try:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        twice = list(_twice(root, ()))
-        content = _content(root)  # which puts merged keys in front of a mapping's own
+        duplicates = list(_duplicates(root, ()))
+        content = _content(root)  # moves merged keys to the front of their mapping
     except UnicodeDecodeError:
-        raise ConfigError(f"{file}: not a text file in UTF-8") from None
+        raise ConfigError(f"{file}: not a UTF-8 text file") from None
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror or error}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}{_where(error)}: not YAML: {getattr(error, 'problem', error)}") from None
-    except ValueError as error:  # a date that there is not
-        raise ConfigError(f"{file}: not YAML: {error}") from None
+        raise ConfigError(
+            f"{file}{_where(error)}: invalid YAML: {getattr(error, 'problem', error)}"
+        ) from None
+    except ValueError as error:  # an impossible date
+        raise ConfigError(f"{file}: invalid YAML: {error}") from None
     except RecursionError:
-        raise ConfigError(f"{file}: nested too deep") from None
-    if twice:
-        raise ConfigError("\n".join(f"{file}:{line}: {_key(at)}{said}" for line, at, said in twice))
+        raise ConfigError(f"{file}: nested too deeply") from None
+    if duplicates:
+        raise ConfigError(
+            "\n".join(f"{file}:{line}: {_key(at)}{message}" for line, at, message in duplicates)
+        )
     mistakes: list[Mistake]
     try:
         config = Config.model_validate({} if content is None else content)
     except ValidationError as error:
-        mistakes = [(mistake["loc"], _plainly(mistake)) for mistake in error.errors()]
+        mistakes = [(mistake["loc"], _message(mistake)) for mistake in error.errors()]
     else:
-        mistakes = list(config.contradictions())
+        mistakes = list(config.inconsistencies())
         if not mistakes:
             return config
-    lines = sorted((_line(root, at), f"{_key(at)}{said}") for at, said in mistakes)
-    raise ConfigError("\n".join(f"{file}:{line}: {said}" for line, said in lines))
+    lines = sorted((_line(root, at), f"{_key(at)}{message}") for at, message in mistakes)
+    raise ConfigError("\n".join(f"{file}:{line}: {message}" for line, message in lines))
 
 
 def _content(root: yaml.Node | None) -> Any:
@@ -76,34 +80,34 @@ def _content(root: yaml.Node | None) -> Any:
         loader.dispose()
 
 
-def _twice(node: yaml.Node | None, at: Location) -> Iterator[tuple[int, Location, str]]:
-    """Yield the keys that are there twice, of which YAML would take the last."""
+def _duplicates(node: yaml.Node | None, at: Location) -> Iterator[tuple[int, Location, str]]:
+    """Yield duplicate keys, of which YAML would use the last."""
     if isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for key, value in node.value:
             line, name = key.start_mark.line + 1, str(key.value)
             if key.tag != _MERGE and name in lines:
-                yield line, (*at, name), f"is there twice: see line {lines[name]}"
+                yield line, (*at, name), f"duplicate key, first on line {lines[name]}"
             lines.setdefault(name, line)
-            yield from _twice(value, (*at, name))
+            yield from _duplicates(value, (*at, name))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _twice(value, (*at, index))
+            yield from _duplicates(value, (*at, index))
 
 
-def _plainly(mistake: ErrorDetails) -> str:
-    """Return what is wrong in words for who writes the file."""
-    kind, said = mistake["type"], mistake["msg"].removeprefix("Value error, ")
+def _message(mistake: ErrorDetails) -> str:
+    """Return a mistake in words for the author of the file."""
+    kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        known = _known(mistake["loc"][:-1])
+        known = _keys(mistake["loc"][:-1])
         close = get_close_matches(str(mistake["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-        return f"there is no such key: {hint}"
-    return _PLAIN.get(kind) or said.replace("Input should be", "should be", 1)
+        hint = f"did you mean {close[0]}?" if close else f"must be one of {', '.join(known)}"
+        return f"unknown key: {hint}"
+    return _MESSAGES.get(kind) or message.replace("Input should be", "must be", 1)
 
 
-def _known(location: Location) -> list[str]:
-    """Return the keys of the part of the configuration at a place."""
+def _keys(location: Location) -> list[str]:
+    """Return the valid keys at a location."""
     model: type[BaseModel] = Config
     for part in location:
         if isinstance(part, str):
@@ -131,7 +135,7 @@ def _key(location: Location) -> str:
 
 
 def _line(node: Any, location: Location) -> int:
-    """Return the line of what a mistake is about, or of what it is missing in."""
+    """Return the line of a location, or of the closest enclosing one that exists."""
     line = node.start_mark.line + 1 if node is not None else 1
     for part in location:
         if isinstance(node, yaml.MappingNode):

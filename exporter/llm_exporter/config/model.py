@@ -1,4 +1,4 @@
-"""What `llm-exporter.yml` may say."""
+"""The model of `llm-exporter.yml`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..periods import Period, Window
 from .durations import seconds
 
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_OUR_LABELS: Final = frozenset(
+_BUILT_IN_LABELS: Final = frozenset(
     {
         "provider",
         "model",
@@ -43,18 +43,20 @@ _OUR_LABELS: Final = frozenset(
 )
 _BASE_LABELS: Final = frozenset({"provider", "model", "agent", "phase"})
 IDS: Final = frozenset({"session", "thread", "user"})
-"""Labels that are in the ledger and never on metrics: each value would make a series."""
+"""Labels that are kept in the ledger and never put on metrics, where each value would make a series."""
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
-"""Of the URL of a Redis server; `unix` is a socket on this machine."""
+"""The schemes of Redis URLs; `unix` is a local socket."""
 
 
 def _label_name(name: str) -> str:
     if not _LABEL.fullmatch(name) or name.startswith("__"):
-        raise ValueError(f"{name!r} is no Prometheus label name: letters, digits and _, not a digit first")
-    if name in _OUR_LABELS:
-        raise ValueError(f"{name!r} is a label that is there anyway")
+        raise ValueError(f"{name!r} is not a valid label name: use letters, digits and _, and no digit first")
+    if name in _BUILT_IN_LABELS:
+        raise ValueError(f"{name!r} is a built-in label")
     if name in IDS:
-        raise ValueError(f"{name!r} would make a series for every value: it is in the ledger, not on metrics")
+        raise ValueError(
+            f"{name!r} cannot be a metric label, because each value would make a series; it is in the ledger"
+        )
     return name
 
 
@@ -65,15 +67,15 @@ def _seconds(value: object) -> object:
 def _store(store: str) -> str:
     scheme, colon, _ = store.partition("://")
     if colon and scheme not in (*REDIS_SCHEMES, "sqlite"):
-        # No more of it than the scheme: there may be a password in it.
-        raise ValueError(f"{scheme}:// is neither redis://… nor the path of an SQLite file")
+        # Show only the scheme: the URL may contain a password.
+        raise ValueError(f"must be a redis:// URL or the path of an SQLite file, not {scheme}://")
     return store
 
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{name!r} is there twice")
+            raise ValueError(f"duplicate value {name!r}")
     return names
 
 
@@ -83,7 +85,7 @@ Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Address = Annotated[
     str, StringConstraints(to_lower=True, pattern=r"^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?$")
 ]
-"""`host` or `host:port`, with no scheme and no path; an IPv6 address stands in brackets."""
+"""`host` or `host:port`, without scheme or path. IPv6 addresses are in brackets."""
 
 
 class _Section(BaseModel):
@@ -91,32 +93,33 @@ class _Section(BaseModel):
 
 
 class PriceOverride(_Section):
-    """The price of one model, instead of the published one or where none is published."""
+    """The price of one model. Replaces the published price, if there is one."""
 
     provider: str
     """The genai-prices provider id, as in the `provider` label."""
     model: str
-    """The model's name, as it answers or as it is asked for."""
+    """The model name in the request or in the response."""
     usd_per_million_tokens: dict[TokenType, Usd] = Field(min_length=1)
-    """By token type; a type that is left out costs what `input` or `output` does."""
+    """USD per million tokens, by token type. Missing types cost the same as `input` or `output`."""
 
 
 class Prices(_Section):
-    """How calls are priced."""
+    """Prices of calls."""
 
     overrides: list[PriceOverride] = []
+    """Prices of single models."""
     discounts: dict[str, Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]] = {}
-    """The negotiated discount on a provider's list prices, as a fraction: 0.1 is 10 % off."""
+    """Discounts on a provider's list prices, as a fraction: 0.1 is 10% off."""
     fallback: dict[TokenType, Usd] = {}
-    """USD per million tokens of models with no known price; without it they cost nothing."""
+    """USD per million tokens of models without a known price. The default is no cost."""
     update: bool = False
-    """Whether to fetch newer price tables every hour, which needs the internet."""
+    """Whether to fetch newer price tables from the internet every hour."""
     update_url: str = ""
-    """Where from, instead of where `genai-prices` publishes them."""
+    """The URL to fetch price tables from. The default is that of `genai-prices`."""
 
 
 class SeriesLabels(_Section):
-    """The labels of series that are there at 0 before their first call."""
+    """The labels of series to create at 0 before their first call."""
 
     provider: str
     model: str
@@ -130,18 +133,19 @@ class SeriesLabels(_Section):
 class _Rule(_Section):
     name: Annotated[str, Field(min_length=1)]
     match: dict[str, str] = {}
-    """For which calls: those with all of these labels."""
+    """Applies to calls with all of these labels."""
 
     def named_labels(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield the labels that are named, and where."""
+        """Yield each label that is named, with its location."""
         for name in self.match:
             yield ("match", name), name
 
 
 class Threshold(_Rule):
-    """What spending is to be told of when it passes."""
+    """Notify subscribers, the log and the live page when spending crosses an amount."""
 
     window: Window
+    """A calendar hour, day or month in UTC. Notified once per window."""
     usd: Annotated[Usd, Field(gt=0)]
 
     @property
@@ -166,21 +170,25 @@ class Threshold(_Rule):
 
 
 class Budget(_Rule):
-    """What may be spent, and what happens when it is."""
+    """A limit on spending."""
 
     period: Period
+    """A calendar hour, day or month in UTC, or `total` for a budget that never resets."""
     usd: Annotated[Usd, Field(gt=0)] | None = None
+    """The limit in USD."""
     tokens: Annotated[int, Field(gt=0)] | None = None
+    """The limit in tokens, instead of USD."""
     per: Annotated[tuple[str, ...], AfterValidator(_unique)] = ()
-    """Labels of which every value has the budget for itself: `per: [session]` is for each session."""
+    """Each value of these labels has a separate budget: `per: [session]` limits each session."""
     on_exceed: Literal["warn", "block"] = "warn"
+    """`block` refuses calls that could exceed the budget, before they are sent."""
     warn_at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.8,)
-    """At which fractions of the limit to tell of it."""
+    """Also notify when spending reaches these fractions of the limit."""
     on_unavailable: Literal["fail_open", "fail_closed"] = "fail_open"
-    """Whether calls go on while the service that shares the budget cannot be reached."""
+    """Whether to send or to refuse calls while the service that shares the budget is unavailable."""
 
     def named_labels(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield the labels that are named, and where."""
+        """Yield each label that is named, with its location."""
         yield from super().named_labels()
         for index, name in enumerate(self.per):
             yield ("per", index), name
@@ -198,44 +206,50 @@ class Budget(_Rule):
     @model_validator(mode="after")
     def _has_one_limit(self) -> Self:
         if (self.usd is None) == (self.tokens is None):
-            raise ValueError("a budget has a limit in usd or in tokens: one of them")
+            raise ValueError("set either usd or tokens")
         return self
 
 
 class Config(_Section):
-    """All of it."""
+    """The configuration of llm-exporter."""
 
     prices: Prices = Prices()
+    """Overrides, discounts and updates of the published prices."""
     labels: Annotated[tuple[LabelName, ...], AfterValidator(_unique)] = ()
-    """Further labels that are on every metric of a call, beside `agent` and `phase`."""
+    """Custom labels of call metrics, beside `provider`, `model`, `agent` and `phase`."""
     scrape_interval: Seconds = 15.0
-    """Of the Prometheus that scrapes the least often, as in its configuration."""
+    """The longest scrape interval of all Prometheus servers that scrape this exporter."""
     max_series: Annotated[int, Field(gt=0)] = 50_000
-    """Series of calls at most: beyond them agent, phase and declared labels of new ones are `other`."""
+    """The maximum number of call series. Then new series have `other` as agent, phase and custom labels."""
     series: tuple[SeriesLabels, ...] = ()
-    """Series that are there at 0 from the start."""
+    """Series to create at 0 on startup."""
     store: Annotated[str, AfterValidator(_store)] = ""
-    """Where the service keeps its ledger: `redis://…`, `rediss://…` (TLS) or `unix://…` for one that several
-    services share, else the path of an SQLite file."""
+    """The service's ledger: the path of an SQLite file, or a Redis URL for several services: `redis://…`,
+    `rediss://…` (TLS) or `unix://…`."""
     retention: Seconds = 400 * 86400.0
-    """How long the service's ledger keeps calls."""
+    """How long the ledger keeps calls."""
     providers: dict[Address, Annotated[str, Field(min_length=1)]] = {}
-    """The provider at an address: one of genai-prices' ids, whose prices then hold, or any other name."""
+    """Providers by address. A genai-prices provider id selects its prices; other names have no price."""
     thresholds: tuple[Threshold, ...] = ()
+    """Amounts to notify of."""
     budgets: tuple[Budget, ...] = ()
+    """Limits on spending."""
 
-    def contradictions(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield where one part does not go with another, and why."""
+    def inconsistencies(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the location and message of each mistake between sections."""
         known = _BASE_LABELS | IDS | set(self.labels)
         rules: dict[str, Sequence[_Rule]] = {"thresholds": self.thresholds, "budgets": self.budgets}
         for section, named in rules.items():
             names: dict[str, int] = {}
             for index, rule in enumerate(named):
                 if (first := names.setdefault(rule.name, index)) != index:
-                    yield (section, index, "name"), f"{rule.name!r} is the name of {section}.{first} already"
+                    yield (
+                        (section, index, "name"),
+                        f"duplicate name {rule.name!r}, also used by {section}.{first}",
+                    )
                 for location, label in rule.named_labels():
                     at = section, index, *location
                     if label not in known:
-                        yield at, f"no call has the label {label!r}: declare it in labels"
+                        yield at, f"unknown label {label!r}: declare it in labels"
                     elif location[0] == "per" and label in rule.match:
-                        yield at, f"{label!r} is matched already: there is one value of it"
+                        yield at, f"{label!r} is also in match, so it has only one value"
