@@ -1,4 +1,4 @@
-"""`Call`, the one record that walks from the tap to every sink."""
+"""`Call`, the record of one LLM call, which passes from a tap to every sink."""
 
 from __future__ import annotations
 
@@ -26,21 +26,56 @@ TokenType = Literal[
     "output_image",
     "output_video",
 ]
-"""The disjoint kinds of token: a token is counted in exactly one of them.
+"""The disjoint token types: each token is counted under exactly one of them.
 
-`input` is prompt text that was neither read from nor written to a cache; `cache_write` is a write
-with the provider's ordinary lifetime (Anthropic: 5 minutes), `cache_write_1h` Anthropic's one-hour write;
-`reasoning` is generated but not part of `output`.
+- `input`: prompt text and documents, neither read from nor written to a cache.
+- `input_audio`, `input_image`, `input_video`: the same for other modalities, where the provider counts them
+  separately.
+- `cache_read`: prompt tokens read from a cache.
+- `cache_read_audio`, `cache_read_image`, `cache_read_video`: the same for other modalities.
+- `cache_write`: prompt tokens written to a cache with the provider's default lifetime (Anthropic: 5 minutes).
+- `cache_write_1h`: prompt tokens written to Anthropic's one-hour cache.
+- `output`: generated text, without reasoning.
+- `reasoning`: generated reasoning or thinking.
+- `output_audio`, `output_image`, `output_video`: generated content of other modalities.
 """
 
 PROMPT_TYPES: Final = frozenset(kind for kind in get_args(TokenType) if kind.startswith(("input", "cache")))
 """The token types that make up the prompt; all other types are generated."""
 
+Operation = Literal[
+    "cached_content",
+    "chat",
+    "count_tokens",
+    "embeddings",
+    "generate_content",
+    "image_generation",
+    "live",
+    "moderation",
+    "realtime",
+    "speech",
+    "text_completion",
+    "transcription",
+    "translation",
+    "video_generation",
+]
+"""The operations of metered calls. OpenTelemetry's `gen_ai.operation.name` values are used where they exist.
+
+OpenAI's chat completions, OpenAI's Responses API and Anthropic's Messages API are all `chat`.
+`live` is Google's Live API, and `realtime` is OpenAI's Realtime API.
+"""
+
 CostSource = Literal["list", "provider", "override", "fallback"]
-"""The published price, the answer itself, the configured price, or the configured price of unknown models."""
+"""Where the cost of a call comes from.
+
+- `list`: the published price.
+- `provider`: the cost reported in the response.
+- `override`: a price configured for the model.
+- `fallback`: the price configured for models without a known price.
+"""
 
 UNATTRIBUTED: Final = "unattributed"
-"""The agent or phase of a call that was made outside any `labels(...)`."""
+"""The agent or phase of a call without that label."""
 
 ErrorKind = Literal[
     "rate_limited",
@@ -55,71 +90,71 @@ ErrorKind = Literal[
     "budget",
     "unknown",
 ]
-"""Why a call, or one attempt of it, failed."""
+"""Why a call, or one of its attempts, failed."""
 
 
-_random: Final = Random()  # noqa: S311  # `os.urandom` would let another thread take over, each time
-"""Of our own: nobody else seeds it."""
+_random: Final = Random()  # noqa: S311  # `os.urandom` releases the GIL, which costs a thread switch
+"""A separate generator, because applications seed the global one."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_id() -> str:
-    """Return a fresh call id: 32 hex digits that sort by time (milliseconds first, then 80 random bits)."""
+    """Return a new call id: 32 hex digits that sort by time (48 bits of milliseconds, 80 random bits)."""
     return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
 
 
 class Call(msgspec.Struct, kw_only=True):
-    """One finished call to a provider: who asked, what was asked, what it used and cost, how it went.
+    """A finished call to a provider: its labels, usage, cost and outcome.
 
-    Numbers and labels only: no prompt and no answer is ever in it.
+    It holds only numbers and labels, never a prompt or a response.
     """
 
     provider: str
     """The genai-prices provider id (`openai`, `anthropic`, `google`, `azure`, `aws` …)."""
     model: str
-    """What the response says it was, else what was asked for."""
+    """The model that the response names, or else the requested model."""
     operation: str
-    """The wire format spoken: `chat`, `responses`, `messages`, `generate_content` …"""
+    """One of `Operation` if the call was metered; any name if it was passed to `record()`."""
     id: str = msgspec.field(default_factory=new_id)
     started: float = msgspec.field(default_factory=time.time)
-    """When the request was made, in seconds since the epoch."""
+    """When the request was sent, in seconds since the Unix epoch."""
     requested_model: str = ""
     labels: dict[str, str] = {}
-    """`agent`, `phase` and whatever else `labels(...)` said: session, project, user …"""
+    """Set with `labels(...)`: `agent`, `phase`, `project`, `session`, `user` …"""
     tokens: dict[TokenType, int] = {}
-    """Tokens by type; types with no tokens are left out."""
+    """Tokens by type, without zeros."""
     units: dict[str, float] = {}
-    """What else is billed, by genai-prices unit: `web_searches`, `audio_seconds` …"""
+    """Other billed usage, by genai-prices unit: `web_searches`, `input_audio_seconds` …"""
     cost: dict[str, float] = {}
-    """USD by token type, and `tools` for per-use fees."""
+    """Cost in USD by token type, with per-use fees under `tools`."""
     cost_source: CostSource | None = None
-    """Where the cost is from; None when the call has none."""
+    """Where the cost comes from; None if the call has no cost."""
     reported_cost: float | None = None
-    """USD as the answer says it, where a service does."""
+    """The cost in USD reported in the response, if any."""
     unpriced_tokens: int = 0
-    """Tokens for which no price is known; they add nothing to `cost`."""
+    """Tokens without a known price; they are not part of `cost`."""
     usage_reported: bool = True
-    """False when the call ended with no usage from the provider."""
+    """False if the provider reported no usage for the call."""
     estimated: bool = False
-    """True when the tokens are estimated from what was sent and seen, because the provider reported none."""
+    """True if the tokens are estimated from the text, because the provider reported no usage."""
     stream: bool = False
     service_tier: str | None = None
-    """The tier that served the call, as the response says it."""
+    """The service tier that the response names."""
     speed: str | None = None
-    """Anthropic's speed mode that served the call, as the response says it."""
+    """Anthropic's speed mode, if the response names it."""
     batch: bool = False
-    """True for a request that was processed in a batch."""
+    """True if the request was processed in a batch."""
     duration: float = 0.0
     """Seconds from the request to the last byte, retries included."""
     time_to_first_token: float | None = None
     """Seconds from the request to the first generated token of a stream."""
     error: ErrorKind | None = None
-    """Why the call failed; None when it succeeded."""
+    """Why the call failed; None if it succeeded."""
     budget: str = ""
-    """The name of the budget that kept it from being sent, when the error is `budget`."""
+    """The name of the budget that blocked the call, if the error is `budget`."""
     retries: list[ErrorKind] = []
-    """Why each attempt before the last one failed."""
+    """Why each attempt before the last failed."""
 
     @property
     def agent(self) -> str:
@@ -143,10 +178,10 @@ class Call(msgspec.Struct, kw_only=True):
 
     @property
     def total_tokens(self) -> int:
-        """All tokens of the call: what the provider counted."""
+        """The tokens of all types: the provider's total."""
         return sum(self.tokens.values())
 
     @property
     def total_cost(self) -> float:
-        """All of the call's cost in USD."""
+        """The total cost in USD."""
         return sum(self.cost.values())

@@ -159,7 +159,7 @@ def test_junk_is_only_ever_refused(junk: bytes, sample: Sample) -> None:
 class Recorder(Reader):
     """Keeps what it is given; it sees a token in every event."""
 
-    operation = "test"
+    operation = "chat"
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
+from llm_exporter.call import Operation
 from llm_exporter.wire.anthropic import MessagesReader
 from llm_exporter.wire.batches import GeminiBatchReader, GeminiFileReader
 from llm_exporter.wire.free import CountTokensReader, ModerationReader
@@ -15,6 +18,7 @@ from llm_exporter.wire.gemini import (
     PredictReader,
 )
 from llm_exporter.wire.interactions import InteractionsReader, RetrievedInteractionReader
+from llm_exporter.wire.live import LiveReader
 from llm_exporter.wire.media import (
     ImagesReader,
     SpeechReader,
@@ -30,7 +34,9 @@ from llm_exporter.wire.openai import (
     RetrievedResponseReader,
 )
 from llm_exporter.wire.reader import Reader
+from llm_exporter.wire.realtime import InputTranscriptionReader, RealtimeReader, ResponseTurnReader
 from llm_exporter.wire.routes import reader_for
+from support.samples import READERS
 
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/gemini-t"
 VERTEX = (
@@ -155,6 +161,19 @@ def test_only_a_post_generates(method: str, url: str) -> None:
         (GenerateContentReader, "generate_content"),
     ],
 )
-def test_operation_is_in_the_terms_of_opentelemetry(reader: type[Reader], operation: str) -> None:
-    """`gen_ai.operation.name` has a word for each."""
+def test_operation_is_opentelemetrys_name(reader: type[Reader], operation: str) -> None:
+    """`gen_ai.operation.name` defines a value for each of these readers."""
     assert reader.operation == operation
+
+
+def test_documented_operations_are_those_that_readers_emit() -> None:
+    """Mypy checks that readers emit only documented operations; here, that they emit all of them."""
+    readers: list[type[Reader]] = [
+        *READERS,
+        LiveReader,
+        RealtimeReader,
+        InputTranscriptionReader,
+        ResponseTurnReader,
+    ]
+
+    assert {reader.operation for reader in readers} == set(get_args(Operation))

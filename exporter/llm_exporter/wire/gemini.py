@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from typing_extensions import override
 
-from ..call import TokenType
+from ..call import Operation, TokenType
 from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
 from .reader import Reader
 
@@ -42,7 +42,7 @@ _BILLED_BY_PROMPT: Final = re.compile(r"gemini-(?:live-)?[12]\.")
 class GenerateContentReader(Reader):
     """Generated content. Each chunk of a stream repeats the counts so far; only the last counts matter."""
 
-    operation = "generate_content"
+    operation: ClassVar[Operation] = "generate_content"
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ _decode_predictions: Final = decoder(_Predictions)
 class PredictReader(Reader):
     """Embeddings of Vertex AI: https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api."""
 
-    operation = "embeddings"
+    operation: ClassVar[Operation] = "embeddings"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:

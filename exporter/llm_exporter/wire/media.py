@@ -7,11 +7,12 @@ The responses of images and audio do not name the model.
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from typing_extensions import override
 
+from ..call import Operation
 from .fields import Json, amount, decoder, error_code, mapping, text
 from .openai import image_tokens_of, reported_cost, tokens_of
 from .reader import Reader
@@ -68,7 +69,7 @@ class ImagesReader(_MediaReader):
 class TranscriptionReader(_MediaReader):
     """Transcriptions, billed by token or by the duration of the audio."""
 
-    operation = "transcription"
+    operation: ClassVar[Operation] = "transcription"
 
     def _update(self, part: _Media) -> None:
         super()._update(part)

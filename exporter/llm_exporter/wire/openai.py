@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from typing_extensions import override
 
-from ..call import TokenType
+from ..call import Operation, TokenType
 from .fields import (
     Json,
     amount,
@@ -71,7 +71,7 @@ _decode_chat: Final = decoder(_ChatBody)
 class ChatReader(Reader):
     """Chat completions."""
 
-    operation = "chat"
+    operation: ClassVar[Operation] = "chat"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..call import TokenType
+from ..call import Operation, TokenType
 from .fields import Json
 from .text_length import text_length
 
@@ -29,8 +29,8 @@ class Reading:
     """Anthropic's speed mode, if the response names it."""
     response_id: str = ""
     """The provider's id of the response, if it can be retrieved again."""
-    operation: str = ""
-    """The operation of a sub-call, if it differs from the reader's."""
+    operation: Operation | None = None
+    """The operation of a sub-call, if it may differ from the reader's."""
     pending: bool = False
     """Whether the response is still being generated and must be retrieved later."""
     error: str | None = None
@@ -47,7 +47,7 @@ class Reader(ABC):
     A reader may raise on a response that is not in its format. The caller must catch the exception.
     """
 
-    operation: ClassVar[str]
+    operation: ClassVar[Operation]
     """The `operation` label, with OpenTelemetry's `gen_ai.operation.name` values where they exist."""
 
     is_free: ClassVar[bool] = False
