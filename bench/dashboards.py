@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.history import DAY, HOUR, QUARTER, make_blocks, series
+from demo.history.backfill import make_blocks
+from demo.history.series import DAY, HOUR, QUARTER, series
 from llm_exporter.cli.bundle import bundle
 from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
 from prometheus.increases import LEVELS, MODEL, prefix

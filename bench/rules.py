@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from demo.history import series
+from demo.history.series import series
 from llm_exporter.metrics.specs import LATENCY
 from tools.stack import Prometheus, prometheus_config
 

@@ -26,7 +26,10 @@ from llm_exporter.metrics.http import MetricsServer
 from tools.binaries import BinaryUnavailable
 from tools.stack import Grafana, Prometheus, start_stack
 
-from .history import DAY, BackfillFailed, Continued, Month, backfill
+from .history.backfill import BackfillFailed, backfill
+from .history.month import Month
+from .history.series import DAY
+from .history.server import MonthServer
 from .provider import Provider
 from .tally import Tally
 from .workload import work
@@ -136,8 +139,8 @@ def _sample_history(seconds: float, directory: Path) -> Iterator[str]:
         backfill(month, directory, directory / Prometheus.data)
     except (BackfillFailed, BinaryUnavailable) as error:
         raise click.ClickException(str(error)) from None
-    with Continued(month) as page:
-        yield page.address
+    with MonthServer(month) as server:
+        yield server.address
 
 
 @contextmanager

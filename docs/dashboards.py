@@ -10,7 +10,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from demo.history import Continued, Month, backfill
+from demo.history.backfill import backfill
+from demo.history.month import Month
+from demo.history.server import MonthServer
 from llm_exporter.cli.bundle import bundle
 from tools.stack import Grafana, Prometheus, prometheus_config
 
@@ -33,7 +35,7 @@ def main() -> None:
         month = Month(30, time.time())
         backfill(month, directory, directory / Prometheus.data)
         with (
-            Continued(month) as page,
+            MonthServer(month) as page,
             Prometheus.start(
                 config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
             ) as prometheus,

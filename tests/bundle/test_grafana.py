@@ -16,7 +16,9 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 
-from demo.history import Continued, Month, backfill
+from demo.history.backfill import backfill
+from demo.history.month import Month
+from demo.history.server import MonthServer
 from llm_exporter.cli.bundle import bundle
 from llm_exporter.cli.main import main
 from support.awaiting import until
@@ -72,7 +74,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     backfill(month, directory, directory / Prometheus.data)
     assert CHROMIUM is not None, "no Chromium on PATH"
     with (
-        Continued(month) as page,
+        MonthServer(month) as page,
         Prometheus.start(
             config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
         ) as prometheus,

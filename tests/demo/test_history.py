@@ -1,49 +1,60 @@
-"""The sample month in a real Prometheus: what is in it adds up, and every dashboard is full of it."""
+"""The sample month in a real Prometheus: its sums are consistent, and every dashboard shows data."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from math import isnan
-from typing import Any
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, get_args
 
 import pytest
 
-from demo.history import CALLERS, DAY, INSTANCE, Continued, Month, backfill
+import llm_exporter
+from demo.history.backfill import backfill
+from demo.history.month import Month
+from demo.history.scenario import CALLERS, INCIDENTS
+from demo.history.series import DAY, INSTANCE
+from demo.history.server import MonthServer
+from llm_exporter import wire
+from llm_exporter.call import ErrorKind, TokenType
 from llm_exporter.cli.bundle import bundle
+from llm_exporter.metrics.specs import METRICS
 from prometheus.increases import CALLER, LEVELS
 from tools.stack import Prometheus, Sample, prometheus_config
 
+PACKAGE = Path(llm_exporter.__file__).parent
 DAYS = 2.0
 COST = "job_provider_model_agent_phase:llm_cost_usd:increase"
 
-RIGHTLY_EMPTY = {
-    "first quarter": "shown only as long as no quarter of an hour is recorded",
-}
-"""Targets that find nothing in the sample, and why."""
+ONLY_AT_FIRST = "unless on ()"
+"""Marks targets that show data only until the first quarter of an hour is recorded."""
 
 
 @dataclass
 class Sampled:
-    """A Prometheus that has seen the sample."""
+    """A Prometheus with the sample month."""
 
     prometheus: Prometheus
     month: Month
     end: int
 
     def total(self, seconds: int, **labels: str) -> float:
-        """Return what the recorded sums say was spent in so many seconds up to the end, by labels."""
+        """Return the recorded spending of callers with these labels in the last seconds before the end."""
         matchers = "".join(f', {name}="{value}"' for name, value in labels.items())
         parts = {part: f'{COST}{{part="{part}"{matchers}}}' for part in ("day", "today", "before")}
-        (answer,) = self.at(
+        (sample,) = self.at(
             self.end,
             f"sum(sum_over_time({parts['day']}[{seconds}s]) or {parts['today']}"
             f" or {parts['before']} offset {seconds}s)",
         )
-        return answer.value
+        return sample.value
 
     def at(self, time: float, expr: str) -> list[Sample]:
         found = self.prometheus.get("/api/v1/query", query=expr, time=str(time))["data"]["result"]
@@ -57,15 +68,15 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
     backfill(month, directory, directory / Prometheus.data)
     end = int(month.now)
     with (
-        Continued(month) as page,
+        MonthServer(month) as server,
         Prometheus.start(
-            config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
+            config=prometheus_config(directory / "config", targets=[server.address]), storage=directory
         ) as prometheus,
     ):
         yield Sampled(prometheus, month, end)
 
 
-def raw_dollars(sampled: Sampled, matchers: str, at: int) -> float:
+def counted_usd(sampled: Sampled, matchers: str, at: int) -> float:
     found = sampled.prometheus.get(
         "/api/v1/query", query=f'sum(llm_cost_usd_total{{instance="{INSTANCE}"{matchers}}})', time=str(at)
     )["data"]["result"]
@@ -74,18 +85,18 @@ def raw_dollars(sampled: Sampled, matchers: str, at: int) -> float:
 
 @pytest.mark.parametrize("hours", [1, 7, 24, 30])
 @pytest.mark.parametrize("agent", ["", "coder", "migrator"])
-def test_what_was_spent_in_a_range_is_what_the_counters_grew_by(
+def test_the_recorded_spending_of_a_range_is_the_increase_of_the_counters(
     sampled: Sampled, hours: int, agent: str
 ) -> None:
     matchers, labels = (f', agent="{agent}"', {"agent": agent}) if agent else ("", {})
-    begin = (sampled.end - hours * 3600) // 300 * 300  # where a sample is
-    grown = raw_dollars(sampled, matchers, sampled.end) - raw_dollars(sampled, matchers, begin)
+    begin = (sampled.end - hours * 3600) // 300 * 300  # a sample exists at this time
+    increase = counted_usd(sampled, matchers, sampled.end) - counted_usd(sampled, matchers, begin)
 
-    assert sampled.total(sampled.end - begin, **labels) == pytest.approx(grown, abs=1e-6)
-    assert grown > 0
+    assert sampled.total(sampled.end - begin, **labels) == pytest.approx(increase, abs=1e-6)
+    assert increase > 0
 
 
-def test_the_sample_is_the_same_every_time_and_prices_are_those_published() -> None:
+def test_the_sample_is_deterministic_and_uses_published_prices() -> None:
     end = 1_790_000_000.0
     one, other = Month(0.25, end), Month(0.25, end)
     for month in (one, other):
@@ -95,19 +106,96 @@ def test_the_sample_is_the_same_every_time_and_prices_are_those_published() -> N
     assert list(one.raw()) == list(other.raw())
     costs = {name: value for name, value in one.raw() if name.startswith("llm_cost_usd_total")}
     tokens = {name: value for name, value in one.raw() if name.startswith("llm_tokens_total")}
-    # gpt-5 is 1.25 dollars a million tokens of input, 10 of output.
+    # gpt-5 costs 1.25 USD per million input tokens and 10 USD per million output tokens.
     for kind, price in (("input", 1.25), ("output", 10)):
         (name,) = [each for each in costs if 'agent="planner"' in each and f'type="{kind}"' in each]
         used = tokens[name.replace("llm_cost_usd_total", "llm_tokens_total")]
         assert costs[name] == pytest.approx(used * price / 1e6, abs=2e-4)
 
 
-def test_several_teams_providers_and_agents_are_in_it() -> None:
+def test_the_sample_has_several_teams_providers_and_agents() -> None:
     assert len({caller.team for caller in CALLERS}) == 4
     assert {caller.provider for caller in CALLERS} == {"openai", "anthropic", "google"}
     assert len({(caller.provider, caller.model, caller.agent, caller.phase) for caller in CALLERS}) == len(
         CALLERS
-    ), "two with the same labels would be recorded twice"
+    ), "callers with equal labels would share their series"
+
+
+def test_the_total_of_today_is_the_sum_of_all_callers(sampled: Sampled) -> None:
+    (total,) = sampled.at(sampled.end, 'job:llm_cost_usd:increase{part="today"}')
+    (callers,) = sampled.at(sampled.end, f'sum({COST}{{part="today"}})')
+
+    assert total.value == pytest.approx(callers.value)
+    assert total.value > 0
+
+
+# ---- what the code really exports
+
+
+def literals(parameter: str) -> set[str]:
+    """Return the strings that the package passes to functions that have a parameter of this name."""
+    nodes = [node for file in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    positions = {
+        node.name: names.index(parameter)
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and parameter in (names := [argument.arg for argument in node.args.args if argument.arg != "self"])
+    }
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            argument = node.args[positions[name] :][:1] if name in positions else []
+            if argument and isinstance(argument[0], ast.Constant) and isinstance(argument[0].value, str):
+                found.add(argument[0].value)
+    return found
+
+
+def operations() -> set[str]:
+    """Return the operations that the wire readers emit."""
+    modules = [import_module(f"{wire.__name__}.{each.name}") for each in iter_modules(wire.__path__)]
+    return {
+        operation
+        for module in modules
+        for item in vars(module).values()
+        if isinstance(item, type) and isinstance(operation := getattr(item, "operation", None), str)
+    }
+
+
+def test_the_sample_has_only_metrics_and_label_values_that_the_code_exports() -> None:
+    month = Month(0.25, 1_790_000_000.0)
+    month.advance(month.end)
+    exported = {
+        "operation": operations(),
+        "error": {*get_args(ErrorKind)},
+        "token_type": {*get_args(TokenType)},
+        "where": literals("where"),
+        "reason": literals("reason"),
+    }
+    specs = {
+        name: spec
+        for spec in METRICS
+        for name in (spec.name, *(f"{spec.name}_{part}" for part in ("bucket", "sum", "count")))
+    }
+    seen: dict[str, set[str]] = {}
+    for name, _ in month.raw():
+        metric, _, rest = name.partition("{")
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        declared = {*specs[metric].labels, "job", "instance", "team", "le"}
+        if metric.startswith(("llm_budget_", "llm_cost_threshold_")):
+            declared.add("agent")  # the labels that a budget or a threshold matches
+        assert labels.keys() <= declared, name
+        for label, value in labels.items():
+            seen.setdefault(label, set()).add(value)
+
+    for label, values in exported.items():
+        assert seen[label] <= values, label
+
+
+def test_the_incidents_of_the_sample_fire_alerts_that_the_rules_define() -> None:
+    rules = "".join(file.read_text() for file in (bundle("prometheus") / "rules").glob("*.yml"))
+
+    assert {incident.alert for incident in INCIDENTS} <= {*re.findall(r"alert: (\w+)", rules)}
 
 
 # ---- the dashboards
@@ -130,7 +218,7 @@ QUERIES = [
 
 
 def substituted(query: str, *, window: int, step: int, **chosen: str) -> str:
-    """Return a query as Grafana sends it, with All chosen where nothing else is."""
+    """Return a query as Grafana sends it. Variables that are not chosen are set to All."""
     values = {
         "__range_s": str(window),
         "__range": f"{window}s",
@@ -144,7 +232,7 @@ def substituted(query: str, *, window: int, step: int, **chosen: str) -> str:
 
 
 @pytest.mark.parametrize(("panel", "target"), TARGETS)
-def test_every_query_of_every_panel_finds_numbers(
+def test_every_query_of_every_panel_returns_numbers(
     sampled: Sampled, panel: dict[str, Any], target: dict[str, Any]
 ) -> None:
     step = {"15m": 900, "1m": 300}.get(panel.get("interval", ""), 300)
@@ -156,8 +244,7 @@ def test_every_query_of_every_panel_finds_numbers(
         found = sampled.prometheus.get("/api/v1/query_range", query=expr, **times)["data"]["result"]
         numbers = [float(value) for each in found for _, value in each["values"]]
 
-    if "unless on ()" in expr:
-        assert RIGHTLY_EMPTY["first quarter"]
+    if ONLY_AT_FIRST in expr:
         assert numbers == []
     else:
         assert numbers
@@ -180,27 +267,27 @@ CHOICES = [
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "+".join(choice) or "all")
 @pytest.mark.parametrize(("panel", "target"), AT_TWO_LEVELS)
-def test_what_is_rolled_up_answers_as_each_caller_s_sums_do(
+def test_coarser_sums_return_the_same_as_the_sums_of_each_caller(
     sampled: Sampled, panel: dict[str, Any], target: dict[str, Any], choice: dict[str, str]
 ) -> None:
     step = {"15m": 900}.get(panel.get("interval", ""), 300)
 
-    def answer(expr: str) -> dict[frozenset[tuple[str, str]], float]:
+    def run(expr: str) -> dict[frozenset[tuple[str, str]], float]:
         found = sampled.at(sampled.end, substituted(expr, window=DAY, step=step, **choice))
         return {frozenset(sample.labels.items()): sample.value for sample in found}
 
     of_callers = re.sub(ROLLED_UP, r'\1job="nosuch", ', re.sub(r'all!~"[^"]*", ', "", target["expr"]))
-    expected = answer(of_callers)
-    assert answer(target["expr"]) == pytest.approx(expected, rel=1e-9, abs=2e-9)
-    assert expected or "unless on ()" in of_callers
+    expected = run(of_callers)
+    assert run(target["expr"]) == pytest.approx(expected, rel=1e-9, abs=2e-9)
+    assert expected or ONLY_AT_FIRST in of_callers
 
 
-def test_dashboards_ask_at_two_levels() -> None:
+def test_the_dashboards_have_queries_at_two_levels() -> None:
     assert len(AT_TWO_LEVELS) >= 40
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_every_query_of_variables_and_annotations_finds_something(sampled: Sampled, query: str) -> None:
+def test_every_query_of_variables_and_annotations_returns_something(sampled: Sampled, query: str) -> None:
     series, _, label = query.removeprefix("label_values(").rpartition(", ")
     if query.startswith("label_values("):
         found = sampled.prometheus.get(
@@ -225,10 +312,10 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize("expr", NUMBERS)
-def test_a_number_is_0_and_never_missing_where_nothing_was_called(sampled: Sampled, expr: str) -> None:
-    nobody_s = re.sub(r'job=~"[^"]*"', 'job="nosuch"', expr)
+def test_a_number_is_0_when_there_are_no_calls(sampled: Sampled, expr: str) -> None:
+    no_job = re.sub(r'job=~"[^"]*"', 'job="nosuch"', expr)
 
-    found = sampled.at(sampled.end, substituted(nobody_s, window=DAY, step=300))
+    found = sampled.at(sampled.end, substituted(no_job, window=DAY, step=300))
     assert [sample.value for sample in found] == [0]
 
 
@@ -236,12 +323,12 @@ SUMS = [number for number in NUMBERS if ":increase{" in str(number.values[0])]
 
 
 @pytest.mark.parametrize("expr", SUMS)
-def test_there_is_no_number_where_the_rules_are_not_evaluated(sampled: Sampled, expr: str) -> None:
-    after = sampled.end + 1800  # what was recorded in the hour before ends in its middle
+def test_a_number_is_missing_when_the_rules_are_not_evaluated(sampled: Sampled, expr: str) -> None:
+    after = sampled.end + 1800  # the recorded series end in the middle of the hour
 
     assert sampled.at(after, substituted(expr, window=3600, step=300)) == []
 
 
-def test_there_are_such_numbers() -> None:
+def test_the_dashboards_have_such_numbers() -> None:
     assert len(NUMBERS) >= 30
     assert len(SUMS) >= 12
