@@ -101,8 +101,8 @@ OVERSPENT = {
         "job": "llm-exporter",
     },
     "annotations": {
-        "summary": "$21.00 spent in the current hour, over the threshold R&D <all>",
-        "description": "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).",
+        "summary": "Threshold R&D <all> is exceeded: $21.00 spent in the current hour",
+        "description": "$21.00 spent since the start of the hour (UTC), agent: planner, model: gpt-4o.",
         "dashboard_url": "https://grafana.example/d/llm-cost?var-job=j&var-agent=planner",
         "runbook_url": "https://runbooks.example#llmcostoverthreshold",
     },
@@ -133,7 +133,7 @@ def test_a_title_has_the_severity_and_the_summary_or_the_number_of_alerts(tmp_pa
     one, two = [OVERSPENT], [OVERSPENT, OVERSPENT]
 
     assert rendered("llm.title", tmp_path, one) == (
-        "CRITICAL: $21.00 spent in the current hour, over the threshold R&D <all>"
+        "CRITICAL: Threshold R&D <all> is exceeded: $21.00 spent in the current hour"
     )
     assert rendered("llm.title", tmp_path, two) == "CRITICAL: 2 x LLMCostOverThreshold"
     assert rendered("llm.title", tmp_path, two, commonLabels={}) == "FIRING: 2 x LLMCostOverThreshold"
@@ -142,14 +142,14 @@ def test_a_title_has_the_severity_and_the_summary_or_the_number_of_alerts(tmp_pa
 
 def test_a_text_has_the_amount_the_labels_and_links(tmp_path: Path) -> None:
     assert rendered("llm.text", tmp_path, [OVERSPENT, {**OVERSPENT, "status": "resolved"}]) == (
-        "$21.00 spent in the current hour, over the threshold R&D <all>\n"
-        "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
+        "Threshold R&D <all> is exceeded: $21.00 spent in the current hour\n"
+        "$21.00 spent since the start of the hour (UTC), agent: planner, model: gpt-4o.\n"
         "agent planner, model gpt-4o, team search, job llm-exporter\n"
         "Dashboard: https://grafana.example/d/llm-cost?var-job=j&var-agent=planner\n"
         "Runbook: https://runbooks.example#llmcostoverthreshold\n"
         "\n"
-        "$21.00 spent in the current hour, over the threshold R&D <all> (resolved)\n"
-        "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
+        "Threshold R&D <all> is exceeded: $21.00 spent in the current hour (resolved)\n"
+        "$21.00 spent since the start of the hour (UTC), agent: planner, model: gpt-4o.\n"
         "agent planner, model gpt-4o, team search, job llm-exporter\n"
         "Dashboard: https://grafana.example/d/llm-cost?var-job=j&var-agent=planner\n"
         "Runbook: https://runbooks.example#llmcostoverthreshold"
@@ -158,8 +158,8 @@ def test_a_text_has_the_amount_the_labels_and_links(tmp_path: Path) -> None:
 
 def test_a_slack_message_is_escaped(tmp_path: Path) -> None:
     assert rendered("llm.slack", tmp_path, [OVERSPENT]) == (
-        "*$21.00 spent in the current hour, over the threshold R&amp;D &lt;all&gt;*\n"
-        "Agent planner: model gpt-4o: $21.00 spent since the hour began (UTC).\n"
+        "*Threshold R&amp;D &lt;all&gt; is exceeded: $21.00 spent in the current hour*\n"
+        "$21.00 spent since the start of the hour (UTC), agent: planner, model: gpt-4o.\n"
         "agent planner, model gpt-4o, team search, job llm-exporter\n"
         "<https://grafana.example/d/llm-cost?var-job=j&var-agent=planner|Dashboard> | "
         "<https://runbooks.example#llmcostoverthreshold|Runbook>"
@@ -169,7 +169,7 @@ def test_a_slack_message_is_escaped(tmp_path: Path) -> None:
 def test_an_email_is_escaped_html(tmp_path: Path) -> None:
     mail = rendered("llm.html", tmp_path, [OVERSPENT], kind="html")
 
-    assert "over the threshold R&amp;D &lt;all&gt;</h3>" in mail
+    assert "Threshold R&amp;D &lt;all&gt; is exceeded: $21.00 spent in the current hour</h3>" in mail
     assert "<p>agent planner, model gpt-4o, team search, job llm-exporter</p>" in mail
     assert 'href="https://grafana.example/d/llm-cost?var-job=j&amp;var-agent=planner"' in mail
 

@@ -154,7 +154,7 @@ def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
                 over, resolved = webhook.await_status("resolved")
     figure(f"from the call to the webhook {told - called:.1f} s, intervals of 1 s, `for` of 2 s")
 
-    summary = "$6.00 spent in the current hour, over the threshold planner-hour"
+    summary = "Threshold planner-hour is exceeded: $6.00 spent in the current hour"
     assert alert["labels"] == {
         "alertname": "LLMCostOverThreshold",
         "severity": "warning",
