@@ -200,12 +200,9 @@ def test_a_budget_per_label_counts_each_value_separately() -> None:
 def test_the_spending_of_a_session_is_dropped_when_it_ends() -> None:
     scenario = Scenario(budget(period="total", per=("session",)))
     scenario.spend(1.0, session="a")
-    scenario.spend(1.0, session="b")
-    scenario.budgets.forget("session", "a")
+    scenario.refusal(session="a")
+    scenario.clock.now += 86401  # a day without a call
     scenario.hold(session="a")
-    scenario.refusal(session="b")
-    scenario.clock.now += 86401  # with no call
-    scenario.hold(session="b")
 
 
 def test_a_budget_matches_the_requested_model_and_the_model_in_the_response() -> None:
@@ -274,13 +271,11 @@ def test_the_maximum_output_is_read_from_the_request(request_: object, tokens: i
 
 
 def test_the_first_call_of_a_model_is_estimated_by_its_maximum() -> None:
-    scenario = Scenario(budget(None, tokens=100_000))
     prompt = "four" * 500
     for asked, tokens in [({}, 500 + 1024), ({"max_tokens": 64_000}, 500 + 4096), ({"max_tokens": 9}, 509)]:
-        call = scenario.call()
-        scenario.budgets.hold(call, {"messages": [{"content": prompt}], **asked})
+        scenario = Scenario(budget(None, tokens=100_000))
+        scenario.budgets.hold(scenario.call(), {"messages": [{"content": prompt}], **asked})
         assert scenario.status() == {("all",): (0.0, tokens)}
-        scenario.budgets.release(call.id)
 
 
 def test_later_calls_are_estimated_by_the_most_expensive_recent_response() -> None:

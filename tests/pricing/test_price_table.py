@@ -1,4 +1,4 @@
-"""Every current model of the large providers costs what its entry in the price table says."""
+"""Every current model of the large providers is priced as in the price table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRICES: dict[TokenType, tuple[str, ...]] = {
     "cache_write_1h": ("cache_write_1h_mtok", "cache_write_mtok", "input_mtok"),
     "output": ("output_mtok",),
 }
-"""The fields of the table that price a type: the first that a model has."""
+"""The fields of the table that price each token type; the first one that a model has applies."""
 
 
 def current_models() -> Iterator[Any]:
@@ -31,7 +31,7 @@ def current_models() -> Iterator[Any]:
         if provider.id in PROVIDERS:
             for model in provider.models:
                 prices = model.get_prices(WHEN)
-                # The id of some is no name that a request could have: fine-tuned models, regions of a cloud.
+                # Some ids are not names that a request could have: fine-tuned models, regions of a cloud.
                 named = provider.find_model(model.id) is model
                 if (
                     named
@@ -45,12 +45,12 @@ def current_models() -> Iterator[Any]:
 MODELS = list(current_models())
 
 
-def test_there_are_enough_of_them() -> None:
+def test_enough_models_are_tested() -> None:
     assert len(MODELS) >= 60
 
 
 @pytest.mark.parametrize(("provider", "model"), MODELS)
-def test_a_call_costs_what_the_table_says_below_and_above_each_context_tier(
+def test_a_call_is_priced_as_in_the_table_below_and_above_each_context_tier(
     provider: str, model: ModelInfo
 ) -> None:
     prices = model.get_prices(WHEN)
@@ -66,7 +66,7 @@ def test_a_call_costs_what_the_table_says_below_and_above_each_context_tier(
             provider=provider, model=model.id, operation="chat", started=WHEN.timestamp(), tokens=tokens
         )
         PriceList().price(call)
-        # What is charged for each request, as some search models do, is a fee of its own.
+        # Some search models charge a separate fee for each request.
         per_1000 = prices.requests_kcount
         fee = {"tools": float(per_1000 / 1000)} if isinstance(per_1000, Decimal) else {}
         assert call.cost == fee | {
@@ -77,7 +77,7 @@ def test_a_call_costs_what_the_table_says_below_and_above_each_context_tier(
 
 
 def _prompts(prices: ModelPrice) -> list[int]:
-    """Prompts at each threshold, which is still the lower tier, and just above it."""
+    """Return prompt lengths at the start of each tier, where the lower tier applies, and just above it."""
     starts = {
         tier.start
         for value in vars(prices).values()

@@ -1,4 +1,4 @@
-"""The cost of a call, against the prices that the providers publish."""
+"""The cost of a call, compared with the prices that the providers publish."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def priced(
     return call
 
 
-# USD per million tokens as the pricing pages have them, worked out by hand:
+# USD per million tokens from the pricing pages, calculated by hand:
 # https://platform.openai.com/docs/pricing, https://claude.com/pricing#api, https://ai.google.dev/pricing
 @pytest.mark.parametrize(
     ("provider", "model", "tokens", "cost"),
@@ -56,7 +56,7 @@ def priced(
             id="gpt-4o with cached input",
         ),
         pytest.param(
-            # input 1.10, output 4.40, which is also what reasoning costs
+            # input 1.10, output and reasoning 4.40
             "openai",
             "o4-mini-2025-04-16",
             {"input": 500, "output": 260, "reasoning": 640},
@@ -109,7 +109,7 @@ def priced(
         ),
     ],
 )
-def test_cost_by_type_is_what_the_provider_publishes(
+def test_the_cost_by_type_follows_the_published_prices(
     provider: str, model: str, tokens: dict[TokenType, int], cost: dict[str, float]
 ) -> None:
     call = priced(provider, model, tokens)
@@ -117,7 +117,7 @@ def test_cost_by_type_is_what_the_provider_publishes(
     assert call.unpriced_tokens == 0
 
 
-def test_a_model_no_one_knows_costs_nothing_counts_as_unpriced_and_is_named_once_in_the_log(
+def test_an_unknown_model_costs_nothing_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
     said: Callable[[], list[logging.LogRecord]],
 ) -> None:
@@ -133,16 +133,16 @@ def test_a_model_no_one_knows_costs_nothing_counts_as_unpriced_and_is_named_once
     assert "'zebra-9' of provider 'openai'" in record.getMessage()
 
 
-def test_a_provider_no_one_knows_has_no_prices_even_for_a_model_that_others_have() -> None:
+def test_an_unknown_provider_has_no_prices_even_for_a_known_model() -> None:
     assert priced("my-own-gpus", "gpt-4o", {"input": 5}).unpriced_tokens == 5
 
 
-def test_a_model_that_answers_under_an_unknown_name_has_the_price_of_the_one_asked_for() -> None:
+def test_an_unknown_model_in_the_response_has_the_price_of_the_requested_one() -> None:
     call = priced("openai", "prod-deployment-7", {"input": 1_000_000}, requested_model="gpt-4o")
     assert call.cost == {"input": 2.5}
 
 
-def test_the_price_is_the_one_in_force_when_the_call_was_made() -> None:
+def test_a_call_is_priced_at_the_time_it_was_made() -> None:
     """OpenAI cut o3 from $10 to $2 a million input tokens on 2025-06-10."""
     before = datetime(2025, 6, 9, 23, 59, 59, tzinfo=UTC).timestamp()
     after = datetime(2025, 6, 10, tzinfo=UTC).timestamp()
@@ -150,7 +150,7 @@ def test_the_price_is_the_one_in_force_when_the_call_was_made() -> None:
     assert priced("openai", "o3", {"input": 1_000_000}, started=after).cost == {"input": 2.0}
 
 
-def test_the_tier_that_served_the_call_sets_its_price() -> None:
+def test_the_service_tier_in_the_response_sets_the_price() -> None:
     """gpt-5: $1.25 a million input tokens, flex half of that, priority twice."""
     tokens: dict[TokenType, int] = {"input": 1_000_000}
     assert priced("openai", "gpt-5", tokens, service_tier="default").cost == {"input": 1.25}
@@ -158,13 +158,13 @@ def test_the_tier_that_served_the_call_sets_its_price() -> None:
     assert priced("openai", "gpt-5", tokens, service_tier="priority").cost == {"input": 2.5}
 
 
-def test_uses_of_provider_side_tools_cost_their_fee() -> None:
+def test_provider_side_tools_cost_their_fee() -> None:
     """Anthropic: $10 for a thousand web searches."""
     call = priced("anthropic", "claude-sonnet-4-5", {"input": 100_000}, units={"web_searches": 3})
     assert call.cost == {"input": 0.3, "tools": 0.03}
 
 
-def test_a_call_that_used_nothing_costs_nothing_and_is_not_unpriced() -> None:
+def test_a_call_without_tokens_costs_nothing_and_is_not_unpriced() -> None:
     call = priced("openai", "zebra-9", {})
     assert (call.cost, call.unpriced_tokens) == ({}, 0)
 
@@ -189,7 +189,7 @@ MODELS = [
         st.integers(1, 400_000),
     ),
 )
-def test_the_types_add_up_to_what_genai_prices_says_of_the_whole(
+def test_the_types_add_up_to_the_total_of_genai_prices(
     which: tuple[str, str], counts: dict[TokenType, int]
 ) -> None:
     provider, model = which
@@ -209,7 +209,7 @@ def test_the_types_add_up_to_what_genai_prices_says_of_the_whole(
     assert call.total_cost == pytest.approx(float(whole), rel=1e-12)
 
 
-def test_looking_a_price_up_again_changes_nothing() -> None:
+def test_cached_prices_equal_the_first_ones() -> None:
     prices = PriceList()
     costs = []
     for _, tier in product(range(2), ("default", "flex")):
@@ -232,30 +232,30 @@ def reported(model: str, tokens: dict[TokenType, int], usd: float) -> Call:
     return call
 
 
-def test_a_cost_that_the_provider_reports_wins_and_is_divided_as_the_list_prices_are() -> None:
-    """By list, 1,000 in cost $0.0025 and 150 out $0.0015: five and three eighths of what was charged."""
+def test_a_reported_cost_takes_precedence_and_is_divided_by_list_prices() -> None:
+    """At list prices, input costs $0.0025 and output $0.0015: five and three eighths of the total."""
     call = reported("openai/gpt-4o", {"input": 1_000, "output": 150}, 0.008)
     assert call.cost == {"input": pytest.approx(0.005), "output": pytest.approx(0.003)}
     assert (call.cost_source, call.unpriced_tokens) == ("provider", 0)
 
 
-def test_a_reported_cost_of_an_unknown_model_is_divided_as_its_tokens_are() -> None:
+def test_a_reported_cost_of_an_unknown_model_is_divided_by_tokens() -> None:
     call = reported("no/one-knows", {"input": 300, "output": 100}, 0.004)
     assert call.cost == {"input": pytest.approx(0.003), "output": pytest.approx(0.001)}
     assert call.unpriced_tokens == 0
 
 
-def test_a_reported_cost_of_nothing_is_nothing() -> None:
+def test_a_reported_cost_of_zero_is_zero() -> None:
     call = reported("openai/gpt-4o", {"input": 300}, 0.0)
     assert (call.cost, call.cost_source) == ({"input": 0.0}, "provider")
 
 
-def test_a_cost_with_no_tokens_is_a_fee() -> None:
+def test_a_reported_cost_without_tokens_is_a_fee() -> None:
     assert reported("an/image-model", {}, 0.04).cost == {"tools": 0.04}
 
 
-def test_batches_cost_what_batches_cost() -> None:
-    """Half of $2.50 and of $10."""
+def test_batches_have_batch_prices() -> None:
+    """Batches cost half of $2.50 and of $10."""
     call = Call(
         provider="openai",
         model="gpt-4o",
@@ -268,7 +268,7 @@ def test_batches_cost_what_batches_cost() -> None:
     assert call.cost == {"input": 1.25, "output": 5.0}
 
 
-def test_the_fast_mode_has_its_price() -> None:
+def test_fast_mode_has_its_own_price() -> None:
     """Claude Opus 4.8 costs $5 and $25 a million tokens, and twice that in fast mode."""
     call = Call(
         provider="anthropic",

@@ -1,4 +1,4 @@
-"""Which provider a client talks to."""
+"""The provider of a client is found by its URL, its class or its SDK."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def provider_of(base_url: str, client: str = "OpenAI", sdk: str = "openai") -> s
     ],
 )
 @pytest.mark.parametrize("client", ["OpenAI", "AsyncOpenAI"])
-def test_url_of_a_provider_tells_it(base_url: str, provider: str, client: str) -> None:
-    """Whichever SDK is used to talk to it."""
+def test_the_url_determines_the_provider(base_url: str, provider: str, client: str) -> None:
+    """Regardless of the SDK."""
     assert provider_of(base_url, client, "openai") == provider
 
 
@@ -100,14 +100,14 @@ def test_url_of_a_provider_tells_it(base_url: str, provider: str, client: str) -
         ("Client", "google", "google"),
     ],
 )
-def test_url_of_no_provider_is_a_gateway_to_the_one_the_client_is_made_for(
+def test_an_unknown_url_is_a_gateway_to_the_provider_of_the_client(
     base_url: str, client: str, sdk: str, provider: str
 ) -> None:
-    """The client's class tells the platform, else the SDK tells the provider."""
+    """The client's class determines the platform, else the SDK determines the provider."""
     assert provider_of(base_url, client, sdk) == provider
 
 
-def test_url_goes_before_the_name_of_the_client() -> None:
+def test_the_url_takes_precedence_over_the_class_of_the_client() -> None:
     """A client made for Azure may be pointed at OpenAI itself."""
     assert provider_of("https://api.openai.com/v1", "AzureOpenAI", "openai") == "openai"
 
@@ -127,36 +127,36 @@ CONFIGURED = {
     ("base_url", "provider"),
     [
         pytest.param("http://localhost:8000/v1", "vllm", id="host and port"),
-        pytest.param("http://LocalHost:8000/v1", "vllm", id="in any case"),
+        pytest.param("http://LocalHost:8000/v1", "vllm", id="case-insensitive"),
         pytest.param("http://localhost:8001/v1", "openai", id="another port"),
         pytest.param("http://127.0.0.1:8000/v1", "openai", id="another name of the host"),
-        pytest.param("http://gpu-7:8000/v1", "vllm", id="host of any port"),
+        pytest.param("http://gpu-7:8000/v1", "vllm", id="host with any port"),
         pytest.param("http://gpu-7/v1", "vllm", id="host without a port"),
-        pytest.param("http://gpu-70:8000/v1", "openai", id="host that begins so"),
+        pytest.param("http://gpu-70:8000/v1", "openai", id="host with the same prefix"),
         pytest.param("http://[::1]:8080/v1", "llama.cpp", id="IPv6"),
         pytest.param("https://llm-gateway.acme.example/openai/v1", "azure", id="gateway"),
-        pytest.param("https://llm-gateway.acme.example:8443/v1", "anthropic", id="the port goes first"),
+        pytest.param("https://llm-gateway.acme.example:8443/v1", "anthropic", id="host and port before host"),
         pytest.param("https://key@llm-gateway.acme.example/v1", "azure", id="with a user"),
-        pytest.param("https://api.openai.com/v1", "house", id="known otherwise"),
-        pytest.param("http://127.0.0.1:11434/v1", "openai", id="port known otherwise"),
+        pytest.param("https://api.openai.com/v1", "house", id="known host"),
+        pytest.param("http://127.0.0.1:11434/v1", "openai", id="known port"),
         pytest.param("http://localhost:11434/v1", "ollama", id="not configured"),
     ],
 )
-def test_what_is_configured_goes_before_what_is_known(base_url: str, provider: str) -> None:
+def test_configured_providers_take_precedence(base_url: str, provider: str) -> None:
     assert Providers(CONFIGURED).of(base_url, "OpenAI", "openai") == provider
 
 
-def test_the_port_of_an_address_may_be_the_schemes_own() -> None:
+def test_a_url_without_a_port_matches_the_default_port() -> None:
     configured = Providers({"gw.example:443": "azure", "gw.example:80": "vllm"})
     assert configured.of("https://gw.example/v1", "OpenAI", "openai") == "azure"
     assert configured.of("http://gw.example/v1", "OpenAI", "openai") == "vllm"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-def test_a_local_model_is_not_priced_as_the_provider_whose_sdk_it_is_called_with(
+def test_a_local_model_does_not_have_the_prices_of_the_sdks_provider(
     operation: Operation, server: Server, metered: Metered, tmp_path: Path
 ) -> None:
-    """Its name may be one that a price list has."""
+    """Even if a price table has a model of the same name."""
     config = tmp_path / "llm-exporter.yml"
     config.write_text(f"providers: {{'{server.url.removeprefix('http://')}': vllm}}\n")
     llm_exporter.configure(config)

@@ -1,4 +1,4 @@
-"""Newer price tables, where they are asked for, and how old the one in use is."""
+"""Fetching newer price tables, and the age of the current one."""
 
 from __future__ import annotations
 
@@ -29,15 +29,13 @@ def _bundled_table_afterwards() -> Iterator[None]:
     data_snapshot.set_custom_snapshot(None)
 
 
-def test_the_table_is_as_old_as_its_installation(metered: Metered) -> None:
+def test_the_bundled_table_is_as_old_as_its_installation(metered: Metered) -> None:
     installed = Path(genai_prices.data.__file__ or "").stat().st_mtime
     assert metered.samples(AGE) == {(): pytest.approx(installed)}
 
 
-def test_newer_prices_are_fetched_when_asked_for(
-    server: Server, pipeline: Pipeline, metered: Metered
-) -> None:
-    """A thousand tokens at 7 dollars a million are 0.7 cents."""
+def test_newer_prices_are_fetched_if_configured(server: Server, pipeline: Pipeline, metered: Metered) -> None:
+    """1,000 tokens at $7 per million cost $0.007."""
     server.respond_with("/prices.json", Response(TABLE))
     before = time.time()
     pipeline.configure(Config(prices=Prices(update=True, update_url=f"{server.url}/prices.json")))
@@ -48,6 +46,6 @@ def test_newer_prices_are_fetched_when_asked_for(
     assert before <= metered.total(AGE) <= time.time()
 
 
-def test_nothing_is_fetched_unless_asked_for(server: Server, pipeline: Pipeline) -> None:
+def test_nothing_is_fetched_unless_configured(server: Server, pipeline: Pipeline) -> None:
     pipeline.configure(Config(prices=Prices(update_url=f"{server.url}/prices.json")))
     assert server.requests == []

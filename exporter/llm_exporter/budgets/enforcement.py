@@ -156,20 +156,9 @@ class Budgets:
         for event in events:
             self._notify(event)
 
-    def release(self, call_id: str) -> None:
-        """Release what is held for a call that will not be settled."""
-        with self._lock:
-            self._release(call_id)
-
     def _release(self, call_id: str) -> None:
         for account, amount in self._holds.pop(call_id, ()):
             account.held -= amount
-
-    def forget(self, label: str, value: str) -> None:
-        """Drop the accounts of an id, such as that of a session that has ended."""
-        with self._lock:
-            for spending in self._all:
-                spending.forget(label, value)
 
     def accounts(self) -> Iterator[tuple[Budget, Account]]:
         """Yield every budget with each of its accounts."""

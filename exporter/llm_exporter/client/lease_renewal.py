@@ -20,7 +20,7 @@ from .transport import Rejected, ServiceClient, Unavailable
 
 log = logging.getLogger("llm_exporter")
 
-RENEW_SECONDS: Final = 1.0
+_RENEW_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 15.0
 """The interval while the service shares no budget."""
 _MIN_SECONDS: Final = 0.02
@@ -78,7 +78,7 @@ class LeaseRenewal:
             if self._closing:
                 break
             time.sleep(_MIN_SECONDS)
-            renewal_due.wait(RENEW_SECONDS if self._shared.budgets else _IDLE_SECONDS)
+            renewal_due.wait(_RENEW_SECONDS if self._shared.budgets else _IDLE_SECONDS)
         self._renew()
         self._service.close()
 
