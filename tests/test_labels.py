@@ -1,8 +1,11 @@
-"""Labels: who asked, carried by a context variable."""
+"""Labels of calls, kept in a context variable."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,30 +24,29 @@ def now() -> dict[str, str]:
     return dict(current_labels())
 
 
-def test_outside_any_block_there_are_none() -> None:
-    """No labels is an empty mapping, and a call without them is unattributed."""
+def test_no_labels_are_in_force_outside_a_block() -> None:
+    """Then the mapping is empty, and a call is unattributed."""
     call = Call(provider="t", model="t", operation="chat", labels=now())
 
     assert now() == {}
     assert (call.agent, call.phase) == (UNATTRIBUTED, UNATTRIBUTED)
 
 
-def test_empty_agent_is_unattributed() -> None:
-    """An empty label value is none to Prometheus either."""
+def test_an_empty_agent_is_unattributed() -> None:
+    """Prometheus treats an empty label value as missing too."""
     call = Call(provider="t", model="t", operation="chat", labels={"agent": "", "phase": ""})
 
     assert (call.agent, call.phase) == (UNATTRIBUTED, UNATTRIBUTED)
 
 
-def test_block_has_its_labels_and_no_longer() -> None:
-    """They are in force inside the block only."""
+def test_labels_are_in_force_inside_their_block_only() -> None:
     with labels(agent="planner", phase="plan", project="acme"):
         assert now() == {"agent": "planner", "phase": "plan", "project": "acme"}
     assert now() == {}
 
 
-def test_inner_labels_are_laid_over_outer_ones() -> None:
-    """What the inner block does not say stays as it was."""
+def test_inner_labels_override_outer_ones() -> None:
+    """Labels that the inner block does not set keep their values."""
     with labels(agent="planner", project="acme"):
         with labels(agent="critic", phase="review"):
             assert now() == {"agent": "critic", "project": "acme", "phase": "review"}
@@ -60,32 +62,32 @@ def test_inner_labels_are_laid_over_outer_ones() -> None:
         pytest.param(None, {"tier": "gold"}, id="None leaves the outer value"),
     ],
 )
-def test_values_are_made_strings(value: object, label: dict[str, str]) -> None:
-    """None is no value."""
+def test_values_are_converted_to_strings(value: object, label: dict[str, str]) -> None:
+    """None is not a value."""
     with labels(tier="gold"), labels(tier=value):
         assert now() == label
 
 
 def test_labels_cannot_be_changed_in_place() -> None:
-    """What is handed out is read-only."""
+    """`current_labels()` returns a read-only mapping."""
     with labels(agent="planner"):
         mapping = current_labels()
         with pytest.raises(TypeError, match="item assignment"):
             mapping["agent"] = "other"  # type: ignore[index]
 
 
-def test_exception_leaves_the_block_and_is_passed_on() -> None:
-    """A failing call does not leave its labels behind."""
+def test_an_exception_passes_through_a_block() -> None:
+    """The labels are no longer in force then."""
     with pytest.raises(LookupError, match="mine"), labels(agent="planner"):
         raise LookupError("mine")
     assert now() == {}
 
 
-# ---- one object, used again
+# ---- one object, reused
 
 
-def test_object_can_be_used_again_and_nested() -> None:
-    """It keeps no state of its own."""
+def test_one_object_can_be_reused_and_nested() -> None:
+    """It keeps no state."""
     planner = labels(agent="planner")
     for _ in range(2):
         with planner:
@@ -99,8 +101,8 @@ def test_object_can_be_used_again_and_nested() -> None:
         assert now() == {}
 
 
-def test_object_can_be_used_in_many_threads_at_once() -> None:
-    """Threads that enter and leave it in step do not see each other's labels."""
+def test_one_object_can_be_shared_by_threads() -> None:
+    """Threads that enter and leave it in lockstep do not see each other's labels."""
     shared = labels(agent="shared")
     step = threading.Barrier(8, timeout=30)
 
@@ -126,8 +128,8 @@ def test_object_can_be_used_in_many_threads_at_once() -> None:
             assert seen == [*(20 * [inside, outside]), {}]
 
 
-def test_object_can_be_used_in_many_tasks_at_once() -> None:
-    """Tasks that interleave inside it leave it in any order."""
+def test_one_object_can_be_shared_by_tasks() -> None:
+    """Tasks may leave it in any order."""
     shared = labels(agent="shared")
 
     async def work(number: int, step: asyncio.Barrier) -> list[dict[str, str]]:
@@ -157,8 +159,8 @@ def test_object_can_be_used_in_many_tasks_at_once() -> None:
 # ---- decorator
 
 
-def test_decorated_function_runs_under_its_labels() -> None:
-    """It keeps its name, arguments, result and exceptions."""
+def test_a_decorated_function_runs_under_its_labels() -> None:
+    """Its name, arguments, result and exceptions stay the same."""
 
     @labels(agent="planner")
     def plan(goal: str, *, depth: int = 1) -> tuple[str, int, dict[str, str]]:
@@ -175,8 +177,8 @@ def test_decorated_function_runs_under_its_labels() -> None:
     assert now() == {}
 
 
-def test_decorated_coroutine_runs_under_its_labels() -> None:
-    """From its first step to its last, also in a task, and with those in force where it is awaited."""
+def test_a_decorated_coroutine_runs_under_its_labels() -> None:
+    """They are in force until it ends, also in a task, together with those in force where it is awaited."""
 
     @labels(agent="planner")
     async def plan() -> list[dict[str, str]]:
@@ -196,8 +198,8 @@ def test_decorated_coroutine_runs_under_its_labels() -> None:
     asyncio.run(main())
 
 
-def test_decorated_method_and_recursion_run_under_their_labels() -> None:
-    """The labels of each level are laid over and taken off again."""
+def test_a_decorated_recursive_method_runs_under_the_labels_of_each_level() -> None:
+    """Each level restores the labels of the one above."""
 
     class Agent:
         @labels(agent="planner")
@@ -216,8 +218,8 @@ def test_decorated_method_and_recursion_run_under_their_labels() -> None:
     assert now() == {}
 
 
-def test_decorators_of_one_object_are_independent() -> None:
-    """One object may decorate any number of functions that call each other."""
+def test_one_object_can_decorate_several_functions() -> None:
+    """The functions may call each other."""
     planner = labels(agent="planner")
     inner = planner(now)
 
@@ -238,8 +240,8 @@ async def an_async_generator() -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("function", [a_generator, an_async_generator, partial(a_generator)])
-def test_generator_cannot_be_decorated(function: Callable[..., object]) -> None:
-    """Its body would run in the context of whoever iterates it, without the labels; better to say so."""
+def test_decorating_a_generator_is_an_error(function: Callable[..., object]) -> None:
+    """Its body would run without the labels, in the context of the code that iterates."""
     with pytest.raises(TypeError, match=r"^labels\(\.\.\.\) cannot decorate a generator: use `with labels"):
         labels(agent="planner")(function)
 
@@ -247,8 +249,8 @@ def test_generator_cannot_be_decorated(function: Callable[..., object]) -> None:
 # ---- tasks and threads
 
 
-def test_task_inherits_the_labels_in_force_where_it_is_made() -> None:
-    """What the task adds stays its own, and what its maker does later does not reach it."""
+def test_a_task_inherits_the_labels_in_force_where_it_is_created() -> None:
+    """Labels that the task adds stay in the task; labels that its creator adds later do not reach it."""
 
     async def child(begun: asyncio.Event, go_on: asyncio.Event) -> list[dict[str, str]]:
         seen = [now()]
@@ -272,8 +274,8 @@ def test_task_inherits_the_labels_in_force_where_it_is_made() -> None:
     asyncio.run(main())
 
 
-def test_sibling_tasks_have_labels_of_their_own() -> None:
-    """Gathered coroutines are tasks each."""
+def test_gathered_tasks_have_separate_labels() -> None:
+    """Each gathered coroutine is a task."""
 
     async def child(name: str, step: asyncio.Barrier) -> dict[str, str]:
         with labels(agent=name):
@@ -289,7 +291,7 @@ def test_sibling_tasks_have_labels_of_their_own() -> None:
 
 
 def in_thread(function: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """Return what a function returns in a thread of its own."""
+    """Run a function in a new thread and return its result."""
     result: list[dict[str, str]] = []
     thread = threading.Thread(target=lambda: result.append(function()))
     thread.start()
@@ -297,14 +299,14 @@ def in_thread(function: Callable[[], dict[str, str]]) -> dict[str, str]:
     return result[0]
 
 
-def test_thread_starts_with_no_labels() -> None:
-    """A thread has a context of its own."""
+def test_a_thread_starts_without_labels() -> None:
+    """A thread has its own context."""
     with labels(agent="planner"):
         assert in_thread(now) == {}
 
 
-def test_thread_started_with_a_copied_context_has_the_labels() -> None:
-    """`copy_context().run` is how a thread, or a thread pool, gets them."""
+def test_a_thread_in_a_copied_context_inherits_labels() -> None:
+    """Use `copy_context().run` to pass labels to a thread or a thread pool."""
     with labels(agent="planner"):
         assert in_thread(partial(copy_context().run, now)) == {"agent": "planner"}
         with ThreadPoolExecutor(1) as pool:
@@ -312,8 +314,8 @@ def test_thread_started_with_a_copied_context_has_the_labels() -> None:
             assert pool.submit(now).result() == {}
 
 
-def test_asyncio_to_thread_has_the_labels() -> None:
-    """It copies the context by itself."""
+def test_asyncio_to_thread_inherits_labels() -> None:
+    """It copies the context."""
 
     async def main() -> dict[str, str]:
         with labels(agent="planner"):
@@ -322,18 +324,18 @@ def test_asyncio_to_thread_has_the_labels() -> None:
     assert asyncio.run(main()) == {"agent": "planner"}
 
 
-# ---- blocks left elsewhere
+# ---- blocks that are left elsewhere
 
 
 def entered_elsewhere() -> tuple[Labels, Context]:
-    """Return labels entered in a context that is not this one."""
+    """Return labels that were entered in another context, and that context."""
     planner, context = labels(agent="planner"), copy_context()
     context.run(planner.__enter__)
     return planner, context
 
 
-def test_block_left_in_another_context_does_not_raise_and_changes_nothing() -> None:
-    """As the one of an abandoned async generator, which the event loop closes from a task of its own."""
+def test_leaving_a_block_in_another_context_changes_nothing() -> None:
+    """This happens to an abandoned async generator, which the event loop closes from another task."""
     planner, context = entered_elsewhere()
 
     with labels(agent="critic"):
@@ -342,15 +344,14 @@ def test_block_left_in_another_context_does_not_raise_and_changes_nothing() -> N
     assert context.run(now) == {"agent": "planner"}
 
 
-def test_block_left_where_none_was_entered_changes_nothing() -> None:
-    """There is nothing to take off."""
+def test_leaving_a_block_that_was_not_entered_changes_nothing() -> None:
     labels(agent="planner").__exit__(None, None, None)
 
     assert now() == {}
 
 
-def test_abandoned_async_generator_does_not_raise() -> None:
-    """Its `with` block is left while the loop shuts down, or by another task."""
+def test_an_abandoned_async_generator_does_not_raise() -> None:
+    """Its `with` block is left by another task, or while the loop shuts down."""
 
     async def numbers() -> AsyncIterator[int]:
         with labels(agent="planner"):
@@ -370,8 +371,8 @@ def test_abandoned_async_generator_does_not_raise() -> None:
     assert asyncio.run(main()) == {"agent": "critic"}
 
 
-def test_block_inside_a_generator_is_in_force_while_it_runs() -> None:
-    """That is what the TypeError of the decorator tells to write."""
+def test_a_block_inside_a_generator_is_in_force_while_it_runs() -> None:
+    """The decorator's TypeError recommends this."""
 
     def steps() -> Iterator[dict[str, str]]:
         with labels(agent="planner"):
@@ -382,7 +383,42 @@ def test_block_inside_a_generator_is_in_force_while_it_runs() -> None:
     assert now() == {}
 
 
-def test_labels_of_the_environment_are_name_and_value(
+def test_repr_shows_the_labels() -> None:
+    assert repr(labels(agent="planner", tier=7)) == "labels(agent='planner', tier='7')"
+
+
+# ---- the environment
+
+
+def test_labels_in_the_environment_are_read_on_first_use() -> None:
+    script = """
+import os
+import llm_exporter
+os.environ["LLM_EXPORTER_LABELS"] = "agent=planner,oops"
+print("imported", flush=True)
+from llm_exporter.labels import current_labels
+print(current_labels()["agent"])
+with llm_exporter.labels(phase="plan"):
+    print(dict(current_labels()))
+"""
+    environment = {**os.environ, "LLM_EXPORTER_LABELS": "too early"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "imported",
+        "llm-exporter: LLM_EXPORTER_LABELS: 'oops' is not name=value",
+        "planner",
+        "{'agent': 'planner', 'phase': 'plan'}",
+    ]
+
+
+def test_labels_in_the_environment_are_name_value_pairs(
     monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[LogRecord]]
 ) -> None:
     monkeypatch.setenv("LLM_EXPORTER_LABELS", "agent=a%2Cb, phase = plan,,oops,=x,agent=c=d")

@@ -1,4 +1,4 @@
-"""Labels of the calls made in a block, a function or a coroutine, carried by a context variable."""
+"""Labels for the calls made in a block, function or coroutine, kept in a context variable."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from functools import cache, wraps
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 log = logging.getLogger("llm_exporter")
@@ -18,16 +16,15 @@ log = logging.getLogger("llm_exporter")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The labels in force inside one block, and the block around it."""
+class _Frame(NamedTuple):
+    """The labels in force inside one block, and the frame of the block around it."""
 
     labels: Mapping[str, str]
     owner: Labels | None = None
     outer: _Frame | None = None
 
     def without(self, owner: Labels) -> _Frame:
-        """Return the frames without the innermost one of an owner."""
+        """Return these frames without the innermost one of an owner."""
         if self.outer is None:
             return self
         if self.owner is owner:
@@ -38,31 +35,37 @@ class _Frame:
 
 def from_environment() -> dict[str, str]:
     """Return the labels in LLM_EXPORTER_LABELS: `agent=planner,phase=plan`, with %2C for a comma."""
-    given: dict[str, str] = {}
+    found: dict[str, str] = {}
     for pair in filter(None, os.environ.get("LLM_EXPORTER_LABELS", "").split(",")):
         name, equals, value = pair.partition("=")
         if name.strip() and equals:
-            given[unquote(name.strip())] = unquote(value.strip())
+            found[unquote(name.strip())] = unquote(value.strip())
         else:
             log.warning("llm-exporter: LLM_EXPORTER_LABELS: %r is not name=value", pair)
-    return given
+    return found
 
 
-_current: Final[ContextVar[_Frame]] = ContextVar(
-    "llm_exporter_labels",
-    default=_Frame(MappingProxyType(from_environment())),  # noqa: B039 - frozen, of a read-only mapping
-)
+_innermost: Final[ContextVar[_Frame | None]] = ContextVar("llm_exporter_labels", default=None)
+
+
+@cache  # read on first use, so that importing this module has no effects
+def _outermost() -> _Frame:
+    return _Frame(MappingProxyType(from_environment()))
+
+
+def _current() -> _Frame:
+    return _innermost.get() or _outermost()
 
 
 def current_labels() -> Mapping[str, str]:
     """Return the labels in force here, read-only."""
-    return _current.get().labels
+    return _current().labels
 
 
 class Labels:
-    """What `labels(...)` returns: a context manager and a decorator.
+    """Returned by `labels(...)`: a context manager and a decorator.
 
-    It keeps no state of its own, so that one object can be used again, nested, and in many threads and tasks.
+    It keeps no state, so one object can be reused, nested, and shared by threads and tasks.
     """
 
     __slots__ = ("_added",)
@@ -70,22 +73,28 @@ class Labels:
     def __init__(self, added: dict[str, str]) -> None:
         self._added = added
 
+    def __repr__(self) -> str:
+        return f"labels({', '.join(f'{name}={value!r}' for name, value in self._added.items())})"
+
     def __enter__(self) -> None:
-        outer = _current.get()
-        _current.set(_Frame(MappingProxyType({**outer.labels, **self._added}), self, outer))
+        outer = _current()
+        _innermost.set(_Frame(MappingProxyType({**outer.labels, **self._added}), self, outer))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Blocks in generators may be left in another order than they were entered in, and in another context.
-        _current.set(_current.get().without(self))
+        # Blocks in generators may be left in a different order than they were entered, or in another context.
+        _innermost.set(_current().without(self))
 
     def __call__(self, function: F) -> F:
-        """Decorate a function or coroutine function: every call of it runs under these labels.
+        """Decorate a function or coroutine function to run under these labels.
 
         Raises:
-            TypeError: for a generator function, whose body runs in the context of whoever iterates it.
+            TypeError: if it is a generator function: its body runs in the context of the code that iterates.
         """
+        # Imported late: `inspect` takes a while, and not every program decorates.
+        from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction  # noqa: PLC0415
+
         if isgeneratorfunction(function) or isasyncgenfunction(function):
             raise TypeError("labels(...) cannot decorate a generator: use `with labels(...)` inside it")
         if iscoroutinefunction(function):
@@ -106,14 +115,21 @@ class Labels:
 
 
 def labels(**values: object) -> Labels:
-    """Label the calls made in a block or by a function.
+    """Label the LLM calls made in a block or by a function.
 
-    As in `with labels(agent="planner", phase="plan"): ...` and `@labels(agent="planner")`.
-    Inner labels are laid over outer ones. Asyncio tasks inherit the labels in force where they are created;
-    a thread does when it is started with a copied context (`contextvars.copy_context().run`), as
-    `asyncio.to_thread` does by itself.
+    Inner labels override outer ones. An asyncio task inherits the labels in force where it is created. A
+    thread inherits labels only if it runs in a copied context (`contextvars.copy_context().run`), as with
+    `asyncio.to_thread`.
 
     Args:
-        values: label values by name, made strings; None leaves the outer value as it is.
+        values: label values by name, converted to strings; None keeps the outer value.
+
+    Returns:
+        A context manager that is also a decorator.
+
+    Example:
+        >>> with labels(agent="planner", phase="plan"):
+        ...     dict(current_labels())
+        {'agent': 'planner', 'phase': 'plan'}
     """
     return Labels({name: str(value) for name, value in values.items() if value is not None})
