@@ -1,4 +1,4 @@
-"""What `/metrics` takes with many series, by prometheus_client and by us."""
+"""Compare `/metrics` with many series to prometheus_client."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ TICK = 0.001
 
 
 def _filled() -> Metrics:
-    """Return metrics of about so many lines."""
+    """Return metrics with about `LINES` lines."""
     metrics = Metrics()
     tokens: Any = {"input": 100, "cache_read": 50, "output": 20, "reasoning": 5}
     cost = dict.fromkeys(tokens, 0.001)
-    lines_of_an_agent = 1 + 8 + 3 * 16
-    for number in range(LINES // lines_of_an_agent):
+    lines_per_agent = 1 + 8 + 3 * 16
+    for number in range(LINES // lines_per_agent):
         metrics.record(
             Call(
                 provider="openai",
@@ -47,7 +47,7 @@ def _filled() -> Metrics:
 
 
 async def _longest_stall(app: Any) -> float:
-    """Return how long the event loop that serves `/metrics` stood still at most, in seconds."""
+    """Return the longest time in seconds that the event loop was blocked while it served `/metrics`."""
     longest, serving = 0.0, True
 
     async def tick() -> None:
@@ -72,7 +72,7 @@ async def _longest_stall(app: Any) -> float:
 
 
 def rows() -> Iterator[Row]:
-    """Compare the time of a line, and how long an event loop waits for a scrape."""
+    """Compare the time per line, and the time that a scrape blocks an event loop."""
     metrics = _filled()
     lines = sum(piece.count(b"\n") for piece in metrics.text(scrape=False, openmetrics=False))
     for name, generate in (("text", generate_text), ("OpenMetrics", generate_openmetrics)):
@@ -82,7 +82,7 @@ def rows() -> Iterator[Row]:
             turns=TURNS,
         )
         yield Row(
-            f"a line of `/metrics`, {name}, {lines:,} lines",
+            f"a line of `/metrics` in {name}, {lines:,} lines",
             micro(median(theirs) / lines),
             micro(median(ours) / lines),
             "0.5 µs",
@@ -93,7 +93,7 @@ def rows() -> Iterator[Row]:
         median(asyncio.run(_longest_stall(app)) for _ in range(TURNS))
         for app in (make_asgi_app(registry), AsgiMetrics(lambda: metrics))
     ]
-    yield Row("an event loop stands still for a scrape", *(f"{stall * 1e3:,.0f} ms" for stall in stalls))
+    yield Row("time a scrape blocks an event loop", *(f"{stall * 1e3:,.0f} ms" for stall in stalls))
 
 
 def _render(metrics: Metrics, *, openmetrics: bool) -> None:

@@ -1,4 +1,4 @@
-"""`/metrics` over HTTP, as a server of its own and inside other applications."""
+"""`/metrics` over HTTP, from a separate server and mounted in other applications."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def over_http(accept: str) -> tuple[str, str]:
     server = llm_exporter.start_http_server(port=0)
     try:
         request = Request(f"http://127.0.0.1:{server.port}/metrics", headers={"accept": accept})
-        with urlopen(request) as answer:
-            return answer.headers["content-type"], answer.read().decode()
+        with urlopen(request) as response:
+            return response.headers["content-type"], response.read().decode()
     finally:
         server.close()
 
@@ -39,23 +39,25 @@ def over_http(accept: str) -> tuple[str, str]:
 def over_asgi(accept: str) -> tuple[str, str]:
     app = Starlette(routes=[Mount("/metrics", llm_exporter.make_asgi_app())])
     with TestClient(app) as client:
-        answer = client.get("/metrics/", headers={"accept": accept})
-    return answer.headers["content-type"], answer.text
+        response = client.get("/metrics/", headers={"accept": accept})
+    return response.headers["content-type"], response.text
 
 
 def over_wsgi(accept: str) -> tuple[str, str]:
     environ: dict[str, Any] = {"HTTP_ACCEPT": accept}
     setup_testing_defaults(environ)
-    said: list[Any] = []
+    start: list[Any] = []
     body = b"".join(
-        llm_exporter.make_wsgi_app()(environ, lambda status, headers: said.extend((status, dict(headers))))
+        llm_exporter.make_wsgi_app()(environ, lambda status, headers: start.extend((status, dict(headers))))
     )
-    assert said[0] == "200 OK"
-    return said[1]["Content-Type"], body.decode()
+    assert start[0] == "200 OK"
+    return start[1]["Content-Type"], body.decode()
 
 
 @pytest.mark.parametrize("get", [over_http, over_asgi, over_wsgi])
-def test_the_scraper_chooses_the_format(get: Callable[[str], tuple[str, str]], metered: Metered) -> None:
+def test_the_accept_header_chooses_the_format(
+    get: Callable[[str], tuple[str, str]], metered: Metered
+) -> None:
     with llm_exporter.labels(agent="planner"):
         llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
     kind, text = get("text/plain")
@@ -77,59 +79,59 @@ def _cost(families: Any) -> float:
     return float(value)
 
 
-def test_one_metric_can_be_asked_for_by_name(metered: Metered) -> None:
+def test_one_metric_can_be_selected_by_name(metered: Metered) -> None:
     llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
     server = llm_exporter.start_http_server(port=0)
     try:
-        with urlopen(f"http://127.0.0.1:{server.port}/metrics?name[]=llm_calls_total") as answer:
-            names = {family.name for family in parse_text(answer.read().decode())}
+        with urlopen(f"http://127.0.0.1:{server.port}/metrics?name[]=llm_calls_total") as response:
+            names = {family.name for family in parse_text(response.read().decode())}
     finally:
         server.close()
     assert names == {"llm_calls"}
 
 
-def test_the_event_loop_goes_on_while_metrics_are_rendered(metered: Metered) -> None:
-    """What renders waits for what the event loop does meanwhile."""
-    loop_went_on = threading.Event()
+def test_rendering_does_not_block_the_event_loop(metered: Metered) -> None:
+    """Rendering waits here until the event loop has run."""
+    loop_ran = threading.Event()
 
     class Slow(Metrics):
         def text(self, **options: Any) -> Iterator[bytes]:
             yield b"# HELP"
-            assert loop_went_on.wait(30)
+            assert loop_ran.wait(30)
             yield from super().text(**options)
 
     async def serve() -> list[Any]:
-        said: list[Any] = []
+        messages: list[Any] = []
 
         async def send(message: Any) -> None:
-            said.append(message)
+            messages.append(message)
 
         scope = {"type": "http", "method": "GET", "headers": []}
         serving = asyncio.create_task(AsgiMetrics(Slow)(scope, None, send))
         await asyncio.sleep(0)
-        loop_went_on.set()
+        loop_ran.set()
         await serving
-        return said
+        return messages
 
-    said = asyncio.run(serve())
-    assert said[0]["status"] == 200
-    assert b"llm_exporter_build_info" in b"".join(message["body"] for message in said[1:])
+    messages = asyncio.run(serve())
+    assert messages[0]["status"] == 200
+    assert b"llm_exporter_build_info" in b"".join(message["body"] for message in messages[1:])
 
 
 @pytest.mark.parametrize(("method", "status"), [("OPTIONS", "200 OK"), ("POST", "405 Method Not Allowed")])
-def test_metrics_are_only_got(method: str, status: str) -> None:
+def test_only_get_returns_metrics(method: str, status: str) -> None:
     assert respond(Metrics, method, "", {}) == MetricsResponse(status, [("Allow", "GET, OPTIONS")], [])
 
 
-def test_metrics_are_compressed_for_who_takes_that(metered: Metered) -> None:
+def test_metrics_are_compressed_if_the_scraper_accepts_gzip(metered: Metered) -> None:
     plain = b"".join(respond(Metrics, "GET", "name[]=llm_calls_total", {}).body)
-    said = respond(Metrics, "GET", "name[]=llm_calls_total", {"accept-encoding": "deflate, gzip;q=0.5"})
-    assert ("Content-Encoding", "gzip") in said.headers
-    assert ("Content-Length", str(len(b"".join(said.body)))) in said.headers
-    assert gzip.decompress(b"".join(said.body)) == plain
+    response = respond(Metrics, "GET", "name[]=llm_calls_total", {"accept-encoding": "deflate, gzip;q=0.5"})
+    assert ("Content-Encoding", "gzip") in response.headers
+    assert ("Content-Length", str(len(b"".join(response.body)))) in response.headers
+    assert gzip.decompress(b"".join(response.body)) == plain
 
 
-def test_the_server_listens_on_this_machine_only_and_stops_when_closed(metered: Metered) -> None:
+def test_the_server_listens_on_loopback_only_and_stops_when_closed(metered: Metered) -> None:
     server = llm_exporter.start_http_server(port=0)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         assert connection.getpeername()[0] == "127.0.0.1"
@@ -147,8 +149,8 @@ HOSTILE_VALUES = [
     pytest.param('a "quoted" \\ value\\n\\', id="quotes and backslashes"),
     pytest.param("two\nlines\r\nand\rmore", id="line ends"),
     pytest.param("\x00\x01\x1b[31m\x7f\x85\u2028", id="control characters"),
-    pytest.param('"} 1\n# EOF\nllm_tokens_total{agent="x"} 9', id="what looks like the format"),
-    pytest.param('{a=\'b\',le="+Inf"} # {trace_id="t"} 1.0', id="what looks like an exemplar"),
+    pytest.param('"} 1\n# EOF\nllm_tokens_total{agent="x"} 9', id="text that looks like the format"),
+    pytest.param('{a=\'b\',le="+Inf"} # {trace_id="t"} 1.0', id="text that looks like an exemplar"),
     pytest.param("🦩 Zwölf 漢字 \u202e\ufeff", id="beyond ASCII"),
     pytest.param(" ", id="a space"),
     pytest.param("x" * 1_000_000, id="a million characters"),
@@ -156,8 +158,8 @@ HOSTILE_VALUES = [
 
 
 @pytest.mark.parametrize("value", HOSTILE_VALUES)
-def test_a_label_may_have_any_value(value: str, metered: Metered) -> None:
-    """A model's name is what the answer says, an agent's what the application says."""
+def test_a_label_can_have_any_value(value: str, metered: Metered) -> None:
+    """The provider chooses the name of a model, the application that of an agent."""
     with llm_exporter.labels(agent=value, phase=value):
         llm_exporter.record(provider="openai", model=value, tokens={"input": 1000})
     for accept, parse in (
@@ -175,8 +177,8 @@ def test_a_label_may_have_any_value(value: str, metered: Metered) -> None:
 
 
 @pytest.mark.parametrize("value", ["\ud800", "a\udfffb", "\udc80\udcff"])
-def test_half_a_character_in_a_label_becomes_a_question_mark(value: str, metered: Metered) -> None:
-    """As it may come from a file name, or from a name in an answer that was cut in two."""
+def test_a_lone_surrogate_in_a_label_becomes_a_question_mark(value: str, metered: Metered) -> None:
+    """It may come from a file name, or from a name in a response that was cut in two."""
     with llm_exporter.labels(agent=value):
         llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
     shown = "".join("?" if "\ud800" <= character <= "\udfff" else character for character in value)

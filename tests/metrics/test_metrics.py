@@ -1,4 +1,4 @@
-"""What is counted, under which names and labels."""
+"""Calls are counted under the documented names and labels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ BASE = {"provider": "openai", "model": "gpt-4o", "agent": "planner", "phase": "p
 
 
 def a_call(**fields: Any) -> Call:
-    of_base: dict[str, Any] = {
+    """Return a call of the planner, without tokens."""
+    defaults: dict[str, Any] = {
         "provider": "openai",
         "model": "gpt-4o",
         "operation": "chat",
         "labels": {"agent": "planner", "phase": "plan", "session": "s-1"},
     }
-    return Call(**{**of_base, **fields})
+    return Call(**{**defaults, **fields})
 
 
 @pytest.mark.parametrize("spec", METRICS, ids=lambda spec: spec.name)
 def test_names_follow_the_prometheus_conventions(spec: Any) -> None:
-    """See https://prometheus.io/docs/practices/naming/."""
+    """The conventions are at https://prometheus.io/docs/practices/naming/."""
     assert spec.name.startswith(("llm_", "llm_exporter_"))
     assert spec.name.endswith("_total") == (spec.type == "counter")
     assert spec.help.endswith(".")
@@ -42,7 +43,7 @@ def test_tokens_and_cost_are_counted_by_type(metered: Metered) -> None:
     assert metered.samples("llm_cost_usd_total", **BASE) == {("input",): 0.00375, ("output",): 0.002}
 
 
-def test_a_failed_call_is_a_call_and_an_error_of_its_kind(metered: Metered) -> None:
+def test_a_failed_call_is_counted_as_a_call_and_as_an_error(metered: Metered) -> None:
     metered.pipeline.record(a_call(error="overloaded", usage_reported=False, retries=["timeout"]))
     assert metered.samples("llm_calls_total", **BASE) == {("chat",): 1}
     assert metered.samples("llm_call_errors_total", **BASE) == {("overloaded", "chat"): 1}
@@ -50,7 +51,7 @@ def test_a_failed_call_is_a_call_and_an_error_of_its_kind(metered: Metered) -> N
     assert metered.samples("llm_usage_missing_total") == {}
 
 
-def test_a_call_that_ended_well_with_no_usage_is_counted_as_missing_it(metered: Metered) -> None:
+def test_a_successful_call_without_usage_is_counted_as_missing_usage(metered: Metered) -> None:
     metered.pipeline.record(a_call(usage_reported=False))
     assert metered.samples("llm_usage_missing_total", **BASE) == {("chat",): 1}
     assert metered.samples("llm_call_errors_total") == {}
@@ -62,8 +63,8 @@ def test_tokens_of_an_unknown_model_are_counted_as_unpriced(metered: Metered) ->
     assert metered.samples("llm_cost_usd_total") == {}
 
 
-def test_latency_and_pace_are_observed(metered: Metered) -> None:
-    """100 tokens after the first one, in the two seconds after it: 50 a second."""
+def test_latency_time_to_first_token_and_output_rate_are_observed(metered: Metered) -> None:
+    """100 tokens follow the first one within two seconds: 50 per second."""
     metered.pipeline.record(
         a_call(duration=2.5, time_to_first_token=0.5, tokens={"input": 9, "output": 61, "reasoning": 40})
     )
@@ -75,13 +76,13 @@ def test_latency_and_pace_are_observed(metered: Metered) -> None:
     assert metered.samples("llm_latency_seconds_bucket", le="600.0", **BASE) == {("chat",): 1}
 
 
-def test_a_plain_call_has_no_pace(metered: Metered) -> None:
+def test_a_call_without_streaming_has_no_output_rate(metered: Metered) -> None:
     metered.pipeline.record(a_call(duration=2.5, tokens={"output": 50}))
     assert metered.samples("llm_time_to_first_token_seconds_count") == {}
     assert metered.samples("llm_output_tokens_per_second_count") == {}
 
 
-def test_a_stream_of_one_token_has_no_rate(metered: Metered) -> None:
+def test_a_stream_of_one_token_has_no_output_rate(metered: Metered) -> None:
     metered.pipeline.record(a_call(duration=2.5, time_to_first_token=2.5, tokens={"output": 1}))
     assert metered.samples("llm_output_tokens_per_second_count") == {}
 
@@ -92,7 +93,7 @@ def test_sessions_and_other_ids_never_become_labels(metered: Metered) -> None:
     assert not [word for word in ("s-1", "u-1", "t-1", "session", "user=", "thread=") if word in text]
 
 
-def test_no_created_series_double_what_is_scraped(metered: Metered) -> None:
+def test_there_are_no_created_series(metered: Metered) -> None:
     metered.pipeline.record(a_call())
     assert "_created" not in generate_latest(metered.pipeline.registry).decode()
 
@@ -103,7 +104,7 @@ def test_build_info_names_the_version(metered: Metered) -> None:
     assert value == 1
 
 
-def test_beyond_the_most_series_new_agents_are_counted_together(
+def test_new_agents_are_counted_as_other_beyond_the_series_limit(
     metered: Metered, caplog: pytest.LogCaptureFixture
 ) -> None:
     metered.pipeline.configure(Config(max_series=60, labels=("team",)))
@@ -122,7 +123,7 @@ def test_beyond_the_most_series_new_agents_are_counted_together(
     assert len([record for record in caplog.records if "60 series" in record.message]) == 1
 
 
-def test_models_that_are_made_up_are_counted_together_too(metered: Metered) -> None:
+def test_made_up_models_are_counted_as_other_far_beyond_the_series_limit(metered: Metered) -> None:
     metered.pipeline.configure(Config(max_series=60))
     for number in range(100):
         metered.pipeline.record(a_call(model=f"m-{number}"))

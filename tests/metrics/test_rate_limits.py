@@ -1,4 +1,4 @@
-"""Rate limits become gauges."""
+"""The rate limits in response headers become gauges."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ANTHROPIC = {
     ],
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_the_limits_of_the_last_answer_are_shown_by_provider_and_model(
+def test_the_rate_limits_of_the_last_response_are_shown_by_provider_and_model(
     wire: Format,
     headers: dict[str, str],
     limits: dict[tuple[str], float],
@@ -69,5 +69,5 @@ def test_the_limits_of_the_last_answer_are_shown_by_provider_and_model(
     "value",
     ["-1", "+1", "1.5", "NaN", "inf", "many", "", " ", "1_000", "0x1", "²", "9" * 16, "9" * 5_000, "1e9"],
 )
-def test_what_is_no_number_is_left_out(value: str) -> None:
+def test_a_value_that_is_not_a_number_is_ignored(value: str) -> None:
     assert rate_limits([("X-RateLimit-Limit-Requests", value)]) == []

@@ -1,4 +1,4 @@
-"""Our text says what prometheus_client's would say of the same metrics."""
+"""Our text is equivalent to that of prometheus_client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOUNDS = st.lists(st.sampled_from([0.05, 0.1, 1, 2.5, 30, 1e6, 1e7, 12345678.9])
 
 @st.composite
 def families(draw: st.DrawFn) -> tuple[Family[Any], Any]:
-    """A family of ours and the same of prometheus_client's, fed alike."""
+    """Return one of our families and an equal one of prometheus_client."""
     kind: MetricType = draw(st.sampled_from(get_args(MetricType)))
     names = draw(NAMES)
     help_ = draw(TEXT)
@@ -66,7 +66,7 @@ def ours_as_text(
 
 
 def parsed(text: str, parse: Callable[[str], Any]) -> Any:
-    """The families of a text, their samples by name and labels; values that are no numbers are equal."""
+    """Return the families of a text, and their samples by name and labels, with comparable values."""
     return {
         family.name: (
             family.type,
@@ -78,14 +78,14 @@ def parsed(text: str, parse: Callable[[str], Any]) -> Any:
             },
         )
         for family in parse(text)
-        if not family.name.endswith("_created")  # which we leave out
+        if not family.name.endswith("_created")  # which we do not write
     }
 
 
 @pytest.mark.parametrize("openmetrics", [False, True], ids=["text", "openmetrics"])
 @settings(deadline=None)
 @given(pairs=st.lists(families(), max_size=4, unique_by=lambda pair: pair[0].name.removesuffix("_total")))
-def test_it_is_parsed_as_what_prometheus_client_renders(
+def test_our_text_parses_like_that_of_prometheus_client(
     pairs: list[tuple[Family[Any], Any]], *, openmetrics: bool
 ) -> None:
     registry = CollectorRegistry()
@@ -100,7 +100,7 @@ def test_it_is_parsed_as_what_prometheus_client_renders(
 
 @settings(deadline=None)
 @given(pair=families())
-def test_a_registry_collects_the_same(pair: tuple[Family[Any], Any]) -> None:
+def test_a_registry_collects_the_same_samples(pair: tuple[Family[Any], Any]) -> None:
     class Collected:
         def collect(self) -> Iterable[Any]:
             yield pair[0].metric()
@@ -114,7 +114,7 @@ def test_a_registry_collects_the_same(pair: tuple[Family[Any], Any]) -> None:
     )
 
 
-def test_what_is_held_is_shown_at_0_and_nothing_else() -> None:
+def test_only_held_series_are_shown_at_0() -> None:
     zero_first = ZeroFirst(15)
     counter = ScalarFamily("f_total", "counter", "Help.", ["agent"])
     histogram = HistogramFamily("h", "Help.", ["agent"], [1.0])
@@ -138,7 +138,7 @@ def test_what_is_held_is_shown_at_0_and_nothing_else() -> None:
     ]
 
 
-def test_infinity_and_no_number_are_written_as_the_formats_say() -> None:
+def test_infinity_and_nan_are_written_as_the_formats_require() -> None:
     family = ScalarFamily("g", "gauge", "Help.", ["agent"])
     for number in (math.inf, -math.inf, math.nan, 12.5):
         family.at((str(number),)).set(number)
@@ -147,7 +147,7 @@ def test_infinity_and_no_number_are_written_as_the_formats_say() -> None:
 
 
 @pytest.mark.parametrize("number", [-1, math.inf, math.nan])
-def test_what_would_spoil_a_sum_for_good_is_refused(number: float) -> None:
+def test_an_amount_that_would_spoil_a_sum_raises(number: float) -> None:
     counter = Scalar("")
     histogram = OurHistogram("", {"+Inf": math.inf})
     with pytest.raises(ValueError, match="cannot increase a counter by"):
@@ -158,7 +158,7 @@ def test_what_would_spoil_a_sum_for_good_is_refused(number: float) -> None:
     assert [sample[2] for sample in histogram.samples()] == [0, 0, 0]
 
 
-def test_a_histogram_goes_on_from_before_a_restart_with_the_buckets_that_it_still_has() -> None:
+def test_a_restored_histogram_continues_with_the_buckets_that_remain() -> None:
     family = HistogramFamily("h", "Help.", (), [1.0, 2.0])
     before = family.at(())
     for value in (0.5, 1.5, 9.0):

@@ -1,4 +1,4 @@
-"""The application that test_gunicorn.py serves: it calls an LLM, and has a `/metrics`."""
+"""The application that test_gunicorn.py serves: it calls an LLM and serves `/metrics`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ metrics = llm_exporter.make_wsgi_app()
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Serve `/metrics`, else call the LLM for the agent that the path names and answer which worker did."""
+    """Serve `/metrics`, or call the LLM as the agent in the path and return the id of the worker."""
     agent = environ["PATH_INFO"].strip("/")
     if agent == "metrics":
-        answer: Iterable[bytes] = metrics(environ, start_response)
-        return answer
+        body: Iterable[bytes] = metrics(environ, start_response)
+        return body
     with llm_exporter.labels(agent=agent):
         client.chat.completions.create(
             model="gpt-4o",

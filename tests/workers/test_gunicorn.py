@@ -1,4 +1,4 @@
-"""Several gunicorn workers show one `/metrics`, with the configuration that docs/multiprocess.md shows."""
+"""Several gunicorn workers serve one `/metrics`, with the configuration of docs/multiprocess.md."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ from tools.stack import free_port
 DOCS = Path(__file__).parents[2] / "docs" / "multiprocess.md"
 WORKERS = 4
 COST = 0.00472
-"""USD of a call, as worked out in test_prices.py."""
+"""USD per call, computed in test_prices.py."""
 SCRAPES = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
 
 
 class Application:
-    """An application with four workers, of which each does one thing at a time."""
+    """An application with four workers, each of which handles one request at a time."""
 
     def __init__(self, port: int, server: Server) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._server = server
-        self.answered = threading.Event()
-        """The provider answers while it is set."""
-        self.answered.set()
+        self.responding = threading.Event()
+        """The provider responds while it is set."""
+        self.responding.set()
         answer = CHAT.responses[False]()
         assert isinstance(answer.body, bytes)
-        server.respond_with("/chat/completions", Response([answer.body], before={0: self.answered}))
+        server.respond_with("/chat/completions", Response([answer.body], before={0: self.responding}))
 
     def get(self, path: str, headers: Mapping[str, str] = {}) -> str:
-        with urlopen(Request(self.url + path, headers=dict(headers)), timeout=60) as answer:
-            return str(answer.read().decode())
+        with urlopen(Request(self.url + path, headers=dict(headers)), timeout=60) as response:
+            return str(response.read().decode())
 
     def call(self, agent: str, calls: int) -> set[int]:
-        """Make calls at the same time, and return which workers made them."""
+        """Make calls at the same time, and return the ids of their workers."""
         with ThreadPoolExecutor(WORKERS) as pool:
             return set(map(int, pool.map(self.get, [f"/{agent}"] * calls)))
 
     def call_in_all(self, agent: str) -> set[int]:
-        """Make one call in each worker, and return which they are."""
-        with self.under_way(agent, WORKERS) as calls:
-            self.answered.set()
+        """Make one call in each worker, and return the ids of the workers."""
+        with self.in_flight(agent, WORKERS) as calls:
+            self.responding.set()
             return {int(call.result()) for call in calls}
 
     @contextmanager
-    def under_way(self, agent: str, calls: int) -> Iterator[list[Future[str]]]:
-        """Make calls that the provider does not answer before the end."""
-        self.answered.clear()
+    def in_flight(self, agent: str, calls: int) -> Iterator[list[Future[str]]]:
+        """Make calls to which the provider responds at the end."""
+        self.responding.clear()
         before = len(self._server.requests)
         with ThreadPoolExecutor(calls) as pool:
             futures = [pool.submit(self.get, f"/{agent}") for _ in range(calls)]
             until(lambda: len(self._server.requests) == before + calls)
             yield futures
-            self.answered.set()
+            self.responding.set()
 
     def total(self, name: str, **labels: str) -> float:
         return sum(samples(self.get("/metrics"), name, **labels).values())
@@ -87,8 +87,8 @@ def application(request: pytest.FixtureRequest, server: Server, tmp_path: Path) 
     port = free_port()
     values = tmp_path / "values"
     values.mkdir()
-    (shown,) = re.findall(r"```python\n(# gunicorn\.conf\.py\n.*?)```", DOCS.read_text(), re.DOTALL)
-    (tmp_path / "gunicorn.conf.py").write_text(shown)
+    (snippet,) = re.findall(r"```python\n(# gunicorn\.conf\.py\n.*?)```", DOCS.read_text(), re.DOTALL)
+    (tmp_path / "gunicorn.conf.py").write_text(snippet)
     (tmp_path / "llm-exporter.yml").write_text(
         "scrape_interval: 0.4\nseries: [{provider: openai, model: o3}]\n"
     )
@@ -109,20 +109,20 @@ def application(request: pytest.FixtureRequest, server: Server, tmp_path: Path) 
         subprocess.Popen(command, env=environment, stderr=log) as process,
     ):
         application = Application(port, server)
-        until(lambda: process.poll() is not None or answers(application))
+        until(lambda: process.poll() is not None or is_up(application))
         assert process.poll() is None, (tmp_path / "log").read_text()
         yield application
         process.terminate()
 
 
-def answers(application: Application) -> bool:
+def is_up(application: Application) -> bool:
     try:
         return bool(application.get("/metrics"))
     except OSError:
         return False
 
 
-def test_any_worker_shows_what_all_came_to_also_one_that_was_killed(application: Application) -> None:
+def test_every_worker_shows_the_total_including_a_killed_worker(application: Application) -> None:
     first = application.call_in_all("planner")
     assert len(first) == WORKERS
     application.call("coder", 36)
@@ -150,8 +150,8 @@ def test_any_worker_shows_what_all_came_to_also_one_that_was_killed(application:
         assert not re.search(r"\bpid=", text)
 
 
-def test_calls_under_way_are_those_of_workers_that_live(application: Application, server: Server) -> None:
-    with application.under_way("planner", 3) as calls:
+def test_calls_in_flight_are_those_of_running_workers(application: Application, server: Server) -> None:
+    with application.in_flight("planner", 3) as calls:
         until(lambda: application.total("llm_calls_in_flight") == 3)
         killed = int(server.requests[-1].headers["x-worker"])
         os.kill(killed, signal.SIGKILL)
@@ -161,16 +161,16 @@ def test_calls_under_way_are_those_of_workers_that_live(application: Application
     assert application.total("llm_calls_in_flight") == 0
 
 
-def test_a_new_series_is_seen_at_0_first_whichever_worker_is_scraped(application: Application) -> None:
+def test_a_new_series_is_shown_at_0_first_by_every_worker(application: Application) -> None:
     def scraped() -> float:
         (value,) = samples(application.get("/metrics", SCRAPES), "llm_calls_total", agent="planner").values()
         return value
 
-    def looked_at() -> float:
+    def seen_in_browser() -> float:
         return application.total("llm_calls_total", agent="planner")
 
     application.call("planner", 4)
-    until(lambda: looked_at() == 4)
+    until(lambda: seen_in_browser() == 4)
     shown = [scraped()]
     while shown[-1] == 0:
         assert len(shown) < 10_000
@@ -178,7 +178,7 @@ def test_a_new_series_is_seen_at_0_first_whichever_worker_is_scraped(application
     assert len(shown) > 2
     assert shown[-1] == 4
     application.call_in_all("planner")
-    until(lambda: looked_at() == 8)
+    until(lambda: seen_in_browser() == 8)
     assert {scraped() for _ in range(4 * WORKERS)} == {8}
     declared = samples(application.get("/metrics"), "llm_calls_total", model="o3")
     assert set(declared.values()) == {0}
