@@ -1,6 +1,6 @@
-"""How many calls a CPU second the service takes in, from a request's body until they are safe and counted.
+"""Measure how many calls the service ingests per CPU second, from the request's body to durable storage.
 
-What they are compared with is the way they would go without batches: a request and a transaction for each.
+The baseline sends each call in a separate request and transaction.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from support.redis_server import RedisServer
 from .compared import Row
 
 CALLS = 40_000
-A_BODY = 1000
-SINGLE = 300
+BODY_CALLS = 1000
+SINGLE_CALLS = 300
 
 
 def rows() -> Iterator[Row]:
-    """Measure both ledgers on a disk of their own."""
+    """Measure both ledgers."""
     with TemporaryDirectory() as directory:
         yield _row("SQLite", SqliteLedger(Path(directory) / "ledger.db"))
     with TemporaryDirectory() as directory, RedisServer(Path(directory)) as server:
@@ -41,11 +41,11 @@ def rows() -> Iterator[Row]:
 
 def _row(name: str, ledger: Ledger) -> Row:
     intake = Intake(Config(), ledger)
-    single = _rate(intake, _bodies(SINGLE, 1))
-    together = _rate(intake, _bodies(CALLS, A_BODY))
+    single = _rate(intake, _bodies(SINGLE_CALLS, 1))
+    batched = _rate(intake, _bodies(CALLS, BODY_CALLS))
     intake.close()
     ledger.close()
-    return Row(f"calls a CPU second into {name}", f"{single:,.0f}", f"{together:,.0f}", "20,000")
+    return Row(f"calls per CPU second into {name}", f"{single:,.0f}", f"{batched:,.0f}", "20,000")
 
 
 def _bodies(calls: int, each: int) -> list[bytes]:
@@ -69,16 +69,16 @@ def _call() -> Call:
 
 
 def _rate(intake: Intake, bodies: list[bytes]) -> float:
-    """Return how many calls a CPU second are taken in, each body when the one before it is acknowledged."""
+    """Return the calls ingested per CPU second. Each body follows the acknowledgement of the last one."""
     calls = 0
     began = process_time()
-    waiting: Future[Any] | None = None
+    pending: Future[Any] | None = None
     for body in bodies:
-        taken = calls_in(body, "gzip")
-        if waiting is not None:
-            waiting.result()
-        waiting = intake.take(taken)
-        calls += len(taken)
-    if waiting is not None:
-        waiting.result()
+        batch = calls_in(body, "gzip")
+        if pending is not None:
+            pending.result()
+        pending = intake.submit(batch)
+        calls += len(batch)
+    if pending is not None:
+        pending.result()
     return calls / (process_time() - began)

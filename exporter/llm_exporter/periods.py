@@ -1,4 +1,4 @@
-"""The calendar: the UTC hours, days and months of reports, budgets, thresholds and ledgers."""
+"""The calendar in UTC: the hours, days and months of reports, budgets, thresholds and ledgers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,29 @@ Period = Literal["hour", "day", "month", "total"]
 """A window, or all time."""
 
 HOUR: Final = 3600
-DAY: Final = 86400
+DAY: Final = 24 * HOUR
 """Seconds."""
+
+RETENTION: Final[dict[Window, int]] = {"hour": DAY, "day": 30 * DAY, "month": 365 * DAY}
+"""Seconds that reports by each window reach back by default, and that their sums are kept at least."""
+
+WINDOWS: Final[tuple[Window, ...]] = tuple(RETENTION)
+"""The windows, shortest first."""
+
+END_OF_TIME: Final = 253402300800.0
+"""The start of the year 10000, in Unix seconds. `datetime` supports only earlier moments."""
 
 
 class Span(NamedTuple):
-    """The start of a period and its end, which is not part of it, in Unix seconds."""
+    """The start of a period and its end, which is exclusive, in Unix seconds."""
 
     start: float
     end: float
+
+    @property
+    def start_or_none(self) -> float | None:
+        """The start; None for all time, because JSON has no infinity."""
+        return None if math.isinf(self.start) else self.start
 
 
 _ALL_TIME: Final = Span(-math.inf, math.inf)

@@ -94,14 +94,14 @@ def test_all_pages_are_exported(source: list[str], monkeypatch: pytest.MonkeyPat
 def test_an_invalid_option_is_named(source: list[str]) -> None:
     result = run("report", "--since", "yesterday", *source)
     assert result.exit_code == 2
-    message = "since is 'yesterday': write 2026-01-31T12:00:00Z, or seconds since 1970"
+    message = "since must be a time such as 2026-01-31T12:00:00Z, or Unix seconds, not 'yesterday'"
     assert message in result.output
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     result = run("report", "--store", str(path))
-    assert (result.exit_code, result.output) == (2, f"Error: {path}: there is no ledger here\n")
+    assert (result.exit_code, result.output) == (2, f"Error: {path}: no such ledger\n")
     result = run("report", "--url", "http://127.0.0.1:9")
     assert (result.exit_code, result.output) == (
         2,

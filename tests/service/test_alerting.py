@@ -1,4 +1,4 @@
-"""From an agent that overspends to a webhook that is told of it, and of its end, through real servers."""
+"""An agent that overspends causes an alert, and later its resolution, through real servers."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ thresholds:
 
 
 class Webhook:
-    """Whoever is told of alerts, and when."""
+    """A receiver of Alertmanager webhooks that notes each alert and its time."""
 
     def __init__(self) -> None:
-        told: list[tuple[float, Json]] = []
+        received: list[tuple[float, Json]] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                told.extend((time.time(), alert) for alert in body["alerts"])
+                received.extend((time.time(), alert) for alert in body["alerts"])
                 self.send_response(204)
                 self.end_headers()
 
             def log_request(self, code: object = "-", size: object = "-") -> None:
-                pass  # to stderr, otherwise
+                pass  # not to stderr
 
-        self.told = told
+        self.received = received
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
     def await_status(self, status: str) -> tuple[float, Json]:
-        """Return the first alert of a status that this was told of, and when."""
-        until(lambda: any(alert["status"] == status for _, alert in self.told))
-        return next((when, alert) for when, alert in self.told if alert["status"] == status)
+        """Return the first alert of a status, and the time when it was received."""
+        until(lambda: any(alert["status"] == status for _, alert in self.received))
+        return next((when, alert) for when, alert in self.received if alert["status"] == status)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -82,8 +82,8 @@ def webhook() -> Iterator[Webhook]:
     webhook.close()
 
 
-def rewritten(file: Path, *changes: tuple[str, str]) -> None:
-    """Change what a copy of ours says; each change must be of something that is there."""
+def rewrite(file: Path, *changes: tuple[str, str]) -> None:
+    """Edit a copy of one of our files. Each text to replace must occur."""
     text = file.read_text()
     for old, new in changes:
         assert old in text
@@ -92,19 +92,19 @@ def rewritten(file: Path, *changes: tuple[str, str]) -> None:
 
 
 def next_alert_shown(page: Any) -> Json:
-    """Return the next alert among a live page's events that Alertmanager has sent."""
+    """Return the next alert from Alertmanager in the live page's events."""
     for line in page:
         if line == b"event: alert\n":
             alert: Json = json.loads(next(page).removeprefix(b"data: "))
-            if alert["title"].startswith("$"):  # the service's own of a threshold begin otherwise
+            if alert["title"].startswith("$"):  # alerts of the service itself begin differently
                 return alert
     raise AssertionError("the page's events ended")
 
 
-def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
+def test_an_agent_that_overspends_causes_an_alert_and_its_resolution(
     server: Server, webhook: Webhook, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """On our files, with shorter intervals, a `for` to see the alert pending, and one more webhook."""
+    """Use our files with shorter intervals, a `for` to see the pending alert, and another webhook."""
     usage = {"prompt_tokens": 400_000, "completion_tokens": 500_000, "total_tokens": 900_000}
     server.respond_with("/v1/chat/completions", payloads.chat(usage))
     config = tmp_path / "llm-exporter.yml"
@@ -112,7 +112,7 @@ def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
     with Served(tmp_path, "--config", str(config)) as served:
         exporter = f"127.0.0.1:{served.port}"
         alerting = alertmanager_config(tmp_path / "alerting", exporter=exporter)
-        rewritten(
+        rewrite(
             alerting,
             ("group_wait: 15s", "group_wait: 1s"),
             ("group_interval: 1m", "group_interval: 1s"),
@@ -124,14 +124,14 @@ def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
         with Alertmanager.start(config=alerting, storage=tmp_path) as alertmanager:
             address = alertmanager.url.removeprefix("http://")
             watching = prometheus_config(tmp_path / "config", targets=[exporter], alertmanagers=[address])
-            rewritten(
+            rewrite(
                 watching,
                 ("scrape_interval: 5s", "scrape_interval: 1s"),
                 ("scrape_timeout: 5s", "scrape_timeout: 1s"),
                 ("evaluation_interval: 15s", "evaluation_interval: 1s"),
                 ("runbooks_url: docs/runbooks.md", "runbooks_url: https://runbooks.example"),
             )
-            rewritten(
+            rewrite(
                 tmp_path / "config/rules/cost.yml",
                 (
                     "expr: llm_cost_threshold_spent_usd > llm_cost_threshold_usd\n",
@@ -147,12 +147,12 @@ def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
                 called = float(_spend(server.url, served))
                 until(lambda: _states(prometheus) == ["pending"])
                 until(lambda: _states(prometheus) == ["firing"])
-                told, alert = webhook.await_status("firing")
+                fired_at, alert = webhook.await_status("firing")
                 shown = next_alert_shown(page)
 
                 _raise_the_threshold(served, config)
-                over, resolved = webhook.await_status("resolved")
-    figure(f"from the call to the webhook {told - called:.1f} s, intervals of 1 s, `for` of 2 s")
+                resolved_at, resolved = webhook.await_status("resolved")
+    figure(f"from the call to the webhook {fired_at - called:.1f} s, intervals of 1 s, `for` of 2 s")
 
     summary = "Threshold planner-hour is exceeded: $6.00 spent in the current hour"
     assert alert["labels"] == {
@@ -172,11 +172,11 @@ def test_an_agent_that_overspends_is_told_of_and_so_is_its_end(
     assert alert["annotations"]["runbook_url"] == "https://runbooks.example#llmcostoverthreshold"
     assert (shown["title"], shown["severity"], shown["resolved"]) == (summary, "warning", False)
     assert resolved["labels"] == alert["labels"]
-    assert over > told
+    assert resolved_at > fired_at
 
 
 def _spend(url: str, served: Served) -> str:
-    """Have a process make one call, and return when it was over."""
+    """Make one call in another process, and return the time when it ended."""
     done = subprocess.run(
         [sys.executable, "-c", SPENDING, url],
         env=served.client_environment,

@@ -1,4 +1,4 @@
-"""The REST API does what its description says, whatever it is asked."""
+"""The REST API conforms to its description for any request."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from support.calls import a_call
 from support.served import Served
 
 described = schemathesis.openapi.from_dict(description())
-answered = described.exclude(path="/api/v1/events")  # which answers for as long as it is listened to
+finite = described.exclude(path="/api/v1/events")  # an endless stream
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Served(tmp_path_factory.mktemp("api")) as served:
         body = msgspec.json.encode([a_call(labels={"session": "0"})])
-        with urlopen(Request(f"{served.url}/api/v1/calls", body)) as answer:
-            assert answer.status == 200
+        with urlopen(Request(f"{served.url}/api/v1/calls", body)) as response:
+            assert response.status == 200
         yield served.url
 
 
-@answered.parametrize()
+@finite.parametrize()
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_as_described(case: Any, url: str) -> None:
-    # A description cannot say that two parameters exclude each other, or which texts are durations.
+def test_every_response_conforms_to_the_description(case: Any, url: str) -> None:
+    # OpenAPI cannot express mutually exclusive parameters, or which texts are durations.
     case.call_and_validate(base_url=url, excluded_checks=[positive_data_acceptance])

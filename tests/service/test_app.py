@@ -1,4 +1,4 @@
-"""What the service answers over HTTP."""
+"""The service over HTTP."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from support.calls import a_call
 ZERO = {"calls": 0, "errors": 0, "cost_usd": 0.0, "input_tokens": 0, "output_tokens": 0, "unpriced_tokens": 0}
 
 
-def came_to(calls: int, errors: int = 0) -> dict[str, float]:
-    """What so many calls of `a_call` come to."""
+def totals(calls: int, errors: int = 0) -> dict[str, float]:
+    """Return the totals of a number of calls like `a_call`."""
     return {
         "calls": calls,
         "errors": errors,
@@ -56,22 +56,22 @@ def client(ledger: SqliteLedger) -> Iterator[TestClient]:
 
 
 def post(client: TestClient, *calls: Call) -> Any:
-    answer = client.post("/api/v1/calls", content=msgspec.json.encode(calls))
-    assert answer.status_code == 200
-    return answer.json()
+    response = client.post("/api/v1/calls", content=msgspec.json.encode(calls))
+    assert response.status_code == 200
+    return response.json()
 
 
-def test_calls_are_taken_in_plain_packed_or_in_an_object(client: TestClient) -> None:
-    plain, packed, wrapped = a_call(), a_call(), a_call()
+def test_calls_are_accepted_plain_gzipped_or_in_an_object(client: TestClient) -> None:
+    plain, gzipped, wrapped = a_call(), a_call(), a_call()
     assert post(client, plain, plain) == {"accepted": 1, "duplicates": 1}
-    body = gzip.compress(msgspec.json.encode([packed]))
-    answer = client.post("/api/v1/calls", content=body, headers={"content-encoding": "gzip"})
-    assert answer.json() == {"accepted": 1, "duplicates": 0}
-    answer = client.post("/api/v1/calls", content=msgspec.json.encode({"calls": [wrapped, plain]}))
-    assert answer.json() == {"accepted": 1, "duplicates": 1}
+    body = gzip.compress(msgspec.json.encode([gzipped]))
+    response = client.post("/api/v1/calls", content=body, headers={"content-encoding": "gzip"})
+    assert response.json() == {"accepted": 1, "duplicates": 0}
+    response = client.post("/api/v1/calls", content=msgspec.json.encode({"calls": [wrapped, plain]}))
+    assert response.json() == {"accepted": 1, "duplicates": 1}
 
 
-def test_costs_are_told_in_all_and_by_dimension_the_most_expensive_first(client: TestClient) -> None:
+def test_cost_is_reported_in_total_and_by_dimension_most_expensive_first(client: TestClient) -> None:
     post(
         client,
         a_call(labels={"agent": "planner", "tier": "gold"}),
@@ -79,20 +79,20 @@ def test_costs_are_told_in_all_and_by_dimension_the_most_expensive_first(client:
         a_call(labels={"agent": "coder"}, model="gpt-5-mini"),
     )
     cost = client.get("/api/v1/cost", params={"by": "tier", "window": "1h"}).json()
-    assert {name: cost[name] for name in ZERO} == came_to(3, errors=1)
+    assert {name: cost[name] for name in ZERO} == totals(3, errors=1)
     assert cost["by_agent"] == [
-        {"agent": "coder", **came_to(2, errors=1)},
-        {"agent": "planner", **came_to(1)},
+        {"agent": "coder", **totals(2, errors=1)},
+        {"agent": "planner", **totals(1)},
     ]
     assert cost["by_model"] == [
-        {"model": "gpt-5", **came_to(2, errors=1)},
-        {"model": "gpt-5-mini", **came_to(1)},
+        {"model": "gpt-5", **totals(2, errors=1)},
+        {"model": "gpt-5-mini", **totals(1)},
     ]
-    assert cost["by_provider"] == [{"provider": "openai", **came_to(3, errors=1)}]
-    assert cost["by_phase"] == [{"phase": "unattributed", **came_to(3, errors=1)}]
+    assert cost["by_provider"] == [{"provider": "openai", **totals(3, errors=1)}]
+    assert cost["by_phase"] == [{"phase": "unattributed", **totals(3, errors=1)}]
     assert cost["by_tier"] == [
-        {"tier": "gold", **came_to(2, errors=1)},
-        {"tier": "unattributed", **came_to(1)},
+        {"tier": "gold", **totals(2, errors=1)},
+        {"tier": "unattributed", **totals(1)},
     ]
 
 
@@ -109,7 +109,7 @@ def test_costs_are_told_in_all_and_by_dimension_the_most_expensive_first(client:
         ({"session": "s-1"}, 1),
     ],
 )
-def test_calls_are_chosen_by_time_session_and_labels(
+def test_calls_are_filtered_by_time_session_and_labels(
     client: TestClient, parameters: dict[str, str], calls: int
 ) -> None:
     post(
@@ -121,7 +121,7 @@ def test_calls_are_chosen_by_time_session_and_labels(
     assert client.get("/api/v1/cost", params=parameters).json()["calls"] == calls
 
 
-def test_the_current_session_is_that_of_the_latest_call_and_can_begin_anew(client: TestClient) -> None:
+def test_the_current_session_is_that_of_the_latest_call_and_can_be_reset(client: TestClient) -> None:
     assert client.get("/api/v1/cost").json() == {
         "session": None,
         "since": None,
@@ -144,7 +144,7 @@ def test_the_current_session_is_that_of_the_latest_call_and_can_begin_anew(clien
     assert client.get("/api/v1/cost", params={"since": "0"}).json()["calls"] == 4
 
 
-def test_calls_are_listed_the_newest_first_by_pages(client: TestClient) -> None:
+def test_calls_are_listed_in_pages_newest_first(client: TestClient) -> None:
     calls = [a_call() for _ in range(5)]
     post(client, *calls)
     ids = []
@@ -160,8 +160,8 @@ def test_calls_are_listed_the_newest_first_by_pages(client: TestClient) -> None:
     assert (first["cost_usd"], first["cost_source"], first["agent"]) == (0.75, "list", "planner")
 
 
-def test_calls_are_listed_by_what_they_are(client: TestClient) -> None:
-    """A page and its CSV are of the same calls as the costs are."""
+def test_listed_calls_are_filtered(client: TestClient) -> None:
+    """The filters are the same as for cost, in JSON and in CSV."""
     post(
         client,
         a_call(id="c-1", labels={"agent": "coder", "tier": "gold"}, started=at("2026-01-31T12:00:00")),
@@ -190,10 +190,10 @@ def test_calls_are_listed_by_what_they_are(client: TestClient) -> None:
 def test_calls_are_downloaded_as_csv(client: TestClient) -> None:
     labels = {"agent": 'a "quoted", agent', "project": "p"}
     post(client, a_call(labels=labels, started=at("2026-01-31T12:00:00"), id="c-1"))
-    answer = client.get("/api/v1/calls", params={"format": "csv"})
-    assert answer.headers["content-type"].startswith("text/csv")
-    assert answer.headers["content-disposition"] == 'attachment; filename="llm-calls.csv"'
-    ((line),) = csv.DictReader(io.StringIO(answer.text))
+    response = client.get("/api/v1/calls", params={"format": "csv"})
+    assert response.headers["content-type"].startswith("text/csv")
+    assert response.headers["content-disposition"] == 'attachment; filename="llm-calls.csv"'
+    ((line),) = csv.DictReader(io.StringIO(response.text))
     assert line["id"] == "c-1"
     assert line["started"] == "2026-01-31T12:00:00.000Z"
     assert line["agent"] == 'a "quoted", agent'
@@ -202,15 +202,15 @@ def test_calls_are_downloaded_as_csv(client: TestClient) -> None:
     assert json.loads(line["tokens"]) == {"input": 100, "output": 20}
 
 
-def test_usage_is_told_by_period_with_its_boundaries(client: TestClient) -> None:
+def test_usage_is_reported_by_period_with_start_and_end(client: TestClient) -> None:
     post(
         client,
         a_call(started=at("2026-01-31T23:59:59"), labels={"agent": "coder"}),
         a_call(started=at("2026-02-01T00:00:00"), labels={"agent": "coder"}, model="gpt-5-mini"),
         a_call(started=at("2026-02-01T00:00:00"), labels={"agent": "planner"}),
     )
-    asked = {"scope": "agent", "id": "coder", "period": "month", "since": "2026-01-01"}
-    assert client.get("/api/v1/usage", params=asked).json() == {
+    params = {"scope": "agent", "id": "coder", "period": "month", "since": "2026-01-01"}
+    assert client.get("/api/v1/usage", params=params).json() == {
         "scope": "agent",
         "id": "coder",
         "period": "month",
@@ -218,14 +218,14 @@ def test_usage_is_told_by_period_with_its_boundaries(client: TestClient) -> None
             {
                 "start": "2026-01-01T00:00:00.000Z",
                 "end": "2026-02-01T00:00:00.000Z",
-                **came_to(1),
-                "by_model": [{"model": "gpt-5", **came_to(1)}],
+                **totals(1),
+                "by_model": [{"model": "gpt-5", **totals(1)}],
             },
             {
                 "start": "2026-02-01T00:00:00.000Z",
                 "end": "2026-03-01T00:00:00.000Z",
-                **came_to(1),
-                "by_model": [{"model": "gpt-5-mini", **came_to(1)}],
+                **totals(1),
+                "by_model": [{"model": "gpt-5-mini", **totals(1)}],
             },
         ],
     }
@@ -277,7 +277,7 @@ def test_periods_end_where_the_next_one_starts_in_utc(
     ]
 
 
-def test_usage_is_by_day_of_the_last_thirty_days_unless_asked_otherwise(client: TestClient) -> None:
+def test_usage_defaults_to_the_last_thirty_days_by_day(client: TestClient) -> None:
     now = time.time()
     post(client, a_call(started=now), a_call(started=now - 29 * 86400), a_call(started=now - 31 * 86400))
     usage = client.get("/api/v1/usage").json()
@@ -288,47 +288,51 @@ def test_usage_is_by_day_of_the_last_thirty_days_unless_asked_otherwise(client: 
 @pytest.mark.parametrize(
     ("path", "status", "detail"),
     [
-        ("cost?session=nobody", 404, "no call of session 'nobody' is known"),
+        ("cost?session=nobody", 404, "session 'nobody' has no calls"),
         (
             "cost?since=yesterday",
             400,
-            "since is 'yesterday': write 2026-01-31T12:00:00Z, or seconds since 1970",
+            "since must be a time such as 2026-01-31T12:00:00Z, or Unix seconds, not 'yesterday'",
         ),
-        ("cost?until=-1", 400, "until is '-1': it is before 1970 or after 9999"),
-        ("cost?since=nan", 400, "since is 'nan': it is before 1970 or after 9999"),
+        ("cost?until=-1", 400, "until must be between the years 1970 and 9999, not '-1'"),
+        ("cost?since=nan", 400, "since must be between the years 1970 and 9999, not 'nan'"),
         (
             "cost?window=soon",
             400,
             "window: 'soon' is not a duration: write 20s, 2m, 1h30m, 30d, or 45 for seconds",
         ),
-        ("cost?window=1h&since=0", 400, "window and since are both given: one is enough"),
-        ("cost?label=gold", 400, "label is 'gold': write name:value"),
-        ("calls?limit=0", 400, "limit is '0': it is an integer from 1 to 10000"),
-        ("calls?limit=1e3", 400, "limit is '1e3': it is an integer from 1 to 10000"),
-        ("calls?limit=10001", 400, "limit is '10001': it is an integer from 1 to 10000"),
-        ("calls?limit=-1", 400, "limit is '-1': it is an integer from 1 to 10000"),
-        ("calls?limit=%D9%A3", 400, "limit is '\u0663': it is an integer from 1 to 10000"),
-        ("calls?before=x", 400, f"before is 'x': it is an integer from 1 to {2**62}"),
-        (f"calls?before={2**62 + 1}", 400, f"before is '{2**62 + 1}': it is an integer from 1 to {2**62}"),
-        ("cost?until=inf", 400, "until is 'inf': it is before 1970 or after 9999"),
+        ("cost?window=1h&since=0", 400, "window and since are mutually exclusive"),
+        ("cost?label=gold", 400, "label must be name:value, not 'gold'"),
+        ("calls?limit=0", 400, "limit must be an integer from 1 to 10000, not '0'"),
+        ("calls?limit=1e3", 400, "limit must be an integer from 1 to 10000, not '1e3'"),
+        ("calls?limit=10001", 400, "limit must be an integer from 1 to 10000, not '10001'"),
+        ("calls?limit=-1", 400, "limit must be an integer from 1 to 10000, not '-1'"),
+        ("calls?limit=%D9%A3", 400, "limit must be an integer from 1 to 10000, not '\u0663'"),
+        ("calls?before=x", 400, f"before must be an integer from 1 to {2**62}, not 'x'"),
+        (f"calls?before={2**62 + 1}", 400, f"before must be an integer from 1 to {2**62}, not '{2**62 + 1}'"),
+        ("cost?until=inf", 400, "until must be between the years 1970 and 9999, not 'inf'"),
         (
             "cost?agents=coder",
             400,
-            "there is no parameter 'agents': there are since, until, window, session, provider, model,"
+            "unknown parameter 'agents': use since, until, window, session, provider, model,"
             " operation, agent, phase, project, label, by",
         ),
-        ("calls?format=xml", 400, "format is 'xml': it is one of json, csv"),
-        ("usage?period=week", 400, "period is 'week': it is one of day, hour, month"),
-        ("usage?scope=agent", 400, "scope and id go together: scope=agent&id=planner"),
-        ("usage?scope=user&id=u", 400, "scope is 'user': it is one of project, agent, session, model, phase"),
-        ("usage?limit=1", 400, "there is no parameter 'limit': there are scope, id, period, since, until"),
+        ("calls?format=xml", 400, "format must be one of json, csv, not 'xml'"),
+        ("usage?period=week", 400, "period must be one of hour, day, month, not 'week'"),
+        ("usage?scope=agent", 400, "scope and id must be given together, for example scope=agent&id=planner"),
+        (
+            "usage?scope=user&id=u",
+            400,
+            "scope must be one of project, agent, session, model, phase, not 'user'",
+        ),
+        ("usage?limit=1", 400, "unknown parameter 'limit': use scope, id, period, since, until"),
         ("nothing", 404, "Not Found"),
     ],
 )
-def test_a_mistake_in_a_request_is_named(client: TestClient, path: str, status: int, detail: str) -> None:
-    answer = client.get(f"/api/v1/{path}")
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json() == {"status": status, "detail": detail}
+def test_an_invalid_parameter_is_explained(client: TestClient, path: str, status: int, detail: str) -> None:
+    response = client.get(f"/api/v1/{path}")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {"status": status, "detail": detail}
 
 
 CALL = {"provider": "p", "model": "m", "operation": "chat"}
@@ -337,106 +341,116 @@ CALL = {"provider": "p", "model": "m", "operation": "chat"}
 @pytest.mark.parametrize(
     ("body", "encoding", "status", "detail"),
     [
-        (b"", "", 400, "not a list of calls: Input data was truncated"),
-        (b"[{}]", "", 400, "not a list of calls: Object missing required field `provider` - at `$[0]`"),
+        (b"", "", 400, "invalid calls: Input data was truncated"),
+        (b"[{}]", "", 400, "invalid calls: Object missing required field `provider` - at `$[0]`"),
         (
             b'[{"provider": 1}]',
             "",
             400,
-            "not a list of calls: Expected `str`, got `int` - at `$[0].provider`",
+            "invalid calls: Expected `str`, got `int` - at `$[0].provider`",
         ),
-        (b"[" * 10**6, "", 400, "not a list of calls: "),
+        (b"[" * 10**6, "", 400, "invalid calls: "),
         (
             json.dumps([{**CALL, "tokens": {"input": -1}}]).encode(),
             "",
             400,
-            "call 0: tokens.input is -1, which",
+            "call 0: tokens.input must be between 0 and 2^53, not -1",
         ),
         (
             json.dumps([CALL, {**CALL, "cost": {"input": 1e300}}]).encode(),
             "",
             400,
-            "call 1: cost.input is 1e+300",
+            "call 1: cost.input must be between 0 and 2^53, not 1e+300",
         ),
         (
             json.dumps([{**CALL, "tokens": {"gold": 1}}]).encode(),
             "",
             400,
-            "not a list of calls: Invalid enum value",
+            "invalid calls: Invalid enum value",
         ),
-        (json.dumps([{**CALL, "id": ""}]).encode(), "", 400, "call 0: id is empty"),
+        (json.dumps([{**CALL, "id": ""}]).encode(), "", 400, "call 0: id must not be empty"),
         (
             json.dumps([{**CALL, "cost": {"input": -0.01}}]).encode(),
             "",
             400,
-            "call 0: cost.input is -0.01, which cannot be",
+            "call 0: cost.input must be between 0 and 2^53, not -0.01",
         ),
         (
             json.dumps([{**CALL, "cost": {"input": math.nan}}]).encode(),
             "",
             400,
-            "not a list of calls: JSON is m",
+            "invalid calls: JSON is m",
         ),
         (
             json.dumps([{**CALL, "cost": {"input": math.inf}}]).encode(),
             "",
             400,
-            "not a list of calls: JSON is m",
+            "invalid calls: JSON is m",
         ),
         (
             json.dumps([{**CALL, "tokens": {"input": 1.5}}]).encode(),
             "",
             400,
-            "not a list of calls: Expected `int`",
+            "invalid calls: Expected `int`",
         ),
         (
             json.dumps([{**CALL, "tokens": {"input": 2**53}}]).encode(),
             "",
             400,
-            f"call 0: tokens.input is {2**53}",
+            f"call 0: tokens.input must be between 0 and 2^53, not {2**53}",
         ),
         (
             json.dumps([{**CALL, "duration": -1}]).encode(),
             "",
             400,
-            "call 0: duration is -1.0, which cannot be",
+            "call 0: duration must be between 0 and 2^53, not -1.0",
         ),
-        (json.dumps([{**CALL, "started": -1}]).encode(), "", 400, "call 0: started is -1.0, which cannot be"),
+        (
+            json.dumps([{**CALL, "started": -1}]).encode(),
+            "",
+            400,
+            "call 0: started must be between 0 and 2^53, not -1.0",
+        ),
         (
             json.dumps([{**CALL, "started": 253370764800}]).encode(),
             "",
             400,
-            "call 0: started is 253370764800.0, which is after the year 9998",
+            "call 0: started must be before the year 9999, not 253370764800.0",
         ),
-        (b'[{"provider":"p","model":"m","operation":"o","duration":1e999}]', "", 400, "not a list of calls:"),
-        (json.dumps([{**CALL, "units": {"images": -1}}]).encode(), "", 400, "call 0: units.images is -1.0"),
+        (b'[{"provider":"p","model":"m","operation":"o","duration":1e999}]', "", 400, "invalid calls:"),
+        (
+            json.dumps([{**CALL, "units": {"images": -1}}]).encode(),
+            "",
+            400,
+            "call 0: units.images must be between 0 and 2^53, not -1.0",
+        ),
         (
             json.dumps([{**CALL, "labels": {"agent": 7}}]).encode(),
             "",
             400,
-            "not a list of calls: Expected `str`",
+            "invalid calls: Expected `str`",
         ),
-        (b'{"call": []}', "", 400, "not a list of calls: Object missing required field `calls`"),
-        (b"\xff\xfe[]", "", 400, "not a list of calls: "),
-        (b"[]", "gzip", 400, "not gzip: "),
-        (gzip.compress(b"[]")[:-1], "gzip", 400, "not gzip: it ends too early"),
-        (gzip.compress(b" " * (MAX_BODY + 1)), "gzip", 413, f"more than {MAX_BODY} bytes"),
-        (b" " * (MAX_BODY + 1), "", 413, f"more than {MAX_BODY} bytes"),
-        (b"[]", "br", 415, "Content-Encoding 'br': only gzip is understood"),
+        (b'{"call": []}', "", 400, "invalid calls: Object missing required field `calls`"),
+        (b"\xff\xfe[]", "", 400, "invalid calls: "),
+        (b"[]", "gzip", 400, "invalid gzip: "),
+        (gzip.compress(b"[]")[:-1], "gzip", 400, "invalid gzip: the body is truncated"),
+        (gzip.compress(b" " * (MAX_BODY + 1)), "gzip", 413, f"the body exceeds {MAX_BODY} bytes"),
+        (b" " * (MAX_BODY + 1), "", 413, f"the body exceeds {MAX_BODY} bytes"),
+        (b"[]", "br", 415, "unsupported Content-Encoding 'br': use gzip"),
     ],
 )
-def test_calls_that_cannot_be_are_refused_whole(
+def test_a_batch_with_an_invalid_call_is_rejected(
     client: TestClient, body: bytes, encoding: str, status: int, detail: str
 ) -> None:
     headers = {"content-encoding": encoding} if encoding else {}
-    answer = client.post("/api/v1/calls", content=body, headers=headers)
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert answer.json()["status"] == status
-    assert answer.json()["detail"].startswith(detail)
+    response = client.post("/api/v1/calls", content=body, headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert response.json()["status"] == status
+    assert response.json()["detail"].startswith(detail)
     assert client.get("/api/v1/calls").json()["calls"] == []
 
 
-def test_the_last_call_that_is_taken_has_periods(client: TestClient) -> None:
+def test_the_latest_possible_call_has_a_period(client: TestClient) -> None:
     post(client, a_call(started=at("9998-12-31T23:59:59")))
     (month,) = client.get("/api/v1/usage", params={"period": "month", "since": "0"}).json()["periods"]
     assert month["end"] == "9999-01-01T00:00:00.000Z"
@@ -446,17 +460,17 @@ def test_health_and_readiness(client: TestClient, ledger: SqliteLedger) -> None:
     assert client.get("/-/healthy").text == "healthy\n"
     assert client.get("/-/ready").text == "ready\n"
     ledger.close()
-    answer = client.get("/-/ready")
-    assert answer.status_code == 503
-    assert answer.json()["detail"].startswith("the ledger cannot be used: ")
+    response = client.get("/-/ready")
+    assert response.status_code == 503
+    assert response.json()["detail"].startswith("the ledger is unavailable: ")
     assert client.get("/-/healthy").status_code == 200
 
 
 def test_metrics_are_served_in_both_formats(client: TestClient) -> None:
     post(client, a_call())
     assert 'llm_calls_total{agent="planner",' in client.get("/metrics").text
-    answer = client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
-    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    response = client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
 
 
 ALERT = {
@@ -467,7 +481,7 @@ ALERT = {
 }
 
 
-def test_alerts_of_alertmanager_are_taken(client: TestClient) -> None:
+def test_alertmanager_webhooks_are_accepted(client: TestClient) -> None:
     assert client.post("/api/v1/alerts", json={"version": "4", "alerts": [ALERT]}).status_code == 204
 
 
@@ -482,10 +496,10 @@ def test_alerts_of_alertmanager_are_taken(client: TestClient) -> None:
         ([], "Expected `object`, got `array`"),
     ],
 )
-def test_what_alertmanager_never_sends_is_refused(client: TestClient, body: Any, mistake: str) -> None:
-    answer = client.post("/api/v1/alerts", json=body)
-    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
-    assert answer.json()["detail"].startswith(f"not what Alertmanager sends to a webhook: {mistake}")
+def test_an_invalid_webhook_is_rejected(client: TestClient, body: Any, mistake: str) -> None:
+    response = client.post("/api/v1/alerts", json=body)
+    assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
+    assert response.json()["detail"].startswith(f"invalid Alertmanager webhook: {mistake}")
 
 
 @pytest.mark.parametrize(
@@ -498,27 +512,25 @@ def test_what_alertmanager_never_sends_is_refused(client: TestClient, body: Any,
         ("GET", "/api/v1/sessions/s-1/reset", {"POST"}),
     ],
 )
-def test_a_method_that_is_not_there_is_answered_with_those_that_are(
+def test_an_unsupported_method_is_rejected(
     client: TestClient, method: str, path: str, allowed: set[str]
 ) -> None:
-    answer = client.request(method, path)
-    assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, allowed)
-    assert answer.json() == {"status": 405, "detail": "Method Not Allowed"}
+    response = client.request(method, path)
+    assert (response.status_code, set(response.headers["allow"].split(", "))) == (405, allowed)
+    assert response.json() == {"status": 405, "detail": "Method Not Allowed"}
 
 
 @pytest.mark.parametrize(
     ("path", "kind"),
     [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")],
 )
-def test_the_page_is_served_and_may_use_nothing_from_elsewhere(
-    client: TestClient, path: str, kind: str
-) -> None:
-    answer = client.get(path)
-    assert answer.headers["content-type"].startswith(kind)
-    assert answer.headers["content-security-policy"] == "default-src 'self'; img-src data:"
+def test_the_page_may_not_load_from_other_hosts(client: TestClient, path: str, kind: str) -> None:
+    response = client.get(path)
+    assert response.headers["content-type"].startswith(kind)
+    assert response.headers["content-security-policy"] == "default-src 'self'; img-src data:"
 
 
-def test_the_description_has_every_route_and_only_those(client: TestClient) -> None:
+def test_the_description_has_exactly_the_routes(client: TestClient) -> None:
     described = client.get("/api/v1/openapi.json").json()
     paths = {(path, method.upper()) for path, methods in described["paths"].items() for method in methods}
     routes = {
@@ -531,16 +543,18 @@ def test_the_description_has_every_route_and_only_those(client: TestClient) -> N
     assert described["openapi"] == "3.1.0"
 
 
-def test_the_examples_are_what_is_answered(client: TestClient) -> None:
+def test_the_examples_are_real_responses(client: TestClient) -> None:
     assert client.post("/api/v1/calls", json=[examples.CALL]).json() == {"accepted": 1, "duplicates": 0}
     assert client.get("/api/v1/cost").json() == examples.COST
     usage = {"scope": "agent", "id": "coder", "period": "month", "since": "0"}
     assert client.get("/api/v1/usage", params=usage).json() == examples.USAGE
+    by_day = {"by": "model", "period": "day"}
+    assert client.get("/api/v1/report", params=by_day).json() == examples.REPORT
     page = client.get("/api/v1/calls").json()
     (call,) = page["calls"]
-    example = examples.PAGE_CALL
+    example = examples.CALL_ROW
     assert {name: call[name] for name in example} == example
     assert page["next"] is examples.CALLS["next"]
     missing = client.get("/api/v1/cost", params={"session": "s-18"}).json()
-    assert missing == {**examples.PROBLEM, "detail": "no call of session 's-18' is known"}
+    assert missing == {**examples.PROBLEM, "detail": "session 's-18' has no calls"}
     assert client.post("/api/v1/alerts", json=examples.ALERTS).status_code == 204

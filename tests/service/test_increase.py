@@ -1,4 +1,4 @@
-"""What Prometheus says was spent is what the ledger holds, though new agents come all the time."""
+"""Prometheus reports the same cost as the ledger, although new agents appear all the time."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tools.stack import Prometheus
 
 INTERVAL = 1.0
 AGENTS = 120
-"""One every tenth of a second, each with four calls at once: a minute's work of short jobs."""
+"""A new one every 0.1 seconds, each with four calls."""
 CALLS_EACH = 4
 SPENT = AGENTS * CALLS_EACH * 0.75
-"""USD, as `a_call` costs; the ledger's own sum is compared with it."""
+"""USD: `a_call` costs $0.75."""
 
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def intake(ledger: SqliteLedger) -> Iterator[Intake]:
 
 @pytest.fixture
 def port(intake: Intake) -> Iterator[int]:
-    """Serves the same metrics at /with and /without the rule."""
+    """Serve the same metrics at /with and /without zero-first."""
     metrics = WsgiMetrics(lambda: intake.metrics)
 
     def app(environ: Any, start_response: Any) -> Any:
         if environ["PATH_INFO"] == "/without":
-            del environ["HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS"]  # as if no Prometheus asked
+            del environ["HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS"]  # as if the client were not Prometheus
         return metrics(environ, start_response)
 
     server = make_server("127.0.0.1", 0, app, handler_class=_Quiet)
@@ -68,7 +68,7 @@ def port(intake: Intake) -> Iterator[int]:
 
 
 def config(directory: Path, port: int) -> Path:
-    """Two jobs that scrape each at its own pace, as two servers would, and one without the rule."""
+    """Write a configuration with two jobs that have zero-first, as two servers would, and one without."""
     jobs = [
         {
             "job_name": name,
@@ -82,30 +82,32 @@ def config(directory: Path, port: int) -> Path:
     return path
 
 
-def risen(prometheus: Prometheus, metric: str, job: str) -> float:
-    """The sum over series of their last value less their first, of all samples that were scraped."""
+def increase(prometheus: Prometheus, metric: str, job: str) -> float:
+    """Return the sum over series of the last scraped value minus the first."""
     answer = prometheus.get("/api/v1/query", query=f'{metric}{{job="{job}"}}[10m]')
     return sum(
         float(series["values"][-1][1]) - float(series["values"][0][1]) for series in answer["data"]["result"]
     )
 
 
-def test_increase_loses_nothing_of_new_series(
+def test_increase_counts_the_first_value_of_new_series(
     intake: Intake, ledger: SqliteLedger, port: int, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     with Prometheus.start(config=config(tmp_path, port), storage=tmp_path) as prometheus:
         until(lambda: len(prometheus.query("up == 1")) == 3)
         for agent in range(AGENTS):
             labels = {"agent": f"agent-{agent}"}
-            intake.take([a_call(labels=labels) for _ in range(CALLS_EACH)]).result()
-            time.sleep(0.1)  # the pace of the run, not a wait
+            intake.submit([a_call(labels=labels) for _ in range(CALLS_EACH)]).result()
+            time.sleep(0.1)  # paces the run
         until(lambda: prometheus.query('sum(llm_cost_usd_total{job="with-b"})')[0].value == SPENT)
         until(lambda: prometheus.query('sum(llm_cost_usd_total{job="with-a"})')[0].value == SPENT)
-        with_rule = {job: risen(prometheus, "llm_cost_usd_total", job) for job in ("with-a", "with-b")}
-        without = risen(prometheus, "llm_cost_usd_total", "without")
-        calls = risen(prometheus, "llm_calls_total", "with-a")
-    figure(f"spent ${SPENT:.2f}; risen with the rule {with_rule}; without it ${without:.2f}")
+        with_zero_first = {
+            job: increase(prometheus, "llm_cost_usd_total", job) for job in ("with-a", "with-b")
+        }
+        without = increase(prometheus, "llm_cost_usd_total", "without")
+        calls = increase(prometheus, "llm_calls_total", "with-a")
+    figure(f"spent ${SPENT:.2f}; increase with zero-first {with_zero_first}; without it ${without:.2f}")
     assert ledger.totals(Query())[()].cost_usd == SPENT
-    assert with_rule == {"with-a": SPENT, "with-b": SPENT}
+    assert with_zero_first == {"with-a": SPENT, "with-b": SPENT}
     assert calls == AGENTS * CALLS_EACH
     assert without < SPENT / 2

@@ -1,4 +1,4 @@
-"""What the service counts is what its ledger holds, whenever it was stopped."""
+"""The metrics of the service agree with its ledger, however it was stopped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llm_exporter import Call
-from llm_exporter.config.model import Config, Prices
+from llm_exporter.budgets.events import BudgetReached, Event
+from llm_exporter.config.model import Budget, Config, Prices
 from llm_exporter.errors import ConfigError
 from llm_exporter.metrics.specs import BASE_LABELS
-from llm_exporter.service.intake import Intake, Receipt
+from llm_exporter.service.intake import Intake, Listener
 from llm_exporter.service.ledger.base import LedgerError, Query
 from llm_exporter.service.ledger.sqlite import SqliteLedger
+from llm_exporter.service.schemas import BudgetRow, Receipt
 from support.calls import a_call
 
 
@@ -28,7 +30,7 @@ def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
 
 
 ORDER = (*BASE_LABELS, "team", "tier", "operation", "token_type", "error", "where", "le")
-"""Of labels, as in the specifications: the text has them by name."""
+"""The order of labels in the specifications; the text format sorts them by name."""
 
 
 def values(intake: Intake, name: str, *, scraped: bool = False) -> dict[tuple[str, ...], float]:
@@ -50,13 +52,13 @@ def total(intake: Intake, name: str) -> float:
     return sum(values(intake, name).values())
 
 
-def test_calls_are_acknowledged_kept_and_counted_once(ledger: SqliteLedger) -> None:
+def test_calls_are_stored_and_counted_once(ledger: SqliteLedger) -> None:
     intake = Intake(Config(), ledger)
     calls = [a_call(), a_call()]
-    assert intake.take(calls).result() == Receipt(accepted=2, duplicates=0)
-    assert intake.take([*calls, a_call()]).result() == Receipt(accepted=1, duplicates=2)
+    assert intake.submit(calls).result() == Receipt(accepted=2, duplicates=0)
+    assert intake.submit([*calls, a_call()]).result() == Receipt(accepted=1, duplicates=2)
     twice = a_call()
-    assert intake.take([twice, twice]).result() == Receipt(accepted=1, duplicates=1)
+    assert intake.submit([twice, twice]).result() == Receipt(accepted=1, duplicates=1)
     intake.close()
     assert ledger.totals(Query())[()].calls == 4
     assert total(intake, "llm_calls_total") == 4
@@ -65,17 +67,17 @@ def test_calls_are_acknowledged_kept_and_counted_once(ledger: SqliteLedger) -> N
     assert total(intake, "llm_exporter_duplicate_calls_total") == 3
 
 
-def test_calls_that_come_without_a_price_are_priced_here(ledger: SqliteLedger) -> None:
-    """At 10 dollars a million tokens, 100 cost a tenth of a cent; a price that came along stays."""
+def test_calls_without_a_cost_are_priced(ledger: SqliteLedger) -> None:
+    """At $10 per million tokens, 100 tokens cost $0.001. A cost that was sent is kept."""
     intake = Intake(Config(prices=Prices(fallback={"input": Decimal(10)})), ledger)
-    intake.take([a_call(model="zebra-9", tokens={"input": 100}, cost={}), a_call()]).result()
+    intake.submit([a_call(model="zebra-9", tokens={"input": 100}, cost={}), a_call()]).result()
     intake.close()
     assert ledger.totals(Query(), ["model"])["zebra-9",].cost_usd == 0.001
     assert ledger.totals(Query(), ["model"])["gpt-5",].cost_usd == 0.75
 
 
 class Killed(Intake):
-    """A service that is killed: nothing is written at its end."""
+    """A service that is killed: it writes no checkpoint at its end."""
 
     def _checkpoint(self) -> None:
         """Write nothing."""
@@ -83,13 +85,13 @@ class Killed(Intake):
 
 @pytest.mark.parametrize("first", [Intake, Killed])
 @pytest.mark.parametrize("second", [Intake, Killed])
-def test_counters_go_on_after_restarts(
+def test_counters_continue_after_restarts(
     ledger: SqliteLedger, first: type[Intake], second: type[Intake]
 ) -> None:
-    """Ended or killed: every counter and histogram is what it was, and rises from there."""
+    """Stopped or killed: each counter and histogram keeps its value and increases from there."""
     for kind in (first, second):
         intake = kind(Config(), ledger)
-        intake.take([a_call(), a_call(duration=3.0)]).result()
+        intake.submit([a_call(), a_call(duration=3.0)]).result()
         intake.close()
     intake = Intake(Config(), ledger)
     base = ("openai", "gpt-5", "planner", "plan")
@@ -100,18 +102,18 @@ def test_counters_go_on_after_restarts(
     assert values(intake, "llm_latency_seconds_bucket")[*base, "chat", "2.0"] == 2
     assert values(intake, "llm_latency_seconds_bucket")[*base, "chat", "+Inf"] == 4
     assert total(intake, "llm_exporter_received_calls_total") == 4
-    intake.take([a_call()]).result()
+    intake.submit([a_call()]).result()
     intake.close()
     assert values(intake, "llm_calls_total") == {(*base, "chat"): 5}
 
 
-def test_only_what_a_prometheus_has_seen_is_shown_at_once_after_a_restart(ledger: SqliteLedger) -> None:
-    """The planner's series was scraped twice, long enough apart; the reviewer's came after that."""
+def test_only_series_that_were_scraped_at_zero_have_their_value_after_a_restart(ledger: SqliteLedger) -> None:
+    """The planner's series was scraped twice, far enough apart. The reviewer's is newer."""
     intake = Intake(Config(scrape_interval=1e-9), ledger)
-    intake.take([a_call()]).result()
+    intake.submit([a_call()]).result()
     scrape(intake)
     scrape(intake)
-    intake.take([a_call(labels={"agent": "reviewer"})]).result()
+    intake.submit([a_call(labels={"agent": "reviewer"})]).result()
     intake.close()
     intake = Intake(Config(scrape_interval=3600), ledger)
     shown = values(intake, "llm_calls_total", scraped=True)
@@ -119,65 +121,103 @@ def test_only_what_a_prometheus_has_seen_is_shown_at_once_after_a_restart(ledger
     assert {labels[2]: value for labels, value in shown.items()} == {"planner": 1, "reviewer": 0}
 
 
-def test_a_label_declared_later_goes_on_from_what_was_counted_without_it(ledger: SqliteLedger) -> None:
+def test_a_label_that_is_declared_later_keeps_the_earlier_counts(ledger: SqliteLedger) -> None:
     intake = Intake(Config(), ledger)
-    intake.take([a_call(labels={"tier": "gold"})]).result()
+    intake.submit([a_call(labels={"tier": "gold"})]).result()
     intake.close()
     intake = Intake(Config(labels=("tier",)), ledger)
-    intake.take([a_call(labels={"tier": "gold"})]).result()
+    intake.submit([a_call(labels={"tier": "gold"})]).result()
     intake.close()
     by_tier = {labels[4]: value for labels, value in values(intake, "llm_calls_total").items()}
     assert by_tier == {"unattributed": 1, "gold": 1}
 
 
-def test_a_listener_hears_of_each_new_call_and_harms_nothing(ledger: SqliteLedger) -> None:
-    intake = Intake(Config(), ledger)
-    heard: list[str] = []
+class _Broken(Listener):
+    """Notes what it is notified of, and raises."""
 
-    def listen(calls: Sequence[Call]) -> None:
-        heard.extend(call.id for call in calls)
-        raise RuntimeError("a listener of ours is broken")
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.budgets: list[float] = []
+        self.events: list[Event] = []
 
-    intake.listen(listen)
+    def calls_added(self, calls: Sequence[Call]) -> None:
+        self.calls.extend(call.id for call in calls)
+        raise RuntimeError("cannot handle calls")
+
+    def budgets_changed(self, budgets: Sequence[BudgetRow]) -> None:
+        self.budgets.extend(budget.spent for budget in budgets)
+        raise RuntimeError("cannot handle budgets")
+
+    def event_occurred(self, event: Event) -> None:
+        self.events.append(event)
+        raise RuntimeError("cannot handle events")
+
+
+def test_a_broken_listener_is_notified_and_stops_nothing(ledger: SqliteLedger) -> None:
+    listener = _Broken()
+    config = Config(budgets=(Budget(name="all", period="day", usd=Decimal("0.5")),))
+    intake = Intake(config, ledger, [listener])
     call = a_call()
-    intake.take([call]).result()
-    intake.take([call]).result()
+    intake.submit([call]).result()
+    intake.submit([call]).result()
     intake.close()
-    assert heard == [call.id]
-    assert values(intake, "llm_exporter_errors_total") == {("listener",): 1}
+    assert listener.calls == [call.id]
+    assert listener.budgets == [0.75]
+    (event,) = listener.events
+    assert isinstance(event, BudgetReached)
+    assert values(intake, "llm_exporter_errors_total") == {("listener",): 3}
 
 
-def test_what_the_ledger_cannot_keep_is_neither_acknowledged_nor_counted(
+def test_a_failed_reconfiguration_keeps_charging_the_old_budgets(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(budgets=(Budget(name="all", period="day", usd=Decimal(5)),))
+    intake = Intake(config, ledger)
+
+    def fail(*_: object) -> Any:
+        raise LedgerError("ledger.db: disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "accounts", fail)
+        with pytest.raises(LedgerError, match="I/O error"):
+            intake.reconfigure(Config(budgets=(Budget(name="other", period="day", usd=Decimal(5)),)))
+    intake.submit([a_call()]).result()
+    (budget,) = intake.accounts.rows()
+    intake.close()
+    assert budget.spent == 0.75
+
+
+def test_calls_that_cannot_be_stored_are_neither_acknowledged_nor_counted(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake = Intake(Config(), ledger)
 
-    def full(calls: Sequence[Call]) -> Any:
+    def full(*_: object) -> Any:
         raise LedgerError("ledger.db: database or disk is full")
 
     call = a_call()
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "add", full)
         with pytest.raises(LedgerError, match="disk is full"):
-            intake.take([call]).result()
+            intake.submit([call]).result()
     assert total(intake, "llm_calls_total") == 0
     assert values(intake, "llm_exporter_errors_total") == {("ledger",): 1}
-    assert intake.take([call]).result() == Receipt(accepted=1, duplicates=0)
+    assert intake.submit([call]).result() == Receipt(accepted=1, duplicates=0)
     intake.close()
 
 
-def test_calls_older_than_the_retention_are_forgotten_and_stay_counted(ledger: SqliteLedger) -> None:
+def test_calls_beyond_the_retention_are_deleted_but_stay_counted(ledger: SqliteLedger) -> None:
     intake = Intake(Config(retention=1e-9), ledger)
-    intake.take([a_call(), a_call(), a_call()]).result()
+    intake.submit([a_call(), a_call(), a_call()]).result()
     intake.close()
-    assert ledger.totals(Query())[()].calls == 1  # the newest one marks the place
+    assert ledger.totals(Query())[()].calls == 1  # the newest one stays
     intake = Intake(Config(), ledger)
     intake.close()
     assert total(intake, "llm_calls_total") == 3
 
 
-def test_the_store_cannot_change_while_it_is_in_use(ledger: SqliteLedger) -> None:
+def test_the_store_cannot_be_reconfigured(ledger: SqliteLedger) -> None:
     intake = Intake(Config(), ledger)
     with pytest.raises(ConfigError, match=r"^store: cannot change while the service runs: restart it$"):
-        intake.follow(Config(store="other.db"))
+        intake.reconfigure(Config(store="other.db"))
     intake.close()

@@ -119,7 +119,7 @@ class Leasing(RuleBasedStateMachine):
     @rule(number=PROCESSES)
     def ship(self, number: int) -> None:
         process = self.processes[number]
-        self.ledger.add(process.unsent)
+        self.ledger.add(process.unsent, self.accounts.charges)
         process.unacknowledged += process.unsent
         process.unsent = []
 

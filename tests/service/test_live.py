@@ -1,4 +1,4 @@
-"""Listeners hear what happens."""
+"""Subscribers receive server-sent events."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
-from llm_exporter.service.alerts import Alert
 from llm_exporter.service.live import Live
+from llm_exporter.service.schemas import Alert
 from support.calls import a_call
 from support.served import Served
 
 ALERT = Alert(key="f", title="too much", detail="", severity="critical", resolved=False)
 
 
-def heard(event: bytes) -> tuple[str, Any]:
-    """The kind of an event, and what it says."""
+def parsed(event: bytes) -> tuple[str, Any]:
+    """Return the kind of an event and its data."""
     kind, data = event.decode().removesuffix("\n\n").split("\n")
     return kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
-async def listening(live: Live) -> AsyncIterator[bytes]:
-    """A listener that is heard of already."""
-    events = live.listen()
+async def subscribed(live: Live) -> AsyncIterator[bytes]:
+    """Return a subscription that has started."""
+    events = live.subscribe()
     assert await anext(events) == b": listening\n\n"
     return events
 
 
-def test_calls_and_alerts_are_told_to_every_listener_in_order() -> None:
+def test_every_subscriber_receives_calls_and_alerts_in_order() -> None:
     async def scenario() -> None:
         live = Live()
-        listeners = [await listening(live), await listening(live)]
-        live.calls([a_call(id="c-1"), a_call(id="c-2", error="timeout")])
-        live.alert(ALERT)
-        for listener in listeners:
-            events = [heard(await anext(listener)) for _ in range(3)]
+        subscribers = [await subscribed(live), await subscribed(live)]
+        live.calls_added([a_call(id="c-1"), a_call(id="c-2", error="timeout")])
+        live.publish_alert(ALERT)
+        for subscriber in subscribers:
+            events = [parsed(await anext(subscriber)) for _ in range(3)]
             assert [kind for kind, _ in events] == ["call", "call", "alert"]
             assert [(call["id"], call["error"]) for _, call in events[:2]] == [
                 ("c-1", None),
@@ -50,12 +50,12 @@ def test_calls_and_alerts_are_told_to_every_listener_in_order() -> None:
     asyncio.run(scenario())
 
 
-def test_an_event_of_a_call_has_its_numbers_and_labels() -> None:
+def test_a_call_event_has_the_numbers_and_labels() -> None:
     async def scenario() -> None:
         live = Live()
-        listener = await listening(live)
-        live.calls([a_call(id="c-1", started=5.0, labels={"agent": "coder", "tier": "gold"})])
-        assert heard(await anext(listener)) == (
+        subscriber = await subscribed(live)
+        live.calls_added([a_call(id="c-1", started=5.0, labels={"agent": "coder", "tier": "gold"})])
+        assert parsed(await anext(subscriber)) == (
             "call",
             {
                 "id": "c-1",
@@ -78,35 +78,35 @@ def test_an_event_of_a_call_has_its_numbers_and_labels() -> None:
     asyncio.run(scenario())
 
 
-def test_a_listener_that_is_slow_is_told_that_it_missed_some() -> None:
-    """A thousand events wait for it; then they make way for the news that there were some."""
+def test_a_slow_subscriber_receives_a_missed_event() -> None:
+    """Up to 1,000 events wait. Then they are dropped, and a `missed` event replaces them."""
 
     async def scenario() -> None:
         live = Live()
-        listener = await listening(live)
-        live.calls([a_call(id=f"c-{number}") for number in range(1001)])
-        assert heard(await anext(listener)) == ("missed", {})
-        kind, call = heard(await anext(listener))
+        subscriber = await subscribed(live)
+        live.calls_added([a_call(id=f"c-{number}") for number in range(1001)])
+        assert parsed(await anext(subscriber)) == ("missed", {})
+        kind, call = parsed(await anext(subscriber))
         assert (kind, call["id"]) == ("call", "c-1000")
 
     asyncio.run(scenario())
 
 
-def test_a_listener_that_has_gone_is_forgotten_and_the_end_ends_the_others() -> None:
+def test_a_closed_subscription_is_removed_and_closing_ends_the_others() -> None:
     async def scenario() -> None:
         live = Live()
-        gone, stays = await listening(live), await listening(live)
+        gone, stays = await subscribed(live), await subscribed(live)
         await gone.aclose()  # type: ignore[attr-defined]
-        assert len(live._listeners) == 1
+        assert len(live._subscribers) == 1
         live.close()
         assert [event async for event in stays] == []
-        assert live._listeners == set()
+        assert live._subscribers == set()
 
     asyncio.run(scenario())
 
 
-def test_the_stream_tells_of_new_calls_and_of_alerts(tmp_path: Path) -> None:
-    """Over HTTP, from a real service; a call that comes again is no news."""
+def test_the_stream_has_new_calls_and_alerts(tmp_path: Path) -> None:
+    """Over HTTP, from a real service. A duplicate call causes no event."""
     with Served(tmp_path) as served, urlopen(f"{served.url}/api/v1/events", timeout=30) as stream:
 
         def post(path: str, body: object) -> None:
@@ -114,7 +114,7 @@ def test_the_stream_tells_of_new_calls_and_of_alerts(tmp_path: Path) -> None:
                 pass
 
         def event() -> tuple[str, Any]:
-            return heard(stream.readline() + stream.readline() + stream.readline())
+            return parsed(stream.readline() + stream.readline() + stream.readline())
 
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert stream.headers["cache-control"] == "no-store"
@@ -126,6 +126,6 @@ def test_the_stream_tells_of_new_calls_and_of_alerts(tmp_path: Path) -> None:
         sent = {"labels": {"alertname": "LLMCostHigh"}, "annotations": {"description": "$12 an hour"}}
         for status in ("firing", "resolved"):
             post("/api/v1/alerts", {"alerts": [{**sent, "status": status, "fingerprint": "f"}]})
-        told = {"key": "f", "title": "LLMCostHigh", "detail": "$12 an hour", "severity": "warning"}
-        assert event() == ("alert", {**told, "resolved": False})
-        assert event() == ("alert", {**told, "resolved": True})
+        alert = {"key": "f", "title": "LLMCostHigh", "detail": "$12 an hour", "severity": "warning"}
+        assert event() == ("alert", {**alert, "resolved": False})
+        assert event() == ("alert", {**alert, "resolved": True})

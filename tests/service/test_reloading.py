@@ -1,4 +1,4 @@
-"""The service follows its configuration file, and a mistake in it changes nothing."""
+"""The service reloads its configuration file. An invalid file changes nothing."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def post(service: Served, path: str, body: Any = None) -> httpx.Response:
     return httpx.post(service.url + path, content=msgspec.json.encode(body), timeout=30)
 
 
-def ask(service: Served) -> None:
+def post_reload(service: Served) -> None:
     assert post(service, "/-/reload").text == "reloaded\n"
 
 
-def signals(service: Served) -> None:
+def send_sighup(service: Served) -> None:
     assert service._process is not None
     service._process.send_signal(signal.SIGHUP)
 
 
-def waits(service: Served) -> None:
-    """The file is looked at by itself."""
+def wait(service: Served) -> None:
+    """Do nothing: the service polls the file."""
 
 
-@pytest.mark.parametrize("tell", [ask, signals, waits])
-def test_a_changed_file_is_followed_and_what_is_spent_stays(
-    tell: Callable[[Served], None], tmp_path: Path
+@pytest.mark.parametrize("trigger", [post_reload, send_sighup, wait])
+def test_a_changed_file_is_reloaded_and_the_spent_amounts_stay(
+    trigger: Callable[[Served], None], tmp_path: Path
 ) -> None:
     file = tmp_path / "llm-exporter.yml"
     file.write_text(BUDGET % 1)
@@ -51,7 +51,7 @@ def test_a_changed_file_is_followed_and_what_is_spent_stays(
         assert post(service, "/api/v1/calls", [a_call()]).json()["accepted"] == 1
         assert metrics(service)["llm_budget_limit_usd"] == 1
         file.write_text(BUDGET % 25 + "prices: {fallback: {input: 10, output: 10}}\n")
-        tell(service)
+        trigger(service)
         until(lambda: metrics(service)["llm_budget_limit_usd"] == 25)
         assert metrics(service)["llm_budget_spent_usd"] == 0.75
         unknown = a_call(model="house-model", cost={}, tokens={"output": 1_000_000})
@@ -59,7 +59,7 @@ def test_a_changed_file_is_followed_and_what_is_spent_stays(
         assert metrics(service)["llm_budget_spent_usd"] == 10.75
 
 
-def test_a_mistake_is_told_of_and_changes_nothing(tmp_path: Path) -> None:
+def test_an_invalid_file_is_reported_and_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "llm-exporter.yml"
     file.write_text(BUDGET % 1)
     with Served(tmp_path, "--config", str(file)) as service:
@@ -70,19 +70,19 @@ def test_a_mistake_is_told_of_and_changes_nothing(tmp_path: Path) -> None:
             ("labels: [team]\n", "labels: cannot change while the service runs: restart it"),
         ]:
             file.write_text(text)
-            answer = post(service, "/-/reload")
-            assert (answer.status_code, answer.json()["detail"]) == (422, message)
+            response = post(service, "/-/reload")
+            assert (response.status_code, response.json()["detail"]) == (422, message)
             assert metrics(service) == {**before, "llm_exporter_config_last_reload_successful": 0}
         file.write_text(BUDGET % 2)
-        ask(service)
+        post_reload(service)
         after = metrics(service)
         assert after["llm_exporter_config_last_reload_successful"] == 1
         at = "llm_exporter_config_last_reload_success_timestamp_seconds"
         assert after[at] > before[at]
 
 
-def test_without_a_file_there_is_nothing_to_follow(tmp_path: Path) -> None:
+def test_reloading_without_a_file_is_a_conflict(tmp_path: Path) -> None:
     with Served(tmp_path) as service:
-        answer = post(service, "/-/reload")
-    assert answer.status_code == 409
-    assert answer.json()["detail"] == "the service was started with no configuration file"
+        response = post(service, "/-/reload")
+    assert response.status_code == 409
+    assert response.json()["detail"] == "no configuration file to reload"

@@ -1,4 +1,4 @@
-"""What keeps the service from starting is said in one line, with exit status 2 and no traceback."""
+"""If the service cannot start, it exits with status 2 and a one-line message, without a traceback."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def serve(*arguments: str | Path) -> tuple[int, str]:
     return run("serve", "--port", "0", *arguments)
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     store = tmp_path / "ledger.db"
     store.write_bytes(b"this is no database, it is a letter" * 100)
     assert serve("--store", store) == (2, f"Error: {store}: file is not a database\n")
 
 
 def test_a_damaged_ledger(tmp_path: Path) -> None:
-    """Half of it is gone, as after a disk failure: nothing is made up in its place."""
+    """The file is truncated, as after a disk failure. It is left as it is."""
     store = tmp_path / "ledger.db"
     SqliteLedger(store).close()
     whole = store.read_bytes()
@@ -49,7 +49,7 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
     other = sqlite3.connect(store)
     other.execute("CREATE TABLE recipes (name TEXT)")
     other.close()
-    message = f"Error: {store}: an SQLite file, and not a ledger of llm-exporter\n"
+    message = f"Error: {store}: an SQLite database, but not an llm-exporter ledger\n"
     assert serve("--store", store) == (2, message)
 
 
@@ -59,7 +59,7 @@ def test_a_ledger_of_a_newer_release(tmp_path: Path) -> None:
     newer = sqlite3.connect(store)
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    message = f"Error: {store}: written by a newer llm-exporter (schema 99): upgrade this one\n"
+    message = f"Error: {store}: schema 99 is newer than this llm-exporter supports: upgrade it\n"
     assert serve("--store", store) == (2, message)
 
 
@@ -70,14 +70,14 @@ def test_a_ledger_in_use(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_a_place_where_no_ledger_can_be(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     status, message = serve("--store", tmp_path / "file" / "ledger.db")
     assert status == 2
     assert message == f"Error: {tmp_path}/file/ledger.db: [Errno 17] File exists: '{tmp_path}/file'\n"
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
+def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, message = run("serve", "--port", str(port), "--store", tmp_path / "ledger.db")
@@ -102,7 +102,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize("command", ["check", "serve"])
 @pytest.mark.parametrize(("text", "mistake"), MISTAKES, ids=[text for text, _ in MISTAKES])
-def test_a_mistake_in_the_configuration(tmp_path: Path, command: str, text: str, mistake: str) -> None:
+def test_an_invalid_configuration(tmp_path: Path, command: str, text: str, mistake: str) -> None:
     config = tmp_path / "llm-exporter.yml"
     config.write_text(text)
     arguments = [config] if command == "check" else ["--port", "0", "--config", config]
@@ -112,12 +112,12 @@ def test_a_mistake_in_the_configuration(tmp_path: Path, command: str, text: str,
     assert "Traceback" not in message
 
 
-def test_a_configuration_that_can_be_used(tmp_path: Path) -> None:
+def test_a_valid_configuration(tmp_path: Path) -> None:
     config = tmp_path / "llm-exporter.yml"
     config.write_text("labels: [team]\nscrape_interval: 30s\nretention: 90d\n")
     assert run("check", config) == (0, "")
 
 
-def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_configuration(tmp_path: Path) -> None:
     path = tmp_path / "none.yml"
     assert run("check", path) == (2, f"Error: {path}: No such file or directory\n")

@@ -181,8 +181,7 @@ class Spending(Generic[R]):
 
     def ledger_name(self, key: Key, span: Span) -> str:
         """Return the name of an account in the ledger, as JSON."""
-        start = None if isinf(span.start) else span.start  # JSON has no infinity
-        return json.dumps([self.identity, key, start], ensure_ascii=False)
+        return json.dumps([self.identity, key, span.start_or_none], ensure_ascii=False)
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from ..periods import WINDOWS
 from ..service.ledger.base import LedgerError
 from ..service.ledger.store import open_ledger
 from ..service.reports import csv_lines
@@ -37,7 +38,7 @@ def _from(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @click.option("--by", default="model", help="Dimensions or labels, with commas between them.")
-@click.option("--period", type=click.Choice(["hour", "day", "month"]), help="By UTC period as well.")
+@click.option("--period", type=click.Choice(WINDOWS), help="By UTC period as well.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 @_from
 def report(

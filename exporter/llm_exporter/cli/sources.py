@@ -12,8 +12,8 @@ from urllib.request import urlopen
 import msgspec
 
 from ..service import reports
-from ..service.ledger.base import Ledger, LedgerError, Period
-from ..service.requests import QUERY, Parameters
+from ..service.ledger.base import Ledger, LedgerError
+from ..service.requests import FILTERS, Parameters
 
 _PAGE: Final = 10_000
 _TIMEOUT_SECONDS: Final = 60.0
@@ -37,15 +37,14 @@ class FromLedger:
 
     def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
         """See `Source.rows`."""
-        asked = Parameters(parameters, *QUERY, "by", "period")
-        period = cast("Period | None", asked.text("period") or None)
-        return reports.rows(self._ledger, asked.query(), asked.names("by"), period)
+        asked = Parameters(parameters, *FILTERS, "by", "period")
+        return reports.rows(self._ledger, asked.query(), asked.names("by"), asked.period())
 
     def calls(self, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """See `Source.calls`."""
-        query, before = Parameters(parameters, *QUERY).query(), None
+        query, before = Parameters(parameters, *FILTERS).query(), None
         while page := self._ledger.calls(query, limit=_PAGE, before=before):
-            yield from map(reports.as_json, page)
+            yield from (msgspec.to_builtins(reports.call_row(logged)) for logged in page)
             before = page[-1].position
 
 

@@ -1,6 +1,6 @@
-"""The budgets and thresholds of the service: what is spent of them is in the ledger, beside the calls.
+"""The accounts of budgets and thresholds in the service. The ledger stores what is spent, beside the calls.
 
-Several services on one ledger so have one figure, and a restart changes none.
+So several services on one ledger agree, and a restart changes nothing.
 """
 
 from __future__ import annotations
@@ -21,95 +21,99 @@ from ..budgets.spending import SESSION_SECONDS, USD, Account, Spending, labels_o
 from ..budgets.thresholds import newly_crossed
 from ..call import Call
 from ..config.model import Config
-from ..periods import Span, span_of
+from ..periods import DAY, END_OF_TIME, span_of
 from .ledger.base import Charge, Ledger, Query, Spent
 from .requests import rfc3339
+from .schemas import BudgetRow
 
-_AT_ONCE: Final = 1000
-_LATE_SECONDS: Final = 400 * 86400.0
-"""How long an account is kept after its period, for calls that come late."""
-_FOREVER: Final = 253402300799.0
-"""The end of the year 9999."""
+_PAGE_CALLS: Final = 1000
+_GRACE_SECONDS: Final = 400.0 * DAY
+"""How long an account is kept after its period, for calls that arrive late."""
 
 
 class Accounts:
-    """What is spent of budgets and thresholds.
+    """The accounts of all budgets and thresholds.
 
     Args:
-        config: names them.
-        ledger: keeps what is spent.
-        tell: takes events, on the intake's thread.
-        clock: seconds since 1970.
+        config: The budgets and thresholds.
+        ledger: Stores what is spent.
+        emit: Receives events, on the intake's worker thread.
+        clock: Returns Unix seconds.
 
     Raises:
-        LedgerError: when the ledger cannot be read.
+        LedgerError: The ledger cannot be read.
     """
 
     def __init__(
         self,
         config: Config,
         ledger: Ledger,
-        tell: Callable[[Event], object],
+        emit: Callable[[Event], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
-        self._tell = tell
+        self._emit = emit
         self._clock = clock
         self._lock = threading.RLock()
         self.budgets = [Spending(budget, clock) for budget in config.budgets]
         self.thresholds = [Spending(threshold, clock) for threshold in config.thresholds]
         self._rules: list[Spending[Any]] = [*self.budgets, *self.thresholds]
-        self._begin()
-        ledger.charges = self._charges
-        self._find()
+        self._open_new_rules()
+        self._load()
         self.refresh()
-        for spending in self.budgets:
-            for account in spending.accounts():
-                account.notified = fraction_reached(spending.rule, account)
-        for passed in self.thresholds:
-            for account in passed.accounts():
-                account.notified = float(account.spent > account.limit)
+        self._skip_past_events()
 
-    def _begin(self) -> None:
-        """Give new rules accounts, with what the calls of the current period have come to."""
+    def _open_new_rules(self) -> None:
+        """Open accounts for new rules, with what the calls of the current period have cost."""
         names = {json.dumps(rule.identity): rule for rule in self._rules}
-        begun = self._ledger.begun(list(names))
+        known = self._ledger.begun(list(names))
         for name, rule in names.items():
-            if name not in begun:
-                now = self._clock()
-                start = span_of(rule.period, now).start
-                query = Query(since=None if rule.period == "total" else start)
-                spent: defaultdict[Charge, Spent] = defaultdict(Spent)
-                for call in self._kept(query):
-                    for charge in _charges(rule, call, now):
-                        usd, tokens = spent[charge]
-                        spent[charge] = Spent(usd + call.total_cost, tokens + call.total_tokens)
-                self._ledger.begin(name, spent)
+            if name not in known:
+                self._ledger.begin(name, self._spent_before(rule))
 
-    def _kept(self, query: Query) -> Iterator[Call]:
+    def _spent_before(self, rule: Spending[Any]) -> dict[Charge, Spent]:
+        now = self._clock()
+        spent: defaultdict[Charge, Spent] = defaultdict(Spent)
+        for call in self._stored(Query(since=span_of(rule.period, now).start_or_none)):
+            for charge in _charges(rule, call, now):
+                usd, tokens = spent[charge]
+                spent[charge] = Spent(usd + call.total_cost, tokens + call.total_tokens)
+        return spent
+
+    def _stored(self, query: Query) -> Iterator[Call]:
         before: int | None = None
-        while page := self._ledger.calls(query, limit=_AT_ONCE, before=before):
+        while page := self._ledger.calls(query, limit=_PAGE_CALLS, before=before):
             yield from (logged.call for logged in page)
             before = page[-1].position
 
-    def _find(self) -> None:
-        """Open the accounts that the ledger has of the current periods."""
+    def _load(self) -> None:
+        """Open the accounts of the current periods that are in the ledger."""
         if not self._rules:
             return
         rules = {json.dumps(rule.identity): rule for rule in self._rules}
         for name in self._ledger.accounts():
             identity, values, start = json.loads(name)
             rule = rules.get(json.dumps(identity))
-            if rule is not None and start == start_of_period(span_of(rule.period, self._clock())):
+            if rule is not None and start == span_of(rule.period, self._clock()).start_or_none:
                 rule.account_at(tuple(values))
 
-    def _charges(self, call: Call) -> Iterator[Charge]:
+    def _skip_past_events(self) -> None:
+        """Emit no events for what was spent before the service started."""
+        for spending in self.budgets:
+            for account in spending.accounts():
+                account.notified = fraction_reached(spending.rule, account)
+        for threshold in self.thresholds:
+            for account in threshold.accounts():
+                account.notified = float(account.spent > account.limit)
+
+    def charges(self, call: Call) -> Iterator[Charge]:
+        """Yield the accounts that a call is charged to."""
         now = self._clock()
         for rule in self._rules:
             yield from _charges(rule, call, now)
 
     def settle(self, calls: Sequence[Call]) -> None:
-        """Look what is spent now that calls are in the ledger, and tell of what that reaches."""
+        """Read the accounts of calls that were added to the ledger, and emit events."""
         if not self._rules:
             return
         touched: list[tuple[Spending[Any], tuple[str, ...]]] = []
@@ -120,7 +124,7 @@ class Accounts:
             self._read([(rule, rule.account_at(values), values) for rule, values in touched])
             events = [*self._events(touched)]
         for event in events:
-            self._tell(event)
+            self._emit(event)
 
     def _events(self, touched: Iterable[tuple[Spending[Any], tuple[str, ...]]]) -> Iterator[Event]:
         for rule, values in touched:
@@ -128,12 +132,12 @@ class Accounts:
             yield from (newly_reached if rule in self.budgets else newly_crossed)(rule, account)
 
     def account_of(self, spending: Spending[Any], values: tuple[str, ...]) -> Account:
-        """Return an account of now."""
+        """Return an account for the current period."""
         with self._lock:
             return spending.account_at(values)
 
     def refresh(self) -> None:
-        """Look what is spent of every account, also by what other services have taken in."""
+        """Read all accounts from the ledger, which other services may also write to."""
         with self._lock:
             self._read([(rule, account, values) for rule in self._rules for values, account in rule.items()])
 
@@ -145,7 +149,7 @@ class Accounts:
             account.spent = spent.tokens if rule.unit == "tokens" else round(spent.usd * USD)
 
     def forget(self, label: str, value: str) -> None:
-        """Forget what was spent under an id, such as that of a session that begins anew."""
+        """Delete the accounts of one label value, such as a session that is reset."""
         with self._lock:
             names = [
                 rule.ledger_name(values, account.span)
@@ -159,30 +163,30 @@ class Accounts:
                 rule.forget(label, value)
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the gauges."""
+        """Yield the gauges of budgets and thresholds."""
         with self._lock:
             yield from gauges(
                 [(rule.rule, account) for rule in self.budgets for account in rule.accounts()],
                 [(rule.rule, account) for rule in self.thresholds for account in rule.accounts()],
             )
 
-    def shown(self) -> list[dict[str, Any]]:
-        """Return the budgets as the API shows them, the fullest first."""
+    def rows(self) -> list[BudgetRow]:
+        """Return the state of all budgets, the most used first."""
         with self._lock:
             rows = [(rule.rule, account) for rule in self.budgets for account in rule.accounts()]
         rows.sort(key=lambda row: -row[1].spent / row[1].limit)
         return [
-            {
-                "budget": budget.name,
-                "period": budget.period,
-                "labels": account.labels,
-                "unit": account.unit,
-                "limit": account.to_float(account.limit),
-                "spent": account.to_float(account.spent),
-                "left": account.to_float(max(account.limit - account.spent, 0)),
-                "on_exceed": budget.on_exceed,
-                "resets_at": None if budget.period == "total" else rfc3339(account.span.end),
-            }
+            BudgetRow(
+                budget=budget.name,
+                period=budget.period,
+                labels=account.labels,
+                unit=account.unit,
+                limit=account.to_float(account.limit),
+                spent=account.to_float(account.spent),
+                left=account.to_float(max(account.limit - account.spent, 0)),
+                on_exceed=budget.on_exceed,
+                resets_at=None if budget.period == "total" else rfc3339(account.span.end),
+            )
             for budget, account in rows
         ]
 
@@ -191,14 +195,9 @@ def _charges(rule: Spending[Any], call: Call, now: float) -> Iterator[Charge]:
     values = rule.key_of(labels_of(call, call.model), _models(call))
     if values is not None:
         span = span_of(rule.period, call.started)
-        kept = now + SESSION_SECONDS if rule.expires else min(span.end + _LATE_SECONDS, _FOREVER)
-        yield Charge(rule.ledger_name(values, span), kept)
+        expires = now + SESSION_SECONDS if rule.expires else min(span.end + _GRACE_SECONDS, END_OF_TIME - 1)
+        yield Charge(rule.ledger_name(values, span), expires)
 
 
 def _models(call: Call) -> tuple[str, str]:
     return call.model, call.requested_model
-
-
-def start_of_period(span: Span) -> float | None:
-    """Return when a period began; None for all time."""
-    return None if span.start == -float("inf") else span.start

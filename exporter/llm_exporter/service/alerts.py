@@ -1,31 +1,23 @@
-"""Alerts, as Alertmanager sends them to a webhook and as the live page shows them.
+"""Alerts on the live page, from the service's own budgets and thresholds and from Alertmanager.
 
 https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from ..budgets.events import Event, ThresholdCrossed
 from .requests import Problem
+from .schemas import Alert, Webhook
 
-
-class Alert(msgspec.Struct, kw_only=True):
-    """One alert."""
-
-    key: str
-    """The same for the alert and for its end."""
-    title: str
-    detail: str
-    severity: str
-    resolved: bool
+_decode: Final = msgspec.json.Decoder(Webhook).decode
 
 
 def alert_of(event: Event) -> Alert:
-    """Return what the live page shows of an event."""
+    """Return the alert that the live page shows for an event."""
     if isinstance(event, ThresholdCrossed):
         key, severity = f"threshold {event.threshold} {event.since}", "warning"
     else:
@@ -35,30 +27,16 @@ def alert_of(event: Event) -> Alert:
     return Alert(key=key, title=title, detail=detail, severity=severity, resolved=False)
 
 
-class _Sent(msgspec.Struct):
-    status: Literal["firing", "resolved"]
-    labels: dict[str, str]
-    annotations: dict[str, str] = {}
-    fingerprint: str = ""
-
-
-class _Webhook(msgspec.Struct):
-    alerts: list[_Sent]
-
-
-_decode: Final = msgspec.json.Decoder(_Webhook).decode
-
-
 def alerts_in(body: bytes) -> list[Alert]:
-    """Return the alerts in a webhook's body.
+    """Return the alerts in the body of an Alertmanager webhook.
 
     Raises:
-        Problem: for a body that is something else.
+        Problem: The body is invalid.
     """
     try:
-        sent = _decode(body).alerts
+        alerts = _decode(body).alerts
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"not what Alertmanager sends to a webhook: {error}") from None
+        raise Problem(400, f"invalid Alertmanager webhook: {error}") from None
     return [
         Alert(
             key=alert.fingerprint or str(sorted(alert.labels.items())),
@@ -67,5 +45,5 @@ def alerts_in(body: bytes) -> list[Alert]:
             severity=alert.labels.get("severity", "warning"),
             resolved=alert.status == "resolved",
         )
-        for alert in sent
+        for alert in alerts
     ]

@@ -1,4 +1,4 @@
-"""The service over HTTP."""
+"""The HTTP application of the service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -24,20 +24,20 @@ from . import reports
 from .alerts import alerts_in
 from .intake import Intake
 from .leases import grant_leases, parse_lease_request
-from .ledger.base import Ledger, LedgerError, Logged, Period
+from .ledger.base import Ledger, LedgerError
 from .live import Live
 from .openapi import description
 from .reloading import Reloading
-from .requests import MAX_BODY, QUERY, Parameters, Problem, calls_in, decoded
+from .requests import FILTERS, MAX_BODY, Parameters, Problem, calls_in, decoded, too_large
+from .schemas import BudgetList, ProblemDetails, Scope, UsageReport
 
 _PAGE: Final = files(__package__) / "page"
 _DEFAULT_CALLS: Final = 500
-_MOST_CALLS: Final = 10_000
-_LAST_POSITION: Final = 2**62
-_SCOPES: Final = ("project", "agent", "session", "model", "phase")
-_PERIODS: Final = ("day", "hour", "month")
+_MAX_CALLS: Final = 10_000
+_MAX_POSITION: Final = 2**62
+_SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 _SWEEP_SECONDS: Final = 5.0
-_SWEPT_AT_ONCE: Final = 1000
+_SWEEP_CALLS: Final = 1000
 
 
 def make_app(
@@ -47,33 +47,30 @@ def make_app(
     file: Path | None = None,
     load: Callable[[], Config] = Config,
 ) -> Starlette:
-    """Return the service as an ASGI application; its lifespan closes the intake and the ledger.
+    """Return the service as an ASGI application. Its lifespan closes the intake and the ledger.
 
     Args:
-        config: of prices, labels and series.
-        ledger: where calls are kept.
-        spools: where calls to this service wait on this machine, of processes that have ended.
-        file: the configuration, followed when it changes.
-        load: returns what is in it now.
+        config: The initial configuration.
+        ledger: Stores the calls.
+        spools: Directories where processes on this machine may leave calls for this service.
+        file: The configuration file, which is reloaded when it changes.
+        load: Returns the current configuration.
 
     Raises:
-        LedgerError: when the ledger cannot be read.
+        LedgerError: The ledger cannot be read.
     """
-    intake = Intake(config, ledger)
+    live = Live()
+    intake = Intake(config, ledger, [live])
     reloading = Reloading(intake, file, load)
-    service = _Service(intake, ledger, reloading if file else None)
+    service = _Service(intake, ledger, live, reloading if file else None)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        service.live = Live()
-        intake.listen(service.live.calls)
-        intake.listen(lambda _: service.live.budgets(intake.accounts.shown()))
-        intake.listen_to_events(service.live.event)
         sweeping = asyncio.create_task(_sweep(intake, spools))
         async with reloading.watching():
             yield
         sweeping.cancel()
-        service.live.close()
+        live.close()
         await asyncio.to_thread(intake.close)
         ledger.close()
 
@@ -107,46 +104,45 @@ def make_app(
 
 
 async def _sweep(intake: Intake, spools: Sequence[Path]) -> None:
-    """Take in what processes of this machine have left behind; what fails is tried again."""
+    """Ingest the calls that processes left in spools. Retry what fails."""
     while True:
         for directory in spools:
             with suppress(LedgerError, OSError):
-                await asyncio.to_thread(_take_in, intake, Spool(directory))
+                await asyncio.to_thread(_empty, Spool(directory), intake)
         await asyncio.sleep(_SWEEP_SECONDS)
 
 
-def _take_in(intake: Intake, spool: Spool) -> None:
-    for calls in spool.waiting(_SWEPT_AT_ONCE):
-        intake.take(calls).result()
+def _empty(spool: Spool, intake: Intake) -> None:
+    for calls in spool.waiting(_SWEEP_CALLS):
+        intake.submit(calls).result()
 
 
 class _Service:
-    """The handlers of requests."""
+    """The request handlers."""
 
-    live: Live
-
-    def __init__(self, intake: Intake, ledger: Ledger, reloading: Reloading | None) -> None:
+    def __init__(self, intake: Intake, ledger: Ledger, live: Live, reloading: Reloading | None) -> None:
         self._intake = intake
-        self._reloading = reloading
         self._ledger = ledger
+        self._live = live
+        self._reloading = reloading
 
     async def openapi(self, request: Request) -> Response:
-        """Describe the API."""
+        """Return the OpenAPI description."""
         return _json(description())
 
     async def healthy(self, request: Request) -> Response:
-        """Say that the process runs."""
+        """Report that the process runs."""
         return Response("healthy\n", media_type="text/plain")
 
     async def ready(self, request: Request) -> Response:
-        """Say that the ledger answers."""
+        """Report that the ledger is available."""
         await asyncio.to_thread(self._ledger.session, None)
         return Response("ready\n", media_type="text/plain")
 
     async def reload(self, request: Request) -> Response:
-        """Follow the configuration file as it is now."""
+        """Reload the configuration file."""
         if self._reloading is None:
-            raise Problem(409, "the service was started with no configuration file")
+            raise Problem(409, "no configuration file to reload")
         try:
             await asyncio.to_thread(self._reloading.reload)
         except ConfigError as error:
@@ -154,93 +150,86 @@ class _Service:
         return Response("reloaded\n", media_type="text/plain")
 
     async def calls(self, request: Request) -> Response:
-        """Take calls in, or return some."""
+        """Add calls, or list them."""
         return await (self._post_calls(request) if request.method == "POST" else self._get_calls(request))
 
     async def _post_calls(self, request: Request) -> Response:
-        """Take calls in; they are acknowledged when they are safe in the ledger."""
+        """Add calls. The response confirms that they are stored durably."""
         calls = calls_in(await _body(request), request.headers.get("content-encoding", ""))
-        receipt = await asyncio.wrap_future(self._intake.take(calls))
-        return _json(receipt._asdict())
+        receipt = await asyncio.wrap_future(self._intake.submit(calls))
+        return _json(receipt)
 
     async def _get_calls(self, request: Request) -> Response:
-        """Return calls, the newest first, a page of them as JSON or all of them as CSV."""
-        asked = Parameters(request.query_params, *QUERY, "limit", "before", "format")
-        kind = asked.one_of("format", "json", "csv")
-        limit = asked.integer("limit", _DEFAULT_CALLS, _MOST_CALLS) or _DEFAULT_CALLS
-        before = asked.integer("before", None, _LAST_POSITION)
-        calls = await asyncio.to_thread(self._ledger.calls, asked.query(), limit=limit, before=before)
-        if kind == "csv":
+        """List calls, newest first, as JSON or CSV."""
+        parameters = Parameters(request.query_params, *FILTERS, "limit", "before", "format")
+        as_csv = parameters.choice("format", ("json", "csv")) == "csv"
+        limit = parameters.integer("limit", _MAX_CALLS) or _DEFAULT_CALLS
+        before = parameters.integer("before", _MAX_POSITION)
+        calls = await asyncio.to_thread(self._ledger.calls, parameters.query(), limit=limit, before=before)
+        page = reports.call_page(calls, limit)
+        if as_csv:
             return Response(
-                "".join(reports.csv_lines(map(reports.as_json, calls))),
+                "".join(reports.csv_lines(msgspec.to_builtins(page.calls))),
                 media_type="text/csv; charset=utf-8; header=present",
                 headers={"content-disposition": 'attachment; filename="llm-calls.csv"'},
             )
-        return _json(_page(calls, limit))
+        return _json(page)
 
     async def cost(self, request: Request) -> Response:
-        """Return what calls cost."""
-        asked = Parameters(request.query_params, *QUERY, "by")
-        return _json(await asyncio.to_thread(reports.cost, self._ledger, asked.query(), asked.names("by")))
+        """Report cost by dimension."""
+        parameters = Parameters(request.query_params, *FILTERS, "by")
+        query, by = parameters.query(), parameters.names("by")
+        return _json(await asyncio.to_thread(reports.cost, self._ledger, query, by))
 
     async def usage(self, request: Request) -> Response:
-        """Return what calls came to by hour, day or month."""
-        asked = Parameters(request.query_params, "scope", "id", "period", "since", "until")
-        scope = asked.one_of("scope", *_SCOPES) if "scope" in request.query_params else ""
-        name = asked.text("id")
+        """Report usage by hour, day or month."""
+        parameters = Parameters(request.query_params, "scope", "id", "period", "since", "until")
+        scope, name = parameters.choice("scope", _SCOPES), parameters.text("id")
         if bool(scope) != bool(name):
-            raise Problem(400, "scope and id go together: scope=agent&id=planner")
-        period = cast("Period", asked.one_of("period", *_PERIODS))
-        query = asked.query(match={scope: name} if scope else {})
+            raise Problem(400, "scope and id must be given together, for example scope=agent&id=planner")
+        period = parameters.period() or "day"
+        query = parameters.query(match={scope: name} if scope else {})
         periods = await asyncio.to_thread(reports.usage, self._ledger, query, period)
-        return _json({"scope": scope or None, "id": name or None, "period": period, "periods": periods})
+        return _json(UsageReport(scope, name or None, period, periods))
 
     async def report(self, request: Request) -> Response:
-        """Return what calls came to by several dimensions together, and by period."""
-        asked = Parameters(request.query_params, *QUERY, "by", "period")
-        period = (
-            cast("Period", asked.one_of("period", *_PERIODS)) if "period" in request.query_params else None
-        )
-        query, by = asked.query(), asked.names("by")
+        """Report totals by several dimensions and by period."""
+        parameters = Parameters(request.query_params, *FILTERS, "by", "period")
+        query, by, period = parameters.query(), parameters.names("by"), parameters.period()
         return _json({"rows": await asyncio.to_thread(reports.rows, self._ledger, query, by, period)})
 
     async def budgets(self, request: Request) -> Response:
-        """Return how the budgets stand."""
+        """List budgets."""
         accounts = self._intake.accounts
         await asyncio.to_thread(accounts.refresh)
-        return _json({"budgets": accounts.shown()})
+        return _json(BudgetList(accounts.rows()))
 
     async def post_leases(self, request: Request) -> Response:
-        """Grant a process what it may spend of shared budgets."""
+        """Lease amounts of shared budgets to a process."""
         body = decoded(await _body(request), request.headers.get("content-encoding", ""))
         wanted = parse_lease_request(body)
         return _json(await asyncio.to_thread(grant_leases, wanted, self._intake.accounts, self._ledger))
 
     async def reset_session(self, request: Request) -> Response:
-        """Let a session begin anew."""
+        """Reset a session."""
         session = request.path_params["id"]
         if await asyncio.to_thread(self._ledger.session, session) is None:
-            raise Problem(404, f"no call of session {session!r} is known")
+            raise reports.no_calls(session)
         await asyncio.to_thread(self._ledger.reset_session, session)
         await asyncio.to_thread(self._intake.accounts.forget, "session", session)
         return Response(status_code=204)
 
     async def post_alerts(self, request: Request) -> Response:
-        """Tell the live page of the alerts that Alertmanager sends to a webhook."""
+        """Publish the alerts in an Alertmanager webhook."""
         for alert in alerts_in(await _body(request)):
-            self.live.alert(alert)
+            self._live.publish_alert(alert)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
-        """Tell what happens from now on."""
+        """Stream server-sent events."""
         return StreamingResponse(
-            self.live.listen(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+            self._live.subscribe(), media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
-
-
-def _page(calls: list[Logged], limit: int) -> dict[str, Any]:
-    following = calls[-1].position if len(calls) == limit else None
-    return {"calls": [reports.as_json(logged) for logged in calls], "next": following}
 
 
 async def _body(request: Request) -> bytes:
@@ -249,15 +238,15 @@ async def _body(request: Request) -> bytes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY:
-                raise Problem(413, f"more than {MAX_BODY} bytes: send fewer calls at a time")
+                raise too_large()
     except ClientDisconnect:
-        raise Problem(400, "the request broke off") from None
+        raise Problem(400, "the request body is incomplete") from None
     return bytes(body)
 
 
 def _file(name: str) -> Callable[[Request], Response]:
     def send(_: Request) -> Response:
-        # The page needs nothing from elsewhere, and shows text that does come from elsewhere.
+        # The page loads nothing from other hosts, and shows text from untrusted sources.
         return FileResponse(
             str(_PAGE / name), headers={"content-security-policy": "default-src 'self'; img-src data:"}
         )
@@ -270,7 +259,7 @@ def _json(value: object, status: int = 200, media_type: str = "application/json"
 
 
 def _problem(_: Request, problem: Problem) -> Response:
-    body = {"status": problem.status, "detail": problem.detail}
+    body = ProblemDetails(problem.status, problem.detail)
     return _json(body, problem.status, "application/problem+json")
 
 
@@ -281,4 +270,4 @@ def _http_problem(request: Request, error: HTTPException) -> Response:
 
 
 def _unavailable(request: Request, error: LedgerError) -> Response:
-    return _problem(request, Problem(503, f"the ledger cannot be used: {error}"))
+    return _problem(request, Problem(503, f"the ledger is unavailable: {error}"))

@@ -1,10 +1,10 @@
-"""The examples in the API's description: one call of a coding agent, at noon on 31 January 2026 in UTC."""
+"""The examples in the OpenAPI description: one call of a coding agent on 31 January 2026 at 12:00 UTC."""
 
 from __future__ import annotations
 
 from typing import Final
 
-PROBLEM: Final = {"status": 404, "detail": "no call of session 's-17' is known"}
+PROBLEM: Final = {"status": 404, "detail": "session 's-17' has no calls"}
 CALL: Final = {
     "id": "019aaf6f5f3c0123456789abcdef0123",
     "provider": "openai",
@@ -46,7 +46,8 @@ USAGE: Final = {
         }
     ],
 }
-PAGE_CALL: Final = {
+REPORT: Final = {"rows": [{"day": "2026-01-31T00:00:00.000Z", "model": "gpt-4o", **TOTALS}]}
+CALL_ROW: Final = {
     **CALL,
     "cost": {"input": 0.0025, "output": 0.001},
     "position": 1,
@@ -56,14 +57,14 @@ PAGE_CALL: Final = {
     "input_tokens": 1000,
     "output_tokens": 100,
 }
-CALLS: Final = {"calls": [PAGE_CALL], "next": None}
+CALLS: Final = {"calls": [CALL_ROW], "next": None}
 ALERTS: Final = {
     "version": "4",
     "alerts": [
         {
             "status": "firing",
             "labels": {"alertname": "LLMCostHigh", "severity": "critical", "agent": "coder"},
-            "annotations": {"summary": "coder spends too much", "description": "It is at $12 an hour."},
+            "annotations": {"summary": "coder spends too much", "description": "It spends $12 an hour."},
             "fingerprint": "c0ffee0123456789",
         }
     ],

@@ -1,4 +1,4 @@
-"""Calls in: kept in the ledger, then counted and told to whoever listens, on one thread of its own."""
+"""Ingestion, on one worker thread: price calls, store them, count them, notify listeners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from queue import Empty, Queue
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from prometheus_client.samples import Sample
 
@@ -24,22 +24,26 @@ from ..pricing.prices import PriceList
 from ..pricing.updates import PriceUpdates
 from .accounts import Accounts
 from .ledger.base import Ledger, LedgerError
+from .schemas import BudgetRow, Receipt
 
 log = logging.getLogger("llm_exporter")
 
-Listener = Callable[[Sequence[Call]], object]
-EventListener = Callable[[Event], object]
-
-_CALLS_AT_ONCE: Final = 10_000
-"""In one transaction: those that wait while another is written share the next one's trip to the disk."""
+_BATCH_CALLS: Final = 10_000
+"""Calls in one transaction. Batches that arrive during a transaction share the next one."""
 _CHECKPOINT_SECONDS: Final = 60.0
 
 
-class Receipt(NamedTuple):
-    """What became of calls that were sent in."""
+class Listener(Protocol):
+    """Is notified on the worker thread. An exception is logged and counted, and stops nothing."""
 
-    accepted: int
-    duplicates: int
+    def calls_added(self, calls: Sequence[Call]) -> None:
+        """Handle new calls. They are in the ledger."""
+
+    def budgets_changed(self, budgets: Sequence[BudgetRow]) -> None:
+        """Handle the state of all budgets after new calls."""
+
+    def event_occurred(self, event: Event) -> None:
+        """Handle a threshold that was crossed or a budget that was reached."""
 
 
 class _Batch(NamedTuple):
@@ -48,18 +52,20 @@ class _Batch(NamedTuple):
 
 
 class Intake:
-    """Takes calls in, each once.
+    """Ingests calls. A call is counted once, however often it is submitted.
 
     Args:
-        config: prices, labels and series.
-        ledger: where calls are kept, and where the metrics go on from.
+        config: The prices, labels, budgets and series.
+        ledger: Stores the calls. The metrics resume from its last checkpoint.
+        listeners: Are notified of new calls and of events.
 
     Raises:
-        LedgerError: when the ledger cannot be read.
+        LedgerError: The ledger cannot be read.
     """
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
+    def __init__(self, config: Config, ledger: Ledger, listeners: Sequence[Listener] = ()) -> None:
         self._ledger = ledger
+        self._listeners = tuple(listeners)
         self._store = config.store
         self._retention = config.retention
         self._prices = PriceList(config.prices)
@@ -73,115 +79,99 @@ class Intake:
             self.metrics.record(call)
             self.metrics.count(RECEIVED, 1)
         zero_first.release(ledger.released())
-        self.accounts = Accounts(config, ledger, self._told)
-        self._event_listeners: tuple[EventListener, ...] = ()
-        self._listeners: tuple[Listener, ...] = ()
+        self.accounts = Accounts(config, ledger, self._emit)
         self._queue: Queue[_Batch | None] = Queue()
         self._dirty = True
-        self._taking = threading.Lock()
+        self._ingesting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="llm-exporter-intake", daemon=True)
         self._thread.start()
 
-    def take(self, calls: Sequence[Call]) -> Future[Receipt]:
-        """Take calls in; the result comes when they are safe in the ledger, LedgerError when they are not."""
+    def submit(self, calls: Sequence[Call]) -> Future[Receipt]:
+        """Queue calls for ingestion.
+
+        Returns:
+            A future. It resolves once the calls are stored durably, or raises LedgerError.
+        """
         receipt: Future[Receipt] = Future()
         self._queue.put(_Batch(calls, receipt))
         return receipt
 
-    def follow(self, config: Config) -> None:
-        """Follow another configuration with the calls that are taken from now on.
+    def reconfigure(self, config: Config) -> None:
+        """Apply a new configuration to the calls that are ingested from now on.
 
         Raises:
-            ConfigError: for what cannot change while the service runs; nothing has changed.
-            LedgerError: when the ledger cannot be read; nothing has changed.
+            ConfigError: A setting changed that requires a restart. The old configuration stays in effect.
+            LedgerError: The ledger cannot be read. The old configuration stays in effect.
         """
         if config.store != self._store:
             raise ConfigError("store: cannot change while the service runs: restart it")
         if config.labels != self.metrics.declared_labels:
             raise ConfigError("labels: cannot change while the service runs: restart it")
-        with self._taking:
-            charges = self._ledger.charges
-            try:
-                self.accounts = Accounts(config, self._ledger, self._told)
-            except LedgerError:
-                self._ledger.charges = charges
-                raise
+        with self._ingesting:
+            self.accounts = Accounts(config, self._ledger, self._emit)
             self._prices = PriceList(config.prices)
             self._updates.configure(config.prices)
             self.metrics.configure(config)
             self._retention = config.retention
 
-    def listen(self, listener: Listener) -> None:
-        """Tell of all new calls, on the intake's thread, once they are in the ledger."""
-        self._listeners = (*self._listeners, listener)
-
-    def listen_to_events(self, listener: EventListener) -> None:
-        """Tell of what happens to budgets and thresholds, on the intake's thread."""
-        self._event_listeners = (*self._event_listeners, listener)
-
-    def _told(self, event: Event) -> None:
-        log.warning("llm-exporter: %s", event)
-        for listener in self._event_listeners:
-            self._guarded("listener", listener, event)
-
-    def _gauges(self) -> Iterable[Sample]:
-        self._guarded("accounts", self.accounts.refresh)
-        return self.accounts.samples()
-
     def close(self) -> None:
-        """Take in what waits, and checkpoint."""
+        """Ingest the queued calls, write a checkpoint and stop the worker thread."""
         self._updates.stop()
         self._queue.put(None)
         self._thread.join()
+
+    def _emit(self, event: Event) -> None:
+        log.warning("llm-exporter: %s", event)
+        for listener in self._listeners:
+            self._guard("listener", listener.event_occurred, event)
+
+    def _gauges(self) -> Iterable[Sample]:
+        self._guard("accounts", self.accounts.refresh)
+        return self.accounts.samples()
 
     def _work(self) -> None:
         checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
         running = True
         while running:
-            batches, running = self._waiting(max(checkpoint_at - time.monotonic(), 0))
+            batches, running = self._queued(max(checkpoint_at - time.monotonic(), 0))
             if batches:
-                self._take(batches)
+                self._ingest(batches)
             if not running or time.monotonic() >= checkpoint_at:
                 self._checkpoint()
                 checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
 
-    def _waiting(self, timeout: float) -> tuple[list[_Batch], bool]:
-        """Return the batches that wait, and whether there will be more."""
+    def _queued(self, timeout: float) -> tuple[list[_Batch], bool]:
+        """Return the queued batches, and whether the intake is still open."""
         batches: list[_Batch] = []
         try:
             item = self._queue.get(timeout=timeout)
             while item is not None:
                 batches.append(item)
-                if sum(len(batch.calls) for batch in batches) >= _CALLS_AT_ONCE:
+                if sum(len(batch.calls) for batch in batches) >= _BATCH_CALLS:
                     return batches, True
                 item = self._queue.get_nowait()
         except Empty:
             return batches, True
         return batches, False
 
-    def _take(self, batches: list[_Batch]) -> None:
-        with self._taking:
-            self._take_in(batches)
-
-    def _take_in(self, batches: list[_Batch]) -> None:
-        calls = [call for batch in batches for call in batch.calls]
-        try:
-            self._price(calls)
-            new = self._ledger.add(calls)
-        except Exception as error:
-            self._failed("ledger", error)
-            for batch in batches:
-                batch.receipt.set_exception(error)
-            return
-        self._dirty = self._dirty or bool(calls or new)
-        for call in new:
-            self.metrics.record(call)
-            self.metrics.count_received(call)
-        self._acknowledge(batches, {call.id for call in new})
-        if new:
-            self._guarded("accounts", self.accounts.settle, new)
-            for listener in self._listeners:
-                self._guarded("listener", listener, new)
+    def _ingest(self, batches: list[_Batch]) -> None:
+        with self._ingesting:
+            calls = [call for batch in batches for call in batch.calls]
+            try:
+                self._price(calls)
+                new = self._ledger.add(calls, self.accounts.charges)
+            except Exception as error:
+                self._report("ledger", error)
+                for batch in batches:
+                    batch.receipt.set_exception(error)
+                return
+            self._dirty = self._dirty or bool(calls or new)
+            for call in new:
+                self.metrics.record(call)
+                self.metrics.count_received(call)
+            self._acknowledge(batches, {call.id for call in new})
+            if new:
+                self._notify(new)
 
     def _price(self, calls: list[Call]) -> None:
         for call in calls:
@@ -191,27 +181,34 @@ class Intake:
     def _acknowledge(self, batches: list[_Batch], new: set[str]) -> None:
         for batch in batches:
             accepted = {call.id for call in batch.calls} & new
-            new -= accepted  # whoever sent one of them too has sent a duplicate
+            new -= accepted  # the same call in a later batch is a duplicate
             duplicates = len(batch.calls) - len(accepted)
             self.metrics.count(DUPLICATES, duplicates)
-            batch.receipt.set_result(Receipt(len(accepted), duplicates))
+            batch.receipt.set_result(Receipt(accepted=len(accepted), duplicates=duplicates))
+
+    def _notify(self, calls: list[Call]) -> None:
+        self._guard("accounts", self.accounts.settle, calls)
+        for listener in self._listeners:
+            self._guard("listener", listener.calls_added, calls)
+            self._guard("listener", lambda one: one.budgets_changed(self.accounts.rows()), listener)
 
     def _checkpoint(self) -> None:
-        self._take([])  # calls of which the ledger's answer was lost
+        self._ingest([])  # counts calls that were stored although the ledger's reply was lost
         try:
             if self._dirty:
                 self._ledger.checkpoint(self.metrics.snapshot())
                 self._dirty = False
             self._ledger.prune(time.time() - self._retention)
         except LedgerError as error:
-            self._failed("checkpoint", error)
+            self._report("checkpoint", error)
 
-    def _guarded(self, where: str, tell: Callable[..., object], *told: object) -> None:
+    def _guard(self, where: str, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function. Report an exception rather than raise it: the worker thread must go on."""
         try:
-            tell(*told)
+            function(*arguments)
         except Exception as error:
-            self._failed(where, error)
+            self._report(where, error)
 
-    def _failed(self, where: str, error: Exception) -> None:
+    def _report(self, where: str, error: Exception) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
         self.metrics.count_error(where)

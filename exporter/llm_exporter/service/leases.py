@@ -11,7 +11,7 @@ import msgspec
 from ..budgets.leases import LEASE_SECONDS, AccountUse, LeaseGrant, LeaseRequest, LeaseResponse, SharedBudget
 from ..budgets.spending import USD, Account, Spending
 from ..config.model import Budget
-from .accounts import Accounts, start_of_period
+from .accounts import Accounts
 from .ledger.base import Lease, Leases, Ledger
 from .requests import Problem
 
@@ -79,4 +79,4 @@ def _grant(
         return {**others, request.process: Lease(kept, now + _KEPT_SECONDS)} if kept else others
 
     ledger.lease(name, decide)
-    return LeaseGrant(use.rule, use.values, start_of_period(account.span), spent, amount)
+    return LeaseGrant(use.rule, use.values, account.span.start_or_none, spent, amount)

@@ -1,4 +1,4 @@
-"""Who listens to what happens now, as server-sent events.
+"""The stream of server-sent events for the live page.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -7,57 +7,60 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+from typing_extensions import override
 
 from ..budgets.events import BudgetReached, Event
 from ..call import Call
-from .alerts import Alert, alert_of
+from .alerts import alert_of
+from .intake import Listener
 from .ledger.base import totals_of
+from .schemas import Alert, BudgetList, BudgetRow, CallEvent
 
-_WAITING: Final = 1000
-"""Events kept for a listener that is slow; then it is told to look anew instead."""
+_QUEUE_EVENTS: Final = 1000
+"""Events that wait for a slow subscriber. Beyond that they are dropped, and a `missed` event says so."""
 _PING_SECONDS: Final = 15.0
-"""So that what stands between does not take a silent connection for a dead one."""
+"""Proxies close connections that are silent for longer."""
 
 
-class Live:
-    """Tells listeners of events. Made and listened to on the event loop; told from any thread."""
+class Live(Listener):
+    """Publishes events to subscribers. Subscribe on the event loop; publish from any thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._subscribers: set[asyncio.Queue[bytes | None]] = set()
 
-    def calls(self, calls: Sequence[Call]) -> None:
-        """Tell of calls."""
-        self._tell([_event("call", _shown(call)) for call in calls])
+    @override
+    def calls_added(self, calls: Sequence[Call]) -> None:
+        self._publish([_event("call", _call_event(call)) for call in calls])
 
-    def alert(self, alert: Alert) -> None:
-        """Tell of an alert, or that it is over."""
-        self._tell([_event("alert", alert)])
-
-    def budgets(self, budgets: Sequence[dict[str, Any]]) -> None:
-        """Tell how the budgets stand."""
+    @override
+    def budgets_changed(self, budgets: Sequence[BudgetRow]) -> None:
         if budgets:
-            self._tell([_event("budgets", {"budgets": budgets})])
+            self._publish([_event("budgets", BudgetList([*budgets]))])
 
-    def event(self, event: Event) -> None:
-        """Tell of what has happened to a budget or threshold, and show it as an alert."""
+    @override
+    def event_occurred(self, event: Event) -> None:
         kind = "budget" if isinstance(event, BudgetReached) else "threshold"
-        self._tell([_event(kind, event), _event("alert", alert_of(event))])
+        self._publish([_event(kind, event), _event("alert", alert_of(event))])
+
+    def publish_alert(self, alert: Alert) -> None:
+        """Publish an alert that fires or is resolved."""
+        self._publish([_event("alert", alert)])
 
     def close(self) -> None:
-        """End every listener's stream."""
-        for queue in self._listeners:
+        """End all streams."""
+        for queue in self._subscribers:
             self._put(queue, None)
 
-    def _tell(self, events: list[bytes]) -> None:
-        if self._listeners:
-            self._loop.call_soon_threadsafe(self._spread, events)
+    def _publish(self, events: list[bytes]) -> None:
+        if self._loop is not None and self._subscribers:
+            self._loop.call_soon_threadsafe(self._distribute, events)
 
-    def _spread(self, events: list[bytes]) -> None:
-        for queue in self._listeners:
+    def _distribute(self, events: list[bytes]) -> None:
+        for queue in self._subscribers:
             for event in events:
                 self._put(queue, event)
 
@@ -68,42 +71,43 @@ class Live:
             queue.put_nowait(_event("missed", {}))
         queue.put_nowait(event)
 
-    async def listen(self) -> AsyncIterator[bytes]:
-        """Yield events from now on, until the service ends."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
-        self._listeners.add(queue)
+    async def subscribe(self) -> AsyncIterator[bytes]:
+        """Yield events from now on, until the service stops."""
+        self._loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_EVENTS)
+        self._subscribers.add(queue)
         try:
             yield b": listening\n\n"
             while True:
                 try:
                     event = await asyncio.wait_for(queue.get(), _PING_SECONDS)
                 except TimeoutError:
-                    event = b": still here\n\n"
+                    event = b": ping\n\n"
                 if event is None:
                     return
                 yield event
         finally:
-            self._listeners.discard(queue)
+            self._subscribers.discard(queue)
 
 
-def _shown(call: Call) -> dict[str, Any]:
-    sums = totals_of(call)
-    return {
-        "id": call.id,
-        "started": call.started,
-        "provider": call.provider,
-        "model": call.model,
-        "operation": call.operation,
-        "agent": call.agent,
-        "phase": call.phase,
-        "labels": call.labels,
-        "cost_usd": sums.cost_usd,
-        "input_tokens": sums.input_tokens,
-        "output_tokens": sums.output_tokens,
-        "unpriced_tokens": call.unpriced_tokens,
-        "duration": call.duration,
-        "error": call.error,
-    }
+def _call_event(call: Call) -> CallEvent:
+    totals = totals_of(call)
+    return CallEvent(
+        id=call.id,
+        started=call.started,
+        provider=call.provider,
+        model=call.model,
+        operation=call.operation,
+        agent=call.agent,
+        phase=call.phase,
+        labels=call.labels,
+        cost_usd=totals.cost_usd,
+        input_tokens=totals.input_tokens,
+        output_tokens=totals.output_tokens,
+        unpriced_tokens=call.unpriced_tokens,
+        duration=call.duration,
+        error=call.error,
+    )
 
 
 def _event(kind: str, data: object) -> bytes:

@@ -1,158 +1,91 @@
-"""The description of the REST API, in OpenAPI 3.1: https://spec.openapis.org/oas/v3.1.1.html."""
+"""The OpenAPI description of the REST API: https://spec.openapis.org/oas/v3.1.1.html.
+
+The schemas are derived from the structs in `schemas`.
+"""
 
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from ..budgets.leases import LeaseRequest, LeaseResponse
 from ..call import Call
+from ..periods import WINDOWS
 from . import examples
-from .ledger.base import Totals
-from .reports import ALWAYS_BY
+from .requests import FILTERS
+from .schemas import (
+    BudgetList,
+    CallPage,
+    CostReport,
+    ProblemDetails,
+    Receipt,
+    Report,
+    Scope,
+    UsageReport,
+    Webhook,
+)
 
 Json = dict[str, Any]
 
-_PERIODS: Final = ("day", "hour", "month")
-_TIME: Final = "RFC 3339, as in 2026-01-31T12:00:00Z, or seconds since 1970"
-_QUERY: Final = {
-    "since": f"Only calls that started then or later: {_TIME}.",
-    "until": f"Only calls that started before: {_TIME}.",
-    "window": "Only calls of the last so long: 45s, 5m, 1h30m, 30d. Instead of `since`.",
-    "session": "Only calls of this session since it last began anew.",
-    "provider": "Only calls to this provider.",
-    "model": "Only calls of this model.",
-    "operation": "Only calls of this operation.",
-    "agent": "Only calls of this agent.",
-    "phase": "Only calls of this phase.",
-    "project": "Only calls of this project.",
-    "label": "Only calls with these labels: name:value, and more behind commas.",
+_SCHEMAS: Final = (
+    *(Call, Receipt, CallPage, CostReport, UsageReport, Report, BudgetList, LeaseRequest, LeaseResponse),
+    *(Webhook, ProblemDetails),
+)
+_TIME: Final = "RFC 3339, for example 2026-01-31T12:00:00Z, or Unix seconds"
+_DESCRIPTIONS: Final = {
+    "since": f"Only calls that started at this time or later: {_TIME}.",
+    "until": f"Only calls that started before this time: {_TIME}.",
+    "window": "Only calls in the last window, for example 5m, 1h30m or 30d. Excludes `since`.",
+    "session": "Only calls of this session since its last reset.",
+    "label": "Only calls with these labels: name:value, comma-separated.",
+}
+_STATUSES: Final = {
+    400: "Invalid request.",
+    404: "Not found.",
+    409: "The service runs without a configuration file.",
+    413: "The body is too large.",
+    415: "Unsupported Content-Encoding.",
+    422: "The configuration is invalid, or requires a restart. The old one stays in effect.",
+    503: "The ledger is unavailable. Try again later.",
 }
 
 
-def _text(name: str, description: str, **schema: Any) -> Json:
-    return {
-        "name": name,
-        "in": "query",
-        "description": description,
-        "schema": {"type": "string", **schema},
-    }
-
-
-def _number(name: str, description: str, most: int) -> Json:
-    schema = {"type": "integer", "minimum": 1, "maximum": most}
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
-def _which() -> list[Json]:
-    return [_text(name, description) for name, description in _QUERY.items()]
-
-
-def _answers(schema: Json, *problems: int, media_type: str = "application/json", example: Any = None) -> Json:
-    content = {media_type: _content(schema, example)}
-    return {"200": {"description": "The answer.", "content": content}, **_problems(*problems)}
-
-
-def _content(schema: Json, example: Any = None) -> Json:
-    return {"schema": schema} if example is None else {"schema": schema, "example": example}
-
-
-def _problems(*statuses: int) -> Json:
-    problem = {"application/problem+json": _content(_ref("Problem"), examples.PROBLEM)}
-    meaning = {
-        400: "A mistake in the request.",
-        404: "There is none.",
-        413: "The body is too long.",
-        409: "There is nothing to do it with.",
-        415: "The body is encoded in a way that is not understood.",
-        422: "The configuration has mistakes, or changes what cannot change; all stays as it was.",
-        503: "The ledger cannot be used; try again later.",
-    }
-    return {str(status): {"description": meaning[status], "content": problem} for status in statuses}
-
-
-def _object(properties: Json, *required: str) -> Json:
-    return {"type": "object", "properties": properties, "required": list(required or properties)}
-
-
-def _list(of: Json) -> Json:
-    return {"type": "array", "items": of}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
 def description() -> Json:
-    """Return the description of every route."""
-    _, components = msgspec.json.schema_components(
-        (Call, Totals, LeaseRequest, LeaseResponse), ref_template="#/components/schemas/{name}"
-    )
-    totals = components["Totals"]["properties"]
-    maybe_time = {"type": ["string", "null"], "format": "date-time"}
-    ranked = {f"by_{name}": _list(_object({name: {"type": "string"}, **totals})) for name in ALWAYS_BY}
-    shown = {
-        "allOf": [
-            _ref("Call"),
-            _object(
-                {
-                    "position": {"type": "integer"},
-                    **{name: {"type": "string"} for name in ("agent", "phase")},
-                    "cost_usd": {"type": "number"},
-                    **{name: {"type": "integer"} for name in ("input_tokens", "output_tokens")},
-                }
-            ),
-        ]
+    """Return the OpenAPI description of all routes."""
+    _, components = msgspec.json.schema_components(_SCHEMAS, ref_template="#/components/schemas/{name}")
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "llm-exporter", "version": version("llm-exporter")},
+        "paths": {**_calls(), **_reports(), **_budgets(), **_live(), **_operations()},
+        "components": {"schemas": components},
     }
-    period = _object(
-        {
-            **{name: {"type": "string", "format": "date-time"} for name in ("start", "end")},
-            **totals,
-            "by_model": ranked["by_model"],
-        }
-    )
-    components["Problem"] = _object({"status": {"type": "integer"}, "detail": {"type": "string"}})
-    components["Alert"] = _object(
-        {
-            "status": {"enum": ["firing", "resolved"]},
-            "labels": _strings(),
-            "annotations": _strings(),
-            "fingerprint": {"type": "string"},
-        },
-        *("status", "labels"),
-    )
-    paths: Json = {
+
+
+def _calls() -> Json:
+    return {
         "/api/v1/calls": {
             "post": {
-                "summary": "Take calls in, each once by its id; acknowledged when they are on disk.",
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": _content(_list(_ref("Call")), [examples.CALL])},
-                },
-                "responses": _answers(
-                    _object({"accepted": {"type": "integer"}, "duplicates": {"type": "integer"}}),
-                    *(400, 413, 415, 503),
-                    example={"accepted": 1, "duplicates": 0},
+                "summary": "Add calls. Each is stored once by its id. The response confirms durable storage.",
+                "requestBody": _body({"type": "array", "items": _ref(Call)}, [examples.CALL]),
+                "responses": _responses(
+                    _ref(Receipt), 400, 413, 415, 503, example={"accepted": 1, "duplicates": 0}
                 ),
             },
             "get": {
-                "summary": "Calls, the newest first.",
+                "summary": "List calls, newest first.",
                 "parameters": [
-                    *_which(),
-                    _number("limit", "How many at most; 500 if not given.", 10_000),
-                    _number("before", "Only those before a position, as `next` of the page before.", 2**62),
-                    _text("format", "JSON, or CSV to download.", enum=["json", "csv"]),
+                    *_filters(),
+                    _integer("limit", "The maximum number of calls. Defaults to 500.", 10_000),
+                    _integer("before", "Only calls before this position: `next` of the last page.", 2**62),
+                    _text("format", "JSON, or CSV as a download.", enum=["json", "csv"]),
                 ],
                 "responses": {
                     "200": {
                         "description": "A page of calls.",
                         "content": {
-                            "application/json": _content(
-                                _object({"calls": _list(shown), "next": {"type": ["integer", "null"]}}),
-                                examples.CALLS,
-                            ),
+                            "application/json": _content(_ref(CallPage), examples.CALLS),
                             "text/csv": {"schema": {"type": "string"}},
                         },
                     },
@@ -160,83 +93,9 @@ def description() -> Json:
                 },
             },
         },
-        "/api/v1/cost": {
-            "get": {
-                "summary": "What calls cost, in all and by dimension; of the current session by default.",
-                "parameters": [*_which(), _text("by", "Further labels, with commas between them.")],
-                "responses": _answers(
-                    _object(
-                        {
-                            "session": {"type": ["string", "null"]},
-                            "since": maybe_time,
-                            "until": maybe_time,
-                            **totals,
-                            **ranked,
-                        }
-                    ),
-                    *(400, 404, 503),
-                    example=examples.COST,
-                ),
-            }
-        },
-        "/api/v1/usage": {
-            "get": {
-                "summary": "What calls came to by UTC hour, day or month, and by model.",
-                "parameters": [
-                    _text(
-                        "scope",
-                        "What `id` is the name of.",
-                        enum=["project", "agent", "session", "model", "phase"],
-                    ),
-                    _text("id", "The name of one project, agent, session, model or phase."),
-                    _text("period", "How long a period is.", enum=[*_PERIODS]),
-                    _text("since", _QUERY["since"]),
-                    _text("until", _QUERY["until"]),
-                ],
-                "responses": _answers(
-                    _object(
-                        {
-                            "scope": {"type": ["string", "null"]},
-                            "id": {"type": ["string", "null"]},
-                            "period": {"type": "string"},
-                            "periods": _list(period),
-                        }
-                    ),
-                    *(400, 503),
-                    example=examples.USAGE,
-                ),
-            }
-        },
-        "/api/v1/report": {
-            "get": {
-                "summary": "What calls came to by several dimensions together, and by UTC period.",
-                "parameters": [
-                    *_which(),
-                    _text("by", "The dimensions and labels, with commas between them."),
-                    _text("period", "How long a period is; all in one if not given.", enum=[*_PERIODS]),
-                ],
-                "responses": _answers(_object({"rows": _list(_object(totals))}), *(400, 503)),
-            }
-        },
-        "/api/v1/budgets": {
-            "get": {
-                "summary": "How the budgets stand, the fullest first.",
-                "responses": _answers(_object({"budgets": _list(_budget())}), 503),
-            }
-        },
-        "/api/v1/budgets/leases": {
-            "post": {
-                "summary": "What a metered process may spend of shared budgets before it asks again.",
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": {"schema": _ref("LeaseRequest")}},
-                },
-                "responses": _answers(_ref("LeaseResponse"), *(400, 413, 415, 503)),
-            }
-        },
         "/api/v1/sessions/{id}/reset": {
             "post": {
-                "summary": "Let a session begin anew; its calls stay in the ledger.",
+                "summary": "Reset a session: count it from zero. Its calls stay in the ledger.",
                 "parameters": [
                     {
                         "name": "id",
@@ -245,37 +104,98 @@ def description() -> Json:
                         "schema": {"type": "string", "minLength": 1},
                     }
                 ],
-                "responses": {"204": {"description": "Done."}, **_problems(404, 503)},
+                "responses": {"204": {"description": "The session was reset."}, **_problems(404, 503)},
             }
         },
+    }
+
+
+def _reports() -> Json:
+    period = _text("period", "The length of a period. Defaults to day.", enum=[*WINDOWS])
+    return {
+        "/api/v1/cost": {
+            "get": {
+                "summary": "Report cost in total and by dimension. Defaults to the current session.",
+                "parameters": [
+                    *_filters(),
+                    _text("by", "Further labels to report by, comma-separated. Each adds `by_<label>`."),
+                ],
+                "responses": _responses(_ref(CostReport), 400, 404, 503, example=examples.COST),
+            }
+        },
+        "/api/v1/usage": {
+            "get": {
+                "summary": "Report usage by UTC hour, day or month, and by model.",
+                "parameters": [
+                    _text("scope", "The dimension that `id` is a value of.", enum=[*get_args(Scope)]),
+                    _text("id", "The name of the project, agent, session, model or phase."),
+                    period,
+                    _text("since", _DESCRIPTIONS["since"]),
+                    _text("until", _DESCRIPTIONS["until"]),
+                ],
+                "responses": _responses(_ref(UsageReport), 400, 503, example=examples.USAGE),
+            }
+        },
+        "/api/v1/report": {
+            "get": {
+                "summary": "Report totals for each combination of dimensions, and by UTC period.",
+                "parameters": [
+                    *_filters(),
+                    _text("by", "Dimensions and labels, comma-separated."),
+                    {**period, "description": "The length of a period. Defaults to a single total."},
+                ],
+                "responses": _responses(_ref(Report), 400, 503, example=examples.REPORT),
+            }
+        },
+    }
+
+
+def _budgets() -> Json:
+    return {
+        "/api/v1/budgets": {
+            "get": {
+                "summary": "List budgets and what is left of them, the most used first.",
+                "responses": _responses(_ref(BudgetList), 503),
+            }
+        },
+        "/api/v1/budgets/leases": {
+            "post": {
+                "summary": "Lease amounts of shared budgets to a metered process.",
+                "requestBody": _body(_ref(LeaseRequest)),
+                "responses": _responses(_ref(LeaseResponse), 400, 413, 415, 503),
+            }
+        },
+    }
+
+
+def _live() -> Json:
+    return {
         "/api/v1/alerts": {
             "post": {
-                "summary": "Alerts, as Alertmanager sends them to a webhook: shown on the live page.",
-                "requestBody": {
-                    "required": True,
-                    "content": {
-                        "application/json": _content(
-                            _object({"alerts": _list(_ref("Alert"))}), examples.ALERTS
-                        )
-                    },
-                },
-                "responses": {"204": {"description": "Done."}, **_problems(400, 413)},
+                "summary": "Receive an Alertmanager webhook. The live page shows the alerts.",
+                "requestBody": _body(_ref(Webhook), examples.ALERTS),
+                "responses": {"204": {"description": "The alerts were received."}, **_problems(400, 413)},
             }
         },
         "/api/v1/events": {
             "get": {
-                "summary": "Server-sent events: `call`, `alert`, `budget`, `threshold`, `missed`.",
-                "responses": _answers(
+                "summary": "Stream server-sent events: call, budgets, budget, threshold, alert, missed.",
+                "responses": _responses(
                     {"type": "string"}, media_type="text/event-stream", example=examples.EVENTS
                 ),
             }
         },
+    }
+
+
+def _operations() -> Json:
+    return {
         "/api/v1/openapi.json": {
-            "get": {"summary": "This description.", "responses": _answers({"type": "object"})}
+            "get": {"summary": "This description.", "responses": _responses({"type": "object"})}
         },
         "/metrics": {
             "get": {
-                "summary": "What all calls came to, for Prometheus; also as OpenMetrics.",
+                "summary": "The metrics of all calls, in the Prometheus text format or OpenMetrics.",
                 "responses": {
                     "200": {
                         "description": "The metrics.",
@@ -287,49 +207,60 @@ def description() -> Json:
                 },
             }
         },
-        "/-/healthy": {
-            "get": {
-                "summary": "Whether the process runs.",
-                "responses": _answers({"type": "string"}, media_type="text/plain", example="healthy\n"),
-            }
+        "/-/healthy": {"get": {"summary": "Check that the process runs.", "responses": _plain("healthy\n")}},
+        "/-/ready": {
+            "get": {"summary": "Check that the ledger is available.", "responses": _plain("ready\n", 503)}
         },
         "/-/reload": {
             "post": {
-                "summary": "Follow the configuration file as it is now.",
-                "responses": _answers(
-                    {"type": "string"}, 409, 422, 503, media_type="text/plain", example="reloaded\n"
-                ),
-            }
-        },
-        "/-/ready": {
-            "get": {
-                "summary": "Whether the ledger answers.",
-                "responses": _answers({"type": "string"}, 503, media_type="text/plain", example="ready\n"),
+                "summary": "Reload the configuration file.",
+                "responses": _plain("reloaded\n", 409, 422, 503),
             }
         },
     }
+
+
+def _filters() -> list[Json]:
+    return [_text(name, _DESCRIPTIONS.get(name, f"Only calls of this {name}.")) for name in FILTERS]
+
+
+def _text(name: str, description: str, **schema: Any) -> Json:
     return {
-        "openapi": "3.1.0",
-        "info": {"title": "llm-exporter", "version": version("llm-exporter")},
-        "paths": paths,
-        "components": {"schemas": components},
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": {"type": "string", **schema},
     }
 
 
-def _budget() -> Json:
-    text, amount = {"type": "string"}, {"type": "number"}
-    return _object(
-        {
-            "budget": text,
-            "period": {"enum": ["hour", "day", "month", "total"]},
-            "labels": _strings(),
-            "unit": {"enum": ["usd", "tokens"]},
-            **dict.fromkeys(("limit", "spent", "left"), amount),
-            "on_exceed": {"enum": ["warn", "block"]},
-            "resets_at": {"type": ["string", "null"], "format": "date-time"},
-        }
-    )
+def _integer(name: str, description: str, at_most: int) -> Json:
+    schema = {"type": "integer", "minimum": 1, "maximum": at_most}
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
-def _strings() -> Json:
-    return {"type": "object", "additionalProperties": {"type": "string"}}
+def _body(schema: Json, example: Any = None) -> Json:
+    return {"required": True, "content": {"application/json": _content(schema, example)}}
+
+
+def _responses(
+    schema: Json, *problems: int, media_type: str = "application/json", example: Any = None
+) -> Json:
+    content = {media_type: _content(schema, example)}
+    return {"200": {"description": "OK", "content": content}, **_problems(*problems)}
+
+
+def _plain(text: str, *problems: int) -> Json:
+    return _responses({"type": "string"}, *problems, media_type="text/plain", example=text)
+
+
+def _content(schema: Json, example: Any = None) -> Json:
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
+def _problems(*statuses: int) -> Json:
+    problem = {"application/problem+json": _content(_ref(ProblemDetails), examples.PROBLEM)}
+    return {str(status): {"description": _STATUSES[status], "content": problem} for status in statuses}
+
+
+def _ref(struct: type[msgspec.Struct]) -> Json:
+    return {"$ref": f"#/components/schemas/{struct.__name__}"}

@@ -1,4 +1,4 @@
-"""Following the configuration file: on SIGHUP, on `POST /-/reload` and when it changes, by one path."""
+"""Reload the configuration file: on SIGHUP, on `POST /-/reload` and when the file changes."""
 
 from __future__ import annotations
 
@@ -19,73 +19,74 @@ from .ledger.base import LedgerError
 
 log = logging.getLogger("llm_exporter")
 
-_LOOK_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 2.0
 
 
 class Reloading:
-    """Has the intake follow a file. A mistake in it is told of, and what was configured before goes on.
+    """Reloads the configuration of the intake. If that fails, the old configuration stays in effect.
 
     Args:
-        intake: follows it.
-        file: the configuration; None when there is none.
-        load: returns what is in it now, and raises `ConfigError`.
+        intake: Is reconfigured.
+        file: The configuration file; None if there is none.
+        load: Returns the current configuration, or raises `ConfigError`.
     """
 
     def __init__(self, intake: Intake, file: Path | None, load: Callable[[], Config]) -> None:
         self._intake = intake
         self._file = file
         self._load = load
-        self._seen = self._stamp()
-        self._one_at_a_time = threading.Lock()
+        self._loaded = self._fingerprint()
+        self._lock = threading.Lock()
         intake.metrics.set_reloaded(time.time())
 
     def reload(self) -> None:
-        """Follow the file as it is now.
+        """Load the file and reconfigure the intake.
 
         Raises:
-            ConfigError: for a mistake in it, or what cannot change at runtime; all stays as it was.
-            LedgerError: when the ledger cannot be used.
+            ConfigError: The file is invalid, or a setting changed that requires a restart.
+            LedgerError: The ledger is unavailable.
         """
-        with self._one_at_a_time:
-            self._seen = self._stamp()
+        with self._lock:
+            self._loaded = self._fingerprint()
             try:
-                self._intake.follow(self._load())
+                self._intake.reconfigure(self._load())
             except (ConfigError, LedgerError) as error:
                 self._intake.metrics.set_reloaded(None)
-                log.error("llm-exporter: the configuration stays as it was: %s", error)  # noqa: TRY400 - a user's
+                # The cause is the file, so a traceback would not help.
+                log.error("llm-exporter: configuration not reloaded: %s", error)  # noqa: TRY400
                 raise
             self._intake.metrics.set_reloaded(time.time())
-            log.info("llm-exporter: %s is followed", self._file)
+            log.info("llm-exporter: reloaded %s", self._file)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Follow the file on SIGHUP and when it changes."""
+        """Reload on SIGHUP and when the file changes."""
         if self._file is None:
             yield
             return
-        changed = asyncio.Event()
+        requested = asyncio.Event()
         loop = asyncio.get_running_loop()
         with suppress(
             ValueError, RuntimeError, NotImplementedError, AttributeError
-        ):  # not in the main thread
-            loop.add_signal_handler(signal.SIGHUP, changed.set)
-        task = asyncio.create_task(self._watch(changed))
+        ):  # not in the main thread, or on Windows
+            loop.add_signal_handler(signal.SIGHUP, requested.set)
+        task = asyncio.create_task(self._watch(requested))
         try:
             yield
         finally:
             task.cancel()
 
-    async def _watch(self, asked: asyncio.Event) -> None:
+    async def _watch(self, requested: asyncio.Event) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(asked.wait(), _LOOK_SECONDS)
-            if asked.is_set() or await asyncio.to_thread(self._stamp) != self._seen:
-                asked.clear()
-                with suppress(ConfigError, LedgerError):  # which the log says
+                await asyncio.wait_for(requested.wait(), _POLL_SECONDS)
+            if requested.is_set() or await asyncio.to_thread(self._fingerprint) != self._loaded:
+                requested.clear()
+                with suppress(ConfigError, LedgerError):  # `reload` logs them
                     await asyncio.to_thread(self.reload)
 
-    def _stamp(self) -> tuple[int, int, int] | None:
-        """Return what changes with the file, also when another one takes its place."""
+    def _fingerprint(self) -> tuple[int, int, int] | None:
+        """Return values that change when the file is edited or replaced; None if there is no file."""
         if self._file is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Who spent what: the answers of the REST API, of the live page and of `llm-exporter report`."""
+"""The reports of the REST API, the live page and `llm-exporter report`."""
 
 from __future__ import annotations
 
@@ -6,91 +6,93 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from .ledger.base import Ledger, Logged, Period, Query, Totals, totals_of
+from ..periods import RETENTION, Window, span_of
+from .ledger.base import Ledger, Logged, Query, Totals, totals_of
 from .requests import Problem, rfc3339
+from .schemas import (
+    REPORT_BY,
+    AgentTotals,
+    CallPage,
+    CallRow,
+    CostReport,
+    ModelTotals,
+    PhaseTotals,
+    ProviderTotals,
+    UsagePeriod,
+)
 
-ALWAYS_BY: Final = ("model", "agent", "phase", "provider")
-"""The dimensions that costs are always told by."""
-
-_KEPT: Final[dict[Period, timedelta]] = {
-    "hour": timedelta(hours=24),
-    "day": timedelta(days=30),
-    "month": timedelta(days=365),
-}
-"""How far back a report by periods goes when it is not told."""
+_Row = TypeVar("_Row")
+_Groups = Mapping[tuple[str, ...], Totals]
 
 
 def cost(ledger: Ledger, query: Query, by: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what calls cost, in all and by each dimension, the most expensive first.
+    """Return a `CostReport` as JSON, with `by_<label>` for each further label.
 
-    A query for no session and no time is one for the current session: that of the latest call.
+    A query with neither session nor time selects the current session: that of the latest call.
 
     Raises:
-        Problem: 404 for a session that has no calls.
+        Problem: 404 if the session has no calls.
     """
     if query.session is not None:
         if ledger.session(query.session) is None:
-            raise Problem(404, f"no call of session {query.session!r} is known")
+            raise no_calls(query.session)
     elif query.since is None and query.until is None:
         query = msgspec.structs.replace(query, session=ledger.session(None))
-    dimensions = list(dict.fromkeys([*ALWAYS_BY, *by]))
-    together = ledger.totals(query, dimensions)
-    total = Totals()
-    for totals in together.values():
-        total.add(totals)
-    answer: dict[str, Any] = {
-        "session": query.session,
-        "since": rfc3339(query.since),
-        "until": rfc3339(query.until),
-        **msgspec.to_builtins(total),
+    dimensions = list(dict.fromkeys([*REPORT_BY, *by]))
+    groups = ledger.totals(query, dimensions)
+    rows = {name: _by_cost(groups, number) for number, name in enumerate(dimensions)}
+    report = CostReport(
+        query.session,
+        None if query.since is None else rfc3339(query.since),
+        None if query.until is None else rfc3339(query.until),
+        **_sum(groups.values()),
+        by_model=_typed(ModelTotals, rows["model"]),
+        by_agent=_typed(AgentTotals, rows["agent"]),
+        by_phase=_typed(PhaseTotals, rows["phase"]),
+        by_provider=_typed(ProviderTotals, rows["provider"]),
+    )
+    labels = {
+        f"by_{name}": [_row({name: value}, totals) for value, totals in rows[name]]
+        for name in dimensions
+        if name not in REPORT_BY
     }
-    for number, name in enumerate(dimensions):
-        answer[f"by_{name}"] = _ranked(name, number, together)
-    return answer
+    return {**msgspec.to_builtins(report), **labels}
 
 
-def _ranked(name: str, number: int, together: dict[tuple[str, ...], Totals]) -> list[dict[str, Any]]:
-    groups: dict[str, Totals] = {}
-    for key, totals in together.items():
-        groups.setdefault(key[number], Totals()).add(totals)
-    ranked = sorted(groups.items(), key=lambda group: (-group[1].cost_usd, -group[1].calls, group[0]))
-    return [{name: value, **msgspec.to_builtins(totals)} for value, totals in ranked]
+def no_calls(session: str) -> Problem:
+    """Return the error for a session that has no calls."""
+    return Problem(404, f"session {session!r} has no calls")
 
 
-def usage(ledger: Ledger, query: Query, period: Period) -> list[dict[str, Any]]:
-    """Return what calls came to by UTC hour, day or month with its boundaries, in all and by model."""
+def usage(ledger: Ledger, query: Query, period: Window) -> list[UsagePeriod]:
+    """Return the usage of each UTC hour, day or month that has calls, in total and by model."""
     if query.since is None:
-        query = msgspec.structs.replace(query, since=time.time() - _KEPT[period].total_seconds())
-    by_model = ledger.periods(query, period, ["model"])
-    answer = []
-    for start in sorted({start for start, _ in by_model}):
-        models = {key: totals for (begun, key), totals in by_model.items() if begun == start}
-        total = Totals()
-        for totals in models.values():
-            total.add(totals)
-        answer.append(
-            {
-                "start": rfc3339(start),
-                "end": rfc3339(end_of(start, period)),
-                **msgspec.to_builtins(total),
-                "by_model": _ranked("model", 0, models),
-            }
+        query = msgspec.structs.replace(query, since=time.time() - RETENTION[period])
+    by_start: dict[float, dict[tuple[str, ...], Totals]] = {}
+    for (start, key), totals in ledger.periods(query, period, ["model"]).items():
+        by_start.setdefault(start, {})[key] = totals
+    return [
+        UsagePeriod(
+            rfc3339(start),
+            rfc3339(span_of(period, start).end),
+            **_sum(groups.values()),
+            by_model=_typed(ModelTotals, _by_cost(groups, 0)),
         )
-    return answer
+        for start, groups in sorted(by_start.items())
+    ]
 
 
 def rows(
-    ledger: Ledger, query: Query, by: Sequence[str], period: Period | None = None
+    ledger: Ledger, query: Query, by: Sequence[str], period: Window | None = None
 ) -> list[dict[str, Any]]:
-    """Return what calls came to by all of some dimensions together, and by UTC period if there is one.
+    """Return totals for each combination of the dimensions, and for each UTC period if there is one.
 
-    The earliest period comes first, and in it who spent the most.
+    The earliest period comes first, and within it the highest cost.
     """
     if period is None:
         groups = {(0.0, key): totals for key, totals in ledger.totals(query, by).items()}
@@ -98,61 +100,76 @@ def rows(
         groups = ledger.periods(query, period, by)
     ranked = sorted(groups.items(), key=lambda group: (group[0][0], -group[1].cost_usd, group[0][1]))
     return [
-        {
-            **({period: rfc3339(start)} if period else {}),
-            **dict(zip(by, key, strict=True)),
-            **msgspec.to_builtins(totals),
-        }
+        _row({**({period: rfc3339(start)} if period else {}), **dict(zip(by, key, strict=True))}, totals)
         for (start, key), totals in ranked
     ]
 
 
-def end_of(start: float, period: Period) -> float:
-    """Return when a UTC hour, day or month that starts then is over."""
-    begun = datetime.fromtimestamp(start, UTC)
-    if period == "hour":
-        return start + 3600
-    if period == "day":
-        return start + 86400
-    return (begun.replace(day=1) + timedelta(days=32)).replace(day=1).timestamp()
+def _sum(groups: Iterable[Totals]) -> dict[str, Any]:
+    total = Totals()
+    for totals in groups:
+        total.add(totals)
+    return msgspec.structs.asdict(total)
 
 
-def as_json(logged: Logged) -> dict[str, Any]:
+def _by_cost(groups: _Groups, dimension: int) -> list[tuple[str, Totals]]:
+    """Return the values of a dimension and their totals, most expensive first."""
+    values: dict[str, Totals] = {}
+    for key, totals in groups.items():
+        values.setdefault(key[dimension], Totals()).add(totals)
+    return sorted(values.items(), key=lambda value: (-value[1].cost_usd, -value[1].calls, value[0]))
+
+
+def _typed(row: Callable[..., _Row], values: Iterable[tuple[str, Totals]]) -> list[_Row]:
+    return [row(value, **msgspec.structs.asdict(totals)) for value, totals in values]
+
+
+def _row(dimensions: Mapping[str, str], totals: Totals) -> dict[str, Any]:
+    return {**dimensions, **msgspec.structs.asdict(totals)}
+
+
+def call_page(calls: Sequence[Logged], limit: int) -> CallPage:
+    """Return a page of calls of at most `limit`."""
+    return CallPage([*map(call_row, calls)], calls[-1].position if len(calls) == limit else None)
+
+
+def call_row(logged: Logged) -> CallRow:
     """Return a call as the API shows it."""
     call = logged.call
-    return {
-        **msgspec.to_builtins(call),
-        "position": logged.position,
-        "agent": call.agent,
-        "phase": call.phase,
-        "cost_usd": call.total_cost,
-        "input_tokens": totals_of(call).input_tokens,
-        "output_tokens": totals_of(call).output_tokens,
-    }
+    totals = totals_of(call)
+    return CallRow(
+        **msgspec.structs.asdict(call),
+        position=logged.position,
+        agent=call.agent,
+        phase=call.phase,
+        cost_usd=totals.cost_usd,
+        input_tokens=totals.input_tokens,
+        output_tokens=totals.output_tokens,
+    )
 
 
-_CSV: Final = (
+_CSV_COLUMNS: Final = (
     *("id", "started", "provider", "model", "operation", "agent", "phase", "project", "session"),
     *("input_tokens", "output_tokens", "cost_usd", "cost_source", "duration", "time_to_first_token", "error"),
     *("estimated", "stream", "service_tier", "batch", "tokens", "cost", "labels"),
 )
 
 
-def csv_lines(calls: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield calls as CSV, RFC 4180, with a line of headings; tokens, cost and labels by type are JSON.
+def csv_lines(calls: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield calls as CSV (RFC 4180) with a header line. The tokens, cost and labels are JSON.
 
     Args:
-        calls: as `as_json` returns them.
+        calls: Each a `CallRow` as JSON.
     """
-    yield _csv_line(_CSV)
+    yield _csv_line(_CSV_COLUMNS)
     for call in calls:
-        shown = {
+        cells = {
             **call,
             "started": rfc3339(call["started"]),
             "project": call["labels"].get("project", ""),
             "session": call["labels"].get("session", ""),
         }
-        yield _csv_line([_cell(shown[name]) for name in _CSV])
+        yield _csv_line([_cell(cells[name]) for name in _CSV_COLUMNS])
 
 
 def _cell(value: object) -> object:

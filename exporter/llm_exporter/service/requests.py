@@ -1,30 +1,37 @@
-"""What requests ask for, checked: a mistake in one names the parameter and what it takes."""
+"""Requests to the REST API, validated: an error names the parameter and what it accepts."""
 
 from __future__ import annotations
 
-import gzip
 import math
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
 from ..call import Call
 from ..config.durations import seconds
-from .ledger.base import Query
+from ..periods import END_OF_TIME, WINDOWS, Window
+from .ledger.base import SUMMED_BY, Query
 
 MAX_BODY: Final = 64 * 2**20
-"""Bytes of a request's body, once unpacked."""
+"""Bytes in a request's body, after decompression."""
+_MAX_STARTED: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""Periods in the last year would end outside of what `datetime` supports."""
+_MAX_NUMBER: Final = 2**53
+"""Floats, which Prometheus uses, cannot represent all integers beyond it."""
 
-_FILTERS: Final = ("provider", "model", "operation", "agent", "phase", "project")
+FILTERS: Final = ("since", "until", "window", "session", *SUMMED_BY, "label")
+"""The parameters that `Parameters.query` reads."""
+
+_T = TypeVar("_T", bound=str)
 _decode_calls: Final = msgspec.json.Decoder(list[Call]).decode
 
 
 class Problem(Exception):  # noqa: N818
-    """An answer that says what is wrong, as RFC 9457 has it."""
+    """An error response, as in RFC 9457."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -40,16 +47,16 @@ _decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
 
 
 def calls_in(body: bytes, encoding: str) -> list[Call]:
-    """Return the calls in a request's body: a list of them, or an object with `calls`.
+    """Return the calls in a request's body: a list, or an object with `calls`.
 
     Raises:
-        Problem: for a body that is something else, with the place of the first mistake.
+        Problem: The body is invalid. The detail names the first mistake and its place.
     """
     body = decoded(body, encoding)
     try:
         calls = _decode_envelope(body).calls if body.lstrip()[:1] == b"{" else _decode_calls(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"not a list of calls: {error}") from None
+        raise Problem(400, f"invalid calls: {error}") from None
     for number, call in enumerate(calls):
         if mistake := _mistake(call):
             raise Problem(400, f"call {number}: {mistake}")
@@ -60,149 +67,151 @@ def decoded(body: bytes, encoding: str) -> bytes:
     """Return a request's body without its content encoding.
 
     Raises:
-        Problem: for one that is not understood, or a body that is not in it.
+        Problem: The encoding is unsupported, or the body is invalid in it.
     """
     if encoding == "gzip":
-        return _unpacked(body)
+        return _decompressed(body)
     if encoding not in ("", "identity"):
-        raise Problem(415, f"Content-Encoding {encoding!r}: only gzip is understood")
+        raise Problem(415, f"unsupported Content-Encoding {encoding!r}: use gzip")
     return body
 
 
-def _unpacked(body: bytes) -> bytes:
+def _decompressed(body: bytes) -> bytes:
     decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        unpacked = decompressor.decompress(body, MAX_BODY)
+        decompressed = decompressor.decompress(body, MAX_BODY)
     except zlib.error as error:
-        raise Problem(400, f"not gzip: {error}") from None
+        raise Problem(400, f"invalid gzip: {error}") from None
     if decompressor.unconsumed_tail:
-        raise Problem(413, f"more than {MAX_BODY} bytes: send fewer calls at a time")
+        raise too_large()
     if not decompressor.eof:
-        raise Problem(400, "not gzip: it ends too early")
-    return unpacked
+        raise Problem(400, "invalid gzip: the body is truncated")
+    return decompressed
 
 
-def packed(body: bytes) -> bytes:
-    """Return what `calls_in` unpacks."""
-    return gzip.compress(body, compresslevel=1, mtime=0)
+def too_large() -> Problem:
+    """Return the error for a body that exceeds `MAX_BODY`."""
+    return Problem(413, f"the body exceeds {MAX_BODY} bytes: send fewer calls per request")
 
 
 def _mistake(call: Call) -> str:
-    """Return why a call cannot be counted: numbers that types allow may still be no counts."""
+    """Return why a call cannot be counted although its JSON is valid."""
     if not call.id:
-        return "id is empty"
-    counts: dict[str, float] = {f"tokens.{kind}": number for kind, number in call.tokens.items()}
-    counts |= {f"units.{unit}": number for unit, number in call.units.items()}
-    counts |= {f"cost.{kind}": usd for kind, usd in call.cost.items()}
-    counts |= {"duration": call.duration, "started": call.started, "unpriced_tokens": call.unpriced_tokens}
-    counts |= {
+        return "id must not be empty"
+    numbers: dict[str, float] = {f"tokens.{kind}": number for kind, number in call.tokens.items()}
+    numbers |= {f"units.{unit}": number for unit, number in call.units.items()}
+    numbers |= {f"cost.{kind}": usd for kind, usd in call.cost.items()}
+    numbers |= {"duration": call.duration, "started": call.started, "unpriced_tokens": call.unpriced_tokens}
+    numbers |= {
         "time_to_first_token": call.time_to_first_token or 0.0,
         "reported_cost": call.reported_cost or 0.0,
     }
-    for name, number in counts.items():
-        if not 0 <= number < _TOO_LARGE:
-            return f"{name} is {number}, which cannot be"
-    if call.started >= _YEAR_9999:
-        return f"started is {call.started}, which is after the year 9998"
+    for name, number in numbers.items():
+        if not 0 <= number < _MAX_NUMBER:
+            return f"{name} must be between 0 and 2^53, not {number}"
+    if call.started >= _MAX_STARTED:
+        return f"started must be before the year 9999, not {call.started}"
     return ""
 
 
-_YEAR_9999: Final = 253370764800.0
-"""Later periods have no end that can be told."""
-_TOO_LARGE: Final = 2**53
-"""From here on a float, as Prometheus has it, does not hold every integer."""
-
-
 class Parameters:
-    """The query of a URL.
+    """The query parameters of a request.
 
     Args:
-        values: by name, as they are written.
-        known: the names that mean something; another one is a mistake rather than ignored.
+        values: The parameters as text.
+        known: The names of the supported parameters.
+
+    Raises:
+        Problem: A parameter is unknown.
     """
 
     def __init__(self, values: Mapping[str, str], *known: str) -> None:
         for name in values:
             if name not in known:
-                raise Problem(400, f"there is no parameter {name!r}: there are {', '.join(known)}")
+                raise Problem(400, f"unknown parameter {name!r}: use {', '.join(known)}")
         self._values = values
 
     def text(self, name: str, default: str = "") -> str:
-        """Return a parameter."""
+        """Return a parameter's text."""
         return self._values.get(name, default)
 
-    def one_of(self, name: str, *choices: str) -> str:
-        """Return one of some values, the first one when it is not given."""
-        value = self._values.get(name, choices[0])
+    def choice(self, name: str, choices: Sequence[_T]) -> _T | None:
+        """Return a parameter that has a fixed set of values; None if it is not given."""
+        value = self._values.get(name)
+        if value is None:
+            return None
         if value not in choices:
-            raise Problem(400, f"{name} is {value!r}: it is one of {', '.join(choices)}")
-        return value
+            raise Problem(400, f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        return cast("_T", value)
+
+    def period(self) -> Window | None:
+        """Return `period`; None if it is not given."""
+        return self.choice("period", WINDOWS)
 
     def names(self, name: str) -> list[str]:
-        """Return the names in a list with commas."""
+        """Return the names in a comma-separated list."""
         return [part.strip() for part in self.text(name).split(",") if part.strip()]
 
-    def integer(self, name: str, default: int | None, at_most: int) -> int | None:
-        """Return a positive integer."""
+    def integer(self, name: str, at_most: int) -> int | None:
+        """Return a positive integer; None if it is not given."""
         if name not in self._values:
-            return default
+            return None
         value = self._values[name]
         if not (value.isascii() and value.isdecimal()) or not 1 <= int(value[:20]) <= at_most:
-            raise Problem(400, f"{name} is {value!r}: it is an integer from 1 to {at_most}")
+            raise Problem(400, f"{name} must be an integer from 1 to {at_most}, not {value!r}")
         return int(value)
 
     def time(self, name: str) -> float | None:
-        """Return a time in seconds since the epoch, given so or as RFC 3339."""
+        """Return a time, given as RFC 3339 or in Unix seconds, in Unix seconds; None if it is not given."""
         value = self._values.get(name)
         if value is None:
             return None
         try:
-            number = float(value)
+            moment = float(value)
         except ValueError:
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError:
-                raise Problem(
-                    400, f"{name} is {value!r}: write 2026-01-31T12:00:00Z, or seconds since 1970"
-                ) from None
-            number = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        if not 0 <= number < _END_OF_TIME or math.isnan(number):
-            raise Problem(400, f"{name} is {value!r}: it is before 1970 or after 9999")
-        return number
+            moment = self._rfc3339(name, value)
+        if not 0 <= moment < END_OF_TIME or math.isnan(moment):
+            raise Problem(400, f"{name} must be between the years 1970 and 9999, not {value!r}")
+        return moment
+
+    def _rfc3339(self, name: str, value: str) -> float:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise Problem(
+                400, f"{name} must be a time such as 2026-01-31T12:00:00Z, or Unix seconds, not {value!r}"
+            ) from None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
     def query(self, **overrides: Any) -> Query:
-        """Return which calls are asked for, by the parameters in `QUERY`."""
-        since = self.time("since")
-        if window := self.text("window"):
-            if since is not None:
-                raise Problem(400, "window and since are both given: one is enough")
-            try:
-                since = time.time() - seconds(window)
-            except ValueError as error:
-                raise Problem(400, f"window: {error}") from None
-        match = {name: value for name in _FILTERS if (value := self.text(name))}
+        """Return the query that the parameters in `FILTERS` describe."""
+        match = {name: value for name in SUMMED_BY if (value := self.text(name))}
         for label in self.names("label"):
             name, colon, value = label.partition(":")
             if not (name and colon):
-                raise Problem(400, f"label is {label!r}: write name:value")
+                raise Problem(400, f"label must be name:value, not {label!r}")
             match[name] = value
-        asked: dict[str, Any] = {
-            "since": since,
+        filters: dict[str, Any] = {
+            "since": self._since(),
             "until": self.time("until"),
             "session": self.text("session") or None,
             "match": match,
         }
-        return Query(**{**asked, **overrides})
+        return Query(**{**filters, **overrides})
+
+    def _since(self) -> float | None:
+        since = self.time("since")
+        window = self.text("window")
+        if not window:
+            return since
+        if since is not None:
+            raise Problem(400, "window and since are mutually exclusive")
+        try:
+            return time.time() - seconds(window)
+        except ValueError as error:
+            raise Problem(400, f"window: {error}") from None
 
 
-QUERY: Final = ("since", "until", "window", "session", *_FILTERS, "label")
-"""The parameters that `Parameters.query` reads."""
-
-_END_OF_TIME: Final = 253402300800.0
-
-
-def rfc3339(moment: float | None) -> str | None:
-    """Return a time as text, in UTC to the millisecond."""
-    if moment is None:
-        return None
+def rfc3339(moment: float) -> str:
+    """Return a moment, given in Unix seconds, as RFC 3339 in UTC to the millisecond."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""`llm-exporter serve` from its settings to its end."""
+"""Run the service: `llm-exporter serve`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def serve(config: Config, host: str, port: int, file: Path | None, load: Callabl
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        config: what is configured.
-        host: the address to listen on.
-        port: the port, 0 for any free one.
-        file: where the configuration is from.
-        load: returns what is in it now.
+        config: The initial configuration.
+        host: The address to listen on.
+        port: The port to listen on; 0 for any free port.
+        file: The configuration file, which is reloaded when it changes.
+        load: Returns the current configuration.
 
     Raises:
-        LedgerError: when the ledger cannot be used.
-        OSError: when the address cannot be listened on.
+        LedgerError: The ledger is unavailable.
+        OSError: The address is unavailable.
     """
     family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    with socket.create_server((host, port), family=family, backlog=1024) as listening:
-        taken = listening.getsockname()[1]
-        spools = [spool_for(name, taken) for name in dict.fromkeys([host, *_LOOPBACK])]
-        ledger = open_ledger(config.store, f"{socket.gethostname()}:{taken}")
+    with socket.create_server((host, port), family=family, backlog=1024) as listener:
+        bound = listener.getsockname()[1]
+        spools = [spool_for(name, bound) for name in dict.fromkeys([host, *_LOOPBACK])]
+        ledger = open_ledger(config.store, f"{socket.gethostname()}:{bound}")
         app = make_app(config, ledger, spools, file, load)
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
         )
-        print(f"llm-exporter serves http://{host}:{taken}", flush=True)  # noqa: T201
-        server.run(sockets=[listening])
+        print(f"llm-exporter serves http://{host}:{bound}", flush=True)  # noqa: T201
+        server.run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""What every ledger does, whatever it keeps its calls in."""
+"""The behaviour of every ledger, whatever stores its calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Open the test's ledger, after what has it open has let go of it."""
+    """Open the test's ledger, after closing it if it is open."""
     opened: list[Ledger] = []
     if request.param == "redis":
         server = request.getfixturevalue("redis")
@@ -54,7 +54,7 @@ def ledger(reopen: Open) -> Ledger:
 
 
 def call(name: str, started: float | str = 1_800_000_000.0, **more: Any) -> Call:
-    """Return a call of 100 tokens in and 10 out for half a dollar."""
+    """Return a call with 100 input tokens, 10 output tokens and a cost of $0.50."""
     known: dict[str, Any] = {
         "provider": "openai",
         "model": "gpt-5",
@@ -68,19 +68,19 @@ def call(name: str, started: float | str = 1_800_000_000.0, **more: Any) -> Call
 
 
 def ids(ledger: Ledger, query: Query | None = None, limit: int = 100) -> str:
-    """Return the ids of the calls that fit, which are single letters here."""
+    """Return the ids of the matching calls, each a single letter."""
     return "".join(logged.call.id for logged in ledger.calls(query or Query(), limit=limit))
 
 
 def half_dollars(number: int) -> Totals:
-    """Return what so many calls as `call` makes come to."""
+    """Return the totals of a number of calls from `call`."""
     return Totals(calls=number, cost_usd=number * 0.5, input_tokens=number * 100, output_tokens=number * 10)
 
 
 # ---- each call once
 
 
-def test_a_call_is_kept_as_it_came(ledger: Ledger) -> None:
+def test_a_call_is_stored_unchanged(ledger: Ledger) -> None:
     one = call(
         "a", labels={"agent": "planner", "ключ": "значение \u0000"}, error="timeout", retries=["timeout"]
     )
@@ -90,13 +90,13 @@ def test_a_call_is_kept_as_it_came(ledger: Ledger) -> None:
     assert logged.call == one
 
 
-def test_of_a_batch_only_calls_that_are_not_there_yet_are_new(ledger: Ledger) -> None:
+def test_known_calls_in_a_batch_are_ignored(ledger: Ledger) -> None:
     assert ledger.add([call("a"), call("b")]) == [call("a"), call("b")]
     assert ledger.add([call("b"), call("c"), call("a")]) == [call("c")]
     assert ledger.totals(Query()) == {(): half_dollars(3)}
 
 
-def test_of_the_same_call_twice_in_a_batch_the_first_is_new(ledger: Ledger) -> None:
+def test_the_first_of_two_calls_with_the_same_id_wins(ledger: Ledger) -> None:
     first, second = call("a", model="first"), call("a", model="second")
 
     (new,) = ledger.add([first, second, first])
@@ -105,7 +105,7 @@ def test_of_the_same_call_twice_in_a_batch_the_first_is_new(ledger: Ledger) -> N
     assert [logged.call for logged in ledger.calls(Query(), limit=10)] == [first]
 
 
-def test_no_calls_are_no_calls(ledger: Ledger) -> None:
+def test_an_empty_ledger(ledger: Ledger) -> None:
     assert ledger.add([]) == []
     assert ledger.calls(Query(), limit=10) == []
     assert ledger.totals(Query()) == {}
@@ -113,7 +113,7 @@ def test_no_calls_are_no_calls(ledger: Ledger) -> None:
     assert ledger.session(None) is None
 
 
-def test_calls_are_there_after_a_restart_and_still_known(reopen: Open) -> None:
+def test_calls_survive_a_restart(reopen: Open) -> None:
     reopen().add([call("a")])
 
     ledger = reopen()
@@ -122,10 +122,10 @@ def test_calls_are_there_after_a_restart_and_still_known(reopen: Open) -> None:
     assert ledger.add([call("a"), call("b")]) == [call("b")]
 
 
-# ---- which calls
+# ---- queries
 
 
-def test_calls_come_newest_first_a_page_at_a_time(ledger: Ledger) -> None:
+def test_calls_are_listed_in_pages_newest_first(ledger: Ledger) -> None:
     ledger.add([call(name) for name in "abc"])
     ledger.add([call(name) for name in "de"])
 
@@ -136,7 +136,7 @@ def test_calls_come_newest_first_a_page_at_a_time(ledger: Ledger) -> None:
     assert [logged.call.id for logged in [*page, *following, *last]] == ["e", "d", "c", "b", "a"]
 
 
-def test_pages_of_a_session_and_of_a_time_go_on_where_the_last_one_ended(ledger: Ledger) -> None:
+def test_pages_of_a_session_or_a_time_are_contiguous(ledger: Ledger) -> None:
     ledger.add([call(name, labels={"session": "s"}) for name in "abc"])
     ledger.add([call("x", started=5.0)])
 
@@ -146,7 +146,7 @@ def test_pages_of_a_session_and_of_a_time_go_on_where_the_last_one_ended(ledger:
         assert [one.call.id for one in ledger.calls(query, limit=9, before=newest.position)] == ["b", "a"]
 
 
-def test_more_calls_than_are_read_at_once_are_all_there(ledger: Ledger) -> None:
+def test_more_calls_than_one_read_returns(ledger: Ledger) -> None:
     ledger.add([call(f"{number}", started=float(number)) for number in range(2500)])
 
     everything = ledger.calls(Query(), limit=5000)
@@ -155,7 +155,7 @@ def test_more_calls_than_are_read_at_once_are_all_there(ledger: Ledger) -> None:
     assert len(ledger.calls(Query(since=100.0, until=2400.0), limit=5000)) == 2300
 
 
-def test_a_time_begins_with_its_first_moment_and_ends_before_its_last(ledger: Ledger) -> None:
+def test_since_is_inclusive_and_until_is_exclusive(ledger: Ledger) -> None:
     ledger.add([call("a", 10.0), call("b", 20.0), call("c", 30.0)])
 
     assert ids(ledger, Query(since=20.0)) == "cb"
@@ -163,7 +163,7 @@ def test_a_time_begins_with_its_first_moment_and_ends_before_its_last(ledger: Le
     assert ids(ledger, Query(since=10.0, until=30.0)) == "ba"
 
 
-def test_calls_that_come_late_are_ordered_by_when_they_came(ledger: Ledger) -> None:
+def test_late_calls_are_ordered_by_arrival(ledger: Ledger) -> None:
     ledger.add([call("a", 20.0)])
     ledger.add([call("b", 10.0)])
 
@@ -189,7 +189,7 @@ def test_calls_that_come_late_are_ordered_by_when_they_came(ledger: Ledger) -> N
         ({"model": "GPT-5"}, ""),
     ],
 )
-def test_calls_are_found_by_their_properties_and_labels(
+def test_calls_are_filtered_by_attributes_and_labels(
     ledger: Ledger, match: dict[str, str], found: str
 ) -> None:
     ledger.add(
@@ -213,10 +213,10 @@ def test_calls_are_found_by_their_properties_and_labels(
     assert sum(totals.calls for totals in ledger.totals(within).values()) == len(found)
 
 
-# ---- what they came to
+# ---- totals
 
 
-def test_totals_are_of_calls_errors_tokens_and_dollars(ledger: Ledger) -> None:
+def test_totals_add_up_calls_errors_tokens_and_cost(ledger: Ledger) -> None:
     ledger.add(
         [
             call(
@@ -233,7 +233,7 @@ def test_totals_are_of_calls_errors_tokens_and_dollars(ledger: Ledger) -> None:
     assert ledger.totals(Query(since=0.0)) == {(): expected}
 
 
-def test_totals_are_told_by_any_dimensions_and_labels(ledger: Ledger) -> None:
+def test_totals_are_grouped_by_any_dimensions_and_labels(ledger: Ledger) -> None:
     ledger.add(
         [
             call("a", labels={"agent": "planner", "team": "red"}),
@@ -261,13 +261,13 @@ def test_totals_are_told_by_any_dimensions_and_labels(ledger: Ledger) -> None:
         }
 
 
-def test_a_month_begins_at_midnight_utc_on_its_first_day(ledger: Ledger) -> None:
+def test_months_start_at_midnight_utc(ledger: Ledger) -> None:
     ledger.add(
         [
             call("a", "2028-02-29T23:59:59.999+00:00"),
             call("b", "2028-03-01T00:00:00+00:00"),
             call("c", "2028-03-31T23:30:00+00:00"),
-            call("d", "2028-04-01T01:30:00+02:00"),  # in March still
+            call("d", "2028-04-01T01:30:00+02:00"),  # still in March
         ]
     )
     february, march = (datetime(2028, month, 1, tzinfo=UTC).timestamp() for month in (2, 3))
@@ -278,7 +278,7 @@ def test_a_month_begins_at_midnight_utc_on_its_first_day(ledger: Ledger) -> None
     }
 
 
-def test_days_and_hours_are_utc_s_too(ledger: Ledger) -> None:
+def test_days_and_hours_are_utc(ledger: Ledger) -> None:
     ledger.add(
         [
             call("a", "2028-02-29T22:59:59.999+00:00", labels={"agent": "planner"}),
@@ -303,8 +303,8 @@ def test_days_and_hours_are_utc_s_too(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("period", ["hour", "day", "month"])
-def test_periods_hold_only_what_started_in_the_time_asked_for(ledger: Ledger, period: Any) -> None:
-    """However long ago: totals that are kept for a while, and calls, are one report."""
+def test_periods_include_only_calls_in_the_requested_time(ledger: Ledger, period: Any) -> None:
+    """However long ago: a report combines sums, which expire, and calls."""
     now = time.time()
     ages = [0, 1000, 4000, 90_000, 40 * 86400, 400 * 86400, 800 * 86400]
     ledger.add([call(str(age), now - age, labels={"agent": "planner"}) for age in ages])
@@ -313,18 +313,18 @@ def test_periods_hold_only_what_started_in_the_time_asked_for(ledger: Ledger, pe
         for until in [*ages, -1]:
             if until >= since:
                 continue
-            # Half a second earlier, so that the one of that age is in it.
+            # Half a second earlier, to include the call of that age.
             query = Query(since=now - since - 0.5, until=now - until - 0.5, match={"agent": "planner"})
             inside = sum(until < age <= since for age in ages)
-            told = ledger.periods(query, period, ["model"])
-            assert sum(totals.calls for totals in told.values()) == inside
+            groups = ledger.periods(query, period, ["model"])
+            assert sum(totals.calls for totals in groups.values()) == inside
             assert ledger.totals(query).get((), Totals()) == half_dollars(inside)
 
 
 # ---- sessions
 
 
-def test_a_session_is_known_by_its_calls(ledger: Ledger) -> None:
+def test_a_session_exists_if_it_has_calls(ledger: Ledger) -> None:
     ledger.add([call("a", labels={"session": "s-1"}), call("b", labels={"session": "s-2"}), call("c")])
 
     assert ledger.session("s-1") == "s-1"
@@ -336,7 +336,7 @@ def test_a_session_is_known_by_its_calls(ledger: Ledger) -> None:
     assert ledger.totals(Query(session="s-2", match={"model": "o9"})) == {}
 
 
-def test_a_session_that_is_reset_begins_anew_and_its_calls_stay(ledger: Ledger) -> None:
+def test_a_reset_session_counts_from_zero_and_its_calls_stay(ledger: Ledger) -> None:
     ledger.add([call("a", labels={"session": "s"}), call("x", labels={"session": "other"})])
 
     ledger.reset_session("s")
@@ -351,7 +351,7 @@ def test_a_session_that_is_reset_begins_anew_and_its_calls_stay(ledger: Ledger) 
     assert ids(ledger, Query(match={"session": "s"})) == "ba"
 
 
-def test_a_time_within_a_session_is_both(ledger: Ledger) -> None:
+def test_a_query_combines_session_and_time(ledger: Ledger) -> None:
     ledger.add([call("a", 10.0, labels={"session": "s"}), call("b", 20.0, labels={"session": "s"})])
     ledger.add([call("c", 20.0)])
 
@@ -359,7 +359,7 @@ def test_a_time_within_a_session_is_both(ledger: Ledger) -> None:
     assert ledger.totals(Query(session="s", since=15.0)) == {(): half_dollars(1)}
 
 
-# ---- what the metrics go on from
+# ---- checkpoints
 
 
 COUNTED = [SavedSample("llm_calls", "llm_calls_total", {"model": "gpt-5"}, 2.0)]
@@ -370,13 +370,13 @@ def replayed(ledger: Ledger) -> tuple[list[SavedSample], str]:
     return counted, "".join(call.id for call in calls)
 
 
-def test_metrics_begin_with_all_calls_where_there_is_no_checkpoint(reopen: Open) -> None:
+def test_without_a_checkpoint_all_calls_are_replayed(reopen: Open) -> None:
     reopen().add([call("a"), call("b")])
 
     assert replayed(reopen()) == ([], "ab")
 
 
-def test_metrics_go_on_from_the_checkpoint_with_the_calls_since(reopen: Open) -> None:
+def test_calls_after_the_checkpoint_are_replayed(reopen: Open) -> None:
     ledger = reopen()
     ledger.add([call("a"), call("b")])
     ledger.checkpoint(COUNTED)
@@ -384,12 +384,12 @@ def test_metrics_go_on_from_the_checkpoint_with_the_calls_since(reopen: Open) ->
     ledger.add([call("d")])
 
     assert replayed(reopen()) == (COUNTED, "cd")
-    assert replayed(reopen()) == (COUNTED, "cd"), "which is the same until the next checkpoint"
+    assert replayed(reopen()) == (COUNTED, "cd"), "replaying does not change the ledger"
     reopen().checkpoint([])
     assert replayed(reopen()) == ([], "")
 
 
-def test_what_was_shown_to_prometheus_is_known_after_a_restart(reopen: Open) -> None:
+def test_released_series_survive_a_restart(reopen: Open) -> None:
     ledger = reopen()
     assert ledger.released() == []
 
@@ -400,7 +400,7 @@ def test_what_was_shown_to_prometheus_is_known_after_a_restart(reopen: Open) -> 
     assert sorted(reopen().released()) == [("llm_calls", "openai", "é"), ("llm_tokens",)]
 
 
-def test_leases_are_known_after_a_restart(reopen: Open) -> None:
+def test_leases_survive_a_restart(reopen: Open) -> None:
     until = time.time() + 60
     ledger = reopen()
     ledger.lease("one", lambda leases: {**leases, "a": Lease(5, until)})
@@ -419,15 +419,15 @@ def test_leases_are_known_after_a_restart(reopen: Open) -> None:
     assert found == [{"a": Lease(5, until), "b": Lease(7, until)}, {}]
 
 
-def test_old_calls_are_forgotten_once_they_are_in_the_checkpoint(reopen: Open) -> None:
+def test_old_calls_are_pruned_once_they_are_in_the_checkpoint(reopen: Open) -> None:
     ledger = reopen()
     ledger.add([call("a", labels={"session": "s"}), call("b")])
     late = time.time() + 60
 
-    assert ledger.prune(late) == 0, "the metrics need them"
+    assert ledger.prune(late) == 0, "not in the checkpoint yet"
     ledger.checkpoint(COUNTED)
     ledger.add([call("c")])
-    assert ledger.prune(0.0) == 0, "they are not old"
+    assert ledger.prune(0.0) == 0, "not old enough"
     assert ledger.prune(late) == 2
 
     assert ids(ledger) == "c"

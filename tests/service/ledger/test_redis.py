@@ -1,4 +1,4 @@
-"""One ledger for several services, in a real Redis: nothing lost and nothing twice, whatever breaks."""
+"""A shared ledger in a real Redis loses and duplicates nothing, whatever fails."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ from llm_exporter import Call
 from llm_exporter.config.loading import load
 from llm_exporter.config.model import Config
 from llm_exporter.errors import ConfigError
-from llm_exporter.service.intake import Intake, Receipt
+from llm_exporter.periods import RETENTION, WINDOWS, span_of
+from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import LedgerError, Query, Totals
-from llm_exporter.service.ledger.redis import RedisLedger, _pieces, masked, start_of
+from llm_exporter.service.ledger.redis import RedisLedger, masked
+from llm_exporter.service.ledger.redis_sums import pieces
 from llm_exporter.service.ledger.store import open_ledger
+from llm_exporter.service.schemas import Receipt
 from support.redis_server import RedisServer
 from tools.stack import free_port
 
@@ -50,7 +53,7 @@ def calls(*names: str, **more: Any) -> list[Call]:
 
 
 def counted(intake: Intake) -> tuple[float, float, float]:
-    """Return how many calls the metrics have counted, their dollars, and how many came again."""
+    """Return the calls, the USD and the duplicates that the metrics have counted."""
     sums = dict.fromkeys(("llm_calls_total", "llm_cost_usd_total", "llm_exporter_duplicate_calls_total"), 0.0)
     for family in intake.metrics.collect():
         for sample in family.samples:
@@ -61,12 +64,12 @@ def counted(intake: Intake) -> tuple[float, float, float]:
 
 
 class Cutter:
-    """A proxy to a Redis that can let a command through and cut the connection before its answer."""
+    """A proxy to Redis that can forward a command and cut the connection before its reply."""
 
     def __init__(self, port: int) -> None:
         self._redis = port
         self.cut_after = b""
-        """Of a connection that has sent this, the server's answer is lost."""
+        """Cut a connection after it sent this."""
         self.cuts = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
@@ -101,10 +104,10 @@ def cutter(redis: RedisServer) -> Iterator[Cutter]:
     cutter.close()
 
 
-# ---- answers that are lost
+# ---- lost replies
 
 
-def test_calls_whose_answer_was_lost_are_new_when_they_are_sent_again(
+def test_calls_whose_reply_was_lost_are_new_when_they_are_sent_again(
     redis: RedisServer, cutter: Cutter
 ) -> None:
     ledger = RedisLedger(cutter.url, "a:1")
@@ -112,7 +115,7 @@ def test_calls_whose_answer_was_lost_are_new_when_they_are_sent_again(
     cutter.cut_after = b"lost-1"
     with pytest.raises(LedgerError, match=f"^{cutter.url}: "):
         ledger.add(calls("lost-1", "lost-2"))
-    assert cutter.cuts == 2, "the retry's answer is lost too"
+    assert cutter.cuts == 2, "the reply to the retry is lost too"
     cutter.cut_after = b""
 
     assert ledger.totals(Query())[()].calls == 3, "they are in the ledger"
@@ -129,26 +132,26 @@ def ledger_calls(ledger: RedisLedger, *names: str) -> list[Call]:
     return [by_id[name] for name in names]
 
 
-def test_calls_whose_answer_was_lost_are_counted_once_wherever_they_are_sent_again(
+def test_calls_whose_reply_was_lost_are_counted_once_wherever_they_are_sent_again(
     redis: RedisServer, cutter: Cutter
 ) -> None:
     ledgers = RedisLedger(cutter.url, "a:1"), RedisLedger(redis.url, "b:1")
-    ledgers[0].add([])  # the server knows the script from now on: what is lost is the answer to calls
+    ledgers[0].add([])  # loads the script, so that only the reply to calls is lost
     first, second = (Intake(Config(), ledger) for ledger in ledgers)
     cutter.cut_after = b"lost"
     with pytest.raises(LedgerError):
-        first.take(calls("lost")).result(PATIENCE)
+        first.submit(calls("lost")).result(PATIENCE)
     cutter.cut_after = b""
 
-    assert second.take(calls("lost")).result(PATIENCE) == Receipt(accepted=0, duplicates=1)
-    assert first.take(calls("other")).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    assert second.submit(calls("lost")).result(PATIENCE) == Receipt(accepted=0, duplicates=1)
+    assert first.submit(calls("other")).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
 
     assert counted(first) == (2, 1.0, 0)
     assert counted(second) == (0, 0.0, 1)
     close(first, second)
 
 
-def test_calls_whose_answer_was_lost_are_counted_when_nothing_comes_after_them(
+def test_calls_whose_reply_was_lost_are_counted_although_no_calls_follow(
     redis: RedisServer, cutter: Cutter
 ) -> None:
     ledger = RedisLedger(cutter.url, "a:1")
@@ -156,7 +159,7 @@ def test_calls_whose_answer_was_lost_are_counted_when_nothing_comes_after_them(
     intake = Intake(Config(), ledger)
     cutter.cut_after = b"lost"
     with pytest.raises(LedgerError):
-        intake.take(calls("lost")).result(PATIENCE)
+        intake.submit(calls("lost")).result(PATIENCE)
     cutter.cut_after = b""
 
     intake.close()
@@ -164,11 +167,11 @@ def test_calls_whose_answer_was_lost_are_counted_when_nothing_comes_after_them(
     assert counted(intake) == (1, 0.5, 0)
     ledger.close()
     again = Intake(Config(), RedisLedger(redis.url, "a:1"))
-    assert counted(again) == (1, 0.5, 0), "it is in the checkpoint, and not after it too"
+    assert counted(again) == (1, 0.5, 0), "it is in the checkpoint and not also after it"
     again.close()
 
 
-def test_calls_whose_answer_was_lost_are_counted_after_a_crash(redis: RedisServer, cutter: Cutter) -> None:
+def test_calls_whose_reply_was_lost_are_counted_after_a_crash(redis: RedisServer, cutter: Cutter) -> None:
     crashed = RedisLedger(cutter.url, "a:1")
     crashed.add(calls("known"))
     crashed.checkpoint([])
@@ -179,20 +182,18 @@ def test_calls_whose_answer_was_lost_are_counted_after_a_crash(redis: RedisServe
     again = Intake(Config(), RedisLedger(redis.url, "a:1"))
 
     assert counted(again) == (1, 0.5, 0)
-    assert again.take(calls("lost")).result(PATIENCE) == Receipt(accepted=0, duplicates=1)
+    assert again.submit(calls("lost")).result(PATIENCE) == Receipt(accepted=0, duplicates=1)
     again.close()
 
 
-def test_a_checkpoint_whose_answer_was_lost_is_the_same_when_it_is_made_again(
-    redis: RedisServer, cutter: Cutter
-) -> None:
+def test_a_checkpoint_whose_reply_was_lost_can_be_retried(redis: RedisServer, cutter: Cutter) -> None:
     ledger = RedisLedger(cutter.url, "a:1")
     ledger.add(calls("a"))
     ledger.checkpoint([])
     ledger.add(calls("c"))
     cutter.cut_after = b"[[]]"
     with pytest.raises(LedgerError):
-        ledger.checkpoint([[]])  # type: ignore[list-item]  # only to be seen on its way
+        ledger.checkpoint([[]])  # type: ignore[list-item]  # a marker for the proxy
     cutter.cut_after = b""
     ledger.add(calls("b"))
 
@@ -210,7 +211,7 @@ def close(*intakes: Intake) -> None:
 # ---- several instances
 
 
-def test_a_call_that_any_instance_has_added_is_known_to_all(redis: RedisServer) -> None:
+def test_a_call_is_known_to_all_instances(redis: RedisServer) -> None:
     first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "b:1")
 
     assert len(first.add(calls("x", "y"))) == 2
@@ -223,18 +224,18 @@ def test_a_call_that_any_instance_has_added_is_known_to_all(redis: RedisServer) 
     assert [call.id for call in RedisLedger(redis.url, "b:1").after_checkpoint()[1]] == ["z"]
 
 
-def test_a_second_service_of_the_same_name_takes_over(redis: RedisServer) -> None:
+def test_a_second_service_with_the_same_name_takes_over(redis: RedisServer) -> None:
     first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "a:1")
 
     for adding in (lambda: first.add(calls("x")), lambda: first.checkpoint([])):
-        with pytest.raises(LedgerError, match="another llm-exporter serve goes by the name of 'a:1'"):
+        with pytest.raises(LedgerError, match="another llm-exporter serve uses the instance name 'a:1'"):
             adding()
 
     assert len(second.add(calls("x"))) == 1
     assert redis.execute("ZCARD", "llm-exporter:log:a:1") == 1
 
 
-def test_calls_that_another_instance_has_not_counted_yet_are_not_pruned(redis: RedisServer) -> None:
+def test_calls_that_another_instance_has_not_checkpointed_are_not_pruned(redis: RedisServer) -> None:
     first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "b:1")
     first.add(calls("x"))
     second.add(calls("y"))
@@ -247,7 +248,7 @@ def test_calls_that_another_instance_has_not_counted_yet_are_not_pruned(redis: R
     assert len(second.add(calls("y"))) == 1, "a call is known as long as it is kept"
 
 
-def test_a_server_that_has_lost_everything_is_gone_on_with(redis: RedisServer) -> None:
+def test_a_server_that_lost_all_data_can_be_used_again(redis: RedisServer) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     ledger.add(calls("x"))
     redis.execute("FLUSHALL")
@@ -256,7 +257,7 @@ def test_a_server_that_has_lost_everything_is_gone_on_with(redis: RedisServer) -
     assert ledger.totals(Query())[()].calls == 1
 
 
-def test_a_report_beside_the_services_writes_nothing(redis: RedisServer) -> None:
+def test_a_read_only_ledger_does_not_take_over(redis: RedisServer) -> None:
     service = RedisLedger(redis.url, "a:1")
     service.add(calls("x"))
     redis.execute("CONFIG", "RESETSTAT")
@@ -267,10 +268,10 @@ def test_a_report_beside_the_services_writes_nothing(redis: RedisServer) -> None
     assert len(service.add(calls("y"))) == 1, "it has not taken over"
 
 
-# ---- what is kept for how long
+# ---- expiry
 
 
-def test_totals_and_sessions_expire(redis: RedisServer) -> None:
+def test_sums_and_sessions_expire(redis: RedisServer) -> None:
     now = time.time()
     RedisLedger(redis.url, "a:1").add(
         [*calls("x", started=now, labels={"session": "s"}), *calls("old", started=now - 3 * 86400)]
@@ -279,25 +280,17 @@ def test_totals_and_sessions_expire(redis: RedisServer) -> None:
     reset.reset_session("s")
 
     for kind in ("bucket", "sessions"):
-        for period, ends, kept in (
-            ("hour", now // 3600 * 3600 + 3600, 24 * 3600),
-            ("day", now // 86400 * 86400 + 86400, 30 * 86400),
-            ("month", month_after(now), 365 * 86400),
-        ):
-            key = f"llm-exporter:{kind}:{period}:{start_of(now, period):.0f}"  # type: ignore[arg-type]
-            assert redis.execute("EXPIRETIME", key) == int(ends) + kept
+        for period in WINDOWS:
+            span = span_of(period, now)
+            key = f"llm-exporter:{kind}:{period}:{span.start:.0f}"
+            assert redis.execute("EXPIRETIME", key) == int(span.end) + RETENTION[period]
     for key in ("session:s", "session:default", "reset:s"):
         assert 86000 < redis.execute("TTL", f"llm-exporter:{key}") <= 86400
     hours = redis.execute("KEYS", "llm-exporter:bucket:hour:*")
-    assert len(hours) == 1, "that of three days ago has expired"
+    assert len(hours) == 1, "the sum of three days ago has expired"
 
 
-def month_after(moment: float) -> float:
-    day = datetime.fromtimestamp(moment, UTC)
-    return datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=UTC).timestamp()
-
-
-def test_a_session_that_has_expired_is_none_and_begins_anew(redis: RedisServer) -> None:
+def test_an_expired_session_starts_again(redis: RedisServer) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     ledger.add(calls("x", labels={"session": "s"}))
     redis.execute("PEXPIRE", "llm-exporter:session:s", 0)
@@ -312,9 +305,9 @@ def test_a_session_that_has_expired_is_none_and_begins_anew(redis: RedisServer) 
     assert ledger.totals(Query(session="s"))[()].calls == 1
 
 
-def test_reports_by_period_outlive_the_calls(redis: RedisServer) -> None:
+def test_reports_by_period_include_pruned_calls(redis: RedisServer) -> None:
     ledger = RedisLedger(redis.url, "a:1")
-    month = start_of(time.time(), "month")
+    month = span_of("month", time.time()).start
     ledger.add([*calls("x", labels={"project": "acme"}), *calls("y")])
     ledger.checkpoint([])
     assert ledger.prune(time.time() + 60) == 2
@@ -325,9 +318,9 @@ def test_reports_by_period_outlive_the_calls(redis: RedisServer) -> None:
     assert ledger.totals(Query(since=month)) == {(): Totals(calls=2, cost_usd=1.0)}
 
 
-def test_sums_of_dollars_are_as_exact_as_floats_are(redis: RedisServer) -> None:
+def test_sums_of_costs_are_as_exact_as_floats(redis: RedisServer) -> None:
     ledger = RedisLedger(redis.url, "a:1")
-    month = start_of(time.time(), "month")
+    month = span_of("month", time.time()).start
     prices = [1.23456789012e-06 * number for number in range(1, 1001)]
     for start in range(0, 1000, 100):
         ledger.add(
@@ -346,7 +339,7 @@ NOON = datetime(2028, 3, 15, 12, 30, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
-    ("since", "until", "longest", "pieces"),
+    ("since", "until", "longest", "expected"),
     [
         ("2028-03-15 10:00", "2028-03-15 12:00", "month", ["hour 15 10", "hour 15 11"]),
         ("2028-03-15 10:15", "2028-03-15 12:10", "month", ["calls 15 10", "hour 15 11", "calls 15 12"]),
@@ -365,39 +358,42 @@ NOON = datetime(2028, 3, 15, 12, 30, tzinfo=UTC).timestamp()
         ),
     ],
 )
-def test_a_time_is_cut_into_whole_periods_that_totals_are_kept_of(
-    since: str, until: str | None, longest: Any, pieces: list[str]
+def test_a_time_is_split_into_the_periods_that_have_sums(
+    since: str, until: str | None, longest: Any, expected: list[str]
 ) -> None:
     def moment(text: str | None) -> float | None:
         return None if text is None else datetime.fromisoformat(f"{text}+00:00").timestamp()
 
-    cut = list(_pieces(moment(since) or 0.0, moment(until), longest, NOON))
+    cut = list(pieces(moment(since) or 0.0, moment(until), longest, NOON))
     if until is None:
         *cut, (begin, end, period) = cut
-        assert (begin, end, period) == (month_after(NOON), float("inf"), None)
+        assert (begin, end, period) == (span_of("month", NOON).end, float("inf"), None)
 
     assert [
         f"{period or 'calls'} {datetime.fromtimestamp(begin, UTC):%d %H}" for begin, _, period in cut
-    ] == pieces
+    ] == expected
     assert [end for _, end, _ in cut[:-1]] == [begin for begin, _, _ in cut[1:]], "with no gap between"
 
 
-# ---- what cannot be used
+# ---- unusable servers
 
 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("redis://user:se/cr@t@127.0.0.1:port/0", r"redis://user:\*\*\*@127.0.0.1:port/0: not the URL of a"),
+        (
+            "redis://user:se/cr@t@127.0.0.1:port/0",
+            r"redis://user:\*\*\*@127.0.0.1:port/0: invalid Redis URL: ",
+        ),
         (
             "redis://127.0.0.1:6379/0?decode_responses=yes",
-            "there is no option 'decode_responses': there are db,",
+            "unsupported option 'decode_responses': use db,",
         ),
-        ("redis://127.0.0.1:6379/0?db=x", r"redis://127.0.0.1:6379/0: not the URL of a Redis server: "),
+        ("redis://127.0.0.1:6379/0?db=x", r"redis://127.0.0.1:6379/0: invalid Redis URL: "),
         ("unix:///nowhere/redis.sock", r"unix:///nowhere/redis.sock: .*No such file"),
     ],
 )
-def test_a_malformed_url_says_what_is_wrong_and_not_the_password(url: str, reason: str) -> None:
+def test_the_error_for_an_invalid_url_hides_the_password(url: str, reason: str) -> None:
     with pytest.raises(LedgerError, match=reason) as caught:
         open_ledger(url, "a:1")
 
@@ -413,17 +409,17 @@ def test_a_malformed_url_says_what_is_wrong_and_not_the_password(url: str, reaso
         ("unix://me:s3cr3t@/run/redis.sock?password=s3cr3t", "unix://me:***@/run/redis.sock"),
     ],
 )
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_a_masked_url_has_no_password(url: str, shown: str) -> None:
     assert masked(url) == shown
 
 
-def test_a_server_that_is_not_there_is_named() -> None:
+def test_the_error_names_an_unavailable_server() -> None:
     port = free_port()
     with pytest.raises(LedgerError, match=f"^redis://127.0.0.1:{port}/0: .*refused"):
         open_ledger(f"redis://127.0.0.1:{port}/0", "a:1")
 
 
-def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
+def test_the_error_for_a_wrong_password_hides_it(tmp_path: Path) -> None:
     with RedisServer(tmp_path, requirepass="s3cr3t") as redis:
         for userinfo, reason in (("", "Authentication required"), (":wr0ng@", "invalid username-password")):
             with pytest.raises(LedgerError, match=f"^redis://.*127.0.0.1.*{reason}") as caught:
@@ -435,7 +431,7 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
         ledger.close()
 
 
-def test_a_unix_socket_and_another_database_do(tmp_path: Path) -> None:
+def test_unix_sockets_and_other_databases_are_supported(tmp_path: Path) -> None:
     with RedisServer(tmp_path, unixsocket=str(tmp_path / "s")) as redis:
         ledger = open_ledger(f"unix://{tmp_path}/s?db=3", "a:1")
         assert len(ledger.add(calls("x"))) == 1
@@ -444,7 +440,7 @@ def test_a_unix_socket_and_another_database_do(tmp_path: Path) -> None:
         assert open_ledger(f"{redis.url[:-1]}3", "a:1").totals(Query())[()].calls == 1
 
 
-def test_a_server_of_another_kind_is_told() -> None:
+def test_a_server_that_is_not_redis_is_an_error() -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(LedgerError, match=f"^redis://127.0.0.1:{server.server_port}: ."):
@@ -452,9 +448,7 @@ def test_a_server_of_another_kind_is_told() -> None:
         server.shutdown()
 
 
-def test_a_replica_that_takes_no_writes_is_told_and_does_for_reports(
-    redis: RedisServer, tmp_path: Path
-) -> None:
+def test_a_replica_serves_reports_only(redis: RedisServer, tmp_path: Path) -> None:
     RedisLedger(redis.url, "a:1").add(calls("x"))
     (tmp_path / "replica").mkdir()
     with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
@@ -466,40 +460,40 @@ def test_a_replica_that_takes_no_writes_is_told_and_does_for_reports(
         assert [logged.call.id for logged in report.calls(Query(since=0.0), limit=9)] == ["x"]
 
 
-def test_a_server_that_would_throw_calls_away_is_refused(tmp_path: Path) -> None:
+def test_a_server_that_evicts_keys_is_refused(tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path, maxmemory="100mb", **{"maxmemory-policy": "allkeys-lru"}) as redis,
-        pytest.raises(LedgerError, match=r"set maxmemory-policy noeviction .it is allkeys-lru"),
+        pytest.raises(LedgerError, match=r"maxmemory-policy allkeys-lru.: set maxmemory-policy noeviction"),
     ):
         open_ledger(redis.url, "a:1")
 
 
-def test_a_server_that_keeps_nothing_on_disk_is_warned_of(
+def test_a_server_without_an_append_only_file_causes_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with RedisServer(tmp_path, appendonly="no") as redis:
         open_ledger(redis.url, "a:1").close()
 
-    assert "calls since its last snapshot are lost when it dies: set appendonly yes" in caplog.text
+    assert "a crash loses calls since the last snapshot: set appendonly yes" in caplog.text
 
 
-def test_a_server_whose_memory_is_full_takes_a_batch_whole_or_not_at_all(redis: RedisServer) -> None:
+def test_a_full_server_stores_a_whole_batch_or_nothing(redis: RedisServer) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(Config(), ledger)
-    intake.take(calls("known")).result(PATIENCE)
+    intake.submit(calls("known")).result(PATIENCE)
     redis.execute("CONFIG", "SET", "maxmemory", "1mb")
 
     with pytest.raises(LedgerError, match="used memory > 'maxmemory'"):
-        intake.take(calls("x", "y")).result(PATIENCE)
+        intake.submit(calls("x", "y")).result(PATIENCE)
     assert ledger.totals(Query())[()].calls == 1
 
     redis.execute("CONFIG", "SET", "maxmemory", "0")
-    assert intake.take(calls("x", "y")).result(PATIENCE) == Receipt(accepted=2, duplicates=0)
+    assert intake.submit(calls("x", "y")).result(PATIENCE) == Receipt(accepted=2, duplicates=0)
     assert counted(intake) == (3, 1.5, 0)
     intake.close()
 
 
-def test_without_redis_py_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_redis_py_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "llm_exporter.service.ledger.redis")
     monkeypatch.setitem(sys.modules, "redis", None)
 
@@ -507,7 +501,7 @@ def test_without_redis_py_it_is_said_what_to_install(monkeypatch: pytest.MonkeyP
         open_ledger("redis://127.0.0.1", "a:1")
 
 
-def test_a_store_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+def test_an_unsupported_store_is_a_configuration_error(tmp_path: Path) -> None:
     file = tmp_path / "llm-exporter.yml"
     file.write_text("retention: 7d\nstore: postgres://me:s3cr3t@host/db\n")
 
@@ -523,7 +517,7 @@ def test_a_store_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: Pat
     assert load(file).store == "rediss://me:s3cr3t@host/0"
 
 
-# ---- services and their clients, as processes
+# ---- services and clients in separate processes
 
 
 @contextmanager
@@ -555,17 +549,17 @@ for at in range(number):
         time.sleep(0.02)
 """
 DOLLARS = 1000 * 1.25e-6 + 100 * 10e-6
-"""What one of its calls costs, by the published price of gpt-5."""
+"""The cost of one call at the published price of gpt-5."""
 
 
 def client(url: str, name: str, number: int, directory: Path) -> subprocess.Popen[bytes]:
-    """Run a process that makes calls and ships them; what it cannot ship it leaves in the spool."""
+    """Start a process that records calls and ships them. Calls that it cannot ship stay in the spool."""
     environment = {**os.environ, "LLM_EXPORTER_URL": url, "LLM_EXPORTER_SPOOL": str(directory / "spool")}
     return subprocess.Popen([sys.executable, "-c", CLIENT, name, str(number)], env=environment)
 
 
 def scraped(*urls: str) -> tuple[float, Any]:
-    """Return how many calls and dollars the services' metrics come to."""
+    """Return the calls and the USD in the metrics of all services."""
     number = dollars = 0.0
     for url in urls:
         for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
@@ -583,18 +577,18 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def projects(url: str) -> dict[str, tuple[int, float]]:
-    """Return the calls and dollars of each project, by the service's report of this month."""
-    since = start_of(time.time(), "month")
+    """Return the calls and the USD of each project this month."""
+    since = span_of("month", time.time()).start
     answer = httpx.get(f"{url}/api/v1/cost", params={"since": since, "by": "project"}).json()
     return {one["project"]: (one["calls"], one["cost_usd"]) for one in answer["by_project"]}
 
 
 def spent(number: int) -> dict[str, tuple[int, Any]]:
-    """Return what each of four clients has spent."""
+    """Return the calls and the USD that each of four clients should have."""
     return {name: (number, pytest.approx(number * DOLLARS)) for name in "abcd"}
 
 
-def test_reports_and_metrics_of_two_services_come_to_all_calls(redis: RedisServer, tmp_path: Path) -> None:
+def test_reports_and_metrics_of_two_services_include_all_calls(redis: RedisServer, tmp_path: Path) -> None:
     with service(redis.url, tmp_path) as first, service(redis.url, tmp_path) as second:
         urls = first, second
         clients = [client(urls[at % 2], name, 500, tmp_path) for at, name in enumerate("abcd")]
@@ -609,7 +603,7 @@ def test_reports_and_metrics_of_two_services_come_to_all_calls(redis: RedisServe
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
-def test_nothing_is_lost_or_counted_twice_when_redis_is_restarted_under_load(
+def test_a_restart_of_redis_under_load_loses_and_duplicates_nothing(
     redis: RedisServer, tmp_path: Path, how: signal.Signals
 ) -> None:
     with service(redis.url, tmp_path) as first, service(redis.url, tmp_path) as second:
@@ -632,7 +626,7 @@ def test_nothing_is_lost_or_counted_twice_when_redis_is_restarted_under_load(
         assert projects(first) == projects(second) == spent(3000)
 
 
-def test_metrics_go_on_when_a_service_is_killed_and_comes_back(redis: RedisServer, tmp_path: Path) -> None:
+def test_metrics_continue_after_a_service_is_killed(redis: RedisServer, tmp_path: Path) -> None:
     port = free_port()
     with service(redis.url, tmp_path, port, end=signal.SIGKILL) as url:
         httpx.post(f"{url}/api/v1/calls", content=CALL % b"x").raise_for_status()
@@ -646,7 +640,7 @@ def test_metrics_go_on_when_a_service_is_killed_and_comes_back(redis: RedisServe
 CALL = b'[{"id": "%b", "provider": "openai", "model": "gpt-5", "operation": "chat", "cost": {"output": 0.5}}]'
 
 
-def test_a_server_that_writes_every_second_loses_two_at_most(tmp_path: Path) -> None:
+def test_a_server_that_syncs_every_second_loses_two_seconds_at_most(tmp_path: Path) -> None:
     acknowledged: list[tuple[float, str]] = []
     with RedisServer(tmp_path, appendfsync="everysec") as redis:
         ledger = RedisLedger(redis.url, "a:1")
@@ -669,5 +663,5 @@ def test_a_server_that_writes_every_second_loses_two_at_most(tmp_path: Path) -> 
 
         kept = {logged.call.id for logged in ledger.calls(Query(), limit=1_000_000)}
         assert [name for at, name in acknowledged if name not in kept and at < killed - 2] == []
-        assert ledger.totals(Query(since=start_of(time.time(), "month")))[()].calls == len(kept)
+        assert ledger.totals(Query(since=span_of("month", time.time()).start))[()].calls == len(kept)
         ledger.close()

@@ -1,4 +1,4 @@
-"""What the SQLite ledger keeps beside the calls always says the same as they do."""
+"""The sums in the SQLite ledger agree with its calls."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from llm_exporter import Call
-from llm_exporter.service.ledger.base import Period, Query, Totals, totals_of
+from llm_exporter.periods import DAY, HOUR, Window, span_of
+from llm_exporter.service.ledger.base import Query, Totals, totals_of
 from llm_exporter.service.ledger.sqlite import SqliteLedger
-from llm_exporter.service.reports import end_of
 from support.calls import a_call
 
 BEGIN = 1_709_164_800.0
-"""2024-02-29, midnight UTC: the next day begins a month."""
-HOUR, DAY = 3600, 86_400
+"""2024-02-29, midnight UTC: the next day starts a month."""
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
 
 
 def some_calls(chance: Random, number: int) -> list[Call]:
-    """Calls of three days, some of them on the boundaries; their costs add up without a rounding error."""
+    """Return calls on three days, some of them on boundaries. Their costs add up without rounding errors."""
     starts = [BEGIN, BEGIN + HOUR, BEGIN + DAY, BEGIN + 3 * DAY - 1 / 4]
     starts += [BEGIN + chance.randrange(3 * DAY * 4) / 4 for _ in range(number - len(starts))]
     return [
@@ -48,8 +47,8 @@ def label(call: Call, name: str) -> str:
     return str(getattr(call, name, None) or call.labels[name])
 
 
-def expected(calls: list[Call], query: Query, by: tuple[str, ...], period: Period | None) -> Any:
-    """What the calls themselves come to."""
+def expected(calls: list[Call], query: Query, by: tuple[str, ...], period: Window | None) -> Any:
+    """Return the totals of the calls themselves."""
     groups: dict[Any, Totals] = {}
     for call in calls:
         since, until = query.since or 0.0, inf if query.until is None else query.until
@@ -57,11 +56,9 @@ def expected(calls: list[Call], query: Query, by: tuple[str, ...], period: Perio
             continue
         if any(label(call, name) != value for name, value in query.match.items()):
             continue
-        begins = BEGIN if period != "month" else 1_706_745_600.0  # 2024-02-01
-        while period and end_of(begins, period) <= call.started:
-            begins = end_of(begins, period)
         key = tuple(label(call, name) for name in by)
-        groups.setdefault((begins, key) if period else key, Totals()).add(totals_of(call))
+        start = span_of(period, call.started).start if period else None
+        groups.setdefault((start, key) if period else key, Totals()).add(totals_of(call))
     return groups
 
 
@@ -75,7 +72,7 @@ TIMES = [
     BEGIN + 1.4 * DAY,
     BEGIN + 2.9 * DAY,
 ]
-QUESTIONS: list[tuple[tuple[str, ...], dict[str, str]]] = [
+GROUPINGS: list[tuple[tuple[str, ...], dict[str, str]]] = [
     ((), {}),
     (("agent", "model"), {}),
     (("model",), {"agent": "a"}),
@@ -84,10 +81,10 @@ QUESTIONS: list[tuple[tuple[str, ...], dict[str, str]]] = [
 ]
 
 
-def agrees(ledger: SqliteLedger, calls: list[Call]) -> None:
+def assert_agrees(ledger: SqliteLedger, calls: list[Call]) -> None:
     for since in TIMES:
         for until in TIMES:
-            for by, match in QUESTIONS:
+            for by, match in GROUPINGS:
                 query = Query(since=since, until=until, match=match)
                 totals = {key: value for key, value in ledger.totals(query, by).items() if value.calls}
                 assert totals == expected(calls, query, by, None), query
@@ -95,22 +92,20 @@ def agrees(ledger: SqliteLedger, calls: list[Call]) -> None:
                     assert ledger.periods(query, period, by) == expected(calls, query, by, period), query
 
 
-def test_sums_of_days_and_hours_are_those_of_the_calls(
-    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As they come in, and when some of them have gone again."""
+def test_sums_agree_with_the_calls(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After calls are added, and after some are pruned."""
     chance = Random(17)  # noqa: S311
     old, new = some_calls(chance, 60), some_calls(chance, 60)
     for now, calls in ((100.0, old[:30]), (100.0, old[30:]), (200.0, [*new, *old])):
         monkeypatch.setattr("time.time", lambda now=now: now)
         ledger.add(calls)
-    agrees(ledger, [*old, *new])
+    assert_agrees(ledger, [*old, *new])
     ledger.checkpoint([])
     assert ledger.prune(before=150.0) == 60
-    agrees(ledger, new)
+    assert_agrees(ledger, new)
 
 
-def test_a_ledger_of_an_older_release_is_summed_up_once(tmp_path: Path) -> None:
+def test_a_ledger_of_an_older_release_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     calls = some_calls(Random(18), 60)  # noqa: S311
     ledger = SqliteLedger(path)
@@ -121,5 +116,5 @@ def test_a_ledger_of_an_older_release_is_summed_up_once(tmp_path: Path) -> None:
     older.close()
     ledger = SqliteLedger(path)
     ledger.add(calls[40:])
-    agrees(ledger, calls)
+    assert_agrees(ledger, calls)
     ledger.close()

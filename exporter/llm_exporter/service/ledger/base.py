@@ -1,167 +1,181 @@
-"""What a ledger can be asked, whatever it keeps its calls in."""
+"""The interface of a ledger, whatever stores its calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from ...call import UNATTRIBUTED, Call
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
+from ...periods import Window
 
-Period = Literal["hour", "day", "month"]
+SUMMED_BY: Final = ("provider", "model", "operation", "agent", "phase", "project")
+"""The dimensions that a ledger stores sums by. Reports by any of them do not read each call."""
 
 DEFAULT: Final = "default"
-"""The session and the project of calls that name none."""
+"""The session and the project of calls that have none."""
 
 
 class LedgerError(Exception):
-    """A ledger that cannot be used; the message says which and why, for whoever runs the service."""
+    """The ledger is unavailable. The message names it and the reason, for the operator of the service."""
 
 
 class Totals(msgspec.Struct, kw_only=True):
-    """What some calls came to."""
+    """The totals of some calls. Input tokens include cached ones; output tokens include reasoning."""
 
     calls: int = 0
     errors: int = 0
     cost_usd: float = 0.0
     input_tokens: int = 0
-    """Of the prompts, cached ones included."""
     output_tokens: int = 0
-    """Generated, reasoning included."""
     unpriced_tokens: int = 0
 
     def add(self, other: Totals) -> None:
-        """Add what other calls came to."""
-        for name in self.__struct_fields__:
+        """Add the totals of other calls."""
+        for name in Totals.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Query(msgspec.Struct, kw_only=True, frozen=True):
-    """Which calls are meant: those that fit everything that is set."""
+    """Selects the calls that match all conditions."""
 
     since: float | None = None
-    """Started then or later, in seconds since the epoch."""
+    """Only calls that started at this time or later, in Unix seconds."""
     until: float | None = None
-    """Started before."""
+    """Only calls that started before this time."""
     session: str | None = None
     match: dict[str, str] = {}
-    """By dimension: `model`, `agent`, `project` …"""
+    """Values by dimension: `model`, `agent`, `project` or any label."""
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """A call in the ledger, and where."""
+    """A call in the ledger."""
 
     position: int
-    """Rises with every call that is added."""
+    """Increases with every call that is added."""
     call: Call
 
 
 class Spent(NamedTuple):
-    """What calls have added to an account of a budget or threshold."""
+    """What is spent from an account of a budget or threshold."""
 
     usd: float = 0.0
     tokens: int = 0
 
 
 class Charge(NamedTuple):
-    """What a call is added to beside the totals."""
+    """An account that a call is charged to."""
 
     account: str
     expires: float
-    """When the account may be forgotten, in seconds since 1970."""
+    """When the account may be deleted, in Unix seconds."""
+
+
+Charges = Callable[[Call], Iterable[Charge]]
+"""Returns the accounts that a call is charged to."""
+
+
+def no_charges(_: Call) -> Iterable[Charge]:
+    """Charge a call to no account."""
+    return ()
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """What a process may spend of an account before it asks again."""
+    """The amount that a process may spend from an account before it renews the lease."""
 
     amount: int
     until: float
-    """In seconds since 1970; then it is free for others."""
+    """When the lease expires, in Unix seconds."""
 
 
 Leases = dict[str, Lease]
-"""By process."""
+"""The leases of an account by process."""
 
 
 class Ledger(Protocol):
-    """Keeps calls for good, each once. Errors of the store are `LedgerError`."""
-
-    charges: Callable[[Call], Iterable[Charge]]
-    """Returns the accounts that a call is added to, in one step with the call itself."""
+    """Stores each call once, durably. All methods raise `LedgerError` if the store is unavailable."""
 
     def begun(self, rules: Sequence[str]) -> set[str]:
-        """Return which of these rules have accounts, and forget that any other one has."""
+        """Return which rules have accounts, and forget that any other rule has accounts."""
 
     def begin(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
-        """Give a rule accounts, with what was spent before; of those who do so together one counts."""
+        """Open the accounts of a rule with what was spent before. The first writer wins."""
 
     def accounts(self) -> list[str]:
-        """Return the accounts that there are."""
+        """Return the names of all accounts."""
 
     def spent(self, accounts: Sequence[str]) -> list[Spent]:
-        """Return what was spent of accounts."""
+        """Return what is spent from each account."""
 
     def forget(self, accounts: Sequence[str]) -> None:
-        """Forget what was spent of accounts."""
+        """Delete accounts."""
 
     def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
-        """Change who may spend how much of an account, with nobody changing it meanwhile.
+        """Replace the leases of an account atomically.
 
         Args:
-            account: its name.
-            decide: returns the leases that there are to be; called again when somebody was faster.
+            account: The name of the account.
+            decide: Returns the new leases. It is called again if another service changed them meanwhile.
         """
 
-    def add(self, calls: Sequence[Call]) -> list[Call]:
-        """Keep calls, and return those that are not there yet, once they are safe on disk."""
-
-    def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
-        """Return the last checkpoint, and the calls that have come since."""
-
-    def checkpoint(self, counted: Sequence[SavedSample]) -> None:
-        """Keep what the metrics have counted of all the calls so far."""
-
-    def released(self) -> list[SeriesKey]:
-        """Return the series whose value a Prometheus may have been shown."""
-
-    def release(self, series: Iterable[SeriesKey]) -> None:
-        """Keep that the values of series are shown from now on."""
-
-    def calls(self, query: Query, *, limit: int, before: int | None = None) -> list[Logged]:
-        """Return calls, the newest first.
+    def add(self, calls: Sequence[Call], charges: Charges = no_charges) -> list[Call]:
+        """Store calls, and charge their accounts in the same transaction.
 
         Args:
-            query: which.
-            limit: how many at most.
-            before: only those at an earlier position, to page on.
+            calls: Any calls; those with a known id are ignored.
+            charges: Returns the accounts that a call is charged to.
+
+        Returns:
+            The new calls, once they are stored durably.
+        """
+
+    def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
+        """Return the last checkpoint and the calls that were added after it."""
+
+    def checkpoint(self, counted: Sequence[SavedSample]) -> None:
+        """Store the values of the metrics, which include all calls so far."""
+
+    def released(self) -> list[SeriesKey]:
+        """Return the series whose value a Prometheus may have scraped."""
+
+    def release(self, series: Iterable[SeriesKey]) -> None:
+        """Store that the values of these series are exposed from now on."""
+
+    def calls(self, query: Query, *, limit: int, before: int | None = None) -> list[Logged]:
+        """Return calls, newest first.
+
+        Args:
+            query: Selects the calls.
+            limit: The maximum number of calls.
+            before: Only calls before this position, for the next page.
         """
 
     def totals(self, query: Query, by: Sequence[str] = ()) -> dict[tuple[str, ...], Totals]:
-        """Return what calls came to by dimensions: `model`, `agent`, `phase`, `provider` or any label."""
+        """Return totals by dimensions: `model`, `agent`, `phase`, `provider` or any label."""
 
     def periods(
-        self, query: Query, period: Period, by: Sequence[str] = ()
+        self, query: Query, period: Window, by: Sequence[str] = ()
     ) -> dict[tuple[float, tuple[str, ...]], Totals]:
-        """Return what calls came to by the UTC period they started in (its start) and by dimensions."""
+        """Return totals by the start of the UTC period that the calls started in, and by dimensions."""
 
     def session(self, name: str | None) -> str | None:
-        """Return a session that has calls, the latest one for None; None when there is no such session."""
+        """Return a session if it has calls, or the session of the latest call for None; else None."""
 
     def reset_session(self, name: str) -> None:
-        """Let a session begin anew: its earlier calls stay in the ledger and no longer count for it."""
+        """Reset a session: its earlier calls stay in the ledger but no longer belong to it."""
 
     def prune(self, before: float) -> int:
-        """Forget calls that were received before a time and are in the checkpoint; return how many."""
+        """Delete calls that were received before a time and are in the checkpoint. Return their number."""
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
 
 
 def totals_of(call: Call) -> Totals:
-    """Return what one call comes to."""
+    """Return the totals of one call."""
     return Totals(
         calls=1,
         errors=int(call.error is not None),
@@ -173,7 +187,7 @@ def totals_of(call: Call) -> Totals:
 
 
 def dimension(call: Call, name: str) -> str:
-    """Return the value of a dimension: a property of the call, or a label."""
+    """Return the value of a dimension: an attribute of the call, or a label."""
     if name in ("provider", "model", "operation"):
         return str(getattr(call, name))
     if name in ("session", "project"):

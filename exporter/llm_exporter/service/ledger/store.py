@@ -1,4 +1,4 @@
-"""Which ledger a store is."""
+"""Open the ledger that the `store` setting names."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .sqlite import SqliteLedger
 
 
 def default_store() -> str:
-    """Return the path of the ledger when none is configured: in this user's data directory."""
+    """Return the path of the default ledger, in the user's data directory."""
     data = os.environ.get("XDG_DATA_HOME")
     home = Path(data) if data else Path.home() / ".local" / "share"
     return str(home / "llm-exporter" / "ledger.db")
 
 
 def open_ledger(store: str, instance: str = "", *, read_only: bool = False) -> Ledger:
-    """Return the ledger in a store: `redis://…`, `sqlite:///…` or the path of an SQLite file.
+    """Open a ledger.
 
     Args:
-        store: where it is; in this user's data directory when it is empty.
-        instance: what this service is called among those that share the store.
-        read_only: for reports beside running services.
+        store: `redis://…`, `sqlite:///…` or the path of an SQLite file; empty for the default ledger.
+        instance: The name of this service among those that share the ledger.
+        read_only: Whether only reports are needed. Services may be running on the ledger.
 
     Raises:
-        LedgerError: when it cannot be used.
+        LedgerError: The ledger is unavailable.
     """
     store = store or default_store()
     scheme, colon, rest = store.partition("://")
@@ -42,5 +42,5 @@ def open_ledger(store: str, instance: str = "", *, read_only: bool = False) -> L
                 raise
             raise LedgerError("store: redis is not installed: pip install 'llm-exporter[redis]'") from None
         return RedisLedger(store, instance, read_only=read_only)
-    # No more of it than the scheme: there may be a password in it.
+    # Show the scheme only: the rest may contain a password.
     raise LedgerError(f"store: {scheme}:// is neither redis://… nor the path of an SQLite file")

@@ -1,0 +1,80 @@
+"""The sums in the Redis ledger: which ones a call is added to, and which ones a report is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from ...call import Call
+from ...periods import END_OF_TIME, RETENTION, WINDOWS, Window, span_of
+from .base import SUMMED_BY, dimension
+
+DIMENSIONS: Final = {"bucket": SUMMED_BY, "sessions": ("session", "model")}
+"""The dimensions of sums, by the prefix of their keys. Sessions are separate because there are many."""
+
+_CLOCK_SKEW_SECONDS: Final = 300.0
+"""How far the server's clock, which expires sums, may be ahead of ours."""
+_LAST_START: Final = END_OF_TIME - 1 - RETENTION["month"]
+"""Later months may have no end that `datetime` supports."""
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+def cells_of(call: Call) -> Iterator[tuple[str, str, int]]:
+    """Yield the key, the field and the expiry, in Unix seconds, of each sum that a call is added to."""
+    for kind, names in DIMENSIONS.items():
+        field = _encode([dimension(call, name) for name in names]).decode()
+        for period in WINDOWS:
+            span = span_of(period, min(call.started, _LAST_START))
+            yield f"{kind}:{period}:{span.start:.0f}", field, int(span.end) + RETENTION[period]
+
+
+def values_in(kind: str, field: str) -> dict[str, str]:
+    """Return the dimensions that a field of a sum stands for."""
+    return dict(zip(DIMENSIONS[kind], _decode(field), strict=True))
+
+
+def kind_for(names: set[str]) -> str | None:
+    """Return the kind of the sums by these dimensions; None if there are none."""
+    return next((kind for kind, dimensions in DIMENSIONS.items() if names <= set(dimensions)), None)
+
+
+def pieces(
+    since: float, until: float | None, longest: Window, now: float
+) -> Iterator[tuple[float, float, Window | None]]:
+    """Split a time into the longest windows that have sums, and the times between them.
+
+    Yields:
+        The start, the end and the window of each piece. A piece with no window must be read from the calls.
+    """
+    end = math.inf if until is None else until
+    # Sums of this window and of shorter ones have expired before this moment.
+    oldest = span_of(longest, now - RETENTION[longest] + _CLOCK_SKEW_SECONDS).end
+    if since < oldest:
+        yield since, min(end, oldest), None
+    # Calls start after this month only if a clock is wrong.
+    horizon = span_of("month", now).end
+    yield from _windows(max(since, oldest), min(end, horizon), longest, now)
+    if end > horizon:
+        yield max(since, horizon), end, None
+
+
+def _windows(
+    begin: float, until: float, longest: Window, now: float
+) -> Iterator[tuple[float, float, Window | None]]:
+    windows = WINDOWS[WINDOWS.index(longest) :: -1]
+    while begin < until:
+        for period in windows:
+            start, end = span_of(period, begin)
+            if start == begin and end <= until:
+                alive = end + RETENTION[period] > now + _CLOCK_SKEW_SECONDS
+                yield begin, end, period if alive else None
+                break
+        else:
+            end = min(until, span_of("hour", begin).end)
+            yield begin, end, None
+        begin = end

@@ -1,0 +1,82 @@
+"""The schema of the SQLite ledger. Migrations are never edited, only added."""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x6C6C6D65  # "llme"
+"""Marks the file as ours: https://www.sqlite.org/pragma.html#pragma_application_id"""
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE calls (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        received REAL NOT NULL,
+        started REAL NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        project TEXT NOT NULL,
+        session TEXT NOT NULL,
+        errors INTEGER NOT NULL,
+        cost_usd REAL NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        unpriced_tokens INTEGER NOT NULL,
+        call TEXT NOT NULL  -- as JSON
+    ) STRICT;
+    CREATE INDEX calls_by_start ON calls (started);
+    CREATE INDEX calls_by_session ON calls (session, position);
+    CREATE TABLE checkpoint (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        position INTEGER NOT NULL,
+        counted TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE released (series TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    CREATE TABLE resets (session TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE accounts (
+        account TEXT PRIMARY KEY,
+        expires REAL NOT NULL,
+        usd REAL NOT NULL,
+        tokens INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE rules (rule TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE sums (  -- totals of the calls of each day and each hour
+        span INTEGER NOT NULL,  -- its length in seconds
+        started INTEGER NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        project TEXT NOT NULL,
+        calls INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        cost_usd REAL NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        unpriced_tokens INTEGER NOT NULL,
+        PRIMARY KEY (span, started, provider, model, operation, agent, phase, project)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO sums
+        SELECT value, CAST(started AS INTEGER) / value * value,
+            provider, model, operation, agent, phase, project,
+            count(*), sum(errors), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(unpriced_tokens)
+        FROM calls, json_each('[86400, 3600]') GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+    """,
+    """
+    CREATE TABLE leases (
+        account TEXT PRIMARY KEY,
+        expires REAL NOT NULL,
+        leases TEXT NOT NULL  -- by process, as JSON
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+"""Each creates a version of the schema from the one before. `user_version` is the number that have run."""
