@@ -1,4 +1,4 @@
-"""Take the pictures of the dashboards on the demo's sample month, with a Grafana and a Chromium on PATH."""
+"""Take screenshots of the dashboards with the demo's sample month; needs Grafana and Chromium on PATH."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from llm_exporter.cli.bundle import bundle
 from tools.stack import Grafana, Prometheus, prometheus_config
 
 WIDTH = 1400
-SETTLED = 60_000
-"""Milliseconds in which a dashboard has to be full."""
-SHOWN = {
+LOAD_TIMEOUT = 60_000
+"""Milliseconds that a dashboard may take to load."""
+TIME_RANGES = {
     "llm-cost": "7d",
     "llm-agents": "7d",
     "llm-latency": "24h",
@@ -29,7 +29,7 @@ SHOWN = {
 
 
 def main() -> None:
-    """Take the pictures."""
+    """Start the servers on the sample month and take the screenshots."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         month = Month(30, time.time())
@@ -41,23 +41,25 @@ def main() -> None:
             ) as prometheus,
             Grafana.start(prometheus=prometheus.url, storage=directory) as grafana,
         ):
-            take(grafana)
+            take_screenshots(grafana)
 
 
-def take(grafana: Grafana) -> None:
-    """Take a picture of each dashboard, as high as it is."""
+def take_screenshots(grafana: Grafana) -> None:
+    """Take a full-height screenshot of each dashboard."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
-        for uid, since in SHOWN.items():
+        for uid, since in TIME_RANGES.items():
             board = json.loads((bundle("grafana") / "dashboards" / f"{uid}.json").read_bytes())
             rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
             view = browser.new_page(viewport={"width": WIDTH, "height": 38 * rows + 24})
             view.goto(f"{grafana.url}/d/{uid}?kiosk&from=now-{since}&to=now")
             for panel in board["panels"]:
-                view.get_by_role("heading", name=panel["title"], exact=True).first.wait_for(timeout=SETTLED)
-            view.wait_for_load_state("networkidle", timeout=SETTLED)
+                view.get_by_role("heading", name=panel["title"], exact=True).first.wait_for(
+                    timeout=LOAD_TIMEOUT
+                )
+            view.wait_for_load_state("networkidle", timeout=LOAD_TIMEOUT)
             view.screenshot(path=Path(__file__).with_name(f"{uid}.png"))
             view.close()
         browser.close()

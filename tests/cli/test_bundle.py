@@ -158,12 +158,12 @@ def test_an_existing_folder_is_used(tmp_path: Path, grafana: StandIn) -> None:
     [
         (
             (403, {}, b"{}"),
-            "does not let the token write dashboards: its service account has to be an Editor",
+            "does not allow the token to write dashboards: give its service account the role Editor",
         ),
-        ((412, {}, b'{"message": "was changed by someone"}'), "answered 412: was changed by someone"),
-        ((502, {}, b"<html>"), "answered 502: Bad Gateway"),
-        ((301, {"Location": "https://elsewhere/"}, b""), "redirects to https://elsewhere/: give that as"),
-        ((200, {}, b"<html>"), "is no Grafana: it does not answer in JSON"),
+        ((412, {}, b'{"message": "was changed by someone"}'), "responded with 412: was changed by someone"),
+        ((502, {}, b"<html>"), "responded with 502: Bad Gateway"),
+        ((301, {"Location": "https://elsewhere/"}, b""), "redirects to https://elsewhere/: use that as"),
+        ((200, {}, b"<html>"), "is not a Grafana server: it did not return JSON"),
     ],
 )
 def test_a_rejected_dashboard_is_reported_in_one_line(
@@ -185,9 +185,9 @@ def test_an_invalid_token_and_an_unreachable_grafana_are_reported(tmp_path: Path
     away = run(tmp_path, "--grafana-url", "http://127.0.0.1:1")
     nonsense = run(tmp_path, "--grafana-url", "nonsense")
 
-    assert wrong.stderr == f"Error: {grafana.url} does not know the token\n"
+    assert wrong.stderr == f"Error: {grafana.url} rejected the token\n"
     assert away.stderr == "Error: cannot reach http://127.0.0.1:1: [Errno 111] Connection refused\n"
-    assert nonsense.stderr == "Error: nonsense is no Grafana: it does not answer in JSON\n"
+    assert nonsense.stderr == "Error: nonsense is not a Grafana server: it did not return JSON\n"
     assert {wrong.exit_code, away.exit_code, nonsense.exit_code} == {2}
 
 

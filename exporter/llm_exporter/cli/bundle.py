@@ -1,4 +1,4 @@
-"""The dashboards, scrape config and rules: where they are, and how they get to a Grafana and a Prometheus."""
+"""Find our dashboards and rules, write them to a directory, and push dashboards to Grafana."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 FOLDER: Final = "llm"
-"""The uid of the folder that the dashboards are in, as provisioned."""
-PATIENCE: Final = 30.0
-"""Seconds that one request to Grafana may take."""
+"""The uid of the dashboards' folder, the same as in the provisioning."""
+TIMEOUT: Final = 30.0
+"""The timeout of a request to Grafana, in seconds."""
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 def bundle(name: Literal["grafana", "prometheus"]) -> Path:
-    """Return the directory of our `grafana` or `prometheus` files, to be read and never written to.
+    """Return the directory of our `grafana` or `prometheus` files; treat it as read-only.
 
-    They are in `llm_exporter/bundle_data/` when installed from a wheel, at the repository's top level
-    otherwise. Raises FileNotFoundError when the package was installed without them.
+    A wheel has them in `llm_exporter/bundle_data/`, a source tree at its top level.
+
+    Raises:
+        FileNotFoundError: The package was installed without these files.
     """
     candidates = (_PACKAGE / "bundle_data" / name, _PACKAGE.parents[1] / name)
     for directory in candidates:
@@ -30,19 +32,19 @@ def bundle(name: Literal["grafana", "prometheus"]) -> Path:
     raise FileNotFoundError(f"no {name} files at {' or '.join(map(str, candidates))}")
 
 
-class PushFailed(RuntimeError):  # noqa: N818  # reads as what happened, like BudgetExceeded
-    """Grafana did not take a dashboard; the message is one line that says why."""
+class PushFailed(RuntimeError):  # noqa: N818  # describes an event, like BudgetExceeded
+    """A dashboard could not be pushed to Grafana; the message is one line."""
 
 
 def write(into: Path, prometheus: str) -> None:
-    """Write dashboards, rules and provisioning for a Grafana and a Prometheus that are there already.
+    """Write dashboards, rules and provisioning for an existing Grafana and Prometheus.
 
     Args:
-        into: the directory; files of ours in it are replaced, others left.
-        prometheus: where Grafana reaches Prometheus.
+        into: The directory to write to. Existing files of the same names are replaced; others are kept.
+        prometheus: The URL at which Grafana reaches Prometheus.
 
     Raises:
-        OSError: when the directory cannot be written to.
+        OSError: The directory is not writable.
     """
     dashboards = into / "grafana" / "dashboards"
     values = {
@@ -54,7 +56,7 @@ def write(into: Path, prometheus: str) -> None:
         for file in sorted(source.glob(pattern)):
             text = file.read_text(encoding="utf-8")
             for name, value in values.items():
-                # Quoted as JSON, which is YAML: a path may have anything in it.
+                # Quoted as JSON, which is valid YAML, because a path can contain any character.
                 text = text.replace(f" {name}", f" {json.dumps(value)}")
             target = into / source.name / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,30 +64,30 @@ def write(into: Path, prometheus: str) -> None:
 
 
 def push(url: str, token: str) -> Iterator[str]:
-    """Put the dashboards into a Grafana by its HTTP API; yield the address of each that is there.
+    """Push the dashboards through Grafana's HTTP API, and yield the URL of each.
 
     https://grafana.com/docs/grafana/latest/developers/http_api/dashboard/
 
     Args:
-        url: Grafana's.
-        token: of a service account that may write dashboards and folders.
+        url: The URL of Grafana.
+        token: A token of a service account that can write dashboards and folders.
 
     Raises:
-        PushFailed: when Grafana cannot be reached, or does not take one.
+        PushFailed: Grafana is unreachable or rejected a request.
     """
     grafana = _Grafana(url.rstrip("/"), token)
     if grafana.request("GET", f"/api/folders/{FOLDER}", missing_ok=True) is None:
         grafana.request("POST", "/api/folders", {"uid": FOLDER, "title": "LLM"})
     for file in sorted((bundle("grafana") / "dashboards").glob("*.json")):
         dashboard = json.loads(file.read_bytes())
-        # Over the one of the same uid, which a release before may have put there.
-        asked = {"dashboard": {**dashboard, "id": None}, "folderUid": FOLDER, "overwrite": True}
-        answer = grafana.request("POST", "/api/dashboards/db", asked)
-        yield f"{grafana.url}{answer['url']}"
+        # Overwrites a dashboard with the same uid, such as one that an older release pushed.
+        body = {"dashboard": {**dashboard, "id": None}, "folderUid": FOLDER, "overwrite": True}
+        pushed = grafana.request("POST", "/api/dashboards/db", body)
+        yield f"{grafana.url}{pushed['url']}"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: the token is for one server."""
+    """Follows no redirect, so that the token is sent to one server only."""
 
     def redirect_request(self, *arguments: Any) -> None:
         return None
@@ -97,37 +99,38 @@ class _Grafana:
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def request(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
-        """Return what Grafana answers; None for what is missing, if it may be."""
+        """Return the decoded response, or None for a missing resource if `missing_ok`."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         try:
             request = urllib.request.Request(  # noqa: S310  # the user's own URL
                 self.url + path, data, headers, method=method
             )
-            with self._opener.open(request, timeout=PATIENCE) as response:
+            with self._opener.open(request, timeout=TIMEOUT) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             with error:
-                # To an Editor, Grafana says of a folder that does not exist that it may not be seen.
+                # An Editor gets 403, not 404, for a folder that does not exist.
                 if missing_ok and error.code in {403, 404}:
                     return None
-                raise PushFailed(self._refusal(error)) from None
-        except ValueError:  # no URL, or no JSON
-            raise PushFailed(f"{self.url} is no Grafana: it does not answer in JSON") from None
+                raise PushFailed(self._describe(error)) from None
+        except ValueError:  # not a URL, or not JSON
+            raise PushFailed(f"{self.url} is not a Grafana server: it did not return JSON") from None
         except OSError as error:
             raise PushFailed(f"cannot reach {self.url}: {getattr(error, 'reason', error)}") from None
 
-    def _refusal(self, error: urllib.error.HTTPError) -> str:
+    def _describe(self, error: urllib.error.HTTPError) -> str:
         if error.code == 401:
-            return f"{self.url} does not know the token"
+            return f"{self.url} rejected the token"
         if error.code == 403:
             return (
-                f"{self.url} does not let the token write dashboards: its service account has to be an Editor"
+                f"{self.url} does not allow the token to write dashboards: "
+                "give its service account the role Editor"
             )
         if 300 <= error.code < 400:
-            return f"{self.url} redirects to {error.headers['Location']}: give that as --grafana-url"
+            return f"{self.url} redirects to {error.headers['Location']}: use that as --grafana-url"
         try:
-            said = json.loads(error.read(10_000))["message"]
+            message = json.loads(error.read(10_000))["message"]
         except (ValueError, KeyError, TypeError):
-            said = error.reason
-        return f"{self.url} answered {error.code}: {said}"
+            message = error.reason
+        return f"{self.url} responded with {error.code}: {message}"
