@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from click.testing import CliRunner
+from starlette.testclient import TestClient
 
 import llm_exporter
+from llm_exporter import Call
+from llm_exporter.cli.main import main
+from llm_exporter.config.model import Config
 from llm_exporter.metrics.specs import METRICS
+from llm_exporter.service.app import make_app
+from llm_exporter.service.ledger.sqlite import SqliteLedger
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "exporter" / "llm_exporter"
@@ -48,6 +57,58 @@ def test_budget_message_is_the_one_that_the_code_raises() -> None:
         resets_at=None,
     )
     assert f"llm_exporter.BudgetExceeded: {error}" in " ".join(README.split())
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[TestClient]:
+    """A service that has received the four calls of the README's examples."""
+
+    def call(agent: str, phase: str, model: str, tokens: tuple[int, int], cost: tuple[float, float]) -> Call:
+        return Call(
+            id=f"{agent}-{model}",
+            provider="anthropic" if model.startswith("claude") else "openai",
+            model=model,
+            operation="chat",
+            labels={"agent": agent, "phase": phase, "session": "s-17"},
+            tokens={"input": tokens[0], "output": tokens[1]},
+            cost={"input": cost[0], "output": cost[1]},
+        )
+
+    calls = [
+        call("planner", "plan", "gpt-4o", (1200, 400), (0.003, 0.004)),
+        call("coder", "execute", "claude-sonnet-4-6", (8000, 1500), (0.024, 0.0225)),
+        call("coder", "execute", "gpt-4o", (3000, 900), (0.0075, 0.009)),
+        call("reviewer", "review", "gpt-4o", (2500, 120), (0.00625, 0.0012)),
+    ]
+    with TestClient(make_app(Config(), SqliteLedger(tmp_path / "ledger.db"))) as client:
+        assert client.post("/api/v1/calls", content=msgspec.json.encode(calls)).status_code == 200
+        yield client
+
+
+def test_api_examples_match_the_service(service: TestClient) -> None:
+    examples = re.findall(r"\$ curl 'http://127.0.0.1:9847(.*)'\n((?:    .+\n)+)", README)
+    assert len(examples) == 4
+    for path, text in examples:
+        lines = [line.strip() for line in text.splitlines()]
+        expected = lines if "format=csv" in path else ["".join(lines)]
+        actual = service.get(path).text.splitlines()
+        for wanted, line in zip(map(_without_time, expected), map(_without_time, actual), strict=True):
+            beginning, shortened, _ = wanted.partition("…")
+            assert line.startswith(beginning) if shortened else line == beginning, path
+
+
+@pytest.mark.usefixtures("service")
+def test_report_example_matches_the_command(tmp_path: Path) -> None:
+    arguments = ["report", "--by", "agent,model", "--store", str(tmp_path / "ledger.db")]
+    table = CliRunner().invoke(main, arguments).output
+    example = README.partition("$ llm-exporter report --by agent,model\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [line.removeprefix("    ") for line in example.splitlines()]
+
+
+def _without_time(line: str) -> str:
+    """Replace times, and the call id that the time is part of."""
+    line = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", line)
+    return re.sub(r"^(?:[0-9a-f]{32}|coder-gpt-4o),", "ID,", line)
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
