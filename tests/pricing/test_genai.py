@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,3 +84,30 @@ llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
 pipeline().flush()
 """
     assert run(program) == "recorded\nllm-exporter\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_process_forked_while_genai_prices_loads_can_price_calls() -> None:
+    program = """
+import os, sys, threading, time
+loading = threading.Event()
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "genai_prices.data" and not loading.is_set():
+            loading.set()
+            time.sleep(0.3)
+sys.meta_path.insert(0, Finder())
+import llm_exporter
+from llm_exporter.client.default import pipeline
+def record():
+    return llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1000})
+record()
+loading.wait()
+child = os.fork()
+call = record()
+flushed = pipeline().flush(timeout=5)
+if child == 0:
+    os._exit(0 if flushed and call.total_cost == 0.0025 else 1)
+print(os.waitpid(child, 0)[1], flushed, call.total_cost)
+"""
+    assert run(program) == "0 True 0.0025\n"

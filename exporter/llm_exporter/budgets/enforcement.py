@@ -27,7 +27,7 @@ Notify = Callable[[BudgetReached], object]
 
 
 class Budgets:
-    """The budgets of this process: their limits, what is spent, and what is held for calls in flight.
+    """The budgets of this process: limits, spending, and amounts held for calls in flight.
 
     `hold` runs on the caller's thread before a call, `settle` on the worker thread afterwards.
 
@@ -73,7 +73,7 @@ class Budgets:
         self.shared = SharedBudgets()
 
     def carry_over(self, other: Budgets) -> None:
-        """Keep what was spent and held before a reload, for budgets that are still configured."""
+        """Keep spending and held amounts over a reload, for budgets that are still configured."""
         with other._lock:
             known = {spending.identity: spending for spending in other._all}
             for spending in self._all:
@@ -138,7 +138,7 @@ class Budgets:
                     raise refusal(spending, account, _SMALLEST_AMOUNT)
 
     def settle(self, call: Call) -> None:
-        """Replace what was held for a call by what it used."""
+        """Replace the amount held for a call by its usage."""
         if not self._all and not self.shared.budgets:
             return
         self._estimates.observe(call)

@@ -48,7 +48,7 @@ class Estimates:
         self._observed: dict[tuple[str, str], _Observed] = {}
 
     def carry_over(self, other: Estimates) -> None:
-        """Keep what was observed before a reload."""
+        """Keep the observed responses over a reload."""
         self._observed = other._observed
 
     def expected_model(self, call: Call) -> str:

@@ -1,4 +1,4 @@
-"""The gauges of budgets and thresholds, labelled with what each of them matches."""
+"""The gauges of budgets and thresholds, with the labels that each of them matches."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _IDLE_SECONDS: Final = 60.0
 
 
 class AccountUse(msgspec.Struct):
-    """What a process reports about one account."""
+    """The usage that a process reports for one account."""
 
     rule: str
     """The service's name of the budget."""
@@ -53,7 +53,7 @@ class LeaseRequest(msgspec.Struct):
 
 
 class LeaseGrant(msgspec.Struct):
-    """What a process may spend of one account."""
+    """The lease on one account."""
 
     rule: str
     values: Key
@@ -79,11 +79,11 @@ class LeaseResponse(msgspec.Struct):
 
 
 class LeasedAccount(Account):
-    """What this process may spend of a shared account.
+    """An account on a lease from the service.
 
     Args:
         fails_open: whether calls may be sent when the lease has expired.
-        renewal_due: set if there is no lease, or if it is too small.
+        renewal_due: set when a lease is missing or too small.
     """
 
     __slots__ = (
@@ -116,7 +116,7 @@ class LeasedAccount(Account):
         """When the lease expires, by the monotonic clock."""
         self.spent_on_lease = 0
         self.unacknowledged: dict[str, int] = {}
-        """What was spent by calls that may not be in the ledger yet, by call id."""
+        """The usage of calls that may not be in the ledger yet, by call id."""
         self.acknowledged = 0
         """The part of `spent_on_lease` that was in the ledger when the last request was made."""
         self.wanted = 0
@@ -238,7 +238,7 @@ class SharedBudgets:
                     yield rule, key, account
 
     def spend(self, call: Call) -> None:
-        """Add what a call used."""
+        """Add the usage of a call."""
         labels = labels_of(call, call.model)
         for spending in self.budgets:
             account = spending.account(labels, (call.model, call.requested_model))

@@ -32,7 +32,7 @@ SESSION_SECONDS: Final = 86400.0
 
 
 class Account:
-    """What is spent, and held for calls in flight, in the current period of a rule, for one set of labels."""
+    """The amounts spent and held of a rule in the current period, for one set of labels."""
 
     __slots__ = ("held", "labels", "last_used", "limit", "notified", "span", "spent", "unit")
 
@@ -59,7 +59,7 @@ class Account:
         return taken < self.limit and taken + amount <= self.limit
 
     def add(self, call_id: str, amount: int) -> None:
-        """Add what a call used."""
+        """Add the usage of a call."""
         self.spent += amount
 
     @property
@@ -146,7 +146,7 @@ class Spending(Generic[R]):
         return account
 
     def spend(self, account: Account, call: Call) -> None:
-        """Add what a call used, if it started in the current period."""
+        """Add the usage of a call, if it started in the current period."""
         if call.started >= account.span.start:
             account.add(call.id, self.amount_of(call))
 
@@ -170,7 +170,7 @@ class Spending(Generic[R]):
                 del self._accounts[key]
 
     def amount_of(self, call: Call) -> int:
-        """Return what a call used, in the rule's unit."""
+        """Return the usage of a call in the rule's unit."""
         return call.total_tokens if self.unit == "tokens" else round(call.total_cost * USD)
 
     def carry_over(self, other: Spending[R]) -> None:

@@ -29,7 +29,7 @@ class Thresholds:
         self._notify = notify
 
     def carry_over(self, other: Thresholds) -> None:
-        """Keep what was spent before a reload, for thresholds that are still configured."""
+        """Keep spending over a reload, for thresholds that are still configured."""
         known = {spending.identity: spending for spending in other._all}
         for spending in self._all:
             if before := known.get(spending.identity):

@@ -154,7 +154,7 @@ def _look_up(call: Call) -> Rates:
 
 
 def _price_variant(call: Call) -> dict[str, str]:
-    """Return what selects a price variant, in genai-prices' terms."""
+    """Return the selectors of a price variant, in genai-prices' terms."""
     variant = {"processing": "batch"} if call.batch else {}
     if call.service_tier:
         variant["service_tier"] = call.service_tier

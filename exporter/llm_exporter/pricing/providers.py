@@ -42,7 +42,7 @@ _BY_CLIENT: Final = (
     ("Vertex", "google"),
     ("GoogleCloud", "google"),
 )
-"""Providers by a part of the client's class name, for URLs that tell nothing, such as a gateway's."""
+"""Providers by a part of the client's class name, for unknown URLs, such as a gateway's."""
 
 
 class Providers:
