@@ -1,4 +1,4 @@
-"""Anthropic's messages, plain and streamed."""
+"""The reader of Anthropic's Messages API, streamed or not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 def read(*events: Json) -> Reading:
-    """Return what a reader makes of a stream of these events."""
+    """Return the reading of a stream of these events."""
     reader = MessagesReader()
     framing = framing_for("text/event-stream; charset=utf-8", b"event:", reader)
     for event in events:
@@ -28,7 +28,7 @@ def read(*events: Json) -> Reading:
 
 
 def read_body(usage: object, **fields: Any) -> Reading:
-    """Return what a reader makes of a message with this usage."""
+    """Return the reading of a message with this usage."""
     reader = MessagesReader()
     reader.read_body(json.dumps(message(usage, **fields)).encode())
     return reader.reading
@@ -41,12 +41,12 @@ def message(usage: object, **fields: Any) -> Json:
 
 
 def start(usage: Json, **fields: Any) -> Json:
-    """Return the event that begins a stream."""
+    """Return a `message_start` event."""
     return {"type": "message_start", "message": message(usage, **fields)}
 
 
 def end(usage: Json) -> Json:
-    """Return the event that tells how a stream ended."""
+    """Return a `message_delta` event with usage."""
     return {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
 
 
@@ -133,7 +133,7 @@ STOP = {"type": "message_stop"}
     ],
 )
 def test_tokens_are_disjoint_and_complete(usage: Json, tokens: dict[str, int]) -> None:
-    """Each token is counted in one type."""
+    """Each token is counted under one type."""
     assert read_body(usage).tokens == tokens
 
 
@@ -165,7 +165,7 @@ usages = st.dictionaries(st.sampled_from((*NUMBERS, *OBJECTS)), hostile)
 
 
 def sum_of_counts(value: object) -> int:
-    """Return the sum of all that can be a count in a JSON value."""
+    """Return the sum of all valid counts in a JSON value."""
     if isinstance(value, dict):
         return sum(map(sum_of_counts, value.values()))
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -175,8 +175,8 @@ def sum_of_counts(value: object) -> int:
 
 @settings(deadline=None)
 @given(first=usages, last=usages)
-def test_damaged_usage_never_raises_and_never_makes_up_tokens(first: Json, last: Json) -> None:
-    """Counts are whole, positive, and together no more than what stands in the objects."""
+def test_damaged_usage_neither_raises_nor_invents_tokens(first: Json, last: Json) -> None:
+    """Counts are positive integers that add up to no more than those in the usage objects."""
     reading = read(start(first), TEXT, end(last), STOP)
 
     for each, said in [(reading, {**first, **last}), *((sub, None) for sub in reading.sub_calls)]:
@@ -189,10 +189,10 @@ def test_damaged_usage_never_raises_and_never_makes_up_tokens(first: Json, last:
 
 @settings(deadline=None)
 @given(fresh=counts, read_=counts, written=counts, out=counts, five=counts, hour=counts, thinking=counts)
-def test_the_sum_of_types_is_what_was_counted_whatever_the_details_claim(
+def test_token_types_add_up_to_the_counts_whatever_the_details_claim(
     fresh: int, read_: int, written: int, out: int, five: int, hour: int, thinking: int
 ) -> None:
-    """The four counts add up to the types."""
+    """The token types add up to the four top-level counts."""
     usage = {
         "input_tokens": fresh,
         "cache_read_input_tokens": read_,
@@ -209,7 +209,7 @@ def test_the_sum_of_types_is_what_was_counted_whatever_the_details_claim(
 
 
 def test_body_gives_the_answering_model_tokens_tier_and_searches() -> None:
-    """A message says which model answered, what it used and how it was served."""
+    """A message names its model, usage and service tier."""
     usage = {
         "input_tokens": 20,
         "output_tokens": 8,
@@ -227,12 +227,12 @@ def test_body_gives_the_answering_model_tokens_tier_and_searches() -> None:
 
 @pytest.mark.parametrize("usage", [None, {}, [], "none", 7], ids=repr)
 def test_body_without_usage_reports_none(usage: object) -> None:
-    """No usage is not the same as a usage of zero."""
+    """Missing usage differs from zero usage."""
     assert read_body(usage) == Reading(model="claude-t-5", tokens=None)
 
 
 def test_error_body_is_read() -> None:
-    """An error answer to a streaming request is plain JSON."""
+    """An error response to a streaming request is plain JSON."""
     reader = MessagesReader()
     reader.read_body(b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}')
 
@@ -257,7 +257,7 @@ def test_error_body_is_read() -> None:
             },
             {"output_tokens": 90},
             {"input": 20, "cache_read": 1000, "cache_write": 300, "output": 90},
-            id="an older delta has the output alone",
+            id="an older delta has only the output",
         ),
         pytest.param(
             {"input_tokens": 20, "cache_read_input_tokens": 1000, "output_tokens": 1},
@@ -268,13 +268,13 @@ def test_error_body_is_read() -> None:
                 "output_tokens": 90,
             },
             {"input": 520, "cache_read": 1700, "cache_write": 40, "output": 90},
-            id="a newer delta repeats all, grown by server tools",
+            id="a newer delta repeats all counts, increased by server tools",
         ),
         pytest.param(
             {"input_tokens": 20, "cache_read_input_tokens": 1000, "output_tokens": 1},
             {"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": 90},
             {"input": 20, "cache_read": 1000, "output": 90},
-            id="a null says nothing",
+            id="a null is ignored",
         ),
         pytest.param(
             {
@@ -285,7 +285,7 @@ def test_error_body_is_read() -> None:
             },
             {"input_tokens": 20, "cache_creation_input_tokens": 900, "output_tokens": 90},
             {"input": 20, "cache_write": 200, "cache_write_1h": 700, "output": 90},
-            id="the split stands in the start alone",
+            id="only the start has the split",
         ),
         pytest.param(
             {"input_tokens": 20, "output_tokens": 4},
@@ -295,14 +295,14 @@ def test_error_body_is_read() -> None:
         ),
     ],
 )
-def test_stream_lays_the_usage_of_the_delta_over_that_of_the_start(
+def test_stream_usage_of_the_delta_overrides_that_of_the_start(
     first: Json, last: Json, tokens: dict[str, int]
 ) -> None:
     """The counts of `message_delta` are cumulative and replace those of `message_start`, key by key."""
     assert read(start(first), PING, TEXT, TEXT, end(last), STOP).tokens == tokens
 
 
-def test_stream_with_several_deltas_holds_to_the_last() -> None:
+def test_stream_with_several_deltas_uses_the_last() -> None:
     """Each `message_delta` repeats the counts so far."""
     deltas = [end({"output_tokens": number}) for number in (10, 50, 70)]
 
@@ -312,13 +312,13 @@ def test_stream_with_several_deltas_holds_to_the_last() -> None:
     }
 
 
-def test_stream_that_ends_early_has_what_its_start_said() -> None:
-    """Cut after its first words, a stream has still read the prompt."""
+def test_stream_that_ends_early_has_the_usage_of_its_start() -> None:
+    """The prompt was read even if the stream broke after its first words."""
     assert read(start({"input_tokens": 20, "output_tokens": 3}), TEXT).tokens == {"input": 20, "output": 3}
 
 
-def test_stream_tier_stands_in_the_start() -> None:
-    """The delta need not repeat the tier; nor does it name the model."""
+def test_stream_tier_is_read_from_the_start() -> None:
+    """The delta need not repeat the tier, and does not name the model."""
     reading = read(
         start({"input_tokens": 20, "output_tokens": 1, "service_tier": "batch"}),
         TEXT,
@@ -328,8 +328,8 @@ def test_stream_tier_stands_in_the_start() -> None:
     assert (reading.model, reading.service_tier) == ("claude-t-5", "batch")
 
 
-def test_stream_searches_stand_in_the_delta() -> None:
-    """Server tools run while the answer is made; their number is cumulative, too."""
+def test_stream_searches_are_read_from_the_delta() -> None:
+    """Server tools run during generation. Their number is cumulative too."""
     reading = read(
         start({"input_tokens": 20, "output_tokens": 1, "server_tool_use": {"web_search_requests": 0}}),
         TEXT,
@@ -357,7 +357,7 @@ def step(kind: str, into: int, out: int, **fields: Any) -> Json:
             "claude-t-5",
             {"input": 130, "output": 17},
             [],
-            id="one message, the top level itself",
+            id="one message, same as the top level",
         ),
         pytest.param(
             {
@@ -371,7 +371,7 @@ def step(kind: str, into: int, out: int, **fields: Any) -> Json:
             "claude-t-5",
             {"input": 190, "output": 12},
             [("claude-t-5", {"input": 70_000, "cache_read": 500, "output": 400})],
-            id="a compaction is billed besides, by the same model",
+            id="a compaction is billed in addition, under the same model",
         ),
         pytest.param(
             {
@@ -386,7 +386,7 @@ def step(kind: str, into: int, out: int, **fields: Any) -> Json:
             "claude-t-5",
             {"input": 2300, "output": 160},  # 1000 + 1300, 150 + 10
             [("claude-t-advisor", {"input": 2600, "output": 90})],
-            id="an advisor is another model",
+            id="an advisor is billed under its own model",
         ),
         pytest.param(
             {
@@ -400,14 +400,14 @@ def step(kind: str, into: int, out: int, **fields: Any) -> Json:
             "claude-t-4",
             {"input": 410, "output": 250},
             [("claude-t-5", {"input": 405})],
-            id="a fallback answered, the refused try is billed besides",
+            id="a fallback model answered, and the refused attempt is billed in addition",
         ),
     ],
 )
-def test_iterations_that_the_top_level_leaves_out_are_calls_of_their_own(
+def test_iterations_outside_the_top_level_usage_are_sub_calls(
     usage: Json, model: str, tokens: dict[str, int], sub_calls: list[tuple[str, dict[str, int]]]
 ) -> None:
-    """Compactions, advisors and refused tries are billed besides, by their own model; plain and streamed."""
+    """Compactions, advisors and refused attempts are billed separately, under their own model."""
     streamed = read(start({"input_tokens": 1, "output_tokens": 1}), TEXT, end(usage), STOP)
 
     for reading in (read_body(usage), streamed):
@@ -416,14 +416,14 @@ def test_iterations_that_the_top_level_leaves_out_are_calls_of_their_own(
 
 
 def test_iterations_repeated_in_a_later_delta_are_counted_once() -> None:
-    """The list is cumulative, too."""
+    """The list of iterations is cumulative too."""
     usage = {"input_tokens": 9, "output_tokens": 3, "iterations": [step("compaction", 800, 40)]}
     reading = read(start({"input_tokens": 9, "output_tokens": 1}), TEXT, end(usage), end(usage))
 
     assert [sub.tokens for sub in reading.sub_calls] == [{"input": 800, "output": 40}]
 
 
-# ---- errors, first token, cheap look
+# ---- errors, first token, check for usage
 
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
 
@@ -437,8 +437,8 @@ OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": 
         ),
     ],
 )
-def test_stream_that_breaks_into_an_error_tells_it(before: list[Json], tokens: dict[str, int] | None) -> None:
-    """An overload may come with HTTP 200; what was used by then stays used."""
+def test_error_inside_a_stream_is_read(before: list[Json], tokens: dict[str, int] | None) -> None:
+    """An overload error may arrive after HTTP 200. Earlier usage is kept."""
     reading = read(*before, OVERLOADED)
 
     assert (reading.error, reading.tokens) == ("overloaded_error", tokens)
@@ -452,8 +452,8 @@ def test_stream_that_breaks_into_an_error_tells_it(before: list[Json], tokens: d
         pytest.param({"type": "input_json_delta", "partial_json": '{"a'}, id="tool call"),
     ],
 )
-def test_first_token_is_of_any_kind(delta: Json) -> None:
-    """Whatever the model generates first is its first token."""
+def test_first_token_may_be_of_any_kind(delta: Json) -> None:
+    """Any generated content counts as a token."""
     event = {"type": "content_block_delta", "index": 0, "delta": delta}
 
     assert read(start({"input_tokens": 1, "output_tokens": 1}), event).token_seen
@@ -468,17 +468,17 @@ def test_first_token_is_of_any_kind(delta: Json) -> None:
         {"type": "content_block_stop", "index": 0},
         end({"output_tokens": 9}),
         STOP,
-        {"type": "an_event_of_tomorrow", "usage": {"output_tokens": 9}},
+        {"type": "an_unknown_event", "usage": {"output_tokens": 9}},
     ],
     ids=lambda event: event["type"],
 )
-def test_event_without_a_token_is_no_first_token(event: Json) -> None:
-    """A stream begins with who speaks, pings and empty blocks."""
+def test_event_without_content_is_not_the_first_token(event: Json) -> None:
+    """A stream starts with metadata, pings and empty blocks."""
     assert read(event).token_seen is False
 
 
-def test_text_that_only_talks_of_usage_is_not_telling() -> None:
-    """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
+def test_text_that_mentions_usage_carries_none() -> None:
+    """Quotes inside a JSON string are escaped, so generated text cannot be mistaken for a key."""
     talk = 'It says "usage": {"output_tokens": 999}, "error": {"type": "api_error"}.'
     event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": talk}}
 

@@ -1,4 +1,4 @@
-"""Why a call failed: kinds of HTTP statuses, of errors inside an answer, and of exceptions."""
+"""Error kinds of HTTP statuses, error codes and exceptions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from llm_exporter.wire.error_kinds import kind_of_code, kind_of_exception, kind_
     ],
 )
 def test_kind_of_status(status: int, kind: ErrorKind) -> None:
-    """By the providers' own tables; any other is the caller's or the server's fault."""
+    """Statuses that no provider documents are client or server errors."""
     assert kind_of_status(status) == kind
     assert kind_of_code(str(status)) == kind
 
@@ -55,7 +55,7 @@ def test_kind_of_status(status: int, kind: ErrorKind) -> None:
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        # OpenAI and those who speak its format
+        # OpenAI and compatible services
         ("rate_limit_exceeded", "rate_limited"),
         ("rate_limit_error", "rate_limited"),
         ("insufficient_quota", "rate_limited"),
@@ -89,26 +89,26 @@ def test_kind_of_status(status: int, kind: ErrorKind) -> None:
         ("NOT_FOUND", "not_found"),
         ("INVALID_ARGUMENT", "invalid_request"),
         ("INTERNAL", "server_error"),
-        # none of theirs
+        # unknown
         ("error", "unknown"),
         ("", "unknown"),
         ("something new", "unknown"),
     ],
 )
-def test_kind_of_an_error_inside_an_answer(code: str, kind: ErrorKind) -> None:
-    """By the type, status or code that the providers give it."""
+def test_kind_of_an_error_code(code: str, kind: ErrorKind) -> None:
+    """The code is a provider's error type, status or code."""
     assert kind_of_code(code) == kind
 
 
 @settings(deadline=None)
 @given(st.text(max_size=20))
 def test_kind_of_any_text_is_one_of_the_kinds(code: str) -> None:
-    """What stands in an answer is not ours to choose."""
+    """A response may contain any error code."""
     assert kind_of_code(code) in get_args(ErrorKind)
 
 
-class OfMine(Exception):  # noqa: N818 - its name is to tell nothing
-    """What an application may raise in a hook."""
+class CustomError(Exception):
+    """An exception that an application raises in a hook."""
 
 
 REQUEST = httpx.Request("POST", "https://acme.example")
@@ -151,19 +151,19 @@ REQUEST2 = httpx2.Request("POST", "https://acme.example")
         (ssl.SSLError("t"), "connection"),
         (ValueError("t"), "unknown"),
         (RuntimeError("t"), "unknown"),
-        (OfMine("t"), "unknown"),
+        (CustomError("t"), "unknown"),
     ],
     ids=lambda value: (
         f"{type(value).__module__}.{type(value).__name__}" if not isinstance(value, str) else value
     ),
 )
 def test_kind_of_an_exception(error: BaseException, kind: ErrorKind) -> None:
-    """By the names of its classes, so that no HTTP client need be imported."""
+    """Classes are matched by name, so that no HTTP client needs to be imported."""
     assert kind_of_exception(error) == kind
 
 
-def test_kind_of_a_subclass_is_its_base_s() -> None:
-    """An application may subclass what it raises."""
+def test_kind_of_a_subclass_is_that_of_its_base() -> None:
+    """An application may subclass an HTTP client's exceptions."""
 
     class Slow(httpx.ReadTimeout):
         pass

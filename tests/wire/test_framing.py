@@ -1,4 +1,4 @@
-"""From pieces of a response to bodies and events, however the network cuts it."""
+"""Framings: a response yields the same bodies and events however the network splits it."""
 
 from __future__ import annotations
 
@@ -50,27 +50,27 @@ samples = pytest.mark.parametrize("sample", SAMPLES, ids=str)
 streams = pytest.mark.parametrize("sample", STREAMS, ids=str)
 
 
-def read(reader: type[Reader], pieces: Iterable[bytes], content_type: str = SSE) -> Reading:
-    """Return what a reader makes of a response in pieces."""
+def read(reader: type[Reader], chunks: Iterable[bytes], content_type: str = SSE) -> Reading:
+    """Return the reading of a response that arrives in chunks."""
     reads = reader()
     frames: Framing | None = None
-    for piece in pieces:
-        frames = frames or framing_for(content_type, piece, reads)
-        frames.feed(piece)
+    for chunk in chunks:
+        frames = frames or framing_for(content_type, chunk, reads)
+        frames.feed(chunk)
     if frames is not None:
         frames.end()
     return reads.reading
 
 
 def cut(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
-    """Yield the data in pieces, cut at these places."""
+    """Yield the data in chunks, split at these offsets."""
     for begin, end in pairwise([0, *sorted(places), len(data)]):
         if begin < end:
             yield data[begin:end]
 
 
 def tokens_in(reading: Reading) -> Counter[str]:
-    """Return all tokens of an answer, those of the calls in it included."""
+    """Return all tokens of a reading, including those of its sub-calls."""
     tokens: Counter[str] = Counter()
     for each in (reading, *reading.sub_calls):
         tokens.update(each.tokens or {})
@@ -82,35 +82,33 @@ def tokens_in(reading: Reading) -> Counter[str]:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_reader_has_a_sample(reader: type[Reader]) -> None:
-    """What is tested of every format below is tested of a new one too."""
+    """A new reader must have a sample, so that the tests below cover it."""
     assert reader in {sample.reader for sample in SAMPLES}
 
 
 @samples
-def test_whole_answer_is_read(sample: Sample) -> None:
-    """All of it in one piece, as a small one may come."""
+def test_response_in_one_chunk_is_read(sample: Sample) -> None:
     assert read(sample.reader, [sample.data], sample.content_type) == sample.reading
 
 
 @samples
-def test_answer_byte_by_byte_is_read(sample: Sample) -> None:
-    """No piece is too small."""
-    pieces = cut(sample.data, range(len(sample.data)))
+def test_response_in_single_bytes_is_read(sample: Sample) -> None:
+    chunks = cut(sample.data, range(len(sample.data)))
 
-    assert read(sample.reader, pieces, sample.content_type) == sample.reading
+    assert read(sample.reader, chunks, sample.content_type) == sample.reading
 
 
 @samples
-def test_answer_cut_in_two_anywhere_is_read(sample: Sample) -> None:
-    """Also inside a character, inside `data:`, and between the bytes of a line end."""
+def test_response_split_in_two_anywhere_is_read(sample: Sample) -> None:
+    """The split may fall inside a character, inside `data:`, or between CR and LF."""
     for place in range(1, len(sample.data)):
         assert read(sample.reader, cut(sample.data, [place]), sample.content_type) == sample.reading, place
 
 
 @settings(deadline=None)
 @given(data=st.data(), sample=st.sampled_from(SAMPLES))
-def test_reading_never_depends_on_the_chunking(data: st.DataObject, sample: Sample) -> None:
-    """Any number of cuts, anywhere."""
+def test_reading_does_not_depend_on_the_chunks(data: st.DataObject, sample: Sample) -> None:
+    """The response is split any number of times, anywhere."""
     places = data.draw(st.lists(st.integers(1, len(sample.data) - 1), max_size=40, unique=True))
 
     assert read(sample.reader, cut(sample.data, places), sample.content_type) == sample.reading
@@ -118,8 +116,8 @@ def test_reading_never_depends_on_the_chunking(data: st.DataObject, sample: Samp
 
 @settings(deadline=None)
 @given(data=st.data(), sample=st.sampled_from([each for each in STREAMS if each.content_type != AWS]))
-def test_event_whose_end_never_came_is_read(data: st.DataObject, sample: Sample) -> None:
-    """A server may end the response right behind the last event."""
+def test_last_event_without_a_blank_line_is_read(data: st.DataObject, sample: Sample) -> None:
+    """A server may end the response right after the last event."""
     stream = sample.data.rstrip()
     places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=10, unique=True))
 
@@ -128,8 +126,8 @@ def test_event_whose_end_never_came_is_read(data: st.DataObject, sample: Sample)
 
 @settings(deadline=None)
 @given(data=st.data(), sample=st.sampled_from(SAMPLES))
-def test_answer_broken_off_anywhere_is_only_ever_bad_json(data: st.DataObject, sample: Sample) -> None:
-    """Where the last event is half there, decoding it fails and nothing else does; no count is made up."""
+def test_truncated_response_raises_nothing_but_a_decode_error(data: st.DataObject, sample: Sample) -> None:
+    """Only decoding the incomplete event may fail, and no tokens are invented."""
     reads = sample.reader()
     frames = framing_for(sample.content_type, sample.data, reads)
     frames.feed(sample.data[: data.draw(st.integers(1, len(sample.data)))])
@@ -141,8 +139,8 @@ def test_answer_broken_off_anywhere_is_only_ever_bad_json(data: st.DataObject, s
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(STREAMS))
-def test_junk_is_only_ever_refused(junk: bytes, sample: Sample) -> None:
-    """Whoever feeds catches; what is fed before it is not lost."""
+def test_junk_after_a_response_leaves_the_reading_intact(junk: bytes, sample: Sample) -> None:
+    """The framing may raise ValueError, which the meter catches."""
     reads = sample.reader()
     frames = framing_for(sample.content_type, sample.data, reads)
     frames.feed(sample.data)
@@ -157,7 +155,7 @@ def test_junk_is_only_ever_refused(junk: bytes, sample: Sample) -> None:
 
 
 class Recorder(Reader):
-    """Keeps what it is given; it sees a token in every event."""
+    """A reader that keeps the bodies and events it is given."""
 
     operation = "chat"
 
@@ -197,39 +195,43 @@ class Recorder(Reader):
         pytest.param(b"data: [DONE]\n\n", [], id="[DONE]"),
         pytest.param(b'data: {"a":1}\n\ndata: [DONE]', [b'{"a":1}'], id="[DONE] without its end"),
         pytest.param(b"data:\n\ndata: \n\n", [], id="empty data"),
-        pytest.param(b'database: {"a":1}\n\n', [], id="another field that begins so"),
+        pytest.param(b'database: {"a":1}\n\n', [], id="another field with the same prefix"),
         pytest.param(b"event: ping\n\n", [], id="no data"),
         pytest.param(b"\n\n\n\n", [], id="blank lines only"),
-        pytest.param(b'\n\n\ndata: {"a":1}\n\n\n\n', [b'{"a":1}'], id="blank lines in excess"),
-        pytest.param('data: {"a":"\x0b\x0c\x1c\x85\u2028"}\n\n'.encode(), None, id="no line ends of SSE's"),
+        pytest.param(b'\n\n\ndata: {"a":1}\n\n\n\n', [b'{"a":1}'], id="extra blank lines"),
+        pytest.param(
+            'data: {"a":"\x0b\x0c\x1c\x85\u2028"}\n\n'.encode(),
+            None,
+            id="characters that are not line ends in SSE",
+        ),
         pytest.param(b"", [], id="nothing"),
     ],
 )
-def test_server_sent_events_by_the_standard(stream: bytes, events: list[bytes] | None) -> None:
-    """Whole and byte by byte."""
+def test_server_sent_events_follow_the_standard(stream: bytes, events: list[bytes] | None) -> None:
+    """The stream arrives in one chunk and in single bytes."""
     if events is None:
         events = [stream[len(b"data: ") : -2]]
-    for pieces in ([stream], list(cut(stream, range(len(stream))))):
+    for chunks in ([stream], list(cut(stream, range(len(stream))))):
         recorder = Recorder()
         frames = ServerSentEvents(recorder)
-        for piece in pieces:
-            frames.feed(piece)
+        for chunk in chunks:
+            frames.feed(chunk)
         frames.end()
 
         assert recorder.events == events
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100], ids="pieces of {} bytes".format)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100], ids="chunks of {} bytes".format)
 def test_event_is_read_as_soon_as_it_is_complete(newline: bytes, size: int) -> None:
-    """The reader hears of an event with its blank line, not with the next event."""
+    """The reader receives an event at its blank line, not at the next event."""
     stream = b'data: {"a":1}' + 2 * newline + b'data: {"b":2}' + 2 * newline + b'data: {"c"'
     recorder = Recorder()
     frames = ServerSentEvents(recorder)
     fed = b""
-    for piece in cut(stream, range(0, len(stream), size)):
-        frames.feed(piece)
-        fed += piece
+    for chunk in cut(stream, range(0, len(stream), size)):
+        frames.feed(chunk)
+        fed += chunk
 
         assert recorder.events == [b'{"a":1}', b'{"b":2}'][: fed.count(2 * newline)]
 
@@ -237,22 +239,22 @@ def test_event_is_read_as_soon_as_it_is_complete(newline: bytes, size: int) -> N
 @pytest.mark.parametrize(
     ("reader", "events", "parsed"),
     [
-        # Parsed are those up to the first token, and behind it those that tell of usage.
+        # Parsed are the events up to the first token, and later ones with usage.
         pytest.param(ChatReader, chat_events(), [0, 1, 6], id="chat"),
         pytest.param(ResponsesReader, responses_events(), [0, 1, 6], id="responses"),
         pytest.param(MessagesReader, messages_events(), [0, 1, 2, 7], id="messages"),
-        pytest.param(GenerateContentReader, gemini_events(), [0, 1, 2, 3, 4], id="gemini, all of which tell"),
+        pytest.param(GenerateContentReader, gemini_events(), [0, 1, 2, 3, 4], id="gemini, all with usage"),
     ],
 )
-@pytest.mark.parametrize("whole", [False, True], ids=["event by event", "in one piece"])
-def test_event_is_parsed_only_for_the_first_token_or_for_what_it_tells(
+@pytest.mark.parametrize("whole", [False, True], ids=["event by event", "in one chunk"])
+def test_event_is_parsed_only_for_the_first_token_or_usage(
     reader: type[Reader],
     events: list[Json],
     parsed: list[int],
     whole: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The bulk of a long stream is passed over."""
+    """Most events of a long stream are skipped."""
     reads = reader()
     given: list[bytes] = []
     original: Callable[[bytes], None] = reads.read_event
@@ -263,9 +265,9 @@ def test_event_is_parsed_only_for_the_first_token_or_for_what_it_tells(
 
     monkeypatch.setattr(reads, "read_event", event)
     frames = ServerSentEvents(reads)
-    pieces = [sse([event]) for event in events]
-    for piece in [b"".join(pieces)] if whole else pieces:
-        frames.feed(piece)
+    chunks = [sse([event]) for event in events]
+    for chunk in [b"".join(chunks)] if whole else chunks:
+        frames.feed(chunk)
     frames.end()
 
     assert [json.loads(data) for data in given] == [events[index] for index in parsed]
@@ -274,8 +276,8 @@ def test_event_is_parsed_only_for_the_first_token_or_for_what_it_tells(
 # ---- memory
 
 
-def held(frames: Framing) -> int:
-    """Return how many bytes a framing keeps."""
+def buffered(frames: Framing) -> int:
+    """Return the number of bytes that a framing buffers."""
     if isinstance(frames, EventStream):
         return len(frames._buffer)
     assert isinstance(frames, Body | JsonLines | ServerSentEvents)
@@ -284,21 +286,23 @@ def held(frames: Framing) -> int:
 
 
 @streams
-def test_stream_holds_nothing_after_a_complete_event(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never more than one event is kept of what was looked at, however long the stream."""
+def test_stream_buffers_nothing_after_a_complete_event(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most one event is buffered, however long the stream."""
     monkeypatch.setattr(framing, "_CHUNKS_AT_ONCE", 1)
     reads = sample.reader()
     frames = framing_for(sample.content_type, sample.data, reads)
     for _ in range(50):
         frames.feed(sample.data[:100])
-        assert held(frames) <= 100
+        assert buffered(frames) <= 100
         frames.feed(sample.data[100:])
-        assert held(frames) == 0
+        assert buffered(frames) == 0
     assert reads.reading.tokens == sample.reading.tokens
 
 
-def test_no_more_than_a_few_small_chunks_wait_to_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first token, of which nothing waits, three at a time of those that have up to 250 bytes."""
+def test_only_a_few_small_chunks_wait_to_be_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first token, up to three chunks of at most 250 bytes are scanned together."""
     monkeypatch.setattr(framing, "_CHUNKS_AT_ONCE", 3)
     monkeypatch.setattr(framing, "_SMALL_CHUNK", 250)
     small = sse([chat_events()[1]])
@@ -307,28 +311,27 @@ def test_no_more_than_a_few_small_chunks_wait_to_be_looked_at(monkeypatch: pytes
     waiting = []
     for chunk in (small, small, small, small, small, small, large, small, large):
         frames.feed(chunk)
-        waiting.append(held(frames) // len(small))
+        waiting.append(buffered(frames) // len(small))
     assert waiting == [0, 1, 2, 0, 1, 2, 0, 1, 0]
 
 
-@pytest.mark.parametrize("size", [1, 7, 40], ids="pieces of {} bytes".format)
-def test_event_too_large_is_let_go_and_the_next_one_read(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What passes MAX_BUFFERED is not kept, not read, and does no harm to what follows."""
+@pytest.mark.parametrize("size", [1, 7, 40], ids="chunks of {} bytes".format)
+def test_oversized_event_is_dropped_and_the_next_one_read(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event larger than MAX_BUFFERED is neither buffered nor read."""
     monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = ServerSentEvents(recorder)
     big = b'data: {"a":"' + 200 * b"x" + b'"}\n\n'
-    for piece in cut(big, range(0, len(big), size)):
-        frames.feed(piece)
-        assert held(frames) <= 64
+    for chunk in cut(big, range(0, len(big), size)):
+        frames.feed(chunk)
+        assert buffered(frames) <= 64
     frames.feed(b'data: {"b":2}\n\n')
     frames.end()
 
     assert recorder.events == [b'{"b":2}']
 
 
-def test_event_too_large_at_the_end_of_a_stream_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to read of it."""
+def test_oversized_event_at_the_end_of_a_stream_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = ServerSentEvents(recorder)
@@ -339,8 +342,8 @@ def test_event_too_large_at_the_end_of_a_stream_is_let_go(monkeypatch: pytest.Mo
     assert recorder.events == []
 
 
-def test_body_is_held_until_it_ends_and_then_read() -> None:
-    """JSON cannot be read before its last byte."""
+def test_body_is_buffered_until_it_ends_and_then_read() -> None:
+    """JSON cannot be decoded before its last byte."""
     recorder = Recorder()
     frames = Body(recorder)
     frames.feed(b'{"a"')
@@ -349,25 +352,25 @@ def test_body_is_held_until_it_ends_and_then_read() -> None:
     frames.end()
 
     assert recorder.bodies == [b'{"a":1}']
-    assert held(frames) == 0
+    assert buffered(frames) == 0
 
 
-@pytest.mark.parametrize("pieces", [[65 * b"x"], [60 * b"x", b"y", 60 * b"z"], 65 * [b"x"]], ids=len)
-def test_body_too_large_is_let_go(pieces: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What passes MAX_BUFFERED is neither kept nor read."""
+@pytest.mark.parametrize("chunks", [[65 * b"x"], [60 * b"x", b"y", 60 * b"z"], 65 * [b"x"]], ids=len)
+def test_oversized_body_is_dropped(chunks: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body larger than MAX_BUFFERED is neither buffered nor read."""
     monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = Body(recorder)
-    for piece in pieces:
-        frames.feed(piece)
-    assert held(frames) == 0
+    for chunk in chunks:
+        frames.feed(chunk)
+    assert buffered(frames) == 0
     frames.end()
 
     assert recorder.bodies == []
 
 
-def test_body_of_just_the_largest_size_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MAX_BUFFERED itself is not too much."""
+def test_body_of_the_largest_size_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of exactly MAX_BUFFERED bytes is not too large."""
     monkeypatch.setattr(framing, "MAX_BUFFERED", 64)
     recorder = Recorder()
     frames = Body(recorder)
@@ -379,7 +382,7 @@ def test_body_of_just_the_largest_size_is_read(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_empty_body_is_not_read() -> None:
-    """There is nothing in it to decode."""
+    """An empty body cannot be decoded."""
     recorder = Recorder()
     frames = Body(recorder)
     frames.end()
@@ -391,7 +394,7 @@ def test_empty_body_is_not_read() -> None:
 
 
 def test_bedrock_stream_is_read() -> None:
-    """As the plain API's; the last event's own metrics are the same tokens again, and no model is named."""
+    """Bedrock names no model, and repeats the tokens in its own metrics, which are ignored."""
     events = messages_events()
     del events[0]["message"]["model"]
     events[-1]["amazon-bedrock-invocationMetrics"] = {
@@ -406,8 +409,8 @@ def test_bedrock_stream_is_read() -> None:
     )
 
 
-def test_frame_without_an_event_is_passed_over() -> None:
-    """Bedrock may send frames of other kinds in between."""
+def test_frame_without_an_event_is_skipped() -> None:
+    """Bedrock may send other kinds of frames in between."""
     recorder = Recorder()
     frames = EventStream(recorder)
     frames.feed(frame(b'{"message": "something else"}') + eventstream([{"a": 1}]))
@@ -434,11 +437,11 @@ def test_frame_without_an_event_is_passed_over() -> None:
         ),
     ],
 )
-def test_frame_that_breaks_a_stream_off_is_an_error(named: dict[bytes, bytes], payload: bytes) -> None:
-    """Its name is among the headers; what was counted by then stays counted."""
+def test_exception_frame_is_an_error(named: dict[bytes, bytes], payload: bytes) -> None:
+    """The headers name the error. Earlier counts are kept."""
     stream = eventstream(messages_events()[:3]) + frame(payload, named)
-    for pieces in ([stream], list(cut(stream, range(len(stream))))):
-        reading = read(MessagesReader, pieces, AWS)
+    for chunks in ([stream], list(cut(stream, range(len(stream))))):
+        reading = read(MessagesReader, chunks, AWS)
         counted: dict[TokenType, int] = {"input": 31, "output": 2}
         assert reading == Reading("claude-t", counted, error="throttlingException", token_seen=True)
 
@@ -452,14 +455,14 @@ def test_frame_that_breaks_a_stream_off_is_an_error(named: dict[bytes, bytes], p
         pytest.param(b"data: {}\n\n\n\n", id="text"),
     ],
 )
-def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than waiting for gigabytes that a damaged length promises."""
+def test_invalid_frame_is_rejected(prelude: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged length must not make the framing wait for gigabytes."""
     monkeypatch.setattr(framing, "MAX_BUFFERED", 1000)
     with pytest.raises(ValueError, match="invalid event stream frame"):
         EventStream(Recorder()).feed(prelude)
 
 
-# ---- which framing
+# ---- choice of framing
 
 
 @pytest.mark.parametrize(
@@ -470,9 +473,9 @@ def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyP
         pytest.param("application/problem+json", b"{", Body, id="JSON of another kind"),
         pytest.param("application/json", b"", Body, id="JSON, still empty"),
         pytest.param("application/json", b"[{", Body, id="a JSON array"),
-        pytest.param("application/json", b"\xef\xbb\xbf{", Body, id="JSON behind a byte order mark"),
+        pytest.param("application/json", b"\xef\xbb\xbf{", Body, id="JSON after a byte order mark"),
         pytest.param("application/json", b"\xef", Body, id="half a byte order mark"),
-        pytest.param("text/event-stream", b"\xef", ServerSentEvents, id="half of one before SSE"),
+        pytest.param("text/event-stream", b"\xef", ServerSentEvents, id="half a byte order mark before SSE"),
         pytest.param("text/event-stream", b"data: {", ServerSentEvents, id="SSE"),
         pytest.param("text/event-stream;charset=utf-8", b": hi", ServerSentEvents, id="SSE with a charset"),
         pytest.param("text/event-stream", b"", ServerSentEvents, id="SSE, still empty"),
@@ -491,15 +494,15 @@ def test_what_is_no_frame_is_refused(prelude: bytes, monkeypatch: pytest.MonkeyP
         pytest.param("video/mp4", b"", Ignored, id="video"),
     ],
 )
-def test_framing_is_chosen_by_type_and_first_bytes(
+def test_framing_is_chosen_by_content_type_and_first_bytes(
     content_type: str, first: bytes, expected: type[Framing]
 ) -> None:
-    """The header tells binary from text, the bytes tell JSON from SSE."""
+    """The header tells binary from text, and the first bytes tell JSON from SSE."""
     assert type(framing_for(content_type, first, Recorder())) is expected
 
 
 def test_sse_sent_as_json_is_read() -> None:
-    """Some gateways do not set the type of a stream."""
+    """Some gateways do not set the content type of a stream."""
     stream = sse(chat_events(), done=True)
 
     expected = Reading("gpt-t", {"input": 31, "output": 7}, token_seen=True)
@@ -507,31 +510,31 @@ def test_sse_sent_as_json_is_read() -> None:
 
 
 def test_json_sent_as_sse_is_read() -> None:
-    """A service that cannot stream may answer in one piece under the type that was asked for."""
+    """A service that cannot stream may send JSON under the requested content type."""
     body = json.dumps(chat_events()[-1], indent=2).encode()
 
     expected = Reading("gpt-t", {"input": 31, "output": 7})
     assert read(ChatReader, cut(body, [20, 21, 50])) == expected
 
 
-def test_a_stream_that_is_one_array_is_read_when_it_ends() -> None:
-    """As Gemini's unless asked for server-sent events: the last chunk holds, never the sum."""
+def test_stream_in_one_json_array_is_read_when_it_ends() -> None:
+    """Gemini streams an array by default. The last counts are used, not their sum."""
     stream = b"[" + b"\n,\r\n".join(json.dumps(each).encode() for each in gemini_events()) + b"\n]\n"
-    for pieces in ([stream], list(cut(stream, [1, 2, 50, 400]))):
-        reading = read(GenerateContentReader, pieces, "application/json")
+    for chunks in ([stream], list(cut(stream, [1, 2, 50, 400]))):
+        reading = read(GenerateContentReader, chunks, "application/json")
         assert reading == Reading("gemini-t", {"input": 31, "output": 7}, token_seen=True)
 
 
-def test_json_behind_a_byte_order_mark_is_read() -> None:
-    """The SDKs take it too."""
+def test_json_after_a_byte_order_mark_is_read() -> None:
+    """The SDKs accept it too."""
     body = b"\xef\xbb\xbf" + json.dumps(chat_events()[-1]).encode()
-    for pieces in ([body], list(cut(body, [1, 2, 3, 50]))):
+    for chunks in ([body], list(cut(body, [1, 2, 3, 50]))):
         expected = Reading("gpt-t", {"input": 31, "output": 7})
-        assert read(ChatReader, pieces, "application/json") == expected
+        assert read(ChatReader, chunks, "application/json") == expected
 
 
-def test_binary_body_is_let_go() -> None:
-    """Audio has no usage in it, and is not kept."""
+def test_binary_body_is_ignored() -> None:
+    """Audio contains no usage and is not buffered."""
     recorder = Recorder()
     frames = framing_for("audio/mpeg", b"{", recorder)
     frames.feed(b'{"usage": {}}')

@@ -1,4 +1,4 @@
-"""Gemini's generateContent and streamGenerateContent."""
+"""The reader of Gemini's generateContent and streamGenerateContent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 def read(*chunks: Json) -> Reading:
-    """Return what a reader makes of a stream of these chunks."""
+    """Return the reading of a stream of these chunks."""
     reader = GenerateContentReader()
     framing = framing_for("text/event-stream", b"data:", reader)
     for each in chunks:
@@ -28,14 +28,14 @@ def read(*chunks: Json) -> Reading:
 
 
 def read_body(body: Json) -> Reading:
-    """Return what a reader makes of a whole answer."""
+    """Return the reading of a complete response."""
     reader = GenerateContentReader()
     reader.read_body(json.dumps(body).encode())
     return reader.reading
 
 
 def answer(usage: object = None, *parts: Json, **fields: Any) -> Json:
-    """Return an answer, or a chunk of one, with a candidate where there are parts."""
+    """Return a response or a chunk, with a candidate if there are parts."""
     head: Json = {"modelVersion": "gemini-t-pro", "responseId": "t"}
     if parts:
         head["candidates"] = [{"content": {"parts": list(parts), "role": "model"}, "index": 0}]
@@ -68,7 +68,7 @@ TEN = {"text": "Ten"}
                 "totalTokenCount": 169,
             },
             {"input": 40, "output": 9, "reasoning": 120},  # 40 + 9 + 120 = 169
-            id="thoughts stand outside the candidates",
+            id="candidates exclude thoughts",
         ),
         pytest.param(
             {
@@ -79,7 +79,7 @@ TEN = {"text": "Ten"}
                 "totalTokenCount": 779,
             },
             {"input": 740, "output": 9, "reasoning": 30},  # 40 + 700; 740 + 9 + 30 = 779
-            id="tool-use prompt stands outside the prompt and is input",
+            id="prompt excludes the tool-use prompt, which is input",
         ),
         pytest.param(
             {
@@ -104,12 +104,12 @@ TEN = {"text": "Ten"}
         pytest.param(
             {"promptTokenCount": 40, "thoughtsTokenCount": 120, "totalTokenCount": 160},
             {"input": 40, "reasoning": 120},
-            id="no candidates count, nothing left for it",
+            id="no candidates count, none left in the total",
         ),
         pytest.param(
             {"promptTokenCount": 40, "thoughtsTokenCount": 120, "totalTokenCount": 175},
             {"input": 40, "output": 15, "reasoning": 120},  # 175 - 40 - 120
-            id="no candidates count, the total tells it",
+            id="no candidates count, derived from the total",
         ),
         pytest.param(
             {"promptTokenCount": 40, "totalTokenCount": 12},
@@ -183,7 +183,7 @@ TEN = {"text": "Ten"}
     ],
 )
 def test_tokens_are_disjoint_and_complete(usage: Json, tokens: dict[str, int]) -> None:
-    """Each token is counted in one type, plain and streamed."""
+    """Each token is counted under one type, streamed or not."""
     assert read_body(answer(usage, TEN)).tokens == tokens
     assert read(answer(None, TEN), answer(usage, TEN)).tokens == tokens
 
@@ -219,22 +219,22 @@ hostile = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from((*NUMBERS, *LISTS, "trafficType")), hostile | modalities))
-def test_damaged_usage_never_raises_and_never_makes_up_tokens(usage: Json) -> None:
-    """Counts are whole, positive, and together no more than the counts that stand in the object."""
+def test_damaged_usage_neither_raises_nor_invents_tokens(usage: Json) -> None:
+    """Counts are positive integers that add up to no more than those in the usage object."""
     tokens = read_body(answer(usage, TEN)).tokens or {}
 
-    said = [usage[name] for name in NUMBERS if isinstance(usage.get(name), int | float)]
+    numbers = [usage[name] for name in NUMBERS if isinstance(usage.get(name), int | float)]
     assert all(type(number) is int and number > 0 for number in tokens.values())
     assert set(tokens) <= set(get_args(TokenType))
-    assert sum(tokens.values()) <= sum(int(number) for number in said if 0 < number <= 10**12)
+    assert sum(tokens.values()) <= sum(int(number) for number in numbers if 0 < number <= 10**12)
 
 
 @settings(deadline=None)
 @given(data=st.data(), prompt=counts, tools=counts, thoughts=counts, out=counts, cached=counts)
-def test_the_sum_of_types_is_the_total_whatever_the_details_claim(
+def test_token_types_add_up_to_the_total_whatever_the_details_claim(
     data: st.DataObject, prompt: int, tools: int, thoughts: int, out: int, cached: int
 ) -> None:
-    """The total includes the prompt, the tools' prompts, thoughts and candidates; so do the types."""
+    """The total includes the prompt, the tool-use prompt, thoughts and candidates."""
     usage = {
         "promptTokenCount": prompt,
         "toolUsePromptTokenCount": tools,
@@ -255,12 +255,12 @@ SMALL_TOKENS = {"input": 40, "output": 9}
 
 
 def test_body_gives_the_answering_model_and_tokens() -> None:
-    """The model is the version that answered, which need not be the one asked for."""
+    """The model version that answered may differ from the requested model."""
     assert read_body(answer(SMALL, TEN)) == Reading(model="gemini-t-pro", tokens=SMALL_TOKENS)  # type: ignore[arg-type]
 
 
-def test_answer_without_a_model_version_leaves_the_model_open() -> None:
-    """Some answers do not say which model they are of."""
+def test_response_without_a_model_version_has_no_model() -> None:
+    """Some responses do not name their model."""
     assert read_body({"usageMetadata": SMALL}).model == ""
 
 
@@ -270,18 +270,18 @@ def test_answer_without_a_model_version_leaves_the_model_open() -> None:
         pytest.param({"serviceTier": "flex"}, "flex", id="Gemini API"),
         pytest.param({"trafficType": "PROVISIONED_THROUGHPUT"}, "provisioned_throughput", id="Vertex"),
         pytest.param(
-            {"trafficType": "ON_DEMAND_PRIORITY"}, "priority", id="Vertex, as the Gemini API says it"
+            {"trafficType": "ON_DEMAND_PRIORITY"}, "priority", id="Vertex, with the Gemini API's name"
         ),
-        pytest.param({}, None, id="not said"),
+        pytest.param({}, None, id="not reported"),
     ],
 )
-def test_tier_is_what_the_answer_says(fields: Json, tier: str | None) -> None:
-    """The two platforms name it differently."""
+def test_service_tier_is_read_from_the_response(fields: Json, tier: str | None) -> None:
+    """The Gemini API and Vertex AI name it differently."""
     assert read_body(answer({**SMALL, **fields}, TEN)).service_tier == tier
 
 
-def test_blocked_prompt_has_no_candidates_but_usage() -> None:
-    """What was read is billed, though nothing was answered."""
+def test_blocked_prompt_has_usage_but_no_candidates() -> None:
+    """The prompt is billed although nothing was generated."""
     blocked = answer(
         {"promptTokenCount": 25, "totalTokenCount": 25}, promptFeedback={"blockReason": "PROHIBITED_CONTENT"}
     )
@@ -291,8 +291,8 @@ def test_blocked_prompt_has_no_candidates_but_usage() -> None:
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], "none", {"trafficType": "ON_DEMAND"}], ids=repr)
-def test_answer_without_counts_reports_no_usage(usage: object) -> None:
-    """No usage is not the same as a usage of zero."""
+def test_response_without_counts_reports_no_usage(usage: object) -> None:
+    """Missing usage differs from zero usage."""
     assert read_body(answer(usage, TEN)).tokens is None
 
 
@@ -336,12 +336,12 @@ def test_answer_without_counts_reports_no_usage(usage: object) -> None:
             SMALL_TOKENS,
             id="Vertex: no counts at first",
         ),
-        pytest.param([SMALL, {"trafficType": "ON_DEMAND"}], SMALL_TOKENS, id="no counts at last"),
-        pytest.param([SMALL, None], SMALL_TOKENS, id="no usage at last"),
+        pytest.param([SMALL, {"trafficType": "ON_DEMAND"}], SMALL_TOKENS, id="no counts in the last chunk"),
+        pytest.param([SMALL, None], SMALL_TOKENS, id="no usage in the last chunk"),
     ],
 )
-def test_stream_holds_to_the_last_counts(usages: list[Json | None], tokens: dict[str, int]) -> None:
-    """Each chunk repeats the counts so far: the last ones are the answer's, never the sum."""
+def test_stream_uses_the_last_counts(usages: list[Json | None], tokens: dict[str, int]) -> None:
+    """Each chunk repeats the counts so far, so they are never summed."""
     assert read(*(answer(usage, TEN) for usage in usages)).tokens == tokens
 
 
@@ -355,8 +355,8 @@ def test_stream_holds_to_the_last_counts(usages: list[Json | None], tokens: dict
         pytest.param({"inlineData": {"mimeType": "image/png", "data": "AAAA"}}, id="image"),
     ],
 )
-def test_first_token_is_of_any_kind(part: Json) -> None:
-    """Whatever the model generates first is its first token."""
+def test_first_token_may_be_of_any_kind(part: Json) -> None:
+    """Any generated content counts as a token."""
     assert read(answer(SMALL, part)).token_seen
 
 
@@ -370,8 +370,8 @@ def test_first_token_is_of_any_kind(part: Json) -> None:
         pytest.param(answer(candidates=None), id="null"),
     ],
 )
-def test_chunk_without_a_token_is_no_first_token(chunk: Json) -> None:
-    """A chunk may carry counts or a finish reason alone."""
+def test_chunk_without_content_is_not_the_first_token(chunk: Json) -> None:
+    """A chunk may carry only counts or a finish reason."""
     assert read(chunk).token_seen is False
 
 
@@ -379,7 +379,7 @@ def test_chunk_without_a_token_is_no_first_token(chunk: Json) -> None:
 
 
 def grounded(*queries: str, kind: str = "web", model: str = "gemini-3-t", usage: object = None) -> Json:
-    """Return a chunk whose candidate was grounded by these searches."""
+    """Return a chunk whose candidate is grounded with these search queries."""
     metadata = {f"{kind}SearchQueries": list(queries), "searchEntryPoint": {"renderedContent": "<b>"}}
     return {
         "candidates": [{"content": {"parts": [TEN]}, "groundingMetadata": metadata}],
@@ -396,22 +396,28 @@ def grounded(*queries: str, kind: str = "web", model: str = "gemini-3-t", usage:
         pytest.param(grounded("", usage=SMALL), {}, id="empty only"),
         pytest.param(grounded(usage=SMALL), {}, id="none"),
         pytest.param(grounded("a", "b", kind="image", usage=SMALL), {"web_searches": 2}, id="images"),
-        pytest.param(grounded("a", "b", kind="retrieval", usage=SMALL), {}, id="in files of one's own"),
+        pytest.param(grounded("a", "b", kind="retrieval", usage=SMALL), {}, id="in the user's files"),
         pytest.param(
-            grounded("a", "b", model="gemini-2.5-t", usage=SMALL), {"web_searches": 1}, id="2.5: the prompt"
+            grounded("a", "b", model="gemini-2.5-t", usage=SMALL),
+            {"web_searches": 1},
+            id="2.5 is billed by prompt",
         ),
         pytest.param(
-            grounded("a", "b", model="gemini-live-2.5-t", usage=SMALL), {"web_searches": 1}, id="2.5, live"
+            grounded("a", "b", model="gemini-live-2.5-t", usage=SMALL),
+            {"web_searches": 1},
+            id="2.5 live is billed by prompt",
         ),
-        pytest.param(grounded("a", "b", model="gemini-t-2.1", usage=SMALL), {"web_searches": 2}, id="later"),
+        pytest.param(
+            grounded("a", "b", model="gemini-t-2.1", usage=SMALL), {"web_searches": 2}, id="a later model"
+        ),
         pytest.param(answer(SMALL, TEN), {}, id="not grounded"),
         pytest.param(
             answer(SMALL, candidates=[{"groundingMetadata": {"webSearchQueries": 7}}]), {}, id="junk"
         ),
     ],
 )
-def test_a_grounding_is_billed_by_query_or_by_prompt(body: Json, units: dict[str, float]) -> None:
-    """By prompt up to Gemini 2.5; plain and as the first chunk of a stream."""
+def test_grounding_is_billed_by_query_or_by_prompt(body: Json, units: dict[str, float]) -> None:
+    """Models up to Gemini 2.5 are billed by prompt."""
     assert read_body(body).units == units
     assert read(body).units == units
 
@@ -420,8 +426,8 @@ def test_a_grounding_is_billed_by_query_or_by_prompt(body: Json, units: dict[str
     "chunks",
     [
         pytest.param([answer(SMALL, TEN), grounded("a", "b", usage=SMALL)], id="in the last chunk"),
-        pytest.param([grounded("a", "b"), answer(SMALL, TEN)], id="in the first one"),
-        pytest.param([answer(SMALL, TEN), grounded("a", "b")], id="in one without counts"),
+        pytest.param([grounded("a", "b"), answer(SMALL, TEN)], id="in the first chunk"),
+        pytest.param([answer(SMALL, TEN), grounded("a", "b")], id="in a chunk without counts"),
         pytest.param(
             [answer(SMALL, TEN), grounded("a", usage=SMALL), grounded("a", "b", usage=SMALL)], id="growing"
         ),
@@ -429,8 +435,8 @@ def test_a_grounding_is_billed_by_query_or_by_prompt(body: Json, units: dict[str
         pytest.param([grounded("a", "b", usage=SMALL)] * 3, id="repeated"),
     ],
 )
-def test_a_grounding_is_counted_once_however_it_is_streamed(chunks: list[Json]) -> None:
-    """Chunks may repeat what was searched so far."""
+def test_grounding_is_counted_once_however_it_is_streamed(chunks: list[Json]) -> None:
+    """Chunks may repeat earlier queries."""
     assert read(*chunks).units == {"web_searches": 2}
 
 
@@ -438,20 +444,20 @@ FAILED = {"error": {"code": 503, "message": "The model is overloaded.", "status"
 
 
 @pytest.mark.parametrize("before", [[], [answer(SMALL, TEN)]], ids=["at once", "after the first token"])
-def test_stream_that_breaks_into_an_error_tells_it(before: list[Json]) -> None:
-    """HTTP said 200 by then; what was counted by then stays counted."""
+def test_error_inside_a_stream_is_read(before: list[Json]) -> None:
+    """The error arrives after HTTP 200. Earlier counts are kept."""
     reading = read(*before, FAILED)
 
     assert (reading.error, reading.tokens) == ("UNAVAILABLE", SMALL_TOKENS if before else None)
 
 
 def test_error_body_is_read() -> None:
-    """An error answer is plain JSON."""
+    """An error response is plain JSON."""
     assert read_body(FAILED) == Reading(error="UNAVAILABLE")
 
 
-def test_text_that_only_talks_of_usage_is_not_telling() -> None:
-    """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
+def test_text_that_mentions_usage_carries_none() -> None:
+    """Quotes inside a JSON string are escaped, so generated text cannot be mistaken for a key."""
     talk = {"text": 'It says "usageMetadata": {"promptTokenCount": 999}, "error": {"code": 500}.'}
 
     assert not GenerateContentReader().may_carry_usage(json.dumps(answer(None, talk)).encode())
@@ -459,8 +465,8 @@ def test_text_that_only_talks_of_usage_is_not_telling() -> None:
     assert (reading.tokens, reading.error) == (SMALL_TOKENS, None)
 
 
-def test_a_tool_argument_named_error_is_no_error() -> None:
-    """The arguments of a function call are JSON of the model's own, in which any key may stand."""
+def test_function_argument_named_error_is_not_an_error() -> None:
+    """The model generates the arguments of a function call, which may have any key."""
     call = {"functionCall": {"name": "report", "args": {"error": {"code": 7}, "usageMetadata": {"n": 9}}}}
     reading = read(answer(SMALL, TEN), answer(None, call))
 

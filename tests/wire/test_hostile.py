@@ -1,6 +1,6 @@
-"""Damaged and hostile answers, through every reader: the call is counted once, and no number is made up.
+"""Damaged and hostile responses to every reader: the call is counted once, and no number is invented.
 
-What is fed goes the way of a real answer: meter, framing, reader, prices, metrics.
+The responses pass through the meter, framing, reader, prices and metrics, as real ones do.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ HOSTILE = [
     ),
     *(b"\xff", b"", b"}", b'"', b"[" * 10_000 + b"]" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
 ]
-"""What stands in the place of a JSON value: no number, far too large a one, another type, or no JSON."""
+"""Replacements for a JSON value: an invalid or huge number, another type, or invalid JSON."""
 
 
 def names() -> list[str]:
-    """Return every name that the readers look for, and every word they know."""
+    """Return every field name and keyword in the readers' source."""
     source = "".join(inspect.getsource(sys.modules[reader.__module__]) for reader in READERS)
     found = re.findall(r'"([A-Za-z_][\w.]*)"|^    (\w+): (?:Any|msgspec)', source, re.MULTILINE)
     return sorted({name for each in found for name in each if name})
@@ -75,7 +75,7 @@ values = st.recursive(
     | st.sampled_from(NAMES).map(lambda name: json.dumps(name).encode()),
     lambda inner: (
         st.lists(inner, max_size=4).map(lambda each: b"[" + b",".join(each) + b"]")
-        | st.lists(st.tuples(st.sampled_from(NAMES), inner), max_size=8).map(  # names may come twice
+        | st.lists(st.tuples(st.sampled_from(NAMES), inner), max_size=8).map(  # may contain a name twice
             lambda pairs: (
                 b"{" + b",".join(b'"%b":%b' % (name.encode(), value) for name, value in pairs) + b"}"
             )
@@ -86,9 +86,9 @@ values = st.recursive(
 
 
 def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_types: str) -> None:
-    """Meter answers, each as a whole answer, as a stream, and under every provider's prices in turn."""
+    """Meter responses, alternating between streams and bodies and between providers."""
     pipeline = Pipeline()
-    pipeline._retrievals = Retrievals(remembered=0)  # the same answer again is another one
+    pipeline._retrievals = Retrievals(remembered=0)  # do not deduplicate equal responses
     outcomes: list[Outcome] = []
     finished = pipeline.finished
 
@@ -119,7 +119,7 @@ def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_typ
 
 
 def calls_in(outcome: Outcome) -> int:
-    """Return how many calls an answer says were made: who fetches what others asked for makes none."""
+    """Return how many calls an outcome should be counted as; a retrieval is not a call itself."""
     if not outcome.retrieved:
         return 1 + (0 if outcome.pending else len(outcome.sub_calls))
     if outcome.pending:
@@ -128,7 +128,7 @@ def calls_in(outcome: Outcome) -> int:
 
 
 def assert_sane(metered: Metered, calls: int) -> None:
-    """Every call was counted, and every number that is scraped can be one."""
+    """Assert that every call is counted, and that every scraped number is plausible."""
     assert len(metered.calls) == calls
     for call in metered.calls:
         assert all(isinstance(number, int) and number > 0 for number in call.tokens.values())
@@ -137,13 +137,13 @@ def assert_sane(metered: Metered, calls: int) -> None:
     assert all(0 <= sample.value < math.inf for sample in scraped)
     assert sum(sample.value for sample in scraped if sample.name == "llm_calls_total") == calls
     assert all(sample.value == 0 for sample in scraped if sample.name == "llm_calls_in_flight")
-    # A reader may refuse what it is fed; nothing behind it may stumble over what it makes of it.
+    # A reader may reject its input, but nothing after it may fail on the reading.
     errors = {sample.labels["where"] for sample in scraped if sample.name == "llm_exporter_errors_total"}
     assert errors <= {"wire"}
 
 
 def documents(sample: Sample) -> list[Any]:
-    """Return the JSON of a sample: its body, or its events."""
+    """Return the JSON values of a sample: its body or its events."""
     data = sample.data
     if sample.content_type == AWS:
         bodies = re.findall(rb'"bytes": "([^"]*)"', data)
@@ -154,7 +154,7 @@ def documents(sample: Sample) -> list[Any]:
 
 
 def framed(documents: Iterable[bytes], content_type: str) -> bytes:
-    """Return events as a response of a type has them."""
+    """Return events in the framing of a content type."""
     if content_type == AWS:
         return b"".join(frame(b'{"bytes":"%b"}' % base64.b64encode(document)) for document in documents)
     if content_type == SSE:
@@ -165,7 +165,7 @@ def framed(documents: Iterable[bytes], content_type: str) -> bytes:
 def written(
     value: Any, changes: dict[int, tuple[bool, bytes]], nodes: Iterator[int], name: bytes = b""
 ) -> bytes:
-    """Return JSON, some nodes of which are replaced, or come a second time as something else."""
+    """Return JSON in which some nodes are replaced, or repeated with another value."""
     again, other = changes.get(next(nodes), (False, b""))
     if isinstance(value, dict):
         members = (
@@ -187,8 +187,8 @@ def written(
 @fuzzed
 @readers
 @given(data=st.data())
-def test_answer_with_hostile_values_is_counted_once(reader: type[Reader], data: st.DataObject) -> None:
-    """The reader's own format or another's, with something else where a number, a name or an object was."""
+def test_response_with_hostile_values_is_counted_once(reader: type[Reader], data: st.DataObject) -> None:
+    """Some values of a sample, in the reader's format or another, are replaced."""
     sample = data.draw(st.sampled_from([each for each in SAMPLES if each.reader is reader] + SAMPLES))
     change = st.tuples(st.booleans(), st.sampled_from(HOSTILE) | values)
     changes = data.draw(st.dictionaries(st.integers(0, 60), change, min_size=1, max_size=6))
@@ -205,18 +205,18 @@ def test_answer_with_hostile_values_is_counted_once(reader: type[Reader], data: 
     framing=st.sampled_from([JSON, SSE, AWS]),
     content_type=st.sampled_from(CONTENT_TYPES),
 )
-def test_made_up_answer_is_counted_once(
+def test_random_response_is_counted_once(
     reader: type[Reader], events: list[bytes], framing: str, content_type: str
 ) -> None:
-    """Every name that a reader looks for, anywhere, framed as one thing and said to be another."""
+    """Known field names appear anywhere, and the content type need not match the framing."""
     check(reader, [[framed(events, framing)]], framing, content_type)
 
 
 @fuzzed
 @readers
 @given(data=st.data())
-def test_damaged_answer_is_counted_once(reader: type[Reader], data: st.DataObject) -> None:
-    """Some of the bytes are others, and the pieces come in any size."""
+def test_corrupt_response_is_counted_once(reader: type[Reader], data: st.DataObject) -> None:
+    """Some bytes are changed, and the chunks have any size."""
     sample = data.draw(st.sampled_from([each for each in SAMPLES if each.reader is reader] + SAMPLES))
     answer = bytearray(sample.data)
     places = st.integers(0, len(answer) - 1)
@@ -229,15 +229,15 @@ def test_damaged_answer_is_counted_once(reader: type[Reader], data: st.DataObjec
 
 
 @samples
-def test_answer_cut_short_anywhere_is_counted_once(sample: Sample) -> None:
-    """The connection may break behind every byte, the first included."""
+def test_truncated_response_is_counted_once(sample: Sample) -> None:
+    """The connection may break after any byte."""
     answers = ([sample.data[:end]] if end else [] for end in range(len(sample.data) + 1))
 
     check(sample.reader, answers, sample.content_type)
 
 
 @samples
-def test_answer_of_another_type_than_it_says_is_counted_once(sample: Sample) -> None:
+def test_response_with_a_wrong_content_type_is_counted_once(sample: Sample) -> None:
     check(sample.reader, [[sample.data]], *CONTENT_TYPES)
 
 
@@ -248,18 +248,22 @@ def test_answer_of_another_type_than_it_says_is_counted_once(sample: Sample) -> 
     "headers",
     [
         pytest.param({}, id="none"),
-        pytest.param({"content-type": "\x00\xff\ud800"}, id="a content type that is no text"),
+        pytest.param({"content-type": "\x00\xff\ud800"}, id="an invalid content type"),
         pytest.param({"content-type": JSON, "X-RATELIMIT-LIMIT-TOKENS": "9" * 400}, id="400 digits"),
-        pytest.param({"content-type": JSON, "x-ratelimit-limit-tokens": "-5"}, id="below zero"),
+        pytest.param({"content-type": JSON, "x-ratelimit-limit-tokens": "-5"}, id="negative"),
         pytest.param({"content-type": JSON, "x-ratelimit-remaining-tokens": "NaN"}, id="NaN"),
         pytest.param({"content-type": JSON, "x-ratelimit-remaining-tokens": "Infinity"}, id="infinite"),
-        pytest.param({"content-type": JSON, "x-ratelimit-remaining-tokens": "1_0"}, id="Python's"),
-        pytest.param({"content-type": JSON, "x-ratelimit-remaining-to\nkens": "5"}, id="a name in two lines"),
-        pytest.param({"content-type": JSON, 'x-ratelimit-limit-a"b': "5"}, id="a name with quotes"),
+        pytest.param(
+            {"content-type": JSON, "x-ratelimit-remaining-tokens": "1_0"}, id="Python's digit separator"
+        ),
+        pytest.param(
+            {"content-type": JSON, "x-ratelimit-remaining-to\nkens": "5"}, id="a line end in a name"
+        ),
+        pytest.param({"content-type": JSON, 'x-ratelimit-limit-a"b': "5"}, id="a quote in a name"),
     ],
 )
-def test_hostile_headers_set_no_limit(headers: dict[str, str], metered: Metered) -> None:
-    """The call is read all the same."""
+def test_hostile_headers_set_no_rate_limit(headers: dict[str, str], metered: Metered) -> None:
+    """The response is read anyway."""
     meter = Meter(provider="openai", model="gpt-4o", reader=ChatReader)
     meter.response_started(headers)
     meter.feed(b'{"usage": {"prompt_tokens": 31}}')
@@ -287,7 +291,7 @@ JUNK: dict[str, tuple[str, bytes, bytes]] = {
     "lines": (BYTES, b"{}\n", _chunk(b'{"response":{"body":"%b"},"result":{}}\n' % (1000 * b"x"))),
     "sound": ("audio/mpeg", b"", CHUNK * b"\xff"),
 }
-"""What comes in pieces of its own: the content type, how it begins, and 64 KiB of it."""
+"""Streams of many complete events: content type, first bytes, and a repeated chunk of about 64 KiB."""
 
 ENDLESS: dict[str, tuple[str, bytes, bytes]] = {
     "event": (SSE, b'data: {"usage":"', CHUNK * b"x"),
@@ -299,12 +303,12 @@ ENDLESS: dict[str, tuple[str, bytes, bytes]] = {
     "line": (BYTES, b'{"id":"', CHUNK * b"x"),
     "frame": (AWS, (MEGABYTE).to_bytes(4) + bytes(8), CHUNK * b"x"),
 }
-"""What has no end before the answer ends."""
+"""Streams of one event that never ends: content type, first bytes, and a repeated chunk."""
 
 
 def peak_of(reader: type[Reader], content_type: str, pieces: Iterable[bytes]) -> int:
-    """Return the bytes that metering an answer held at most, beyond those that were held before."""
-    check(reader, [[b"{}"]], content_type)  # what is made once
+    """Return the peak memory in bytes that metering a response allocates."""
+    check(reader, [[b"{}"]], content_type)  # allocate what is created only once
     tracemalloc.start()
     try:
         check(reader, [pieces], content_type)
@@ -313,28 +317,28 @@ def peak_of(reader: type[Reader], content_type: str, pieces: Iterable[bytes]) ->
         tracemalloc.stop()
 
 
-def junk(begins: bytes, chunk: bytes) -> Iterator[bytes]:
-    yield begins
+def junk(start: bytes, chunk: bytes) -> Iterator[bytes]:
+    yield start
     for _ in range(CHUNKS):
-        yield bytes(memoryview(chunk))  # a copy of its own, as every piece from a network is
+        yield bytes(memoryview(chunk))  # a new copy, like every chunk from a network
 
 
 @readers
 @pytest.mark.parametrize("kind", JUNK)
-def test_a_long_answer_is_not_held(reader: type[Reader], kind: str) -> None:
-    """50 MB, of which never more than a few pieces are kept."""
-    content_type, begins, chunk = JUNK[kind]
+def test_long_response_is_not_buffered(reader: type[Reader], kind: str) -> None:
+    """Of 50 MB, at most a few chunks are buffered."""
+    content_type, start, chunk = JUNK[kind]
 
-    assert peak_of(reader, content_type, junk(begins, chunk)) < 2 * MEGABYTE
+    assert peak_of(reader, content_type, junk(start, chunk)) < 2 * MEGABYTE
 
 
 @readers
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_an_answer_without_an_end_is_held_up_to_the_limit(
+def test_endless_event_is_buffered_up_to_the_limit(
     reader: type[Reader], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """50 MB that could be one event are let go once they are more than may be held."""
+    """An event of 50 MB is dropped once it exceeds the limit."""
     monkeypatch.setattr(framing, "MAX_BUFFERED", 2 * MEGABYTE)
-    content_type, begins, chunk = ENDLESS[kind]
+    content_type, start, chunk = ENDLESS[kind]
 
-    assert peak_of(reader, content_type, junk(begins, chunk)) < 8 * MEGABYTE
+    assert peak_of(reader, content_type, junk(start, chunk)) < 8 * MEGABYTE

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions and responses, and the dialects of the services that speak them."""
+"""The readers of OpenAI's chat completions and responses, and the dialects of compatible services."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 def read(reader: Reader, *events: Json | str) -> Reading:
-    """Return what a reader makes of a stream of these events; text stands for a line of its own."""
+    """Return the reading of a stream of these events; a string is a raw line."""
     lines = [event if isinstance(event, str) else f"data: {json.dumps(event)}" for event in events]
     framing = framing_for("text/event-stream", b"data:", reader)
     for line in lines:
@@ -29,7 +29,7 @@ def read(reader: Reader, *events: Json | str) -> Reading:
 
 
 def chunk(delta: Json | None = None, **fields: Any) -> Json:
-    """Return a chat chunk; without a delta it has no choices."""
+    """Return a chunk of a chat completion; without a delta it has no choices."""
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
     head = {"id": "chatcmpl-t", "object": "chat.completion.chunk", "model": "gpt-t-2030"}
     return {**head, "choices": choices, **fields}
@@ -47,7 +47,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
         pytest.param(
             {"prompt_tokens": 120, "completion_tokens": 30, "total_tokens": 150},
             {"input": 120, "output": 30},
-            id="no details, as older bodies",
+            id="no details, as in older responses",
         ),
         pytest.param(
             {
@@ -79,7 +79,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
                 "total_tokens": 3900,
             },
             {"input": 952, "cache_read": 2048, "output": 260, "reasoning": 640},
-            id="responses' names",
+            id="field names of the Responses API",
         ),
         pytest.param(
             {
@@ -99,7 +99,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
                 "completion_tokens_details": {"reasoning_tokens": 300},
             },
             {"input": 200, "output": 350, "reasoning": 300},  # 200 + 350 + 300 = 850
-            id="xAI: the total has reasoning besides completion",
+            id="xAI: completion excludes reasoning, the total includes it",
         ),
         pytest.param(
             {
@@ -109,7 +109,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
                 "completion_tokens_details": {"reasoning_tokens": 75},
             },
             {"input": 90, "output": 12, "reasoning": 75},
-            id="Vercel with Gemini: reasoning in neither completion nor total",
+            id="Vercel with Gemini: completion and total exclude reasoning",
         ),
         pytest.param(
             {
@@ -119,7 +119,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
                 "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 250},
             },
             {"input": 11, "input_audio": 250, "output": 40},  # 11 + 250 + 40 = 301
-            id="Mistral: audio in the total, not in the prompt",
+            id="Mistral: prompt excludes audio, the total includes it",
         ),
         pytest.param(
             {
@@ -151,7 +151,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
                 "prompt_tokens_details": {"cached_tokens": 2088, "cache_write_tokens": 2088},
             },
             {"input": 12, "cache_read": 2088, "cache_write": 2088, "output": 10},  # 2100 - 2088
-            id="OpenRouter with Gemini: the same tokens billed as read and as written",
+            id="OpenRouter with Gemini: tokens billed both as read and as written",
         ),
         pytest.param(
             {
@@ -166,7 +166,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
         pytest.param(
             {**SMALL, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 4},
             {"input": 4, "cache_read": 8, "output": 5},
-            id="DeepSeek's name of cached",
+            id="DeepSeek's field name",
         ),
         pytest.param(
             {**SMALL, "num_cached_tokens": 7},
@@ -179,7 +179,7 @@ SMALL_TOKENS = {"input": 12, "output": 5}
         pytest.param(
             {**SMALL, "prompt_tokens_details": {"cached_tokens": 6}, "prompt_cache_hit_tokens": 6},
             {"input": 6, "cache_read": 6, "output": 5},
-            id="two names of cached are counted once",
+            id="cached tokens under two names are counted once",
         ),
         pytest.param(
             {
@@ -224,11 +224,11 @@ SMALL_TOKENS = {"input": 12, "output": 5}
             {"cache_read": 90, "input_audio": 10, "reasoning": 15, "output_audio": 5},
             id="details that claim more than there is",
         ),
-        pytest.param({"total_tokens": 30}, {}, id="a total alone is of no type"),
+        pytest.param({"total_tokens": 30}, {}, id="only a total, which has no type"),
     ],
 )
 def test_tokens_are_disjoint_and_complete_in_every_dialect(usage: Json, tokens: dict[str, int]) -> None:
-    """Each token is counted in one type, whatever the service includes in what."""
+    """Each token is counted under one type, whichever counts include it."""
     assert tokens_of(usage) == tokens
 
 
@@ -269,7 +269,7 @@ hostile = st.recursive(
 
 
 def sum_of_counts(value: object) -> int:
-    """Return the sum of all that can be a count in a JSON value."""
+    """Return the sum of all valid counts in a JSON value."""
     if isinstance(value, dict):
         return sum(map(sum_of_counts, value.values()))
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -279,8 +279,8 @@ def sum_of_counts(value: object) -> int:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from((*NUMBERS, *DETAILS)), hostile))
-def test_damaged_usage_never_raises_and_never_makes_up_tokens(usage: Json) -> None:
-    """Counts are whole, positive, and together no more than what stands in the object."""
+def test_damaged_usage_neither_raises_nor_invents_tokens(usage: Json) -> None:
+    """Counts are positive integers that add up to no more than those in the usage object."""
     tokens = tokens_of(usage)
 
     assert all(type(number) is int and number > 0 for number in tokens.values())
@@ -290,10 +290,10 @@ def test_damaged_usage_never_raises_and_never_makes_up_tokens(usage: Json) -> No
 
 @settings(deadline=None)
 @given(data=st.data(), prompt=counts, completion=counts)
-def test_the_sum_of_types_is_the_total_whatever_the_details_claim(
+def test_token_types_add_up_to_the_total_whatever_the_details_claim(
     data: st.DataObject, prompt: int, completion: int
 ) -> None:
-    """Where prompt and completion add up to the total, so do the types."""
+    """If prompt and completion add up to the total, so do the token types."""
     read = data.draw(st.integers(0, prompt))
     usage = {
         "prompt_tokens": prompt,
@@ -331,11 +331,11 @@ def test_the_sum_of_types_is_the_total_whatever_the_details_claim(
         pytest.param(10**12 + 1, {}, id="more than a trillion"),
         pytest.param(1.0e300, {}, id="a huge float"),
         pytest.param(12.0, {"input": 12}, id="a whole float"),
-        pytest.param(12.9, {"input": 12}, id="a broken float"),
+        pytest.param(12.9, {"input": 12}, id="a fractional float"),
     ],
 )
-def test_what_is_no_count_counts_nothing(value: object, counted: dict[str, int]) -> None:
-    """A value that cannot be a token count is taken for none."""
+def test_invalid_count_is_ignored(value: object, counted: dict[str, int]) -> None:
+    """A value that cannot be a token count is treated as missing."""
     assert tokens_of({"prompt_tokens": value}) == counted
 
 
@@ -343,7 +343,7 @@ def test_what_is_no_count_counts_nothing(value: object, counted: dict[str, int])
 
 
 def test_chat_body_gives_the_answering_model_tokens_and_tier() -> None:
-    """The model is the one that answered, which need not be the one asked for."""
+    """The model that answered may differ from the requested model."""
     reader = ChatReader()
     message = {"role": "assistant", "content": "Ten.", "refusal": None}
     body = {
@@ -360,7 +360,7 @@ def test_chat_body_gives_the_answering_model_tokens_and_tier() -> None:
 
 
 def test_chat_body_without_usage_reports_none() -> None:
-    """No usage is not the same as a usage of zero."""
+    """Missing usage differs from zero usage."""
     reader = ChatReader()
     reader.read_body(b'{"model": "gpt-t", "choices": []}')
 
@@ -381,7 +381,7 @@ def test_chat_body_without_usage_reports_none() -> None:
             id="null on every chunk, then a chunk without choices",
         ),
         pytest.param(
-            [chunk({"content": "Ten"}), chunk({}), "data: [DONE]"], None, id="not asked for, not sent"
+            [chunk({"content": "Ten"}), chunk({}), "data: [DONE]"], None, id="not requested, not sent"
         ),
         pytest.param(
             [chunk({"content": "Ten"}), chunk({"content": "."}, usage=SMALL)],
@@ -391,12 +391,12 @@ def test_chat_body_without_usage_reports_none() -> None:
         pytest.param(
             [chunk({"content": "Ten"}), chunk({}, x_groq={"id": "req_t", "usage": SMALL})],
             SMALL_TOKENS,
-            id="in x_groq only",
+            id="only in x_groq",
         ),
         pytest.param(
             [chunk({"content": "Ten"}), chunk({}, usage=SMALL, x_groq={"id": "req_t", "usage": SMALL})],
             SMALL_TOKENS,
-            id="in x_groq and beside it, counted once",
+            id="inside and outside x_groq, counted once",
         ),
         pytest.param(
             [
@@ -405,7 +405,7 @@ def test_chat_body_without_usage_reports_none() -> None:
                 chunk({"content": "."}, usage=SMALL),
             ],
             SMALL_TOKENS,
-            id="cumulative, the last one holds",
+            id="cumulative, the last one is used",
         ),
         pytest.param(
             [
@@ -418,7 +418,7 @@ def test_chat_body_without_usage_reports_none() -> None:
             SMALL_TOKENS,
             id="not in the last chunk",
         ),
-        pytest.param([chunk({"content": "Ten"}), chunk(usage=SMALL)], SMALL_TOKENS, id="[DONE] never comes"),
+        pytest.param([chunk({"content": "Ten"}), chunk(usage=SMALL)], SMALL_TOKENS, id="[DONE] is missing"),
         pytest.param(
             [": keep-alive", ": keep-alive", chunk({"content": "Ten"}), ": keep-alive", chunk(usage=SMALL)],
             SMALL_TOKENS,
@@ -430,12 +430,12 @@ def test_chat_body_without_usage_reports_none() -> None:
 def test_chat_stream_usage_is_found_wherever_the_service_puts_it(
     events: list[Json | str], tokens: dict[str, int] | None
 ) -> None:
-    """Usage is read from whichever chunk has it, once."""
+    """Usage is read once, from any chunk."""
     assert read(ChatReader(), *events).tokens == tokens
 
 
 def test_chat_stream_takes_the_model_from_a_chunk_that_names_one() -> None:
-    """Azure's first chunk has `model: ""`, no choices and its own field of filter results."""
+    """Azure's first chunk has `model: ""`, no choices, and content filter results."""
     reading = read(
         ChatReader(),
         chunk(model="", prompt_filter_results=[{"prompt_index": 0}]),
@@ -448,7 +448,7 @@ def test_chat_stream_takes_the_model_from_a_chunk_that_names_one() -> None:
 
 
 def test_chat_stream_takes_the_tier_of_the_last_chunk_that_names_one() -> None:
-    """The tier that served the call stands in the chunks themselves."""
+    """The chunks name the tier that served the call."""
     reading = read(
         ChatReader(),
         chunk({"role": "assistant"}, service_tier="auto"),
@@ -463,7 +463,7 @@ def test_chat_stream_takes_the_tier_of_the_last_chunk_that_names_one() -> None:
     "delta",
     [
         pytest.param({"content": "T"}, id="text"),
-        pytest.param({"role": "assistant", "content": "T"}, id="text beside the role"),
+        pytest.param({"role": "assistant", "content": "T"}, id="text with the role"),
         pytest.param({"content": " "}, id="white space is a token"),
         pytest.param({"content": None, "reasoning_content": "Let"}, id="DeepSeek's reasoning"),
         pytest.param({"content": "", "reasoning": "Let"}, id="OpenRouter's and Groq's reasoning"),
@@ -475,8 +475,8 @@ def test_chat_stream_takes_the_tier_of_the_last_chunk_that_names_one() -> None:
         pytest.param({"audio": {"id": "audio_t", "data": "AAAA"}}, id="audio"),
     ],
 )
-def test_chat_first_token_is_of_any_kind(delta: Json) -> None:
-    """Whatever the model generates first is its first token."""
+def test_chat_first_token_may_be_of_any_kind(delta: Json) -> None:
+    """Any generated content counts as a token."""
     assert read(ChatReader(), chunk({"role": "assistant", "content": ""}), chunk(delta)).token_seen
 
 
@@ -494,13 +494,13 @@ def test_chat_first_token_is_of_any_kind(delta: Json) -> None:
         pytest.param({"content": "", "reasoning_details": [], "tool_calls": []}, id="empty lists"),
     ],
 )
-def test_chat_chunk_without_a_token_is_no_first_token(delta: Json | None) -> None:
-    """The first chunk of a stream says who speaks, not what."""
+def test_chat_chunk_without_content_is_not_the_first_token(delta: Json | None) -> None:
+    """The first chunk of a stream has only a role."""
     assert read(ChatReader(), chunk(delta)).token_seen is False
 
 
-def test_chat_first_token_of_a_second_choice_counts() -> None:
-    """With n > 1 any of the choices may begin."""
+def test_chat_first_token_may_be_of_any_choice() -> None:
+    """With n > 1, any choice may start first."""
     choices = [{"index": 0, "delta": {"role": "assistant"}}, {"index": 1, "delta": {"content": "T"}}]
 
     assert read(ChatReader(), chunk(choices=choices)).token_seen
@@ -522,13 +522,13 @@ def test_chat_first_token_of_a_second_choice_counts() -> None:
 @pytest.mark.parametrize(
     "before", [[], [chunk({"content": "Ten"})]], ids=["at once", "after the first token"]
 )
-def test_chat_stream_that_breaks_into_an_error_tells_it(before: list[Json], event: Json, error: str) -> None:
-    """HTTP said 200 by then; the error stands in the stream, at its begin or later."""
+def test_chat_error_inside_a_stream_is_read(before: list[Json], event: Json, error: str) -> None:
+    """The error arrives after HTTP 200, at the start of the stream or later."""
     assert read(ChatReader(), *before, event).error == error
 
 
-def test_chat_stream_keeps_the_usage_that_comes_with_an_error() -> None:
-    """A stream that broke has still been generated, and is billed."""
+def test_chat_stream_keeps_the_usage_reported_with_an_error() -> None:
+    """Tokens generated before the error are billed."""
     reading = read(
         ChatReader(),
         chunk({"content": "Ten"}),
@@ -539,7 +539,7 @@ def test_chat_stream_keeps_the_usage_that_comes_with_an_error() -> None:
 
 
 def test_chat_error_body_to_a_streaming_request_is_read() -> None:
-    """An error answer is plain JSON even where a stream was asked for."""
+    """An error response is plain JSON even if a stream was requested."""
     reader = ChatReader()
     data = (
         b'{"error": {"message": "no such model", "type": "invalid_request_error", "code": "model_not_found"}}'
@@ -551,7 +551,7 @@ def test_chat_error_body_to_a_streaming_request_is_read() -> None:
     assert reader.reading == Reading(error="invalid_request_error")
 
 
-TALK = 'In it stands "usage": {"prompt_tokens": 999, "completion_tokens": 999} and "error": {"code": 500}.'
+TALK = 'It contains "usage": {"prompt_tokens": 999, "completion_tokens": 999} and "error": {"code": 500}.'
 
 
 @pytest.mark.parametrize(
@@ -563,8 +563,8 @@ TALK = 'In it stands "usage": {"prompt_tokens": 999, "completion_tokens": 999} a
         pytest.param(chunk({"content": "x"}, error=None), id="error null"),
     ],
 )
-def test_chat_chunk_that_only_talks_of_usage_is_not_telling(event: Json) -> None:
-    """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
+def test_chat_chunk_that_mentions_usage_carries_none(event: Json) -> None:
+    """Quotes inside a JSON string are escaped, so generated text cannot be mistaken for a key."""
     reader = ChatReader()
 
     assert not reader.may_carry_usage(json.dumps(event).encode())
@@ -582,8 +582,8 @@ def test_chat_chunk_that_only_talks_of_usage_is_not_telling(event: Json) -> None
         b'{"x_groq":{"usage":{"a":1}}}',
     ],
 )
-def test_chat_usage_is_telling_however_it_is_spaced(data: bytes) -> None:
-    """A service may write its JSON with any white space."""
+def test_chat_usage_is_found_however_it_is_spaced(data: bytes) -> None:
+    """A service may put any white space into its JSON."""
     assert ChatReader().may_carry_usage(data)
 
 
@@ -618,17 +618,17 @@ TEXT = {"type": "response.output_text.delta", "item_id": "msg_t", "delta": "Ten"
 
 
 def test_responses_body_gives_model_tokens_and_tier() -> None:
-    """The response object says it all."""
+    """The response object names all of them."""
     reader = ResponsesReader()
     reader.read_body(json.dumps(response("completed", REASONED)).encode())
 
-    said = replace(reader.reading, response_id="")
-    assert said == Reading(model="o-t-2030", tokens=REASONED_TOKENS, service_tier="default")  # type: ignore[arg-type]
+    reading = replace(reader.reading, response_id="")
+    assert reading == Reading(model="o-t-2030", tokens=REASONED_TOKENS, service_tier="default")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("closing", ["response.completed", "response.incomplete"])
-def test_responses_stream_has_its_usage_in_the_closing_event(closing: str) -> None:
-    """A response that ran into its limit is billed as well."""
+def test_responses_stream_has_its_usage_in_the_last_event(closing: str) -> None:
+    """A response that reached its token limit is billed too."""
     status = closing.removeprefix("response.")
     reading = read(
         ResponsesReader(), CREATED, TEXT, {"type": closing, "response": response(status, REASONED)}
@@ -642,8 +642,8 @@ def test_responses_stream_has_its_usage_in_the_closing_event(closing: str) -> No
     )
 
 
-def test_responses_reasoning_is_inside_the_output_at_xai_too() -> None:
-    """The responses of xAI, unlike its chat completions, include reasoning in the output."""
+def test_responses_output_includes_reasoning_at_xai_too() -> None:
+    """Unlike its chat completions, xAI's responses include reasoning in the output."""
     usage = {
         "input_tokens": 60,
         "output_tokens": 410,
@@ -659,7 +659,7 @@ def test_responses_reasoning_is_inside_the_output_at_xai_too() -> None:
 
 
 def test_responses_failure_has_an_error_and_no_usage() -> None:
-    """`response.failed` closes the stream with null usage."""
+    """`response.failed` ends the stream with null usage."""
     error = {"code": "server_error", "message": "broke"}
     reading = read(
         ResponsesReader(),
@@ -672,7 +672,7 @@ def test_responses_failure_has_an_error_and_no_usage() -> None:
 
 
 def test_responses_in_the_background_have_no_usage_yet() -> None:
-    """A queued response reports its numbers to whoever asks for it later."""
+    """A queued response reports its usage when it is retrieved later."""
     reader = ResponsesReader()
     reader.read_body(json.dumps(response("queued", background=True)).encode())
 
@@ -697,24 +697,22 @@ def test_responses_in_the_background_have_no_usage_yet() -> None:
     ],
 )
 @pytest.mark.parametrize("before", [[], [CREATED, TEXT]], ids=["at once", "after the first token"])
-def test_responses_stream_that_breaks_into_an_error_tells_it(
-    before: list[Json], event: Json, error: str
-) -> None:
-    """`event: error` may come in a stream that began with HTTP 200."""
+def test_responses_error_inside_a_stream_is_read(before: list[Json], event: Json, error: str) -> None:
+    """`event: error` may arrive after HTTP 200."""
     assert read(ResponsesReader(), *before, event).error == error
 
 
 @pytest.mark.parametrize(
     ("tool_usage", "uses"),
     [
-        pytest.param(None, {"web_searches": 2}, id="not said"),
-        pytest.param({}, {"web_searches": 2}, id="not said of searches"),
+        pytest.param(None, {"web_searches": 2}, id="not reported"),
+        pytest.param({}, {"web_searches": 2}, id="no searches reported"),
         pytest.param({"web_search": {"num_requests": 1}}, {"web_searches": 1}, id="one was free"),
         pytest.param({"web_search": {"num_requests": 0}}, {}, id="all were free"),
     ],
 )
-def test_searches_are_as_many_as_the_answer_says_are_billed(tool_usage: object, uses: dict[str, int]) -> None:
-    """Newer answers count them, whatever the items show."""
+def test_reported_number_of_billed_searches_is_used(tool_usage: object, uses: dict[str, int]) -> None:
+    """Newer responses report it, and it may differ from the number of output items."""
     items = [{"type": "web_search_call", "action": {"type": "search"}}] * 2
     reader = ResponsesReader()
     reader.read_body(
@@ -743,8 +741,8 @@ IMAGES = {
     ],
     ids=repr,
 )
-def test_images_that_a_response_made_are_a_call_of_the_image_model(tools: object, model: str) -> None:
-    """The response's own usage leaves them out; the default model changes, and has no price."""
+def test_images_of_a_response_are_a_sub_call_to_the_image_model(tools: object, model: str) -> None:
+    """The response's own usage excludes them. An unnamed model has no price, because the default changes."""
     done = response("completed", REASONED, tools=tools, tool_usage={"image_gen": IMAGES})
     plain = ResponsesReader()
     plain.read_body(json.dumps(done).encode())
@@ -756,8 +754,8 @@ def test_images_that_a_response_made_are_a_call_of_the_image_model(tools: object
     assert images.tokens == {"input": 50, "input_image": 300, "output": 200, "output_image": 4000}
 
 
-def test_a_response_that_made_no_images_is_one_call() -> None:
-    """Then its counts are all zero."""
+def test_response_without_images_has_no_sub_call() -> None:
+    """All image counts are zero."""
     none = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
     reader = ResponsesReader()
     reader.read_body(json.dumps(response("completed", REASONED, tool_usage={"image_gen": none})).encode())
@@ -793,7 +791,7 @@ def test_a_response_that_made_no_images_is_one_call() -> None:
                 {"type": "web_search_call", "action": {"type": "find_in_page", "pattern": "t"}},
             ],
             {"web_searches": 1},
-            id="opening a page is no search",
+            id="opening a page is not a search",
         ),
         pytest.param(
             [{"type": "web_search_call", "status": "completed"}], {"web_searches": 1}, id="no action"
@@ -804,10 +802,10 @@ def test_a_response_that_made_no_images_is_one_call() -> None:
         pytest.param([{"type": "function_call", "name": "web_search_call"}], {}, id="the caller's own tool"),
     ],
 )
-def test_responses_tools_with_a_fee_are_counted_from_the_output(
+def test_responses_tools_with_a_fee_are_counted_in_the_output(
     items: list[Json], uses: dict[str, int]
 ) -> None:
-    """The items of the answer show which of the provider's tools were used, plain and streamed."""
+    """The output items show which of the provider's tools were used."""
     done = response("completed", REASONED, output=items)
     plain = ResponsesReader()
     plain.read_body(json.dumps(done).encode())
@@ -829,8 +827,8 @@ def test_responses_tools_with_a_fee_are_counted_from_the_output(
         "response.audio.delta",
     ],
 )
-def test_responses_first_token_is_of_any_kind(kind: str) -> None:
-    """Reasoning and tool calls are tokens as text is."""
+def test_responses_first_token_may_be_of_any_kind(kind: str) -> None:
+    """Reasoning and tool calls are tokens too."""
     assert read(ResponsesReader(), CREATED, {"type": kind, "delta": "T"}).token_seen
 
 
@@ -846,8 +844,8 @@ def test_responses_first_token_is_of_any_kind(kind: str) -> None:
     ],
     ids=lambda event: event["type"],
 )
-def test_responses_event_without_a_token_is_no_first_token(event: Json) -> None:
-    """The stream announces much before the model says a word."""
+def test_responses_event_without_content_is_not_the_first_token(event: Json) -> None:
+    """Several events precede the first token."""
     assert read(ResponsesReader(), event).token_seen is False
 
 
@@ -860,8 +858,8 @@ def test_responses_event_without_a_token_is_no_first_token(event: Json) -> None:
     ],
     ids=["text", "whole text", "nulls"],
 )
-def test_responses_event_that_only_talks_of_usage_is_not_telling(event: Json) -> None:
-    """Quotes inside a JSON string are escaped, so no text of the model's can pass for a key."""
+def test_responses_event_that_mentions_usage_carries_none(event: Json) -> None:
+    """Quotes inside a JSON string are escaped, so generated text cannot be mistaken for a key."""
     reader = ResponsesReader()
 
     assert not reader.may_carry_usage(json.dumps(event).encode())

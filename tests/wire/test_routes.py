@@ -94,20 +94,20 @@ VERTEX = (
         ("/videos/video_t/remix", VideosReader),
     ],
 )
-def test_what_generates_is_read_by_the_reader_of_its_format(url: str, reader: type[Reader]) -> None:
-    """The end of the path tells the format, whatever stands before or behind it."""
+def test_generating_request_has_the_reader_of_its_format(url: str, reader: type[Reader]) -> None:
+    """Only the end of the path matters."""
     assert reader_for("POST", url) is reader
     assert reader_for("post", url) is reader
 
 
-def test_a_response_that_is_fetched_is_read_as_one() -> None:
-    """Polling asks for the same response again and again."""
+def test_retrieved_response_has_a_reader() -> None:
+    """Polling retrieves the same response repeatedly."""
     assert reader_for("GET", "/responses/resp_t?stream=false") is RetrievedResponseReader
     assert reader_for("GET", "/responses/resp_t/input_items") is None
 
 
-def test_what_google_has_made_in_the_background_is_read_when_it_is_fetched() -> None:
-    """Batches, files of them, and interactions."""
+def test_retrieved_results_of_google_have_readers() -> None:
+    """These are batches, result files and interactions."""
     google = "https://generativelanguage.googleapis.com/v1beta"
     assert reader_for("GET", f"{google}/batches/t") is GeminiBatchReader
     assert reader_for("GET", f"{google}/batches?pageSize=9") is None
@@ -117,8 +117,8 @@ def test_what_google_has_made_in_the_background_is_read_when_it_is_fetched() -> 
 
 
 @pytest.mark.parametrize("url", ["/batches/t", "/v1/messages/batches/t", "/videos/t", "/videos/t/content"])
-def test_polling_a_job_that_shows_no_usage_is_no_call(url: str) -> None:
-    """The results of the others' batches are files; a video was counted when it was asked for."""
+def test_polling_a_job_without_usage_is_not_metered(url: str) -> None:
+    """Other batches report usage in files. A video is counted when it is requested."""
     assert reader_for("GET", url) is None
 
 
@@ -138,8 +138,8 @@ def test_polling_a_job_that_shows_no_usage_is_no_call(url: str) -> None:
         "",
     ],
 )
-def test_what_generates_nothing_is_not_metered(url: str) -> None:
-    """Lists, files, counting and batches to come are no calls of a model."""
+def test_request_that_generates_nothing_is_not_metered(url: str) -> None:
+    """Lists, files and new batches are not calls to a model."""
     assert reader_for("POST", url) is None
 
 
@@ -147,8 +147,8 @@ def test_what_generates_nothing_is_not_metered(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["/chat/completions", "/responses", "/v1/messages", f"{GEMINI}:generateContent"]
 )
-def test_only_a_post_generates(method: str, url: str) -> None:
-    """The same path lists or deletes what is stored."""
+def test_only_a_post_request_is_metered(method: str, url: str) -> None:
+    """Other methods list or delete stored objects."""
     assert reader_for(method, url) is None
 
 
