@@ -56,9 +56,9 @@ def test_the_rate_limits_of_the_last_response_are_shown_by_provider_and_model(
     metered: Metered,
 ) -> None:
     operation = Operation(wire, "sync", stream=stream)
-    answer = operation.response()
-    answer.headers = headers
-    server.respond_with(operation.path, answer)
+    response = operation.response()
+    response.headers = headers
+    server.respond_with(operation.path, response)
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     labels = {"provider": wire.provider, "model": wire.model}
     assert metered.samples("llm_rate_limit_limit", **labels) == limits

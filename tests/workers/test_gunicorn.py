@@ -39,9 +39,9 @@ class Application:
         self.responding = threading.Event()
         """The provider responds while it is set."""
         self.responding.set()
-        answer = CHAT.responses[False]()
-        assert isinstance(answer.body, bytes)
-        server.respond_with("/chat/completions", Response([answer.body], before={0: self.responding}))
+        response = CHAT.responses[False]()
+        assert isinstance(response.body, bytes)
+        server.respond_with("/chat/completions", Response([response.body], before={0: self.responding}))
 
     def get(self, path: str, headers: Mapping[str, str] = {}) -> str:
         with urlopen(Request(self.url + path, headers=dict(headers)), timeout=60) as response:

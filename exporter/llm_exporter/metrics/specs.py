@@ -34,53 +34,57 @@ class Spec:
         return self.labels[: len(BASE_LABELS)] == BASE_LABELS
 
 
-def _of_call(name: str, type_: MetricType, help_: str, *labels: str, buckets: tuple[float, ...] = ()) -> Spec:
+def _call_spec(
+    name: str, type_: MetricType, help_: str, *labels: str, buckets: tuple[float, ...] = ()
+) -> Spec:
     return Spec(name, type_, help_, BASE_LABELS + labels, buckets)
 
 
-TOKENS: Final = _of_call(
+TOKENS: Final = _call_spec(
     "llm_tokens_total",
     "counter",
     "Tokens by type. Each token has exactly one type, so the sum is the total that the provider counted.",
     "token_type",
 )
-COST: Final = _of_call(
+COST: Final = _call_spec(
     "llm_cost_usd_total",
     "counter",
     "Cost in USD by token type. Per-use fees, such as web searches, have the type `tools`.",
     "token_type",
 )
-CALLS: Final = _of_call("llm_calls_total", "counter", "Finished calls, including failed ones.", "operation")
-CALL_ERRORS: Final = _of_call(
+CALLS: Final = _call_spec("llm_calls_total", "counter", "Finished calls, including failed ones.", "operation")
+CALL_ERRORS: Final = _call_spec(
     "llm_call_errors_total", "counter", "Failed calls, by kind of error.", "operation", "error"
 )
-LATENCY: Final = _of_call(
+LATENCY: Final = _call_spec(
     "llm_latency_seconds",
     "histogram",
     "Seconds from the request to the last byte of the response, including retries.",
     "operation",
     buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600),
 )
-TIME_TO_FIRST_TOKEN: Final = _of_call(
+TIME_TO_FIRST_TOKEN: Final = _call_spec(
     "llm_time_to_first_token_seconds",
     "histogram",
     "Seconds from the request to the first generated token. Streams only.",
     "operation",
     buckets=(0.05, 0.1, 0.2, 0.4, 0.7, 1, 1.5, 2, 4, 8, 15, 30, 60),
 )
-OUTPUT_RATE: Final = _of_call(
+OUTPUT_RATE: Final = _call_spec(
     "llm_output_tokens_per_second",
     "histogram",
     "Generated tokens per second after the first token. Streams only.",
     "operation",
     buckets=(5, 10, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1000),
 )
-IN_FLIGHT: Final = _of_call("llm_calls_in_flight", "gauge", "Calls in flight, by requested model.")
-RETRIES: Final = _of_call("llm_retries_total", "counter", "Retries, by the error that caused them.", "error")
-UNPRICED: Final = _of_call(
+IN_FLIGHT: Final = _call_spec("llm_calls_in_flight", "gauge", "Calls in flight, by requested model.")
+RETRIES: Final = _call_spec(
+    "llm_retries_total", "counter", "Retries, by the error that caused them.", "error"
+)
+UNPRICED: Final = _call_spec(
     "llm_unpriced_tokens_total", "counter", "Tokens of models without a known price. They add no cost."
 )
-USAGE_MISSING: Final = _of_call(
+USAGE_MISSING: Final = _call_spec(
     "llm_usage_missing_total",
     "counter",
     "Successful calls for which the provider reported no usage.",
@@ -101,14 +105,14 @@ RATE_LIMIT: Final = Spec(
 BUDGET_LIMIT_USD: Final = Spec(
     "llm_budget_limit_usd",
     "gauge",
-    "Limit of a budget per period. Also has the labels that the budget matches.",
+    "USD limit of a budget per period. Also has the labels that the budget matches.",
     _BUDGET,
     varying_labels=True,
 )
 BUDGET_SPENT_USD: Final = Spec(
     "llm_budget_spent_usd",
     "gauge",
-    "USD spent of a budget in the current period.",
+    "USD spent from a budget in the current period.",
     _BUDGET,
     varying_labels=True,
 )
@@ -122,7 +126,7 @@ BUDGET_LIMIT_TOKENS: Final = Spec(
 BUDGET_SPENT_TOKENS: Final = Spec(
     "llm_budget_spent_tokens",
     "gauge",
-    "Tokens used of a budget in the current period.",
+    "Tokens used from a budget in the current period.",
     _BUDGET,
     varying_labels=True,
 )
@@ -135,7 +139,7 @@ BUDGET_REJECTED: Final = Spec(
 THRESHOLD: Final = Spec(
     "llm_cost_threshold_usd",
     "gauge",
-    "Cost threshold per window. Also has the labels that the threshold matches.",
+    "Cost threshold in USD per window. Also has the labels that the threshold matches.",
     _THRESHOLD,
     varying_labels=True,
 )
