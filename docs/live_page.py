@@ -1,4 +1,4 @@
-"""Take docs/live-page.png: the live page on a morning's work of five agents, in the Chromium on PATH."""
+"""Take docs/live-page.png: a screenshot of the live page with sample calls, using Chromium from PATH."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from llm_exporter.service.app import make_app
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from tools.stack import free_port
 
-PICTURE = Path(__file__).with_name("live-page.png")
+SCREENSHOT = Path(__file__).with_name("live-page.png")
 AGENTS = ("planner", "researcher", "coder", "reviewer", "summarizer")
 MODELS = (("anthropic", "claude-sonnet-4-6"), ("openai", "gpt-5"), ("google", "gemini-2.5-pro"))
 PHASES = ("plan", "execute", "review")
 CALLS = 400
 
 
-def a_morning() -> list[Call]:
-    """Return calls of the last minutes, the same ones every time but for when they were made."""
-    dice = random.Random(7)  # noqa: S311
+def sample_calls() -> list[Call]:
+    """Return calls of the last minutes. Only their start times differ between runs."""
+    chance = random.Random(7)  # noqa: S311
     now = time.time()
     calls = []
     for number in range(CALLS):
-        provider, model = dice.choices(MODELS, (5, 3, 2))[0]
+        provider, model = chance.choices(MODELS, (5, 3, 2))[0]
         labels = {
-            "agent": dice.choices(AGENTS, (1, 3, 6, 2, 1))[0],
-            "phase": dice.choice(PHASES),
-            "team": dice.choices(("search", "support"), (2, 1))[0],
+            "agent": chance.choices(AGENTS, (1, 3, 6, 2, 1))[0],
+            "phase": chance.choice(PHASES),
+            "team": chance.choices(("search", "support"), (2, 1))[0],
             "session": "release-42",
         }
-        tokens: dict[Any, int] = {"input": dice.randint(300, 9000), "output": dice.randint(50, 1500)}
+        tokens: dict[Any, int] = {"input": chance.randint(300, 9000), "output": chance.randint(50, 1500)}
         duration = round(tokens["output"] / 70, 2)
         started = now - 2 * (CALLS - number)
-        error: Any = "overloaded" if dice.random() < 0.02 else None
+        error: Any = "overloaded" if chance.random() < 0.02 else None
         call = Call(
             provider=provider,
             model=model,
@@ -60,10 +60,10 @@ def a_morning() -> list[Call]:
 
 
 def main() -> None:
-    """Take the picture."""
+    """Take the screenshot."""
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         ledger = SqliteLedger(Path(directory) / "ledger.db")
-        ledger.add(a_morning())
+        ledger.add(sample_calls())
         port = free_port()
         server = uvicorn.Server(uvicorn.Config(make_app(Config(), ledger), port=port, log_level="warning"))
         thread = threading.Thread(target=server.run)
@@ -75,9 +75,9 @@ def main() -> None:
         while not server.started:
             time.sleep(0.05)
         page.goto(f"http://127.0.0.1:{port}")
-        page.get_by_label("in").select_option("session")
+        page.get_by_label("Window").select_option("session")
         expect(page.locator("#calls")).to_have_text(str(CALLS))
-        page.screenshot(path=PICTURE)
+        page.screenshot(path=SCREENSHOT)
         browser.close()
         server.should_exit = True
         thread.join()

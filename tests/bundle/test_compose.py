@@ -114,7 +114,7 @@ def test_the_exporter_is_healthy_and_keeps_calls_on_its_volume(tmp_path: Path) -
     for calls in (0, 1):
         with subprocess.Popen(command, env=inside, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("llm-exporter serves ")
+            assert process.stdout.readline().startswith("llm-exporter listening on ")
             subprocess.run(check, check=True)
             with urlopen(f"{url}/api/v1/cost?window=1h") as answer:
                 assert json.load(answer)["calls"] == calls

@@ -27,8 +27,8 @@ from support.scripted import Response, Server
 from support.served import Served
 
 ACKNOWLEDGED = Response(b'{"accepted": 1, "duplicates": 0}')
-AWAY = Response(b"the ledger cannot be used", status=503)
-REFUSED = Response(b'{"detail": "not a list of calls"}', status=400)
+AWAY = Response(b"the ledger is unavailable", status=503)
+REFUSED = Response(b'{"detail": "invalid calls"}', status=400)
 CALLS = "/api/v1/calls"
 
 

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import msgspec
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
-from playwright.sync_api import Request as Asked
+from playwright.sync_api import Request as PageRequest
 
 from llm_exporter import Call
 from support.browser import CHROMIUM, FLAGS
@@ -23,16 +23,14 @@ from support.calls import a_call
 from support.served import Served
 
 SECOND = 1000.0
-"""In milliseconds, as Playwright has its timeouts."""
+"""In milliseconds, like the timeouts of Playwright."""
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="there is no Chromium on PATH; in CI this fails"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on PATH")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None, "there is no Chromium on PATH"
+    assert CHROMIUM is not None, "no Chromium on PATH"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -41,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
-    """A service; with the configuration that a test is parametrized with, if it is."""
+    """Return a running service, with the configuration from the test's parameters if there is one."""
     file = tmp_path / "llm-exporter.yml"
     file.write_text(getattr(request, "param", ""))
     with Served(tmp_path, "--config", str(file)) as served:
@@ -50,27 +48,27 @@ def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
 
 @pytest.fixture
 def open_page(browser: Browser, served: Served) -> Iterator[Any]:
-    """Open the page; afterwards, nothing of it has failed and nothing came from elsewhere."""
+    """Return a function that opens the page. At the end, check that it had no errors or external requests."""
     contexts = []
-    complaints: list[str] = []
+    problems: list[str] = []
 
-    def said(message: ConsoleMessage) -> None:
+    def on_console(message: ConsoleMessage) -> None:
         if message.type == "error":
-            complaints.append(message.text)
+            problems.append(message.text)
 
-    def asked(request: Asked) -> None:
+    def on_request(request: PageRequest) -> None:
         if not request.url.startswith(served.url):
-            complaints.append(request.url)
+            problems.append(request.url)
 
     def open_page(prepare: Callable[[Page], object] = lambda page: None, **options: Any) -> Page:
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         prepare(page)
-        page.on("console", said)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", asked)
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", on_request)
         page.goto(served.url)
-        expect(page.locator("#state")).to_have_text("live")
+        expect(page.locator("#state")).to_have_text("Live")
         expect(page.locator("#cost")).to_contain_text("$")
         return page
 
@@ -82,7 +80,7 @@ def open_page(browser: Browser, served: Served) -> Iterator[Any]:
         "Failed to load resource: net",
         "Failed to load resource: the server responded with a status of 503",
     )
-    assert [line for line in complaints if not line.startswith(expected)] == []
+    assert [line for line in problems if not line.startswith(expected)] == []
 
 
 def post(served: Served, path: str, body: object) -> None:
@@ -95,10 +93,10 @@ def send(served: Served, *calls: Call) -> None:
     post(served, "/api/v1/calls", calls)
 
 
-def test_a_call_is_seen_within_a_second_of_being_made(
+def test_a_call_appears_within_a_second(
     served: Served, open_page: Any, figure: Callable[[str], None]
 ) -> None:
-    """Made in another process, shipped from there, kept in the ledger and told to the page."""
+    """From another process, which ships it, through the ledger to the page."""
     page = open_page()
     expect(page.locator("#empty")).to_be_visible()
     program = """
@@ -127,14 +125,14 @@ sys.stdin.readline()
         expect(row).to_contain_text("planner", timeout=SECOND)
         took = time.monotonic() - made
         process.stdin.write("end\n")
-    figure(f"seen {took:.2f} s after it was made")
+    figure(f"shown {took:.2f} s after the call")
     expect(row).to_contain_text("$0.002500")
     expect(page.locator("#today")).to_have_text("$0.002500")
     expect(page.locator("#bars-agent li")).to_have_text("planner$0.002500 (100 %)")
     expect(page.locator("#empty")).to_be_hidden()
 
 
-def test_an_alert_appears_is_dismissed_and_goes_when_it_is_over(served: Served, open_page: Any) -> None:
+def test_an_alert_can_be_dismissed_and_disappears_when_it_is_resolved(served: Served, open_page: Any) -> None:
     page = open_page()
     alert = {
         "status": "firing",
@@ -157,7 +155,7 @@ def test_an_alert_appears_is_dismissed_and_goes_when_it_is_over(served: Served, 
     expect(shown).to_have_count(0)
 
 
-def test_bars_are_sorted_and_follow_the_window_and_the_label(served: Served, open_page: Any) -> None:
+def test_bars_are_sorted_and_depend_on_the_window_and_the_label(served: Served, open_page: Any) -> None:
     send(
         served,
         a_call(labels={"agent": "planner", "tier": "gold"}, started=time.time() - 7200),
@@ -165,35 +163,33 @@ def test_bars_are_sorted_and_follow_the_window_and_the_label(served: Served, ope
         a_call(labels={"agent": "reviewer", "tier": "gold"}),
     )
     page = open_page()
-    page.get_by_label("in").select_option("hour")
+    page.get_by_label("Window").select_option("hour")
     expect(page.locator("#bars-agent .name")).to_have_text(["coder", "reviewer"])
     expect(page.locator("#bars-agent .value")).to_have_text(["$3.00 (80 %)", "$0.7500 (20 %)"])
     expect(page.locator("#bars-label .name")).to_have_text(["silver", "gold"])
-    page.get_by_label("in").select_option("session")
+    page.get_by_label("Window").select_option("session")
     expect(page.locator("#bars-label .value")).to_have_text(["$3.00 (67 %)", "$1.50 (33 %)"])
     send(served, *(a_call(labels={"agent": "planner", "tier": "gold"}) for _ in range(5)))
     expect(page.locator("#bars-agent .name")).to_have_text(["planner", "coder", "reviewer"])
     expect(page.locator("#bars-label .name")).to_have_text(["gold", "silver"])
 
 
-def test_calls_of_two_sessions_in_turn_are_all_shown_and_not_asked_for_each(
-    served: Served, open_page: Any
-) -> None:
-    """The session of the latest call is the current one, so the current one changes with every call."""
-    asked: list[str] = []
-    page = open_page(lambda page: page.on("request", lambda request: asked.append(request.url)))
-    asked.clear()
+def test_alternating_sessions_do_not_cause_a_request_per_call(served: Served, open_page: Any) -> None:
+    """The latest call's session is the current one, so it changes with every call."""
+    requests: list[str] = []
+    page = open_page(lambda page: page.on("request", lambda request: requests.append(request.url)))
+    requests.clear()
     for number in range(20):
         send(served, a_call(labels={"agent": "coder", "session": f"s-{number % 2}"}))
     expect(page.locator("#recent tr")).to_have_count(20)
     expect(page.locator("#today")).to_have_text("$15.00")
     expect(page.locator("#bars-agent .value")).to_have_text("$15.00 (100 %)")
-    assert sum(url.endswith("/budgets") for url in asked) <= 2
+    assert sum(url.endswith("/budgets") for url in requests) <= 2
     expect(page.locator("#session")).to_have_text("s-1")
     expect(page.locator("#session-cost")).to_have_text("$7.50")
 
 
-def test_a_call_that_comes_while_the_first_answer_is_awaited_is_shown(served: Served, open_page: Any) -> None:
+def test_a_call_during_the_first_request_is_shown(served: Served, open_page: Any) -> None:
     def late(route: Route) -> None:
         answer = route.fetch()
         if not sent:
@@ -206,10 +202,10 @@ def test_a_call_that_comes_while_the_first_answer_is_awaited_is_shown(served: Se
     expect(page.locator("#calls")).to_have_text("1")
 
 
-def test_an_earlier_answer_does_not_replace_a_later_one(served: Served, open_page: Any) -> None:
+def test_a_late_response_does_not_replace_a_newer_one(served: Served, open_page: Any) -> None:
     send(served, a_call(started=time.time() - 7200), a_call())
     page = open_page()
-    page.get_by_label("in").select_option("session")
+    page.get_by_label("Window").select_option("session")
     expect(page.locator("#calls")).to_have_text("2")
     held: list[Route] = []
 
@@ -218,9 +214,9 @@ def test_an_earlier_answer_does_not_replace_a_later_one(served: Served, open_pag
 
     page.route("**/api/v1/budgets", hold, times=1)
     with page.expect_request("**/api/v1/budgets"):
-        page.get_by_label("in").select_option("hour")
+        page.get_by_label("Window").select_option("hour")
     with page.expect_response("**/api/v1/budgets"):
-        page.get_by_label("in").select_option("session")
+        page.get_by_label("Window").select_option("session")
     (first,) = held
     with page.expect_event("requestfinished", lambda request: request == first.request):
         first.continue_()
@@ -228,7 +224,7 @@ def test_an_earlier_answer_does_not_replace_a_later_one(served: Served, open_pag
     expect(page.locator("#calls")).to_have_text("2")
 
 
-def test_a_day_ends_and_an_hour_passes_also_when_no_call_comes(served: Served, open_page: Any) -> None:
+def test_totals_change_with_time_although_no_calls_arrive(served: Served, open_page: Any) -> None:
     evening = datetime(2026, 1, 31, 23, 59, tzinfo=UTC)
     send(served, a_call(started=evening.timestamp() - 1800))
     page = open_page(lambda page: page.clock.install(time=evening))
@@ -237,19 +233,19 @@ def test_a_day_ends_and_an_hour_passes_also_when_no_call_comes(served: Served, o
     page.clock.fast_forward("02:00")
     for shown in ("#today", "#cost"):
         expect(page.locator(shown)).to_have_text("$0.00")
-    page.get_by_label("in").select_option("hour")
+    page.get_by_label("Window").select_option("hour")
     expect(page.locator("#cost")).to_have_text("$0.7500")
     page.clock.fast_forward("30:00")
     expect(page.locator("#cost")).to_have_text("$0.00")
 
 
-def test_a_service_that_cannot_answer_is_named_until_it_can(served: Served, open_page: Any) -> None:
+def test_an_error_response_is_shown_until_the_next_success(served: Served, open_page: Any) -> None:
     page = open_page()
     page.route("**/api/v1/calls*", lambda route: route.fulfill(status=503))
-    page.get_by_label("in").select_option("hour")
+    page.get_by_label("Window").select_option("hour")
     expect(page.locator("#state")).to_have_text("api/v1/calls?limit=50: HTTP 503")
     page.unroute("**/api/v1/calls*")
-    expect(page.locator("#state")).to_have_text("live")
+    expect(page.locator("#state")).to_have_text("Live")
 
 
 BUDGET = {
@@ -276,7 +272,7 @@ def with_budgets(page: Page) -> None:
     page.route("**/api/v1/budgets", lambda route: route.fulfill(json=BUDGETS))
 
 
-def test_budgets_say_how_much_is_left(served: Served, open_page: Any) -> None:
+def test_budgets_show_how_much_is_left(served: Served, open_page: Any) -> None:
     page = open_page(with_budgets)
     budgets = page.get_by_role("region", name="Budgets")
     expect(budgets.locator("li .name")).to_have_text(["coder-daily", "all", "tokens"])
@@ -285,9 +281,9 @@ def test_budgets_say_how_much_is_left(served: Served, open_page: Any) -> None:
     )
     expect(budgets.locator("li .small")).to_have_text(
         [
-            "day · agent coder · warns · begins anew 2026-02-01 00:00 UTC",
-            "month · calls are stopped · begins anew 2026-02-01 00:00 UTC",
-            "day · agent coder · warns",
+            "day · agent coder · warns only · resets 2026-02-01 00:00 UTC",
+            "month · blocks calls · resets 2026-02-01 00:00 UTC",
+            "day · agent coder · warns only",
         ]
     )
     expect(open_page().locator("#budgets")).to_be_hidden()
@@ -298,7 +294,7 @@ def test_budgets_say_how_much_is_left(served: Served, open_page: Any) -> None:
     ["budgets: [{name: planner-all, period: total, usd: 1, match: {agent: planner}, on_exceed: block}]"],
     indirect=True,
 )
-def test_a_budget_is_followed_and_its_end_is_an_alert(served: Served, open_page: Any) -> None:
+def test_a_budget_is_updated_and_using_it_up_causes_an_alert(served: Served, open_page: Any) -> None:
     page = open_page()
     budgets = page.get_by_role("region", name="Budgets")
     expect(budgets.locator("li .value")).to_have_text(["$1.00 of $1.00 left"])
@@ -314,7 +310,9 @@ def test_a_budget_is_followed_and_its_end_is_an_alert(served: Served, open_page:
     expect(page.locator("#alerts")).to_be_empty()
 
 
-@pytest.mark.parametrize(("link", "name"), [("calls as CSV", "llm-calls.csv"), ("as JSON", "llm-calls.json")])
+@pytest.mark.parametrize(
+    ("link", "name"), [("Calls as CSV", "llm-calls.csv"), ("Calls as JSON", "llm-calls.json")]
+)
 def test_calls_are_downloaded(served: Served, open_page: Any, link: str, name: str) -> None:
     send(served, a_call(id="c-1"))
     page = open_page()
@@ -324,17 +322,17 @@ def test_calls_are_downloaded(served: Served, open_page: Any, link: str, name: s
     assert "c-1" in Path(download.value.path()).read_text()
 
 
-def test_a_session_begins_anew_when_asked_to(served: Served, open_page: Any) -> None:
+def test_a_session_can_be_reset(served: Served, open_page: Any) -> None:
     send(served, a_call(labels={"session": "s-1"}))
     page = open_page()
     expect(page.locator("#session")).to_have_text("s-1")
     expect(page.locator("#session-cost")).to_have_text("$0.7500")
     page.on("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Start it anew").click()
+    page.get_by_role("button", name="Reset session").click()
     expect(page.locator("#session-cost")).to_have_text("$0.00")
 
 
-def test_what_is_in_labels_is_text_and_never_markup(served: Served, open_page: Any) -> None:
+def test_labels_are_shown_as_text_and_never_as_markup(served: Served, open_page: Any) -> None:
     evil = "<img src=x onerror=document.title='owned'>"
     labels = {"agent": evil, "phase": evil, "session": evil, evil: evil}
     send(served, a_call(labels=labels, model=evil, operation=evil))
@@ -348,17 +346,17 @@ def test_what_is_in_labels_is_text_and_never_markup(served: Served, open_page: A
     assert page.title() == "llm-exporter"
 
 
-def test_calls_that_failed_or_have_no_price_say_so(served: Served, open_page: Any) -> None:
+def test_failed_and_unpriced_calls_are_marked(served: Served, open_page: Any) -> None:
     send(served, a_call(error="timeout", cost={"input": 0.0}), a_call(model="zebra-9", cost={}))
     page = open_page()
     expect(page.locator("#recent tr").first).to_contain_text("no price")
-    expect(page.locator("#recent tr").last).to_contain_text("failed: timeout")
-    expect(page.locator("#unpriced")).to_have_text("No price is known for 120 of the tokens.")
+    expect(page.locator("#recent tr").last).to_contain_text("Error: timeout")
+    expect(page.locator("#unpriced")).to_have_text("120 tokens have no known price.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_and_is_readable_in_the_dark(served: Served, open_page: Any, scheme: str) -> None:
-    """No scrolling sideways at 320 pixels; every text has a contrast of 4.5 at least, as WCAG 2.2 AA asks."""
+def test_the_page_fits_a_phone_and_has_enough_contrast(served: Served, open_page: Any, scheme: str) -> None:
+    """No horizontal scrolling at 320 pixels, and a contrast of at least 4.5 for all text (WCAG 2.2 AA)."""
     send(served, a_call(error="timeout"), a_call(model="zebra-9-with-a-long-name", cost={}))
     alert = {"status": "firing", "labels": {"alertname": "A"}, "annotations": {}}
     page = open_page(with_budgets, viewport={"width": 320, "height": 640}, color_scheme=scheme)
@@ -396,31 +394,31 @@ CONTRASTS = """() => {
 }"""
 
 
-def test_every_control_has_a_name_and_is_reached_by_the_keyboard(served: Served, open_page: Any) -> None:
+def test_every_control_has_a_name_and_is_reachable_by_keyboard(served: Served, open_page: Any) -> None:
     send(served, a_call(labels={"tier": "gold"}))
     page = open_page()
     expect(page.locator("#label")).to_be_visible()
     for role, name in (
-        ("combobox", "in"),
+        ("combobox", "Window"),
         ("combobox", "Label"),
-        ("button", "Start it anew"),
+        ("button", "Reset session"),
         ("link", "/metrics"),
         ("region", "Table of recent calls"),
-        ("table", "The 50 newest calls, the newest first"),
+        ("table", "The 50 latest calls, newest first"),
     ):
         expect(page.get_by_role(role, name=name, exact=True)).to_be_visible()
     reached = set()
     for _ in range(9):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
-    assert {"/metrics", "API", "calls as CSV", "as JSON", "window", "reset", "label"} <= reached
+    assert {"/metrics", "API", "Calls as CSV", "Calls as JSON", "window", "reset", "label"} <= reached
 
 
-def test_it_goes_on_when_the_service_comes_back(served: Served, open_page: Any) -> None:
+def test_the_page_reconnects_to_a_restarted_service(served: Served, open_page: Any) -> None:
     page = open_page()
     served.kill()
-    expect(page.locator("#state")).to_have_text("reconnecting …")
+    expect(page.locator("#state")).to_have_text("Reconnecting…")
     served.start()
     send(served, a_call())
-    expect(page.locator("#state")).to_have_text("live", timeout=30 * SECOND)
+    expect(page.locator("#state")).to_have_text("Live", timeout=30 * SECOND)
     expect(page.locator("#calls")).to_have_text("1")

@@ -54,7 +54,7 @@ class Served:
             text=True,
         )
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == f"llm-exporter serves {self.url}\n"
+        assert self._process.stdout.readline() == f"llm-exporter listening on {self.url}\n"
         assert self.get_text("/-/ready") == "ready\n"  # the port is open already, so this waits
 
     def kill(self) -> None:

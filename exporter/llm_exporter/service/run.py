@@ -40,5 +40,5 @@ def serve(config: Config, host: str, port: int, file: Path | None, load: Callabl
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
         )
-        print(f"llm-exporter serves http://{host}:{bound}", flush=True)  # noqa: T201
+        print(f"llm-exporter listening on http://{host}:{bound}", flush=True)  # noqa: T201
         server.run(sockets=[listener])

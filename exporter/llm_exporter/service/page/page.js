@@ -1,12 +1,12 @@
-// The live page: figures and bars from /api/v1/cost, kept current by the calls that /api/v1/events tells of.
-// What comes from outside (labels, models) is only ever set as text.
+// The live page: totals and bars from /api/v1/cost, updated by the calls in /api/v1/events.
+// Untrusted values (labels, models) are only ever set as text.
 
 const byId = (id) => document.getElementById(id);
 const RECENT = 50;
 const BARS = 12;
 const HOUR = 3600e3;
-const SETTLE = 3e3;
-const SETTLE_AT_LAST = 30e3;
+const REFRESH_DELAY = 3e3;
+const MAX_REFRESH_DELAY = 30e3;
 const MINUTE = 60e3;
 
 const state = { cost: null, labels: new Set(), label: "", recent: [], seen: new Set(), connected: false };
@@ -25,12 +25,12 @@ function make(tag, className, text) {
 }
 
 async function get(path) {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
-  return answer.json();
+  const response = await fetch(path);
+  if (!response.ok) throw new Error(`${path}: HTTP ${response.status}`);
+  return response.json();
 }
 
-// ---- what is asked for
+// ---- requests
 
 function startOf(kind) {
   const now = new Date();
@@ -39,7 +39,7 @@ function startOf(kind) {
   return new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), day));
 }
 
-function question() {
+function costUrl() {
   const parameters = new URLSearchParams();
   const kind = byId("window").value;
   if (kind !== "session") parameters.set("since", startOf(kind).toISOString());
@@ -47,35 +47,35 @@ function question() {
   return `api/v1/cost?${parameters}`;
 }
 
-// Of several questions under way only the last one's answer counts: an earlier one may come later.
-let asked = 0;
-let askedAt = 0;
+// Only the latest request counts: the response to an earlier one may arrive later.
+let latestRequest = 0;
+let requestedAt = 0;
 async function refresh() {
-  const number = ++asked;
-  askedAt = Date.now();
+  const request = ++latestRequest;
+  requestedAt = Date.now();
   try {
     const [cost, session, today, calls, budgets] = await Promise.all([
-      get(question()),
+      get(costUrl()),
       get("api/v1/cost"),
       get(`api/v1/cost?since=${startOf("today").toISOString()}`),
       get(`api/v1/calls?limit=${RECENT}`),
       get("api/v1/budgets"),
     ]);
-    if (number !== asked) return;
+    if (request !== latestRequest) return;
     Object.assign(state, { cost, session, today, recent: calls.calls, budgets: budgets.budgets });
   } catch (error) {
-    if (number !== asked || !state.connected) return; // it is asked again when the connection is back
-    say(error.message);
-    settle();
+    if (request !== latestRequest || !state.connected) return; // the page refreshes when it reconnects
+    showStatus(error.message);
+    refreshLater();
     return;
   }
   state.seen = new Set(state.recent.map((call) => call.id));
   state.recent.forEach(noteLabels);
-  say();
+  showStatus();
   show();
 }
 
-// ---- a call that has just been made
+// ---- new calls
 
 const SUMS = ["cost_usd", "input_tokens", "output_tokens", "unpriced_tokens"];
 
@@ -85,7 +85,7 @@ function addTo(totals, call) {
   totals.errors += call.error ? 1 : 0;
 }
 
-// As the ledger has it: `dimension` in ledger.py.
+// The same as `dimension` in ledger/base.py.
 function valueOf(call, name) {
   if (name === "model") return call.model;
   return call.labels[name] || (name === "project" ? "default" : "unattributed");
@@ -107,17 +107,17 @@ function addToBars(cost, call) {
   }
 }
 
-function heard(call) {
+function addCall(call) {
   if (state.seen.has(call.id)) return;
-  settle();
-  if (!state.cost) return; // the first answer is not here yet
+  refreshLater();
+  if (!state.cost) return; // the first response has not arrived
   state.seen.add(call.id);
   noteLabels(call);
   const session = call.labels.session || "default";
   state.session.session ??= session;
   const current = session === state.session.session;
   if (current) addTo(state.session, call);
-  else if (Date.now() - askedAt > SETTLE) refresh(); // the other one is current now
+  else if (Date.now() - requestedAt > REFRESH_DELAY) refresh(); // the current session has changed
   if (call.started * 1000 >= startOf("today")) addTo(state.today, call);
   const kind = byId("window").value;
   if (kind === "session" ? current : call.started * 1000 >= startOf(kind)) {
@@ -128,18 +128,18 @@ function heard(call) {
   schedule();
 }
 
-// A call that comes while the figures are fetched may be in them already, or not yet: once it is quiet, or now and
-// then while it is not, they are fetched again.
-let settling = 0;
-let unsettledSince = 0;
-function settle() {
-  unsettledSince ||= Date.now();
-  if (settling && Date.now() - unsettledSince < SETTLE_AT_LAST) clearTimeout(settling);
-  else if (settling) return;
-  settling = setTimeout(() => {
-    settling = unsettledSince = 0;
+// A call that arrives during a request may or may not be in the response. So refresh once no more calls arrive, or
+// after a maximum delay.
+let timer = 0;
+let pendingSince = 0;
+function refreshLater() {
+  pendingSince ||= Date.now();
+  if (timer && Date.now() - pendingSince < MAX_REFRESH_DELAY) clearTimeout(timer);
+  else if (timer) return;
+  timer = setTimeout(() => {
+    timer = pendingSince = 0;
     refresh();
-  }, SETTLE);
+  }, REFRESH_DELAY);
 }
 
 const NOT_LABELS = ["agent", "phase", "session", "provider", "model", "operation"];
@@ -165,7 +165,7 @@ function schedule() {
   });
 }
 
-// ---- what is seen
+// ---- rendering
 
 function show() {
   const { cost, session, today } = state;
@@ -179,7 +179,7 @@ function show() {
   byId("input").textContent = count(cost.input_tokens);
   byId("output").textContent = count(cost.output_tokens);
   byId("unpriced").hidden = !cost.unpriced_tokens;
-  byId("unpriced").textContent = `No price is known for ${count(cost.unpriced_tokens)} of the tokens.`;
+  byId("unpriced").textContent = `${count(cost.unpriced_tokens)} tokens have no known price.`;
   byId("empty").hidden = state.recent.length > 0;
   byId("first-call").textContent = `LLM_EXPORTER_URL=${location.origin} python your_program.py`;
   for (const name of ["model", "agent", "phase"]) showBars(`bars-${name}`, name, cost[`by_${name}`], cost);
@@ -208,7 +208,7 @@ function showBars(id, name, rows, total) {
       return bar(one[name], value, one.cost_usd / most);
     }),
   );
-  if (!rows.length) byId(id).append(make("li", "small", "nothing yet"));
+  if (!rows.length) byId(id).append(make("li", "small", "No calls yet"));
 }
 
 function showBudgets() {
@@ -218,8 +218,8 @@ function showBudgets() {
 
 function budget(one) {
   const match = Object.entries(one.labels).map(([name, value]) => `${name} ${value}`);
-  const end = one.resets_at && `begins anew ${one.resets_at.slice(0, 16).replace("T", " ")} UTC`;
-  const terms = [one.period, ...match, one.on_exceed === "block" ? "calls are stopped" : "warns", end];
+  const end = one.resets_at && `resets ${one.resets_at.slice(0, 16).replace("T", " ")} UTC`;
+  const terms = [one.period, ...match, one.on_exceed === "block" ? "blocks calls" : "warns only", end];
   const [text, unit] = one.unit === "usd" ? [usd, ""] : [count, " tokens"];
   const over = one.spent > one.limit;
   const [difference, whole] = [text(Math.abs(one.limit - one.spent)), text(one.limit) + unit];
@@ -246,7 +246,7 @@ function row(call) {
   const priced = call.cost_usd || !call.unpriced_tokens;
   cell(priced ? usd(call.cost_usd) : "no price", priced ? "number" : "number warn");
   cell(call.duration.toFixed(2), "number");
-  cell(call.error ? `failed: ${call.error}` : "ok", call.error ? "bad" : "");
+  cell(call.error ? `Error: ${call.error}` : "OK", call.error ? "bad" : "");
   return line;
 }
 
@@ -268,24 +268,24 @@ function alert({ key, title, detail, severity, resolved }) {
   byId("alerts").append(item);
 }
 
-// ---- from now on
+// ---- connection
 
-function say(text = state.connected ? "live" : "reconnecting …") {
+function showStatus(text = state.connected ? "Live" : "Reconnecting…") {
   byId("state").textContent = text;
-  byId("state").classList.toggle("live", text === "live");
+  byId("state").classList.toggle("live", text === "Live");
 }
 
-function connected(whether) {
-  state.connected = whether;
-  say();
-  if (whether) refresh();
+function setConnected(connected) {
+  state.connected = connected;
+  showStatus();
+  if (connected) refresh();
 }
 
-function follow() {
+function connect() {
   const events = new EventSource("api/v1/events");
-  events.addEventListener("open", () => connected(true));
-  events.addEventListener("error", () => connected(false));
-  events.addEventListener("call", (event) => heard(JSON.parse(event.data)));
+  events.addEventListener("open", () => setConnected(true));
+  events.addEventListener("error", () => setConnected(false));
+  events.addEventListener("call", (event) => addCall(JSON.parse(event.data)));
   events.addEventListener("missed", refresh);
   events.addEventListener("budgets", (event) => {
     Object.assign(state, JSON.parse(event.data));
@@ -301,14 +301,14 @@ byId("label").addEventListener("change", (event) => {
 });
 byId("reset").addEventListener("click", async () => {
   const name = state.session.session;
-  if (!confirm(`Count session ${name} from 0 again? Its calls stay in the ledger.`)) return;
-  const answer = await fetch(`api/v1/sessions/${encodeURIComponent(name)}/reset`, { method: "POST" }).catch(() => null);
-  if (answer?.ok) refresh();
-  else say(`session ${name} was not reset`);
+  if (!confirm(`Reset session ${name}? It counts from zero again. Its calls stay in the ledger.`)) return;
+  const response = await fetch(`api/v1/sessions/${encodeURIComponent(name)}/reset`, { method: "POST" }).catch(() => null);
+  if (response?.ok) refresh();
+  else showStatus(`Could not reset session ${name}`);
 });
-// Time passes also when no call comes: a day begins, and calls leave the last hour.
+// Without new calls, a new day may begin, and calls leave the last hour.
 setInterval(() => {
   const newDay = state.today && Date.parse(state.today.since) < startOf("today");
   if (newDay || byId("window").value === "hour") refresh();
 }, MINUTE);
-follow();
+connect();
