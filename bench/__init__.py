@@ -1,5 +1,5 @@
-"""What is claimed about speed, as comparisons: `make bench` runs them all.
+"""The benchmarks behind our performance claims: `make bench` runs them all.
 
-Each compares within one run, in turns, so that a machine that is slow or busy is so for both. A further one
-is a module with a `rows` function, and its name in `__main__.py`.
+Each benchmark alternates between the variants in one run: a slow or busy machine affects them equally.
+To add one, write a module with a `rows` function and add its name to `__main__.py`.
 """

@@ -1,4 +1,4 @@
-"""Runs all comparisons and prints them as a table."""
+"""Run the benchmarks and print a table of the results."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import platform
 import sys
 from importlib import import_module
 
-COMPARISONS = ("calls", "budgets", "scrapes", "ingest", "dashboards", "rules")
+BENCHMARKS = ("calls", "budgets", "scrapes", "ingest", "dashboards", "rules")
 
 
 def main(names: list[str]) -> None:
-    """Run the comparisons of these names, or all."""
+    """Run the named benchmarks, or all."""
     logging.disable(logging.WARNING)
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
-    print("| what | without, or with others | with llm-exporter | target |\n|---|---|---|---|")
-    for name in names or COMPARISONS:
+    print("| Benchmark | Without llm-exporter or with an alternative | With llm-exporter | Target |")
+    print("|---|---|---|---|")
+    for name in names or BENCHMARKS:
         for row in import_module(f"bench.{name}").rows():
-            print(f"| {row.what} | {row.without} | {row.with_us} | {row.target} |", flush=True)
+            print(f"| {row.name} | {row.baseline} | {row.result} | {row.target} |", flush=True)
 
 
 main(sys.argv[1:])

@@ -12,7 +12,7 @@ from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.config.model import Budget
 from llm_exporter.pricing.prices import PriceList
 
-from .compared import Row, in_turns, micro, times
+from .compared import Row, alternate, microseconds, repeat
 
 CHECKS = 5000
 TURNS = 15
@@ -35,7 +35,9 @@ def rows() -> Iterator[Row]:
         budgets.hold(call, REQUEST)
 
     without, with_one = (
-        times(check, CHECKS, Budgets(some, PriceList(), lambda _: None)) for some in ((), (budget,))
+        repeat(check, CHECKS, Budgets(some, PriceList(), lambda _: None)) for some in ((), (budget,))
     )
-    none, one = in_turns(without, with_one, turns=TURNS)
-    yield Row("a budget check", micro(median(none) / CHECKS), micro(median(one) / CHECKS), "5 µs")
+    none, one = alternate(without, with_one, turns=TURNS)
+    yield Row(
+        "a budget check", microseconds(median(none) / CHECKS), microseconds(median(one) / CHECKS), "5 µs"
+    )

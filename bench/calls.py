@@ -1,7 +1,7 @@
-"""What a call costs with our tap and without, through the same SDK over an in-memory transport.
+"""Measure the overhead of our taps on a call, with the real SDKs and an in-memory transport.
 
-What our worker thread does is in the times as well: between real calls, which take seconds, it does that
-while the caller waits for the network.
+The results include the work of our worker thread, which with real calls runs while the caller waits for the
+network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from google import genai
 import llm_exporter
 from llm_exporter.client.default import pipeline
 
-from .compared import Row, added, in_turns, micro, times
+from .compared import Row, alternate, microseconds, overhead, repeat
 
 CALLS = 200
 CHUNKS = 2000
@@ -29,15 +29,15 @@ TURNS = 15
 PROMPT: Any = [{"role": "user", "content": "Hello"}]
 
 
-def _answer(body: Any) -> Any:
+def _json_transport(body: Any) -> Any:
     content = json.dumps(body).encode()
     headers = {"content-type": "application/json"}
     return httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, content=content))
 
 
-def _stream(events: list[Any], *, kinds: bool = False) -> Any:
+def _stream_transport(events: list[Any], *, named: bool = False) -> Any:
     chunks = [
-        (f"event: {event['type']}\n" if kinds else "").encode()
+        (f"event: {event['type']}\n" if named else "").encode()
         + b"data: "
         + json.dumps(event).encode()
         + b"\n\n"
@@ -117,44 +117,49 @@ def _message_events() -> list[Any]:
 
 
 def _plain_calls() -> Iterator[tuple[str, Callable[[], Any], Callable[[Any], None]]]:
-    said = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
-    chat = _answer({**_CHAT, "object": "chat.completion", "choices": [said], "usage": _CHAT_USAGE})
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+    chat = _json_transport({**_CHAT, "object": "chat.completion", "choices": [choice], "usage": _CHAT_USAGE})
     yield "openai", lambda: _openai(chat), _chat
-    message = _answer({**_MESSAGE, "content": [{"type": "text", "text": "Hello"}]})
+    message = _json_transport({**_MESSAGE, "content": [{"type": "text", "text": "Hello"}]})
     yield "anthropic", lambda: _anthropic(message), _message
     candidate = {"content": {"role": "model", "parts": [{"text": "Hello"}]}, "finishReason": "STOP"}
     usage = {"promptTokenCount": 1000, "candidatesTokenCount": 200, "totalTokenCount": 1200}
-    generated = _answer({"candidates": [candidate], "usageMetadata": usage})
+    generated = _json_transport({"candidates": [candidate], "usageMetadata": usage})
     yield "google-genai", lambda: _google(generated), _generate
 
 
 def _streams() -> Iterator[tuple[str, Callable[[], Any], Callable[[Any], None]]]:
-    chat = _stream(_chat_events())
+    chat = _stream_transport(_chat_events())
     yield "openai", lambda: _openai(chat), _chat_stream
-    message = _stream(_message_events(), kinds=True)
+    message = _stream_transport(_message_events(), named=True)
     yield "anthropic", lambda: _anthropic(message), _message_stream
 
 
-def _tapped(call: Callable[[Any], None], number: int, client: Any) -> None:
-    times(call, number, client)()
+def _run_tapped(call: Callable[[Any], None], number: int, client: Any) -> None:
+    repeat(call, number, client)()
     pipeline().flush()
 
 
 def rows() -> Iterator[Row]:
-    """Compare plain calls and streams."""
+    """Yield a row for a call and for a streamed chunk of each SDK."""
     for sdk, client, call in _plain_calls():
-        plain, tapped = in_turns(
-            times(call, CALLS, client()),
-            partial(_tapped, call, CALLS, llm_exporter.instrument(client())),
+        plain, tapped = alternate(
+            repeat(call, CALLS, client()),
+            partial(_run_tapped, call, CALLS, llm_exporter.instrument(client())),
             turns=TURNS,
         )
-        more = micro(added(plain, tapped, CALLS))
-        yield Row(f"a call, {sdk}", micro(median(plain) / CALLS), f"+ {more}", "+ 15 µs")
+        more = microseconds(overhead(plain, tapped, CALLS))
+        yield Row(f"one call, {sdk}", microseconds(median(plain) / CALLS), f"+ {more}", "+ 15 µs")
     for sdk, client, call in _streams():
-        plain, tapped = in_turns(
-            times(call, 1, client()),
-            partial(_tapped, call, 1, llm_exporter.instrument(client())),
+        plain, tapped = alternate(
+            repeat(call, 1, client()),
+            partial(_run_tapped, call, 1, llm_exporter.instrument(client())),
             turns=TURNS,
         )
-        more = micro(added(plain, tapped, CHUNKS))
-        yield Row(f"a streamed chunk, {sdk}", micro(median(plain) / CHUNKS), f"+ {more}", "+ 0.5 µs")
+        more = microseconds(overhead(plain, tapped, CHUNKS))
+        yield Row(
+            f"one streamed chunk, {sdk}",
+            microseconds(median(plain) / CHUNKS),
+            f"+ {more}",
+            "+ 0.5 µs",
+        )

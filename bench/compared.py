@@ -1,4 +1,4 @@
-"""Two ways to do the same thing, measured in turns."""
+"""Measure several variants in alternation."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """A row of the table of results."""
 
-    what: str
-    without: str
-    """What it is without us, or with what others use."""
-    with_us: str
+    name: str
+    baseline: str
+    """The result without llm-exporter, or with an alternative to it."""
+    result: str
+    """The result with llm-exporter."""
     target: str = ""
 
 
-def in_turns(*ways: Callable[[], object], turns: int) -> list[list[float]]:
-    """Return the seconds that each way took in each turn, after one turn that does not count.
+def alternate(*variants: Callable[[], object], turns: int) -> list[list[float]]:
+    """Run the variants alternately, after a warm-up.
 
-    They are CPU seconds of this process: the work of all its threads is in them, and other processes are not.
+    Args:
+        variants: the functions to measure.
+        turns: how often to run each.
+
+    Returns:
+        The CPU seconds of each turn of each variant: of all threads of this process, and of no other process.
     """
-    took: list[list[float]] = [[] for _ in ways]
-    for way in ways:
-        way()
+    durations: list[list[float]] = [[] for _ in variants]
+    for variant in variants:
+        variant()
     for _ in range(turns):
-        for way, seconds in zip(ways, took, strict=True):
+        for variant, seconds in zip(variants, durations, strict=True):
             gc.collect()
             began = process_time()
-            way()
+            variant()
             seconds.append(process_time() - began)
-    return took
+    return durations
 
 
-def times(function: Callable[..., Any], number: int, *arguments: Any) -> Callable[[], None]:
-    """Return a function that calls another so many times."""
+def repeat(function: Callable[..., Any], number: int, *arguments: Any) -> Callable[[], None]:
+    """Return a function that calls another one a number of times."""
 
     def run() -> None:
         for _ in range(number):
@@ -48,11 +54,11 @@ def times(function: Callable[..., Any], number: int, *arguments: Any) -> Callabl
     return run
 
 
-def added(plain: list[float], ours: list[float], number: int) -> float:
-    """Return the median of what a turn of ours took longer, in seconds for each of so many things."""
-    return median(more - less for less, more in zip(plain, ours, strict=True)) / number
+def overhead(baseline: list[float], measured: list[float], number: int) -> float:
+    """Return the median overhead of a turn, in seconds per operation, if each turn has `number` of them."""
+    return median(more - less for less, more in zip(baseline, measured, strict=True)) / number
 
 
-def micro(seconds: float) -> str:
-    """Return seconds as microseconds."""
+def microseconds(seconds: float) -> str:
+    """Format seconds as microseconds."""
     return f"{seconds * 1e6:,.2f} µs" if seconds < 1e-5 else f"{seconds * 1e6:,.0f} µs"

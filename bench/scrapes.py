@@ -17,7 +17,7 @@ from llm_exporter import Call
 from llm_exporter.metrics.collector import Metrics
 from llm_exporter.metrics.http import AsgiMetrics
 
-from .compared import Row, in_turns, micro
+from .compared import Row, alternate, microseconds
 
 LINES = 150_000
 TURNS = 3
@@ -76,15 +76,15 @@ def rows() -> Iterator[Row]:
     metrics = _filled()
     lines = sum(piece.count(b"\n") for piece in metrics.text(scrape=False, openmetrics=False))
     for name, generate in (("text", generate_text), ("OpenMetrics", generate_openmetrics)):
-        theirs, ours = in_turns(
+        theirs, ours = alternate(
             partial(generate, metrics),
             partial(_render, metrics, openmetrics=name == "OpenMetrics"),
             turns=TURNS,
         )
         yield Row(
             f"a line of `/metrics` in {name}, {lines:,} lines",
-            micro(median(theirs) / lines),
-            micro(median(ours) / lines),
+            microseconds(median(theirs) / lines),
+            microseconds(median(ours) / lines),
             "0.5 µs",
         )
     registry = CollectorRegistry()

@@ -1,1 +1,1 @@
-"""Servers for the demo, the tests and the benchmarks: finding, fetching and starting them."""
+"""Find, download, start and stop the servers that the demo, the tests and the benchmarks need."""

@@ -1,8 +1,8 @@
-"""Real server programs, with no root and nothing installed.
+"""Find server programs, or download them without root.
 
-`find("prometheus")` looks on PATH (for Grafana in $GRAFANA_HOME/bin first), then in our cache, and else gets
-the program into the cache: from the Debian package where there is apt, from the official release archive of
-the project elsewhere. What is fetched is checked before it is unpacked: apt checks signatures, an archive
+`find("prometheus")` looks on PATH (for Grafana, in $GRAFANA_HOME/bin first), then in the cache. If the
+program is in neither, it is downloaded into the cache: the Debian package if apt is available, else the
+official release archive. Downloads are verified before they are unpacked: apt checks signatures, and archives
 must have the sha256 pinned here.
 
     python -m tools.binaries prometheus promtool alertmanager amtool redis-server
@@ -27,29 +27,33 @@ from typing import Final, Protocol
 
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = 300.0
-"""Seconds that one step of getting a program may take."""
+STEP_TIMEOUT: Final = 300.0
+"""Seconds that one step of a download may take."""
 
 
 class BinaryUnavailable(RuntimeError):  # noqa: N818  # reads as what happened, like BudgetExceeded
-    """The program cannot be had; the message is one line that says what was tried."""
+    """A program is not available. The message, one line, says what was tried."""
 
 
 class Source(Protocol):
-    """Somewhere a program can be got from."""
+    """A source to download programs from."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages and in the cache."""
+        """The name in messages and in the cache."""
         ...
 
     @property
     def programs(self) -> Mapping[str, str]:
-        """Where each program is in what `fetch` unpacks."""
+        """The path of each program in the unpacked directory."""
         ...
 
-    def fetch(self, into: Path) -> None:
-        """Unpack into an empty directory; raises OSError, in one line, when it cannot."""
+    def download(self, into: Path) -> None:
+        """Download and unpack into an empty directory.
+
+        Raises:
+            OSError: when that fails; the message is one line.
+        """
         ...
 
 
@@ -58,36 +62,36 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """A package of the Debian or Ubuntu this runs on, unpacked and not installed."""
+    """A package of the Debian or Ubuntu system that this runs on. It is unpacked, not installed."""
 
     package: str
     programs: Mapping[str, str]
-    extras: tuple[str, ...] = ()
-    """Packages unpacked beside it where there are such; others have other names for what is in them."""
+    optional: tuple[str, ...] = ()
+    """Packages to unpack into the same directory, if this release of the system has them."""
     compiled_in: str = ""
-    """A directory below /usr that the programs have to find their files in; see `_relocate`."""
+    """A directory below /usr whose path is compiled into the programs; see `_relocate`."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages and in the cache."""
+        """The name in messages and in the cache."""
         return f"debian-{self.package}"
 
-    def fetch(self, into: Path) -> None:
-        """Download by apt and unpack; raises OSError, in one line, when it cannot."""
+    def download(self, into: Path) -> None:
+        """Download with apt and unpack; see `Source.download`."""
         if not (shutil.which("apt-get") and shutil.which("dpkg")):
-            raise OSError("no apt here")
+            raise OSError("apt is not installed")
         with tempfile.TemporaryDirectory(prefix="llm-exporter-apt-") as scratch:
             apt = _Apt(Path(scratch))
             try:
                 apt.download(self.package)
             except OSError:
-                apt.update()  # the lists on this machine are missing or too old
+                apt.update()  # the package lists are missing or outdated
                 apt.download(self.package)
-            for extra in self.extras:
+            for package in self.optional:
                 try:
-                    apt.download(extra)
+                    apt.download(package)
                 except OSError as error:
-                    log.info("%s: going on without %s: %s", self.name, extra, error)
+                    log.info("%s: continuing without %s: %s", self.name, package, error)
             for deb in Path(scratch).glob("*.deb"):
                 _run("dpkg", "-x", str(deb), str(into))
         if self.compiled_in:
@@ -96,9 +100,9 @@ class DebianPackage:
 
 
 def _relocate(program: Path, directory: str) -> None:
-    """Make a directory below /usr that is compiled into a program relative, in the same number of bytes.
+    """Make a path below /usr that is compiled into a program relative, keeping its length in bytes.
 
-    Run in the directory above its own (`usr`), it then finds its files in the cache as it would installed.
+    The program then finds its files in the cache, if it runs in the unpacked `usr` directory.
     """
     absolute = directory.encode()
     relative = absolute.removeprefix(b"/usr/").ljust(len(absolute), b"/")
@@ -106,9 +110,9 @@ def _relocate(program: Path, directory: str) -> None:
 
 
 class _Apt:
-    """apt-get that writes only to a directory of its own: no root needed, the system left as it is."""
+    """Run apt-get without root and without changes to the system: it writes to a scratch directory only."""
 
-    # Clearing the hooks matters to root: they would tidy the system's cache and refresh its catalogues.
+    # As root, the hooks would clean the system's cache and refresh its catalogs.
     CONFIG = """
 Dir::Cache "{0}/cache";
 Acquire::Languages "none";
@@ -141,20 +145,20 @@ Dir::State::Lists "{0}/lists";
 
 def _run(*command: str, cwd: Path | None = None) -> None:
     try:
-        subprocess.run(  # noqa: S603  # fixed words and paths of ours
+        subprocess.run(  # noqa: S603  # constants and our own paths
             command,
             cwd=cwd,
             check=True,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=STEP_TIMEOUT,
             env={**os.environ, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired:
-        raise OSError(f"{command[0]} took over {PATIENCE:.0f} s") from None
+        raise OSError(f"{command[0]} took over {STEP_TIMEOUT:.0f} s") from None
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).strip().splitlines() or [f"exit status {error.returncode}"]
-        raise OSError(f"{command[0]}: {said[-1]}") from None
+        output = (error.stderr or error.stdout).strip().splitlines() or [f"exit status {error.returncode}"]
+        raise OSError(f"{command[0]}: {output[-1]}") from None
 
 
 # ---- official releases
@@ -162,27 +166,28 @@ def _run(*command: str, cwd: Path | None = None) -> None:
 
 @dataclass(frozen=True)
 class ReleaseArchive:
-    """The archive that a project publishes with its release, for Linux."""
+    """The Linux archive of a project's release."""
 
     project: str
     version: str
     sha256: Mapping[str, str]
-    """By architecture, as the release's sha256sums.txt has it."""
+    """By architecture, from the release's sha256sums.txt."""
     members: tuple[str, ...]
+    """The programs to unpack."""
     base: str = field(default="https://github.com/prometheus", repr=False)
 
     @property
     def name(self) -> str:
-        """What it is called in messages and in the cache."""
+        """The name in messages and in the cache."""
         return f"{self.project}-{self.version}"
 
     @property
     def programs(self) -> Mapping[str, str]:
-        """Where each program is in what `fetch` unpacks."""
+        """The path of each program in the unpacked directory."""
         return {member: member for member in self.members}
 
-    def fetch(self, into: Path) -> None:
-        """Download, check and unpack; raises OSError, in one line, when it cannot or the sha256 differs."""
+    def download(self, into: Path) -> None:
+        """Download, verify the sha256 and unpack; see `Source.download`."""
         machine = platform.machine().lower()
         arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
         if platform.system() != "Linux" or arch not in self.sha256:
@@ -199,7 +204,7 @@ class ReleaseArchive:
                 raise OSError(f"{url} has sha256 {digest.hexdigest()}, not the pinned {self.sha256[arch]}")
             archive.seek(0)
             with tarfile.open(fileobj=archive, mode="r:gz") as tar:
-                # Only the programs, under names of ours: no path in the archive can lead elsewhere.
+                # Only the programs, to fixed paths: a path in the archive cannot lead elsewhere.
                 for member in self.members:
                     _unpack(tar, f"{stem}/{member}", into / member)
 
@@ -221,20 +226,20 @@ def _unpack(tar: tarfile.TarFile, member: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """A program by the names it has on PATH, and the sources to get it from, best first."""
+    """A program: its names on PATH, and the sources to download it from, in order of preference."""
 
     commands: tuple[str, ...]
     sources: tuple[Source, ...] = ()
     home: str = ""
-    """An environment variable that may name the directory that `bin/` with the program is in."""
+    """An environment variable that may name a directory with the program in `bin/`."""
 
 
-# Debian keeps the pages of Prometheus' own UI in packages of their own; without them only its API answers.
+# Debian packages the assets of the Prometheus UI separately. Without them, only the API works.
 _PROMETHEUS: Final = (
     DebianPackage(
         "prometheus",
         {"prometheus": "usr/bin/prometheus", "promtool": "usr/bin/promtool"},
-        extras=(
+        optional=(
             "fonts-glyphicons-halflings",
             "libjs-bootstrap4",
             "libjs-d3",
@@ -248,7 +253,7 @@ _PROMETHEUS: Final = (
             "libjs-rickshaw",
         ),
     ),
-    # The versions are those of docker-compose.yml; each sha256 is the value in the release's sha256sums.txt.
+    # The same versions as in docker-compose.yml. Each sha256 is from the release's sha256sums.txt.
     ReleaseArchive(
         "prometheus",
         "3.15.0",
@@ -275,12 +280,12 @@ _ALERTMANAGER: Final = (
         ("alertmanager", "amtool"),
     ),
 )
-# The program is in redis-tools; the others are libraries that it is linked with, by release of the system.
+# The program is in redis-tools. The others are its shared libraries in different releases of the system.
 _REDIS: Final = (
     DebianPackage(
         "redis-server",
         {"redis-server": "usr/bin/redis-server"},
-        extras=(
+        optional=(
             "redis-tools",
             "libatomic1",
             "libhiredis0.14",
@@ -299,79 +304,85 @@ PROGRAMS: Final[Mapping[str, Program]] = {
     "alertmanager": Program(("alertmanager", "prometheus-alertmanager"), _ALERTMANAGER),
     "amtool": Program(("amtool",), _ALERTMANAGER),
     "redis-server": Program(("redis-server",), _REDIS),
-    # Grafana needs the files around its program, so only an installed one will do.
+    # Grafana needs the files of its installation, so it is never downloaded.
     "grafana": Program(("grafana", "grafana-server"), home="GRAFANA_HOME"),
 }
 
 
 def cache() -> Path:
-    """Return where fetched programs are kept: $LLM_EXPORTER_CACHE, else the user's cache directory."""
+    """Return the directory for downloads: $LLM_EXPORTER_CACHE, else one in the user's cache directory."""
     if own := os.environ.get("LLM_EXPORTER_CACHE"):
         return Path(own).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-exporter"
 
 
 def find(name: str) -> Path:
-    """Return where a program of `PROGRAMS` is, getting it into the cache first when it is nowhere.
+    """Return the path of a program, and download it first if necessary.
 
-    Run it in the directory above the one it is in, where Debian's Alertmanager finds its templates, and with
-    `environment`.
-    Raises BinaryUnavailable when it cannot be had, and KeyError for a name that is not in the table.
+    Run it with `environment`, in the parent of its own directory: there, Debian's Alertmanager finds its
+    templates.
+
+    Args:
+        name: a key of `PROGRAMS`.
+
+    Raises:
+        BinaryUnavailable: when it is neither installed nor can be downloaded.
+        KeyError: when the name is unknown.
     """
     program = PROGRAMS[name]
     home = os.environ.get(program.home) if program.home else None
     for command in program.commands:
         if found := (home and shutil.which(command, path=f"{home}/bin")) or shutil.which(command):
             return Path(found)
-    places = {source.name: cache() / source.name / source.programs[name] for source in program.sources}
-    for place in places.values():
-        if place.is_file():
-            return place
+    cached = {source.name: cache() / source.name / source.programs[name] for source in program.sources}
+    for path in cached.values():
+        if path.is_file():
+            return path
     tried = [f"no {' or '.join(program.commands)} on PATH"]
     for source in program.sources:
-        log.info("getting %s from %s", name, source.name)
+        log.info("downloading %s from %s", name, source.name)
         try:
-            _keep(source)
+            _download_to_cache(source)
         except OSError as error:
             tried.append(f"{source.name}: {error}")
         else:
-            return places[source.name]
-    raise BinaryUnavailable(f"{name} is not to be had: {'; '.join(tried)}")
+            return cached[source.name]
+    raise BinaryUnavailable(f"{name} is not available: {'; '.join(tried)}")
 
 
 def environment(program: Path) -> dict[str, str]:
-    """Return what a program that `find` found needs in its environment: its libraries, if they are ours."""
+    """Return the environment variables for a program from `find`: the path of its downloaded libraries."""
     if not program.is_relative_to(cache()):
         return {}
     directories = [str(each) for each in sorted(program.parents[1].glob("lib/*-linux-gnu*"))]
     return {"LD_LIBRARY_PATH": os.pathsep.join(directories)} if directories else {}
 
 
-def _keep(source: Source) -> None:
-    """Fetch a source into the cache whole or not at all, also when two processes do so at once."""
+def _download_to_cache(source: Source) -> None:
+    """Download a source into the cache, atomically, even if another process does the same."""
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache(), prefix=".unpacking-") as scratch:
         tree = Path(scratch) / "tree"
         tree.mkdir()
-        source.fetch(tree)
+        source.download(tree)
         if missing := [path for path in source.programs.values() if not (tree / path).is_file()]:
-            raise OSError(f"no {', '.join(missing)} in it")
-        kept = cache() / source.name
+            raise OSError(f"{', '.join(missing)} missing after unpacking")
+        target = cache() / source.name
         try:
-            tree.rename(kept)
+            tree.rename(target)
         except OSError:
-            if not all((kept / path).is_file() for path in source.programs.values()):
+            if not all((target / path).is_file() for path in source.programs.values()):
                 raise
 
 
 def main(names: list[str]) -> int:
-    """Print where each named program is, one a line; return 1, with the reason, when one cannot be had."""
+    """Print the path of each program; return 1 if one is not available."""
     status = 0
     for name in names:
         try:
             sys.stdout.write(f"{find(name)}\n")
         except KeyError:
-            sys.stderr.write(f"{name} is none of {', '.join(PROGRAMS)}\n")
+            sys.stderr.write(f"unknown program {name}: must be one of {', '.join(PROGRAMS)}\n")
             status = 1
         except BinaryUnavailable as error:
             sys.stderr.write(f"{error}\n")

@@ -1,10 +1,10 @@
-"""Real Prometheus, Alertmanager and Grafana as child processes, on the files we ship.
+"""Start and stop Prometheus, Alertmanager and Grafana as child processes, with the files that we ship.
 
     with Prometheus.start(config=config, storage=directory) as prometheus:
         prometheus.query("sum(llm_cost_usd_total)")
 
-A server that has started answers; leaving the block ends it and all that it started. Servers are in sessions
-of their own, so a Ctrl-C in the terminal reaches this process only, which then ends them in order.
+A server is ready when `start` returns. Leaving the block stops it with all its child processes. Each server
+runs in its own session: Ctrl-C in the terminal reaches this process only, which then stops the servers.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ from llm_exporter.cli.bundle import bundle
 
 from .binaries import BinaryUnavailable, environment, find
 
-STARTS_WITHIN: Final = 60.0
-STOPS_WITHIN: Final = 10.0
-LOG_TAIL: Final = 15
+START_TIMEOUT: Final = 60.0
+STOP_TIMEOUT: Final = 10.0
+LOG_LINES: Final = 15
+"""How many lines of a log an error message shows."""
 
 
 class ServerFailed(RuntimeError):  # noqa: N818  # reads as what happened, like BudgetExceeded
-    """A server ended, did not get ready or refused a request; the message has what it said."""
+    """A server exited, did not become ready or rejected a request. The message has its output."""
 
 
 class Sample(NamedTuple):
-    """One series of an instant query's answer."""
+    """One series of an instant query's result."""
 
     labels: dict[str, str]
     value: float
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return the preferred port of 127.0.0.1 if it is free, else one that is."""
+    """Return the preferred port of 127.0.0.1 if it is free, else any free port."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,7 +60,7 @@ def free_port(preferred: int = 0) -> int:
 
 
 class Server:
-    """A server program that runs, and ends with the `with` block."""
+    """A running server, which the end of the `with` block stops."""
 
     name: ClassVar[str]
     default_port: ClassVar[int]
@@ -76,7 +77,7 @@ class Server:
         self.url: str = f"http://127.0.0.1:{port}"
         self.log_file: Path = storage / f"{self.name.lower()}.log"
         with self.log_file.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603  # a program that find() found
+            self._process = subprocess.Popen(  # noqa: S603  # find() returned this program
                 [program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -102,17 +103,17 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process id, which is also its process group's."""
+        """The ID of the process and of its process group."""
         return self._process.pid
 
     def stop(self) -> None:
-        """End the server and whatever it started; a second time does nothing."""
+        """Stop the server and its child processes. Stopping it twice is harmless."""
         if self._stopped:
             return
         self._stopped = True
         try:
             self._signal(signal.SIGTERM)
-            self._process.wait(STOPS_WITHIN)
+            self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -120,61 +121,70 @@ class Server:
             self._process.wait()
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Return the JSON at a path of the server; raises ServerFailed when it answers with an error."""
+        """Return the JSON at a path of the server; raise ServerFailed for an error response."""
         query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
         try:
             with _open(f"{self.url}{path}{query}") as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             with error:
-                said = error.read(1000).decode(errors="replace")
-            raise ServerFailed(f"{self.name} answered {error.code} to {path}{query}: {said}") from None
+                body = error.read(1000).decode(errors="replace")
+            raise ServerFailed(f"{self.name} responded with {error.code} to {path}{query}: {body}") from None
 
     def _signal(self, number: signal.Signals) -> None:
-        # The group, because Grafana runs its plugins as processes of their own.
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # none left; macOS: only zombies left
+        # Signal the group: Grafana runs plugins as child processes.
+        with contextlib.suppress(
+            ProcessLookupError, PermissionError
+        ):  # no process is left; on macOS, only zombies
             os.killpg(self.pid, number)
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + STARTS_WITHIN
+        deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             if (status := self._process.poll()) is not None:
-                raise ServerFailed(f"{self.name} ended with status {status}:\n{self._log_tail()}")
+                raise ServerFailed(f"{self.name} exited with status {status}:\n{self._log_tail()}")
             try:
                 _open(f"{self.url}{self.ready_path}").close()
             except urllib.error.HTTPError as error:
-                error.close()  # up, and not ready yet
+                error.close()  # listening, but not ready
             except OSError:
-                pass  # not listening yet
+                pass  # not listening
             else:
                 return
             time.sleep(0.05)
-        raise ServerFailed(f"{self.name} was not ready after {STARTS_WITHIN:.0f} s:\n{self._log_tail()}")
+        raise ServerFailed(f"{self.name} was not ready after {START_TIMEOUT:.0f} s:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_TAIL:])
+        return "\n".join(lines[-LOG_LINES:])
 
 
 def _open(url: str) -> Any:
-    # No proxy: what HTTP_PROXY names cannot reach our loopback.
+    # Ignore HTTP_PROXY: a proxy cannot reach our loopback address.
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10)
 
 
 class Prometheus(Server):
-    """A Prometheus with its data in a directory of its own."""
+    """A Prometheus."""
 
     name = "Prometheus"
     data: ClassVar = "prometheus"
-    """The directory of its data, in that of the server."""
+    """The name of its data directory, inside its storage directory."""
     default_port = 9090
     ready_path = "/-/ready"
 
     @classmethod
     def start(cls, *, config: Path, storage: Path, port: int = 0) -> Self:
-        """Start on a config file; port 0 is any free one.
+        """Start with a config file.
 
-        Raises BinaryUnavailable, or ServerFailed when it does not come up.
+        Args:
+            config: the config file.
+            storage: the directory for its data and its log.
+            port: the port of 127.0.0.1 to listen on; 0 picks a free one.
+
+        Raises:
+            BinaryUnavailable: when the program is not available.
+            ServerFailed: when it does not become ready.
         """
         program, port = find("prometheus"), port or free_port()
         arguments = [
@@ -183,16 +193,17 @@ class Prometheus(Server):
             "--storage.tsdb.retention.time=400d",  # as in docker-compose.yml
             f"--web.listen-address=127.0.0.1:{port}",
         ]
-        # Debian's build reads the pages of its UI from files, which in our cache are not where it looks.
-        pages = program.parents[1] / "share/prometheus/web"
-        if pages.is_dir() and program.parent != Path("/usr/bin"):
-            arguments.append(f"--web.local-assets={pages}")
+        # Debian's build reads the UI from files at a fixed path. In the cache, they are elsewhere.
+        assets = program.parents[1] / "share/prometheus/web"
+        if assets.is_dir() and program.parent != Path("/usr/bin"):
+            arguments.append(f"--web.local-assets={assets}")
         return cls(program, *arguments, port=port, storage=storage)
 
     def query(self, expr: str) -> list[Sample]:
-        """Return the answer to an instant query that gives a vector or a scalar.
+        """Return the result of an instant query that yields a vector or a scalar.
 
-        Raises ServerFailed when Prometheus refuses the query.
+        Raises:
+            ServerFailed: when Prometheus rejects the query.
         """
         data = self.get("/api/v1/query", query=expr)["data"]
         if data["resultType"] == "scalar":
@@ -201,7 +212,7 @@ class Prometheus(Server):
 
 
 class Alertmanager(Server):
-    """An Alertmanager on its own, in no cluster."""
+    """An Alertmanager without clustering."""
 
     name = "Alertmanager"
     default_port = 9093
@@ -209,9 +220,16 @@ class Alertmanager(Server):
 
     @classmethod
     def start(cls, *, config: Path, storage: Path, port: int = 0) -> Self:
-        """Start on a config file; port 0 is any free one.
+        """Start with a config file.
 
-        Raises BinaryUnavailable, or ServerFailed when it does not come up.
+        Args:
+            config: the config file.
+            storage: the directory for its data and its log.
+            port: the port of 127.0.0.1 to listen on; 0 picks a free one.
+
+        Raises:
+            BinaryUnavailable: when the program is not available.
+            ServerFailed: when it does not become ready.
         """
         program, port = find("alertmanager"), port or free_port()
         arguments = [
@@ -224,7 +242,7 @@ class Alertmanager(Server):
 
 
 class Grafana(Server):
-    """A Grafana with our data source and dashboards, that anyone on this machine may look at."""
+    """A Grafana with our data source and dashboards, readable by all users of this machine."""
 
     name = "Grafana"
     default_port = 3000
@@ -232,9 +250,16 @@ class Grafana(Server):
 
     @classmethod
     def start(cls, *, prometheus: str, storage: Path, port: int = 0) -> Self:
-        """Start on our provisioning, reading from the Prometheus at a URL; port 0 is any free one.
+        """Start with our provisioning.
 
-        Raises BinaryUnavailable, or ServerFailed when it does not come up.
+        Args:
+            prometheus: the URL of the Prometheus to read from.
+            storage: the directory for its data and its log.
+            port: the port of 127.0.0.1 to listen on; 0 picks a free one.
+
+        Raises:
+            BinaryUnavailable: when the program is not available.
+            ServerFailed: when it does not become ready.
         """
         program, port = find("grafana").resolve(), port or free_port()
         server = ["server"] if program.name == "grafana" else []
@@ -244,25 +269,25 @@ class Grafana(Server):
 
     @property
     def overview(self) -> str:
-        """Where our first dashboard is."""
+        """The URL of the cost dashboard."""
         return f"{self.url}/d/llm-cost?from=now-15m&to=now&refresh=5s"
 
 
 def _grafana_home(program: Path) -> Path:
-    """Return the directory of Grafana's own files, which packages keep in different places."""
+    """Return the home directory of a Grafana installation, which differs between packages."""
     candidates = (
-        program.parents[1],  # an unpacked release, and the container image
-        program.parents[1] / "share/grafana",  # Homebrew, and packages below /usr
+        program.parents[1],  # release archive, container image
+        program.parents[1] / "share/grafana",  # Homebrew, packages below /usr
         Path("/usr/share/grafana"),
     )
     for home in candidates:
         if (home / "conf/defaults.ini").is_file():
             return home
-    raise BinaryUnavailable(f"{program} is there, but not the conf/defaults.ini that belongs to it")
+    raise BinaryUnavailable(f"found {program}, but not its conf/defaults.ini")
 
 
 def grafana_environment(*, prometheus: str, storage: Path, port: int) -> dict[str, str]:
-    """Return the settings of a Grafana for one machine and one look: open to read, nothing sent outside."""
+    """Return the settings of a local Grafana: anonymous read access, and no requests to the internet."""
     grafana = bundle("grafana")
     return {
         "LLM_EXPORTER_PROMETHEUS_URL": prometheus,
@@ -286,15 +311,21 @@ def grafana_environment(*, prometheus: str, storage: Path, port: int) -> dict[st
 
 
 def prometheus_config(into: Path, *, targets: Sequence[str], alertmanagers: Sequence[str] = ()) -> Path:
-    """Copy our Prometheus files into a directory, with these addresses to scrape and tell; return the config.
+    """Copy our Prometheus files into a directory and set the addresses in them.
 
-    Only the addresses differ from what we ship, in the files that are there to be changed.
+    Args:
+        into: the directory.
+        targets: the addresses to scrape.
+        alertmanagers: the addresses to send alerts to.
+
+    Returns:
+        The config file.
     """
     shutil.copytree(bundle("prometheus"), into, dirs_exist_ok=True)
     for directory, addresses in (("targets", targets), ("alertmanagers", alertmanagers)):
         shutil.rmtree(into / directory)
         (into / directory).mkdir()
-        # JSON is YAML, and no list of no addresses is needed.
+        # JSON is valid YAML. Without addresses, no file is needed.
         if addresses:
             listing = json.dumps([{"targets": list(addresses)}])
             (into / directory / "demo.yml").write_text(listing, encoding="utf-8")
@@ -302,7 +333,7 @@ def prometheus_config(into: Path, *, targets: Sequence[str], alertmanagers: Sequ
 
 
 def alertmanager_config(into: Path, *, exporter: str) -> Path:
-    """Copy our Alertmanager config into a directory, to tell the live page of this exporter; return it."""
+    """Copy our Alertmanager config into a directory, set the exporter that receives alerts; return it."""
     into.mkdir(parents=True, exist_ok=True)
     shipped = (bundle("prometheus") / "alertmanager.yml").read_text(encoding="utf-8")
     config = into / "alertmanager.yml"
@@ -312,7 +343,7 @@ def alertmanager_config(into: Path, *, exporter: str) -> Path:
 
 @dataclass
 class Stack:
-    """The servers that run, in the order they were started, and in one line each why others do not."""
+    """The running servers in start order, and the reasons why others are missing."""
 
     servers: list[Server] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -320,10 +351,15 @@ class Stack:
 
 @contextlib.contextmanager
 def start_stack(*, exporter: str, directory: Path, others: Sequence[str] = ()) -> Iterator[Stack]:
-    """Start every server that can be had to watch an exporter (`host:port`), and end them with the block.
+    """Start all available servers, and stop them at the end of the block.
 
-    Servers have their usual ports, or free ones where those are taken. One that cannot be had or does not
-    come up is in `missing`, and the others go on without it.
+    Each server listens on its default port, or on a free one if that is in use. A server that is not
+    available or does not become ready is listed in `missing`; the others run without it.
+
+    Args:
+        exporter: the `host:port` of the exporter to scrape.
+        directory: a directory for configs, data and logs.
+        others: further addresses to scrape.
     """
     stack = Stack()
     with contextlib.ExitStack() as running:
@@ -342,8 +378,10 @@ def start_stack(*, exporter: str, directory: Path, others: Sequence[str] = ()) -
         alertmanager = run(
             Alertmanager, config=alertmanager_config(directory / "alerting", exporter=exporter)
         )
-        told = [alertmanager.url.removeprefix("http://")] if alertmanager else []
-        config = prometheus_config(directory / "config", targets=[exporter, *others], alertmanagers=told)
+        alertmanagers = [alertmanager.url.removeprefix("http://")] if alertmanager else []
+        config = prometheus_config(
+            directory / "config", targets=[exporter, *others], alertmanagers=alertmanagers
+        )
         if prometheus := run(Prometheus, config=config):
             run(Grafana, prometheus=prometheus.url)
         yield stack

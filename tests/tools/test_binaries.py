@@ -1,4 +1,4 @@
-"""Where server programs come from, with fake ones: no network, and nothing of this machine's is used."""
+"""Finding and downloading programs. All are fake: the tests use no network and no installed program."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import pytest
 from tools import binaries
 from tools.binaries import BinaryUnavailable, DebianPackage, Program, ReleaseArchive, find
 
-DEBIAN = DebianPackage("prometheus", {"prometheus": "usr/bin/prometheus"}, extras=("libjs-jquery",))
+DEBIAN = DebianPackage("prometheus", {"prometheus": "usr/bin/prometheus"}, optional=("libjs-jquery",))
 ARCHIVE = ReleaseArchive("prometheus", "9.9.9", {"amd64": "0" * 64}, ("prometheus",))
 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make an empty directory the only one on PATH."""
+    """Return the only directory on PATH, which is empty."""
     directory = tmp_path / "path"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
@@ -32,7 +32,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the cache in a directory that does not exist yet."""
+    """Return the cache directory, which does not exist yet."""
     directory = tmp_path / "cache"
     monkeypatch.setenv("LLM_EXPORTER_CACHE", str(directory))
     return directory
@@ -46,7 +46,7 @@ def _linux_on_amd64(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let "prometheus" come from these sources."""
+    """Return a function that sets the sources of the program "prometheus"."""
 
     def offer(*sources: binaries.Source, commands: tuple[str, ...] = ("prometheus",)) -> None:
         monkeypatch.setattr(binaries, "PROGRAMS", {"prometheus": Program(commands, sources)})
@@ -56,12 +56,12 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Serve a directory on loopback; the fixture is its URL and the directory."""
+    """Serve a directory on loopback; return its URL and the directory."""
     root = tmp_path / "site"
     root.mkdir()
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the base class
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # named by the base class
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
@@ -80,14 +80,14 @@ def command(directory: Path, name: str, script: str = "") -> Path:
 
 
 def apt(path: Path, *, lists: str = "fresh", unknown: str = "none") -> Path:
-    """Put a fake apt and dpkg on PATH; return the file that lists what they were asked for."""
-    asked = path / "asked"
+    """Put a fake apt-get and dpkg on PATH; return the log of the apt-get commands."""
+    commands_log = path / "commands_log"
     command(
         path,
         "apt-get",
         f"""
         shift 3  # --config-file FILE --quiet
-        echo "$@" >> {asked}
+        echo "$@" >> {commands_log}
         if [ "$1" = update ]; then touch updated; exit; fi
         shift
         for package in "$@"; do
@@ -109,11 +109,11 @@ def apt(path: Path, *, lists: str = "fresh", unknown: str = "none") -> Path:
         printf '#!/bin/sh\\necho from %s\\n' $name > "$3/usr/bin/$name"
         """,
     )
-    return asked
+    return commands_log
 
 
 def release(site: Path, archive: ReleaseArchive, files: dict[str, str]) -> ReleaseArchive:
-    """Publish a release with these files; return the archive with its true sha256."""
+    """Publish a release with these files; return the archive with its real sha256."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in files.items():
@@ -130,11 +130,11 @@ def leftovers(cache: Path) -> list[str]:
     return [each.name for each in cache.iterdir() if each.name.startswith(".")] if cache.exists() else []
 
 
-def test_a_program_on_path_comes_before_everything_else(
+def test_a_program_on_path_is_preferred_to_the_cache_and_a_download(
     path: Path, cache: Path, offer: Callable[..., None]
 ) -> None:
     offer(DEBIAN)
-    asked = apt(path)
+    commands_log = apt(path)
     kept = cache / "debian-prometheus/usr/bin/prometheus"
     kept.parent.mkdir(parents=True)
     kept.touch()
@@ -142,37 +142,33 @@ def test_a_program_on_path_comes_before_everything_else(
     assert find("prometheus") == kept
     assert find("prometheus") != command(path, "prometheus")
     assert find("prometheus") == path / "prometheus"
-    assert not asked.exists()
+    assert not commands_log.exists()
 
 
-def test_a_program_is_also_found_by_the_name_that_debian_gives_it(
-    path: Path, cache: Path, offer: Callable[..., None]
-) -> None:
+def test_a_program_is_found_by_its_debian_name(path: Path, cache: Path, offer: Callable[..., None]) -> None:
     offer(commands=("prometheus", "debian-prometheus"))
 
     assert command(path, "debian-prometheus") == find("prometheus")
 
 
-def test_what_was_fetched_is_kept_and_not_fetched_again(
-    path: Path, cache: Path, offer: Callable[..., None]
-) -> None:
+def test_a_program_is_downloaded_once(path: Path, cache: Path, offer: Callable[..., None]) -> None:
     offer(DEBIAN)
-    asked = apt(path)
+    commands_log = apt(path)
 
     assert find("prometheus") == find("prometheus") == cache / "debian-prometheus/usr/bin/prometheus"
     assert find("prometheus").read_text() == "#!/bin/sh\necho from prometheus\n"
-    assert asked.read_text().splitlines() == ["download prometheus", "download libjs-jquery"]
+    assert commands_log.read_text().splitlines() == ["download prometheus", "download libjs-jquery"]
     assert leftovers(cache) == []
 
 
-def test_package_lists_that_are_missing_or_stale_are_fetched_first(
+def test_missing_or_outdated_package_lists_are_updated(
     path: Path, cache: Path, offer: Callable[..., None]
 ) -> None:
     offer(DEBIAN)
-    asked = apt(path, lists="stale")
+    commands_log = apt(path, lists="stale")
 
     assert find("prometheus").is_file()
-    assert asked.read_text().splitlines() == [
+    assert commands_log.read_text().splitlines() == [
         "download prometheus",
         "update",
         "download prometheus",
@@ -180,25 +176,23 @@ def test_package_lists_that_are_missing_or_stale_are_fetched_first(
     ]
 
 
-def test_a_package_it_can_do_without_is_done_without(
-    path: Path, cache: Path, offer: Callable[..., None]
-) -> None:
+def test_a_missing_optional_package_is_skipped(path: Path, cache: Path, offer: Callable[..., None]) -> None:
     offer(DEBIAN)
     apt(path, unknown="libjs-jquery")
 
     assert find("prometheus").is_file()
 
 
-def test_packages_beside_it_that_there_are_come_also_when_another_is_unknown(
+def test_other_optional_packages_are_downloaded_when_one_is_missing(
     path: Path, cache: Path, offer: Callable[..., None]
 ) -> None:
-    offer(replace(DEBIAN, extras=("libjs-jquery", "liblzf1")))
+    offer(replace(DEBIAN, optional=("libjs-jquery", "liblzf1")))
     apt(path, unknown="libjs-jquery")
 
     assert (find("prometheus").parent / "liblzf1").is_file()
 
 
-def test_a_program_of_the_cache_runs_with_the_libraries_beside_it(
+def test_a_cached_program_runs_with_the_libraries_of_its_package(
     path: Path, cache: Path, offer: Callable[..., None]
 ) -> None:
     offer(DEBIAN)
@@ -213,7 +207,7 @@ def test_a_program_of_the_cache_runs_with_the_libraries_beside_it(
     assert binaries.environment(command(path, "prometheus")) == {}
 
 
-def test_a_directory_compiled_into_debian_s_programs_is_made_relative_in_as_many_bytes(
+def test_a_compiled_in_path_becomes_relative_and_keeps_its_length(
     path: Path, cache: Path, offer: Callable[..., None]
 ) -> None:
     offer(replace(DEBIAN, compiled_in="/usr/share/am"))
@@ -225,9 +219,7 @@ def test_a_directory_compiled_into_debian_s_programs_is_made_relative_in_as_many
     assert find("prometheus").read_text() == "share/am//////ui|/usr/lib"
 
 
-def test_apt_writes_nowhere_but_in_a_directory_of_its_own(
-    path: Path, cache: Path, offer: Callable[..., None]
-) -> None:
+def test_apt_writes_to_a_scratch_directory_only(path: Path, cache: Path, offer: Callable[..., None]) -> None:
     offer(DEBIAN)
     apt(path)
     command(path, "apt-get", f'cat "$2" > {path}/config.$4; pwd > {path}/cwd; touch prometheus.deb; false')
@@ -236,14 +228,14 @@ def test_apt_writes_nowhere_but_in_a_directory_of_its_own(
         find("prometheus")
 
     scratch = Path((path / "cwd").read_text().strip())
-    assert not scratch.exists(), "it is removed afterwards"
+    assert not scratch.exists(), "the scratch directory is removed"
     config = (path / "config.update").read_text()
     assert f'Dir::Cache "{scratch}/cache";' in config
     assert f'Dir::State::Lists "{scratch}/lists";' in config
     assert "#clear APT::Update::Post-Invoke;" in config
 
 
-def test_without_apt_the_release_archive_is_unpacked(
+def test_the_release_archive_is_unpacked_if_there_is_no_apt(
     path: Path, cache: Path, offer: Callable[..., None], site: tuple[str, Path]
 ) -> None:
     url, root = site
@@ -260,7 +252,7 @@ def test_without_apt_the_release_archive_is_unpacked(
     assert leftovers(cache) == []
 
 
-def test_debian_comes_before_the_release_archive(
+def test_the_debian_package_is_preferred_to_the_release_archive(
     path: Path, cache: Path, offer: Callable[..., None], site: tuple[str, Path]
 ) -> None:
     url, root = site
@@ -271,7 +263,7 @@ def test_debian_comes_before_the_release_archive(
     assert find("prometheus") == cache / "debian-prometheus/usr/bin/prometheus"
 
 
-def test_an_archive_with_another_sha256_is_refused_and_nothing_of_it_kept(
+def test_an_archive_with_a_wrong_sha256_is_rejected(
     path: Path, cache: Path, offer: Callable[..., None], site: tuple[str, Path]
 ) -> None:
     url, root = site
@@ -284,7 +276,7 @@ def test_an_archive_with_another_sha256_is_refused_and_nothing_of_it_kept(
     assert list(cache.iterdir()) == []
 
 
-def test_an_archive_without_the_program_is_refused(
+def test_an_archive_without_the_program_is_rejected(
     path: Path, cache: Path, offer: Callable[..., None], site: tuple[str, Path]
 ) -> None:
     url, root = site
@@ -297,7 +289,7 @@ def test_an_archive_without_the_program_is_refused(
     assert list(cache.iterdir()) == []
 
 
-def test_when_nothing_works_one_line_says_what_was_tried(
+def test_the_error_lists_all_sources_in_one_line(
     path: Path, cache: Path, offer: Callable[..., None], site: tuple[str, Path]
 ) -> None:
     offer(DEBIAN, replace(ARCHIVE, base=site[0]), commands=("prometheus", "prom"))
@@ -307,13 +299,13 @@ def test_when_nothing_works_one_line_says_what_was_tried(
         find("prometheus")
 
     assert str(caught.value) == (
-        "prometheus is not to be had: no prometheus or prom on PATH; "
+        "prometheus is not available: no prometheus or prom on PATH; "
         "debian-prometheus: apt-get: E: Unable to locate package prometheus; "
         "prometheus-9.9.9: HTTP Error 404: File not found"
     )
 
 
-def test_a_system_without_apt_or_archive_says_so(
+def test_the_error_names_a_system_without_apt_or_archive(
     path: Path, cache: Path, offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer(DEBIAN, ARCHIVE)
@@ -323,25 +315,25 @@ def test_a_system_without_apt_or_archive_says_so(
         find("prometheus")
 
     assert str(caught.value) == (
-        "prometheus is not to be had: no prometheus on PATH; debian-prometheus: no apt here; "
+        "prometheus is not available: no prometheus on PATH; debian-prometheus: apt is not installed; "
         "prometheus-9.9.9: no archive for Linux on riscv64"
     )
 
 
-def test_of_two_processes_that_fetch_at_once_the_first_is_kept(
+def test_the_first_of_two_concurrent_downloads_is_kept(
     path: Path, cache: Path, offer: Callable[..., None]
 ) -> None:
     offer(DEBIAN)
     apt(path)
     other = cache / "debian-prometheus/usr/bin/prometheus"
-    # The other process is done while this one unpacks.
+    # The other process finishes while this one unpacks.
     command(path, "dpkg", f'mkdir -p "$3/usr/bin" {other.parent}; touch "$3/usr/bin/prometheus" {other}')
 
     assert find("prometheus") == other
     assert leftovers(cache) == []
 
 
-def test_the_cache_is_the_user_s_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLM_EXPORTER_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/someone")
@@ -354,14 +346,17 @@ def test_the_cache_is_the_user_s_unless_told_otherwise(monkeypatch: pytest.Monke
     assert binaries.cache() == Path("/own")
 
 
-def test_the_command_prints_paths_and_exits_1_when_one_cannot_be_had(
+def test_the_command_prints_paths_and_returns_1_if_one_is_not_available(
     path: Path, cache: Path, offer: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     offer()
     assert binaries.main(["prometheus", "nosuch"]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == ("prometheus is not to be had: no prometheus on PATH\nnosuch is none of prometheus\n")
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == (
+        "prometheus is not available: no prometheus on PATH\n"
+        "unknown program nosuch: must be one of prometheus\n"
+    )
 
     command(path, "prometheus")
     assert binaries.main(["prometheus"]) == 0

@@ -1,4 +1,4 @@
-"""Real servers on our files: Prometheus scrapes and records, Alertmanager is told, nothing is left behind."""
+"""Real servers with our files: Prometheus scrapes and records, alerts reach Alertmanager, and all stop."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from tools.stack import Alertmanager, Prometheus, ServerFailed, prometheus_confi
 
 T = TypeVar("T")
 
-PATIENCE = 90.0
 MODELS = ("gpt-4o", "claude-sonnet-5")
 
 
 def gone(pid: int) -> bool:
-    """Whether nothing of a server's process group is left."""
+    """Return whether no process of a server's process group is left."""
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:
@@ -39,7 +38,7 @@ def gone(pid: int) -> bool:
 
 
 class Page:
-    """A real /metrics page with every metric of the contract, that spends when told to."""
+    """A real /metrics page with every exported metric."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -77,11 +76,11 @@ def page() -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def prometheus(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Start a real Prometheus on our files, in haste, and let it see two calls after it saw none."""
+    """Start a real Prometheus with our files and short intervals; it scrapes before and after two calls."""
     directory = tmp_path_factory.mktemp("prometheus")
     config = prometheus_config(directory / "config", targets=[page.address])
     for file in (directory / "config/rules").glob("*.yml"):
-        # Some are evaluated every five minutes, which a test need not wait for.
+        # Some groups are evaluated every five minutes, too long for a test.
         file.write_text(
             re.sub(r"^    interval: \d+m", "    interval: 5s", file.read_text(), flags=re.MULTILINE)
         )
@@ -96,14 +95,14 @@ def prometheus(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert gone(server.pid)
 
 
-def test_the_targets_file_makes_prometheus_scrape_under_our_job(prometheus: Prometheus, page: Page) -> None:
+def test_prometheus_scrapes_the_targets_file_as_job_llm_exporter(prometheus: Prometheus, page: Page) -> None:
     (up,) = prometheus.query("up")
 
     assert up.value == 1
     assert up.labels == {"__name__": "up", "job": "llm-exporter", "instance": page.address}
 
 
-def test_prometheus_has_the_numbers_of_the_page(prometheus: Prometheus) -> None:
+def test_prometheus_has_the_values_of_the_page(prometheus: Prometheus) -> None:
     spent = until(
         lambda: [
             each for each in prometheus.query("sum by (model) (llm_cost_usd_total)") if each.value == 0.5
@@ -113,28 +112,28 @@ def test_prometheus_has_the_numbers_of_the_page(prometheus: Prometheus) -> None:
     assert sorted(each.labels["model"] for each in spent) == sorted(MODELS)
 
 
-def test_the_cost_of_a_model_grows_within_seconds_of_a_call(prometheus: Prometheus) -> None:
-    grown = prometheus.query("sum by (model) (increase(llm_cost_usd_total[5m]))")
+def test_the_cost_of_a_model_increases_within_seconds_of_a_call(prometheus: Prometheus) -> None:
+    increased = prometheus.query("sum by (model) (increase(llm_cost_usd_total[5m]))")
 
-    assert sorted(each.labels["model"] for each in grown) == sorted(MODELS)
-    assert all(0.25 < each.value < 1 for each in grown)
+    assert sorted(each.labels["model"] for each in increased) == sorted(MODELS)
+    assert all(0.25 < each.value < 1 for each in increased)
 
 
-def test_every_recording_rule_gives_numbers(prometheus: Prometheus) -> None:
+def test_every_recording_rule_records_numbers(prometheus: Prometheus) -> None:
     for group in prometheus.get("/api/v1/rules")["data"]["groups"]:
         for rule in group["rules"]:
-            # A quarter of an hour's sum is recorded once in a quarter of an hour.
+            # :increase15m is recorded every 15 minutes only.
             if rule["type"] == "recording" and not rule["name"].endswith(":increase15m"):
                 samples = until(lambda name=rule["name"]: prometheus.query(name))  # type: ignore[misc]
                 assert not any(isnan(each.value) for each in samples), rule["name"]
 
 
-def test_a_query_that_prometheus_refuses_says_why(prometheus: Prometheus) -> None:
-    with pytest.raises(ServerFailed, match=r"Prometheus answered 400 to .*parse error"):
+def test_a_rejected_query_raises_with_the_reason(prometheus: Prometheus) -> None:
+    with pytest.raises(ServerFailed, match=r"Prometheus responded with 400 to .*parse error"):
         prometheus.query("sum(")
 
 
-def test_alertmanager_is_ready_on_our_config_and_ends_with_the_block(
+def test_alertmanager_runs_with_our_config_and_stops_with_the_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = bundle("prometheus") / "alertmanager.yml"
@@ -146,33 +145,35 @@ def test_alertmanager_is_ready_on_our_config_and_ends_with_the_block(
         assert not gone(server.pid)
 
     assert gone(server.pid)
-    server.stop()  # once more does no harm
+    server.stop()  # stopping twice is harmless
 
 
-def test_a_server_that_does_not_come_up_shows_the_end_of_its_log_and_is_gone(tmp_path: Path) -> None:
+def test_a_server_that_exits_raises_with_the_end_of_its_log(tmp_path: Path) -> None:
     config = tmp_path / "prometheus.yml"
     config.write_text("nonsense: true\n")
 
     with pytest.raises(
-        ServerFailed, match=r"(?s)Prometheus ended with status [12]:\n.*nonsense not found in type"
+        ServerFailed, match=r"(?s)Prometheus exited with status [12]:\n.*nonsense not found in type"
     ):
         Prometheus.start(config=config, storage=tmp_path)
 
 
-def test_a_server_that_is_never_ready_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_becomes_ready_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sleeper = tmp_path / "prometheus"
-    sleeper.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\necho waiting for godot\nsleep 600 & wait\n")
+    sleeper.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\necho still starting\nsleep 600 & wait\n")
     sleeper.chmod(0o755)
     monkeypatch.setattr(stack, "find", lambda name: sleeper)
-    monkeypatch.setattr(stack, "STARTS_WITHIN", 1.0)
+    monkeypatch.setattr(stack, "START_TIMEOUT", 1.0)
 
-    with pytest.raises(ServerFailed, match="Prometheus was not ready after 1 s:\nwaiting for godot"):
+    with pytest.raises(ServerFailed, match="Prometheus was not ready after 1 s:\nstill starting"):
         Prometheus.start(config=tmp_path, storage=tmp_path)
 
     assert until(lambda: gone(int((tmp_path / "pid").read_text())), deadline=5)
 
 
-def test_a_server_that_ignores_sigterm_is_killed_with_all_it_started(
+def test_a_server_that_ignores_sigterm_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stubborn = tmp_path / "prometheus"
@@ -181,8 +182,8 @@ def test_a_server_that_ignores_sigterm_is_killed_with_all_it_started(
     )
     stubborn.chmod(0o755)
     monkeypatch.setattr(stack, "find", lambda name: stubborn)
-    monkeypatch.setattr(stack, "STARTS_WITHIN", 0.5)
-    monkeypatch.setattr(stack, "STOPS_WITHIN", 0.5)
+    monkeypatch.setattr(stack, "START_TIMEOUT", 0.5)
+    monkeypatch.setattr(stack, "STOP_TIMEOUT", 0.5)
 
     with pytest.raises(ServerFailed):
         Prometheus.start(config=tmp_path, storage=tmp_path)
@@ -190,10 +191,10 @@ def test_a_server_that_ignores_sigterm_is_killed_with_all_it_started(
     assert until(lambda: gone(int((tmp_path / "pid").read_text())), deadline=5)
 
 
-def test_ctrl_c_leaves_no_server_behind(tmp_path: Path) -> None:
+def test_ctrl_c_stops_all_servers(tmp_path: Path) -> None:
     script = f"""
 import pathlib, signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 from tools.stack import start_stack
 with start_stack(exporter="127.0.0.1:1", directory=pathlib.Path({str(tmp_path)!r})) as stack:
     print(*(server.pid for server in stack.servers), flush=True)
@@ -206,14 +207,14 @@ with start_stack(exporter="127.0.0.1:1", directory=pathlib.Path({str(tmp_path)!r
         servers = [int(pid) for pid in parent.stdout.readline().split()]
         ran = [not gone(pid) for pid in servers]
         parent.send_signal(signal.SIGINT)
-        _, said = parent.communicate(timeout=30)
+        _, stderr = parent.communicate(timeout=30)
 
     assert ran[:2] == [True, True]
-    assert said.endswith("KeyboardInterrupt\n")
+    assert stderr.endswith("KeyboardInterrupt\n")
     assert all(gone(pid) for pid in servers)
 
 
-def test_the_stack_is_wired_up_and_says_what_is_missing(page: Page, tmp_path: Path) -> None:
+def test_the_stack_connects_its_servers_and_lists_missing_ones(page: Page, tmp_path: Path) -> None:
     with start_stack(exporter=page.address, directory=tmp_path) as running:
         alertmanager, prometheus, *grafana = running.servers
         assert isinstance(alertmanager, Alertmanager)
@@ -222,17 +223,17 @@ def test_the_stack_is_wired_up_and_says_what_is_missing(page: Page, tmp_path: Pa
             f"url: http://{page.address}/api/v1/alerts\n"
             in alertmanager.get("/api/v2/status")["config"]["original"]
         )
-        told = until(lambda: prometheus.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"])
-        assert told == [{"url": f"{alertmanager.url}/api/v2/alerts"}]
+        alertmanagers = until(lambda: prometheus.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"])
+        assert alertmanagers == [{"url": f"{alertmanager.url}/api/v2/alerts"}]
         until(lambda: [up for up in prometheus.query("up") if up.labels["instance"] == page.address])
-        # Grafana is installed or it is not; nothing else may be missing.
-        missing = ["grafana is not to be had: no grafana or grafana-server on PATH"]
+        # Only Grafana may be missing.
+        missing = ["grafana is not available: no grafana or grafana-server on PATH"]
         assert running.missing == ([] if grafana else missing)
 
     assert all(gone(server.pid) for server in running.servers)
 
 
-def test_a_stack_goes_on_without_a_server_that_cannot_be_had(
+def test_a_stack_runs_without_a_server_that_is_not_available(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find(name: str) -> Path:
@@ -247,7 +248,7 @@ def test_a_stack_goes_on_without_a_server_that_cannot_be_had(
         assert running.missing == ["alertmanager: not today", "grafana: not today"]
 
 
-def test_a_port_that_is_taken_is_passed_over() -> None:
+def test_a_port_in_use_is_not_picked() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -257,7 +258,7 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
     assert stack.free_port(port) == port
 
 
-def test_the_config_differs_from_what_we_ship_in_its_addresses_only(tmp_path: Path) -> None:
+def test_the_config_differs_from_the_shipped_one_in_its_addresses_only(tmp_path: Path) -> None:
     config = prometheus_config(tmp_path, targets=["127.0.0.1:1", "127.0.0.1:2"])
 
     assert config.read_text() == (bundle("prometheus") / "prometheus.yml").read_text()
@@ -266,7 +267,7 @@ def test_the_config_differs_from_what_we_ship_in_its_addresses_only(tmp_path: Pa
     assert (tmp_path / "rules/recording.yml").exists()
 
 
-def test_grafana_is_open_to_read_on_loopback_and_sends_nothing_outside(tmp_path: Path) -> None:
+def test_grafana_is_readable_on_loopback_and_sends_no_reports(tmp_path: Path) -> None:
     settings = stack.grafana_environment(prometheus="http://127.0.0.1:9", storage=tmp_path, port=3001)
     other = stack.grafana_environment(prometheus="http://127.0.0.1:9", storage=tmp_path, port=3001)
 
@@ -284,7 +285,7 @@ def test_grafana_is_open_to_read_on_loopback_and_sends_nothing_outside(tmp_path:
 
 
 @pytest.mark.parametrize("files", ["conf", "share/grafana/conf"])
-def test_grafana_s_own_files_are_found_beside_its_program(tmp_path: Path, files: str) -> None:
+def test_the_home_directory_of_grafana_is_found(tmp_path: Path, files: str) -> None:
     defaults = tmp_path / files / "defaults.ini"
     defaults.parent.mkdir(parents=True)
     defaults.touch()
