@@ -1,4 +1,4 @@
-"""Everything is instrumented, as an application that uses a framework would have it."""
+"""Fixtures for tests of frameworks: all clients are instrumented, as in an application."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def _everything_is_instrumented(metered: Metered) -> None:
 
 @pytest.fixture
 def provider(server: Server) -> str:
-    """The URL of a provider that answers in every format, plain and streamed."""
+    """Return the URL of a provider that responds in every wire format, streamed or not."""
     for wire in (CHAT, RESPONSES, MESSAGES, GEMINI):
-        # Where one path serves both, what was asked for decides.
+        # Some providers use the same path for both.
         plain, stream = (Operation(wire, "sync", stream=stream).response() for stream in (False, True))
         server.respond_with(wire.paths[0], plain)
         server.stream_with(wire.paths[1], stream)

@@ -1,4 +1,4 @@
-"""Many processes, some of which live no longer than a scrape, while the service is killed under them."""
+"""Many processes report calls while the service is killed; some live shorter than a scrape interval."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from support.served import Served
 PROCESSES = 8
 SHORT_LIVED = 3
 CALLS_EACH = 10_000
-CALLS_OF_A_SHORT_LIFE = 50
+CALLS_PER_SHORT_PROCESS = 50
 COST_OF_A_CALL = 0.00472
-"""USD, as worked out in test_prices.py."""
+"""In USD, worked out in test_prices.py."""
 DEADLINE = 900.0
 
 
 def start(served: Served, url: str, number: int) -> subprocess.Popen[str]:
-    short = CALLS_OF_A_SHORT_LIFE if number < SHORT_LIVED else 0
+    short = CALLS_PER_SHORT_PROCESS if number < SHORT_LIVED else 0
     program = Path(__file__).with_name("agents.py")
     return subprocess.Popen(
         [sys.executable, str(program), url, f"agent-{number}", str(CALLS_EACH), str(short)],
@@ -37,11 +37,11 @@ def start(served: Served, url: str, number: int) -> subprocess.Popen[str]:
     )
 
 
-def holds(served: Served, calls: int) -> bool:
+def has_calls(served: Served, calls: int) -> bool:
     return bool(served.get("/api/v1/cost?window=1d")["calls"] >= calls)
 
 
-def answered(server: Server, requests: int) -> bool:
+def has_requests(server: Server, requests: int) -> bool:
     return len(server.requests) >= requests
 
 
@@ -53,14 +53,16 @@ def test_every_call_is_counted_once(server: Server, tmp_path: Path, figure: Call
     with served:
         processes = [start(served, server.url, number) for number in range(PROCESSES)]
         for part in (total // 4, total // 2):
-            until(partial(holds, served, part), DEADLINE)
+            until(partial(has_calls, served, part), DEADLINE)
             served.kill()
-            until(partial(answered, server, len(server.requests) + 1000), DEADLINE)  # calls go on meanwhile
+            until(
+                partial(has_requests, server, len(server.requests) + 1000), DEADLINE
+            )  # calls continue in the meantime
             served.start()
         output = [process.communicate(timeout=DEADLINE)[0] for process in processes]
         took = time.monotonic() - began
         assert [process.returncode for process in processes] == [0] * PROCESSES
-        until(partial(holds, served, total))
+        until(partial(has_calls, served, total))
         cost = served.get("/api/v1/cost?window=1d")
         families = list(text_string_to_metric_families(served.get_text("/metrics")))
     samples = [sample for family in families for sample in family.samples]

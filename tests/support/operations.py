@@ -1,4 +1,4 @@
-"""The wire formats as the SDKs call them: plain and streamed, sync and async, over every HTTP library."""
+"""Calls through the SDKs in every wire format: streamed or not, sync or async, over every HTTP library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.scripted import Response
 
 @dataclass(frozen=True)
 class Format:
-    """One wire format, the same answer in it plain and streamed, and what that answer comes to."""
+    """A wire format, with a sample response, streamed or not, and its expected tokens and cost."""
 
     name: str
     provider: str
@@ -30,20 +30,20 @@ class Format:
     model: str
     requested_model: str
     clients: dict[str, Callable[[str], Any]]
-    """Makes a client for the provider at a URL; those named `async …` are asynchronous."""
+    """Factories of clients for a provider at a URL; clients named `async …` are asynchronous."""
     call: Callable[[Any, bool], Any]
-    """Makes the call through a client, streamed or not."""
+    """Makes the call through a client, streamed if True."""
     paths: tuple[str, str]
-    """How the path of a plain and of a streamed request ends."""
+    """The ends of the paths of non-streamed and streamed requests."""
     responses: tuple[Callable[[], Response], Callable[[], Response]]
     tokens: dict[TokenType, int]
     cost: dict[str, float]
-    """Worked out by hand in test_prices.py."""
+    """In USD, worked out by hand in test_prices.py."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One way to call a provider."""
+    """One way to call a provider through its SDK."""
 
     wire: Format
     kind: str
@@ -57,15 +57,15 @@ class Operation:
         return self.wire.paths[self.stream]
 
     def response(self) -> Response:
-        """What the provider says."""
+        """Return the provider's response."""
         return self.wire.responses[self.stream]()
 
     def client(self, url: str) -> Any:
-        """A client for the provider at a URL."""
+        """Return a client for the provider at a URL."""
         return self.wire.clients[self.kind](url)
 
     def run(self, client: Any) -> list[Any]:
-        """Make the call, and return every object that the caller gets. Closes the client."""
+        """Make the call, close the client, and return every object that the caller receives."""
         if self.kind.startswith("async"):
             return asyncio.run(self._arun(client))
         with client:
@@ -79,8 +79,8 @@ class Operation:
 
 
 def _chat(client: Any, stream: bool) -> Any:
-    asked: Any = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
-    return client.chat.completions.create(model="gpt-4o", messages=PROMPT, **asked)
+    options: Any = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    return client.chat.completions.create(model="gpt-4o", messages=PROMPT, **options)
 
 
 def _respond(client: Any, stream: bool) -> Any:
@@ -104,12 +104,12 @@ def _google(url: str, **options: Any) -> genai.Client:
 
 def _google_on_httpx2(url: str) -> genai.Client:
     if genai.__version__.startswith(("1.", "2.")):
-        pytest.skip("google-genai takes transports of httpx2 since 3.0")
+        pytest.skip("google-genai supports httpx2 transports since 3.0")
     return _google(url, async_client_args={"transport": httpx2.AsyncHTTPTransport()})
 
 
 def _openai(url: str) -> dict[str, Any]:
-    # Old releases take a WebSocket to be encrypted unless they are told.
+    # Old releases use encrypted WebSockets by default.
     sockets = url.replace("http:", "ws:") + "/v1"
     return {"base_url": url + "/v1", "websocket_base_url": sockets, "api_key": "k"}
 

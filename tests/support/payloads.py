@@ -1,4 +1,4 @@
-"""Answers in the providers' wire formats, made for the tests."""
+"""Sample responses in the providers' wire formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def dump(value: object) -> bytes:
 
 
 def chat(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") -> Response:
-    """An OpenAI chat completion."""
+    """Return an OpenAI chat completion."""
     message = {"role": "assistant", "content": "Seven.", "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     return Response(
@@ -33,7 +33,7 @@ def chat(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") 
 
 
 def chat_stream(usage: dict[str, Any] | None = None, model: str = "gpt-4o-2024-08-06") -> Response:
-    """A streamed chat completion, with its usage in a last chunk that has no choices."""
+    """Return a streamed chat completion, with its usage in a last chunk without choices."""
 
     def chunk(choices: list[dict[str, Any]], used: dict[str, Any] | None = None) -> str:
         return json.dumps(
@@ -80,12 +80,12 @@ def _response(status: str, usage: dict[str, Any] | None, model: str) -> dict[str
 
 
 def response(usage: dict[str, Any] | None = None, model: str = "o4-mini-2025-04-16") -> Response:
-    """An OpenAI response object."""
+    """Return an OpenAI response object."""
     return Response(dump(_response("completed", usage, model)))
 
 
 def response_stream(usage: dict[str, Any] | None = None, model: str = "o4-mini-2025-04-16") -> Response:
-    """A streamed response."""
+    """Return a streamed OpenAI response."""
     at = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": _response("in_progress", None, model)},
@@ -103,7 +103,7 @@ def response_stream(usage: dict[str, Any] | None = None, model: str = "o4-mini-2
 
 
 def message(usage: dict[str, Any] | None = None, model: str = "claude-sonnet-4-6") -> Response:
-    """An Anthropic message."""
+    """Return an Anthropic message."""
     return Response(dump({**_message(usage or {}, model), "content": [{"type": "text", "text": "Seven."}]}))
 
 
@@ -123,7 +123,7 @@ def _message(usage: dict[str, Any], model: str) -> dict[str, Any]:
 def message_stream(
     start: dict[str, Any], delta: dict[str, Any], model: str = "claude-sonnet-4-6"
 ) -> Response:
-    """A streamed message, with the usage of its `message_start` and of its `message_delta`."""
+    """Return a streamed Anthropic message, with the usage of `message_start` and of `message_delta`."""
     text = {"type": "content_block_delta", "index": 0}
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": _message(start, model)},
@@ -142,7 +142,7 @@ def message_stream(
 
 
 def gemini(usage: dict[str, Any] | None = None, model: str = "gemini-2.5-pro") -> Response:
-    """A Gemini answer."""
+    """Return a Gemini response."""
     return Response(dump(_gemini("Seven.", usage, model)))
 
 
@@ -153,6 +153,6 @@ def _gemini(text: str, usage: dict[str, Any] | None, model: str) -> dict[str, An
 
 
 def gemini_stream(usages: list[dict[str, Any]], model: str = "gemini-2.5-pro") -> Response:
-    """A streamed Gemini answer, a chunk for each usage."""
+    """Return a streamed Gemini response with one chunk for each usage."""
     chunks = [_gemini(f"part {number}", usage, model) for number, usage in enumerate(usages)]
     return Response(sse(*map(json.dumps, chunks)), content_type=STREAM)

@@ -1,4 +1,4 @@
-"""An answer in every wire format, whole and streamed, and what a reader is to make of it."""
+"""Sample responses in every wire format, streamed or not, and their expected readings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from llm_exporter.wire import routes as wire
+from llm_exporter.wire import routes
 from llm_exporter.wire.anthropic import MessagesReader
 from llm_exporter.wire.batches import (
     AnthropicResultsReader,
@@ -50,15 +50,15 @@ SSE: Final = "text/event-stream"
 AWS: Final = "application/vnd.amazon.eventstream"
 BYTES: Final = "application/octet-stream"
 WORDS: Final = ("Zwölf", " 漢字", " 🦩\u2028", ' "usage": {"x": 1}\n\n', "\x0b\x0c\x85.")
-"""What a model may say: of two, three and four bytes a character, and with line ends of all kinds."""
+"""Generated text with characters of two, three and four bytes, and all kinds of line ends."""
 
-READERS: Final[list[type[Reader]]] = list(dict.fromkeys(reader for _, reader in wire._ROUTES))
-"""Every reader that a request can be routed to."""
+READERS: Final[list[type[Reader]]] = list(dict.fromkeys(reader for _, reader in routes._ROUTES))
+"""The readers of all routes."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer."""
+    """A sample response and its expected reading."""
 
     name: str
     reader: type[Reader]
@@ -68,7 +68,7 @@ class Sample:
 
     @property
     def streamed(self) -> bool:
-        """Whether it is read piece by piece."""
+        """Whether the response is read event by event."""
         return self.reader.is_json_lines or self.content_type in (SSE, AWS)
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ def dump(value: object) -> bytes:
 
 
 def sse(events: Iterable[Json], newline: str = "\n", kinds: bool = False, done: bool = False) -> bytes:
-    """Return server-sent events with a comment before them."""
+    """Return server-sent events, preceded by a comment."""
     lines = [": a comment", ""]
     for event in events:
         if kinds:
@@ -92,7 +92,7 @@ def sse(events: Iterable[Json], newline: str = "\n", kinds: bool = False, done: 
 
 
 def eventstream(events: Iterable[Json]) -> bytes:
-    """Return Bedrock's binary frames around events."""
+    """Return events in the binary frames of Bedrock."""
     frames = b""
     for event in events:
         inner = base64.b64encode(dump(event)).decode()
@@ -192,7 +192,7 @@ def transcription_events() -> list[Json]:
     ]
 
 
-# ---- whole answers
+# ---- bodies
 
 CHAT_USAGE: Final = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
 RESPONSE_USAGE: Final = {"input_tokens": 31, "output_tokens": 7, "total_tokens": 38}
@@ -267,8 +267,8 @@ INTERACTION: Final = {
 
 
 def _batch_line(number: int, body: Json, status: int = 200) -> bytes:
-    answer = {"status_code": status, "request_id": "r", "body": body}
-    return dump({"id": f"batch_req_{number}", "custom_id": str(number), "response": answer}) + b"\n"
+    response = {"status_code": status, "request_id": "r", "body": body}
+    return dump({"id": f"batch_req_{number}", "custom_id": str(number), "response": response}) + b"\n"
 
 
 def _result_line(kind: str, **fields: Json) -> bytes:
@@ -304,34 +304,40 @@ _BATCH: Final = [
 ]
 
 
-def _seen(reading: Reading) -> Reading:
+def _with_token(reading: Reading) -> Reading:
     return replace(reading, token_seen=True)
 
 
 SAMPLES: Final = [
     Sample("chat", ChatReader, dump(CHAT), JSON, _CHAT),
-    Sample("chat stream, LF", ChatReader, sse(chat_events(), done=True), SSE, _seen(_CHAT)),
-    Sample("chat stream, CR", ChatReader, sse(chat_events(), "\r", done=True), SSE, _seen(_CHAT)),
+    Sample("chat stream, LF", ChatReader, sse(chat_events(), done=True), SSE, _with_token(_CHAT)),
+    Sample("chat stream, CR", ChatReader, sse(chat_events(), "\r", done=True), SSE, _with_token(_CHAT)),
     Sample(
         "chat stream, byte order mark",
         ChatReader,
         b"\xef\xbb\xbf" + sse(chat_events(), done=True),
         SSE,
-        _seen(_CHAT),
+        _with_token(_CHAT),
     ),
-    Sample("chat stream, CRLF", ChatReader, sse(chat_events(), "\r\n", done=True), SSE, _seen(_CHAT)),
+    Sample("chat stream, CRLF", ChatReader, sse(chat_events(), "\r\n", done=True), SSE, _with_token(_CHAT)),
     Sample("completion", CompletionReader, dump({"model": "gpt-t", "usage": CHAT_USAGE}), JSON, _CHAT),
-    Sample("completion stream", CompletionReader, sse(completion_events(), done=True), SSE, _seen(_CHAT)),
+    Sample(
+        "completion stream", CompletionReader, sse(completion_events(), done=True), SSE, _with_token(_CHAT)
+    ),
     Sample("response", ResponsesReader, dump(RESPONSE), JSON, _RESPONSE),
     Sample(
-        "response stream, LF", ResponsesReader, sse(responses_events(), kinds=True), SSE, _seen(_RESPONSE)
+        "response stream, LF",
+        ResponsesReader,
+        sse(responses_events(), kinds=True),
+        SSE,
+        _with_token(_RESPONSE),
     ),
     Sample(
         "response stream, CRLF",
         ResponsesReader,
         sse(responses_events(), "\r\n", kinds=True),
         SSE,
-        _seen(_RESPONSE),
+        _with_token(_RESPONSE),
     ),
     Sample("retrieved response", RetrievedResponseReader, dump(RESPONSE), JSON, _RESPONSE),
     Sample(
@@ -339,10 +345,10 @@ SAMPLES: Final = [
         RetrievedResponseReader,
         sse(responses_events(), kinds=True),
         SSE,
-        _seen(_RESPONSE),
+        _with_token(_RESPONSE),
     ),
     Sample(
-        "batch of OpenAI's",
+        "OpenAI batch",
         OpenAIFileReader,
         _batch_line(1, CHAT)
         + _batch_line(2, {"error": {"message": "no"}}, status=400)
@@ -353,7 +359,7 @@ SAMPLES: Final = [
         Reading(response_id="batch batch_req_1", sub_calls=_BATCH),
     ),
     Sample(
-        "batch of Anthropic's",
+        "Anthropic batch",
         AnthropicResultsReader,
         _result_line("errored", error={"type": "error"}) + _result_line("succeeded", message=MESSAGE),
         "application/x-jsonl",
@@ -434,10 +440,12 @@ SAMPLES: Final = [
     ),
     Sample("predicted images", PredictImagesReader, dump({"predictions": [{}]}), JSON, Reading()),
     Sample("interaction", InteractionsReader, dump(INTERACTION), JSON, _INTERACTION),
-    Sample("interaction stream", InteractionsReader, sse(interactions_events()), SSE, _seen(_INTERACTION)),
+    Sample(
+        "interaction stream", InteractionsReader, sse(interactions_events()), SSE, _with_token(_INTERACTION)
+    ),
     Sample("retrieved interaction", RetrievedInteractionReader, dump(INTERACTION), JSON, _INTERACTION),
     Sample(
-        "batch of Gemini's",
+        "Gemini batch",
         GeminiBatchReader,
         dump(
             {
@@ -457,7 +465,7 @@ SAMPLES: Final = [
         ),
     ),
     Sample(
-        "file of Gemini's",
+        "Gemini file",
         GeminiFileReader,
         dump({"key": "a", "response": GENERATED}) + b"\n" + dump({"key": "b", "error": {"code": 3}}) + b"\n",
         BYTES,

@@ -1,4 +1,4 @@
-"""A stand-in for a paid API that answers exactly what a test tells it to, chunk by chunk."""
+"""A stand-in for a provider's HTTP API, which sends the responses that a test prepares."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from types import TracebackType
 
 @dataclass
 class Response:
-    """One HTTP answer."""
+    """An HTTP response."""
 
     body: bytes | list[bytes]
-    """A list is sent with chunked encoding, a chunk for each piece."""
+    """A list is sent with chunked transfer encoding, one chunk for each item."""
     status: int = 200
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     before: dict[int, threading.Event] = field(default_factory=dict)
-    """Wait for an event before the chunk of this index is sent."""
+    """Events to wait for before sending the chunk with this index."""
     cut: bool = False
-    """Drop the connection after the last chunk instead of ending the body."""
+    """Whether to drop the connection after the last chunk instead of ending the body."""
 
 
 @dataclass
 class Request:
-    """What the server was asked."""
+    """A request that the server received."""
 
     method: str
     target: str
@@ -35,22 +35,22 @@ class Request:
 
 
 class Server:
-    """Serves on a loopback port, on a thread of its own: each path what was said of it, in order."""
+    """An HTTP server on a loopback port and a separate thread, with prepared responses for each path."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self._answers: defaultdict[str, deque[Response]] = defaultdict(deque)
+        self._responses: defaultdict[str, deque[Response]] = defaultdict(deque)
         self._streams: defaultdict[str, deque[Response]] = defaultdict(deque)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scripted")
 
-    def respond_with(self, suffix: str, *answers: Response) -> None:
-        """Give these answers, in order, to requests for paths that end so; the last one again and again."""
-        self._answers[suffix].extend(answers)
+    def respond_with(self, suffix: str, *responses: Response) -> None:
+        """Send these responses, in order, to requests whose path ends with `suffix`; repeat the last one."""
+        self._responses[suffix].extend(responses)
 
-    def stream_with(self, suffix: str, *answers: Response) -> None:
-        """As `says`, for requests that ask for a stream in their body or path."""
-        self._streams[suffix].extend(answers)
+    def stream_with(self, suffix: str, *responses: Response) -> None:
+        """Do the same as `respond_with`, but only for requests whose body or path asks for a stream."""
+        self._streams[suffix].extend(responses)
 
     def __enter__(self) -> Server:
         self._thread.start()
@@ -91,39 +91,43 @@ class Server:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.requests.append(Request(method, target, headers, body))
-        asks_for_stream = b'"stream":true' in body.replace(b" ", b"") or ":stream" in target
-        answer = self._answer_for(target.partition("?")[0], asks_for_stream=asks_for_stream)
-        await self._send(answer, writer)
-        return not answer.cut
+        wants_stream = b'"stream":true' in body.replace(b" ", b"") or ":stream" in target
+        response = self._response_for(target.partition("?")[0], wants_stream=wants_stream)
+        await self._send(response, writer)
+        return not response.cut
 
-    def _answer_for(self, path: str, *, asks_for_stream: bool) -> Response:
-        said = [*self._streams.items(), *self._answers.items()] if asks_for_stream else self._answers.items()
-        for suffix, answers in said:
+    def _response_for(self, path: str, *, wants_stream: bool) -> Response:
+        prepared = (
+            [*self._streams.items(), *self._responses.items()] if wants_stream else self._responses.items()
+        )
+        for suffix, responses in prepared:
             if path.endswith(suffix):
-                return answers.popleft() if len(answers) > 1 else answers[0]
-        return Response(b'{"error": {"message": "not scripted"}}', status=421)
+                return responses.popleft() if len(responses) > 1 else responses[0]
+        return Response(b'{"error": {"message": "no response prepared"}}', status=421)
 
-    async def _send(self, answer: Response, writer: asyncio.StreamWriter) -> None:
-        chunked = isinstance(answer.body, list)
-        headers = {"content-type": answer.content_type, **answer.headers}
-        headers |= {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(answer.body))}
-        writer.write(f"HTTP/1.1 {answer.status} X\r\n".encode())
+    async def _send(self, response: Response, writer: asyncio.StreamWriter) -> None:
+        chunked = isinstance(response.body, list)
+        headers = {"content-type": response.content_type, **response.headers}
+        headers |= (
+            {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(response.body))}
+        )
+        writer.write(f"HTTP/1.1 {response.status} X\r\n".encode())
         writer.write("".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n")
-        if isinstance(answer.body, bytes):
-            writer.write(answer.body)
+        if isinstance(response.body, bytes):
+            writer.write(response.body)
         else:
-            for index, chunk in enumerate(answer.body):
-                if gate := answer.before.get(index):
+            for index, chunk in enumerate(response.body):
+                if gate := response.before.get(index):
                     await writer.drain()
                     await asyncio.to_thread(gate.wait, 30)
                 writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-            if not answer.cut:
+            if not response.cut:
                 writer.write(b"0\r\n\r\n")
         await writer.drain()
 
 
 def sse(*events: str, kinds: bool = False) -> list[bytes]:
-    """Return server-sent events, a chunk for each, from their JSON; `kinds` adds the `event:` lines."""
+    """Return server-sent events with this JSON, one chunk each; `kinds` adds the `event:` lines."""
     chunks = []
     for data in events:
         kind = data.split('"type": "', 1)[1].partition('"')[0] if kinds else ""

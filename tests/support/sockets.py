@@ -1,4 +1,4 @@
-"""A stand-in for a paid API over WebSockets, which says exactly what a test tells it to."""
+"""A stand-in for a provider's WebSocket API, which follows the script of a test."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from websockets.sync.server import ServerConnection, serve
 
 @dataclass(frozen=True)
 class Receive:
-    """Wait until the client has sent a message."""
+    """Wait for a message from the client."""
 
 
 @dataclass(frozen=True)
 class Close:
-    """Close the connection, with a code of RFC 6455."""
+    """Close the connection with a status code of RFC 6455."""
 
     code: int = 1000
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Drop the connection without a word."""
+    """Drop the connection without a closing handshake."""
 
 
 Step = dict[str, Any] | str | bytes | Receive | Close | Drop
-"""A message to send, made JSON if it is a dict, or something to do."""
+"""A message to send (a dict is sent as JSON), or an action."""
 
 
 def encoded(step: Step) -> bytes:
-    """Return a message as the client is to get it."""
+    """Return a message as the client receives it."""
     if isinstance(step, dict):
         return json.dumps(step).encode()
     assert isinstance(step, str | bytes)
@@ -44,17 +44,17 @@ def encoded(step: Step) -> bytes:
 
 
 class SocketServer:
-    """Serves on a loopback port: to each connection what was said for it, in order."""
+    """A WebSocket server on a loopback port, with a script for each connection."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
-        """The paths of the connections, with their queries."""
+        """The paths of the connections, including their queries."""
         self.received: list[str | bytes] = []
-        """Everything that clients have sent."""
+        """All messages from clients."""
         self._scripts: deque[list[Step]] = deque()
 
     def script(self, *steps: Step) -> None:
-        """Say this to the next connection, and then wait until the client closes it."""
+        """Run these steps on the next connection, then wait until the client closes it."""
         self._scripts.append(list(steps))
 
     def __enter__(self) -> SocketServer:

@@ -179,11 +179,11 @@ def test_damaged_usage_neither_raises_nor_invents_tokens(first: Json, last: Json
     """Counts are positive integers that add up to no more than those in the usage objects."""
     reading = read(start(first), TEXT, end(last), STOP)
 
-    for each, said in [(reading, {**first, **last}), *((sub, None) for sub in reading.sub_calls)]:
+    for each, reported in [(reading, {**first, **last}), *((sub, None) for sub in reading.sub_calls)]:
         tokens = each.tokens or {}
         assert all(type(number) is int and number > 0 for number in tokens.values())
         assert set(tokens) <= set(get_args(TokenType))
-        assert said is None or sum(tokens.values()) <= sum_of_counts(first) + sum_of_counts(last)
+        assert reported is None or sum(tokens.values()) <= sum_of_counts(first) + sum_of_counts(last)
     assert all(type(uses) is int and uses > 0 for uses in reading.units.values())
 
 

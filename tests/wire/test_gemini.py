@@ -248,7 +248,7 @@ def test_token_types_add_up_to_the_total_whatever_the_details_claim(
     assert sum((read_body(answer(usage)).tokens or {}).values()) == prompt + tools + thoughts + out
 
 
-# ---- answers
+# ---- responses
 
 SMALL = {"promptTokenCount": 40, "candidatesTokenCount": 9, "totalTokenCount": 49}
 SMALL_TOKENS = {"input": 40, "output": 9}

@@ -85,7 +85,7 @@ values = st.recursive(
 )
 
 
-def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_types: str) -> None:
+def check(reader: type[Reader], responses: Iterable[Iterable[bytes]], *content_types: str) -> None:
     """Meter responses, alternating between streams and bodies and between providers."""
     pipeline = Pipeline()
     pipeline._retrievals = Retrievals(remembered=0)  # do not deduplicate equal responses
@@ -101,7 +101,7 @@ def check(reader: type[Reader], answers: Iterable[Iterable[bytes]], *content_typ
         patch.setattr(default, "_pipeline", pipeline)
         patch.setattr(pipeline, "finished", note)
         metered = Metered(pipeline)
-        for number, pieces in enumerate(answers, 1):
+        for number, pieces in enumerate(responses, 1):
             for content_type in content_types:
                 provider = PROVIDERS[number % len(PROVIDERS)]
                 meter = Meter(provider=provider, model="gpt-4o", reader=reader, request=REQUEST)
@@ -218,12 +218,12 @@ def test_random_response_is_counted_once(
 def test_corrupt_response_is_counted_once(reader: type[Reader], data: st.DataObject) -> None:
     """Some bytes are changed, and the chunks have any size."""
     sample = data.draw(st.sampled_from([each for each in SAMPLES if each.reader is reader] + SAMPLES))
-    answer = bytearray(sample.data)
-    places = st.integers(0, len(answer) - 1)
+    response = bytearray(sample.data)
+    places = st.integers(0, len(response) - 1)
     for place, byte in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=9)):
-        answer[place] = byte
-    size = data.draw(st.integers(1, len(answer)))
-    pieces = [bytes(answer[begin : begin + size]) for begin in range(0, len(answer), size)]
+        response[place] = byte
+    size = data.draw(st.integers(1, len(response)))
+    pieces = [bytes(response[begin : begin + size]) for begin in range(0, len(response), size)]
 
     check(reader, [pieces], sample.content_type, data.draw(st.sampled_from(CONTENT_TYPES)))
 
@@ -231,9 +231,9 @@ def test_corrupt_response_is_counted_once(reader: type[Reader], data: st.DataObj
 @samples
 def test_truncated_response_is_counted_once(sample: Sample) -> None:
     """The connection may break after any byte."""
-    answers = ([sample.data[:end]] if end else [] for end in range(len(sample.data) + 1))
+    responses = ([sample.data[:end]] if end else [] for end in range(len(sample.data) + 1))
 
-    check(sample.reader, answers, sample.content_type)
+    check(sample.reader, responses, sample.content_type)
 
 
 @samples

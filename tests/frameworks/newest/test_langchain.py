@@ -1,4 +1,4 @@
-"""LangChain's chat models call the official clients: one call is counted for each."""
+"""LangChain's chat models use the official clients, so each call is counted once."""
 
 from __future__ import annotations
 

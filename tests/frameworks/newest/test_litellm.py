@@ -1,4 +1,4 @@
-"""LiteLLM calls OpenAI through the official client: one call is counted for each."""
+"""LiteLLM calls OpenAI through the official client, so each call is counted once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import llm_exporter
 from support.metered import Metered
 from support.operations import CHAT
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its own prices are not asked for
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # do not download prices
 
-import litellm  # reads the environment when it is imported
+import litellm  # reads the environment on import
 
 litellm.telemetry = False
 
 
-def asked(url: str) -> dict[str, Any]:
+def options(url: str) -> dict[str, Any]:
     return {
         "model": "openai/gpt-4o",
         "messages": [{"role": "user", "content": "How many?"}],
@@ -30,15 +30,15 @@ def asked(url: str) -> dict[str, Any]:
 
 
 def completion(url: str) -> None:
-    assert litellm.completion(**asked(url)).choices[0].message.content == "Seven."
+    assert litellm.completion(**options(url)).choices[0].message.content == "Seven."
 
 
 def acompletion(url: str) -> None:
-    asyncio.run(litellm.acompletion(**asked(url)))
+    asyncio.run(litellm.acompletion(**options(url)))
 
 
 def stream(url: str) -> None:
-    assert list(litellm.completion(**asked(url), stream=True))
+    assert list(litellm.completion(**options(url), stream=True))
 
 
 @pytest.mark.parametrize("use", [completion, acompletion, stream])

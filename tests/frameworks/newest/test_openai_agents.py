@@ -1,4 +1,4 @@
-"""The OpenAI Agents SDK calls the official client: one call is counted for each turn."""
+"""The OpenAI Agents SDK uses the official client, so each turn is counted once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.operations import CHAT, RESPONSES, Format
     [(OpenAIChatCompletionsModel, "gpt-4o", CHAT), (OpenAIResponsesModel, "o4-mini", RESPONSES)],
     ids=["chat", "responses"],
 )
-def test_an_agents_turn_is_one_call(
+def test_an_agent_turn_is_one_call(
     model: Any, name: str, wire: Format, streamed: bool, provider: str, metered: Metered
 ) -> None:
     set_tracing_disabled(True)

@@ -1,4 +1,4 @@
-"""Pydantic AI's models call the official clients: one call is counted for each."""
+"""Pydantic AI's models use the official clients, so each call is counted once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CASES = [
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize(("make", "wire"), CASES)
-def test_an_agents_run_is_one_call(
+def test_an_agent_run_is_one_call(
     make: Any, wire: Format, streamed: bool, provider: str, metered: Metered
 ) -> None:
     async def run() -> None:

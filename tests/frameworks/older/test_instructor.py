@@ -1,4 +1,4 @@
-"""Instructor calls the official clients, and again where an answer is not valid: each time is a call."""
+"""Instructor uses the official clients and retries invalid responses; each attempt is a call."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ def ask(patched: Any, wire: Format) -> Count:
     return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
 
 
-@pytest.mark.parametrize("also_alone", [False, True], ids=["all", "all and alone"])
+@pytest.mark.parametrize("also_client", [False, True], ids=["all clients", "all clients and this one"])
 @pytest.mark.parametrize(("make", "patch", "wire"), CASES)
-def test_an_answer_that_is_not_valid_is_a_call_and_the_one_asked_for_instead_is_another(
-    make: Any, patch: Any, wire: Format, also_alone: bool, server: Server, metered: Metered
+def test_an_invalid_response_and_its_retry_are_two_calls(
+    make: Any, patch: Any, wire: Format, also_client: bool, server: Server, metered: Metered
 ) -> None:
     valid = wire.responses[0]()
     valid.body = valid.body.replace(b"Seven.", rb"{\"number\": 7}")
     server.respond_with(wire.paths[0], wire.responses[0](), valid)
     client = make(server.url)
-    if also_alone:
+    if also_client:
         llm_exporter.instrument(client)
     with llm_exporter.labels(agent="framework"):
         assert ask(patch(client, mode=instructor.Mode.JSON), wire).number == 7

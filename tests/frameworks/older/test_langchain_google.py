@@ -1,4 +1,4 @@
-"""LangChain's Gemini models call the official client: one call is counted for each."""
+"""LangChain's Gemini models use the official client, so each call is counted once."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def astream(model: ChatGoogleGenerativeAI) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("also_alone", [False, True], ids=["all", "all and alone"])
+@pytest.mark.parametrize("also_client", [False, True], ids=["all clients", "all clients and this one"])
 @pytest.mark.parametrize("use", [invoke, ainvoke, stream, astream])
 def test_a_chat_model_makes_one_call(
-    use: Callable[[ChatGoogleGenerativeAI], None], also_alone: bool, provider: str, metered: Metered
+    use: Callable[[ChatGoogleGenerativeAI], None], also_client: bool, provider: str, metered: Metered
 ) -> None:
     model = ChatGoogleGenerativeAI(model="gemini-2.5-pro", base_url=provider, api_key="k")
-    if also_alone:
+    if also_client:
         llm_exporter.instrument(model.client)
     with llm_exporter.labels(agent="framework"):
         use(model)

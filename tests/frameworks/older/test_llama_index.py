@@ -1,4 +1,4 @@
-"""LlamaIndex's models call the official clients: one call is counted for each."""
+"""LlamaIndex's models use the official clients, so each call is counted once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CASES = [
         lambda url: GoogleGenAI(
             model="gemini-2.5-pro",
             api_key="k",
-            context_window=1_000_000,  # else it asks the provider for them
+            context_window=1_000_000,  # otherwise it queries the provider
             max_tokens=1_000,
             http_options=HttpOptions(base_url=url),
         ),
@@ -76,14 +76,14 @@ def clients_of(model: Any) -> list[Any]:
     return [model._client, model._aclient]
 
 
-@pytest.mark.parametrize("also_alone", [False, True], ids=["all", "all and alone"])
+@pytest.mark.parametrize("also_client", [False, True], ids=["all clients", "all clients and this one"])
 @pytest.mark.parametrize("use", [chat, achat, complete, stream, astream])
 @pytest.mark.parametrize(("make", "wire"), CASES)
 def test_a_model_makes_one_call(
-    make: Any, wire: Format, use: Any, also_alone: bool, provider: str, metered: Metered
+    make: Any, wire: Format, use: Any, also_client: bool, provider: str, metered: Metered
 ) -> None:
     model = make(provider)
-    if also_alone:
+    if also_client:
         for client in clients_of(model):
             llm_exporter.instrument(client)
     with llm_exporter.labels(agent="framework"):
