@@ -1,4 +1,4 @@
-# Everything on a fresh machine with Python and make: `make demo` and `make test`.
+# A fresh machine needs only Python and make for `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,21 +13,21 @@ OLDEST := .venv-sdks-oldest
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
-demo: $(READY)  ## Run a metered sample workload; ARGS="--duration 20s" ends it by itself
+demo: $(READY)  ## Run the demo until Ctrl-C, or with ARGS="--duration 20s" for 20 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
-test: $(READY) lint types servers  ## Check and test everything
+test: $(READY) lint types servers  ## Lint, check types and run the tests
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
-test-heavy: $(READY)  ## Test the service under many processes, for minutes
+test-heavy: $(READY)  ## Run the load tests of the service, which take minutes
 	$(BIN)/python -m pytest tests/heavy $(ARGS)
 
-test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Test calls through frameworks, and older SDKs
+test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run the tests with frameworks and with older SDKs
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
 	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps -o filterwarnings=default $(ARGS)
 
-bench: $(READY)  ## Measure what is claimed about speed; ARGS="calls" for one comparison
+bench: $(READY)  ## Run the benchmarks; ARGS="calls" runs one of them
 	$(BIN)/python -m tools.binaries redis-server
 	@PYTHONPATH=tests $(BIN)/python -W ignore -m bench $(ARGS)
 
@@ -38,17 +38,17 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-servers: $(READY)  ## Get the real servers that the tests talk to
+servers: $(READY)  ## Download the servers that the tests need
 	$(BIN)/python -m tools.binaries prometheus promtool alertmanager amtool redis-server
 
-dashboards: $(READY)  ## Write the dashboards' JSON, and the rules that they read
+dashboards: $(READY)  ## Generate the dashboards and the recording rules they read
 	$(BIN)/python -m prometheus.increases
 	$(BIN)/python -m grafana.dashboards
 
-kubernetes: $(READY)  ## Write kubernetes/*.yml from the files in prometheus/
+kubernetes: $(READY)  ## Generate kubernetes/*.yml from the files in prometheus/
 	$(BIN)/python -m kubernetes.manifests
 
-docs: $(READY)  ## Write the generated parts of the README
+docs: $(READY)  ## Generate parts of the README
 	$(BIN)/python docs/readme.py
 
 lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
@@ -69,11 +69,11 @@ $(OLDER)/.ready: requirements-frameworks-older.lock
 $(OLDEST)/.ready: requirements-sdks-oldest.lock
 
 %/.ready: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is required: make PYTHON=...")'
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(filter %.lock,$^)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-clean:  ## Remove the environments and what tools left behind
+clean:  ## Remove virtual environments, caches and builds
 	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
