@@ -13,6 +13,7 @@ from llm_exporter.call import TokenType
 from llm_exporter.wire.anthropic import MessagesReader
 from llm_exporter.wire.framing import framing_for
 from llm_exporter.wire.reader import Reading
+from support.counts import sum_of_counts
 
 Json = dict[str, Any]
 
@@ -162,15 +163,6 @@ hostile = st.recursive(
     max_leaves=8,
 )
 usages = st.dictionaries(st.sampled_from((*NUMBERS, *OBJECTS)), hostile)
-
-
-def sum_of_counts(value: object) -> int:
-    """Return the sum of all valid counts in a JSON value."""
-    if isinstance(value, dict):
-        return sum(map(sum_of_counts, value.values()))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    return int(value) if 0 < value <= 10**12 else 0
 
 
 @settings(deadline=None)
