@@ -95,11 +95,11 @@ def test_a_slow_subscriber_receives_a_missed_event() -> None:
 def test_a_closed_subscription_is_removed_and_closing_ends_the_others() -> None:
     async def scenario() -> None:
         live = Live()
-        gone, stays = await subscribed(live), await subscribed(live)
-        await gone.aclose()  # type: ignore[attr-defined]
+        closed, open_ = await subscribed(live), await subscribed(live)
+        await closed.aclose()  # type: ignore[attr-defined]
         assert len(live._subscribers) == 1
         live.close()
-        assert [event async for event in stays] == []
+        assert [event async for event in open_] == []
         assert live._subscribers == set()
 
     asyncio.run(scenario())

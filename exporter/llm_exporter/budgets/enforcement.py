@@ -19,6 +19,7 @@ from .errors import BudgetExceeded
 from .estimates import Estimates
 from .events import BudgetReached
 from .leases import SharedBudgets
+from .notifications import newly_reached
 from .spending import USD, Account, Spending, labels_of
 
 _SMALLEST_AMOUNT: Final = 1
@@ -190,26 +191,3 @@ def refusal(spending: Spending[Budget], account: Account, amount: int) -> Budget
         resets_at=account.resets_at,
         away=account.lease_expired,
     )
-
-
-def newly_reached(spending: Spending[Budget], account: Account) -> Iterator[BudgetReached]:
-    """Yield an event if spending has reached a higher fraction of the limit than already notified."""
-    ratio = fraction_reached(spending.rule, account)
-    if ratio > account.notified:
-        account.notified = ratio
-        yield BudgetReached(
-            budget=spending.rule.name,
-            period=spending.period,
-            labels=dict(account.labels),
-            unit=account.unit,
-            ratio=ratio,
-            limit=account.to_float(account.limit),
-            spent=account.to_float(account.spent),
-            since=account.span.start,
-        )
-
-
-def fraction_reached(budget: Budget, account: Account) -> float:
-    """Return the highest of the fractions in `warn_at`, and 1.0, that spending has reached; 0.0 if none."""
-    fractions = (*budget.warn_at, 1.0)
-    return max((fraction for fraction in fractions if account.spent >= fraction * account.limit), default=0.0)

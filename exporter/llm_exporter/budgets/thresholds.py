@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ..call import Call
 from ..config.model import Threshold
 from .events import ThresholdCrossed
+from .notifications import newly_crossed
 from .spending import Account, Spending, labels_of
 
 Notify = Callable[[ThresholdCrossed], object]
@@ -52,17 +53,3 @@ class Thresholds:
         for spending in self._all:
             for account in spending.accounts():
                 yield spending.rule, account
-
-
-def newly_crossed(spending: Spending[Threshold], account: Account) -> Iterator[ThresholdCrossed]:
-    """Yield an event if spending has crossed the threshold and nobody was notified in this window."""
-    if account.spent > account.limit and not account.notified:
-        account.notified = 1.0
-        yield ThresholdCrossed(
-            threshold=spending.rule.name,
-            window=spending.period,
-            match=spending.rule.match,
-            limit=account.to_float(account.limit),
-            spent=account.to_float(account.spent),
-            since=account.span.start,
-        )

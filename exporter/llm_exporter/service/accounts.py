@@ -14,11 +14,10 @@ from typing import Any, Final
 
 from prometheus_client.samples import Sample
 
-from ..budgets.enforcement import fraction_reached, newly_reached
 from ..budgets.events import Event
 from ..budgets.gauges import gauges
+from ..budgets.notifications import fraction_reached, newly_crossed, newly_reached
 from ..budgets.spending import SESSION_SECONDS, USD, Account, Spending, labels_of
-from ..budgets.thresholds import newly_crossed
 from ..call import Call
 from ..config.model import Config
 from ..periods import DAY, END_OF_TIME, span_of
@@ -66,10 +65,10 @@ class Accounts:
     def _open_new_rules(self) -> None:
         """Open accounts for new rules, with what the calls of the current period have cost."""
         names = {json.dumps(rule.identity): rule for rule in self._rules}
-        known = self._ledger.begun(list(names))
+        known = self._ledger.retain_rules(list(names))
         for name, rule in names.items():
             if name not in known:
-                self._ledger.begin(name, self._spent_before(rule))
+                self._ledger.open_accounts(name, self._spent_before(rule))
 
     def _spent_before(self, rule: Spending[Any]) -> dict[Charge, Spent]:
         now = self._clock()
@@ -158,7 +157,7 @@ class Accounts:
                 for values, account in rule.items()
                 if values[rule.per.index(label)] == value
             ]
-            self._ledger.forget(names)
+            self._ledger.delete_accounts(names)
             for rule in self._rules:
                 rule.forget(label, value)
 

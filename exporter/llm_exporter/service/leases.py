@@ -78,5 +78,5 @@ def _grant(
         kept = used if request.ends else max(amount, keeps)
         return {**others, request.process: Lease(kept, now + _KEPT_SECONDS)} if kept else others
 
-    ledger.lease(name, decide)
+    ledger.update_leases(name, decide)
     return LeaseGrant(use.rule, use.values, account.span.start_or_none, spent, amount)

@@ -403,10 +403,10 @@ def test_released_series_survive_a_restart(reopen: Open) -> None:
 def test_leases_survive_a_restart(reopen: Open) -> None:
     until = time.time() + 60
     ledger = reopen()
-    ledger.lease("one", lambda leases: {**leases, "a": Lease(5, until)})
-    ledger.lease("one", lambda leases: {**leases, "b": Lease(7, until)})
-    ledger.lease("two", lambda leases: {**leases, "a": Lease(9, until)})
-    ledger.lease("two", lambda _: {})
+    ledger.update_leases("one", lambda leases: {**leases, "a": Lease(5, until)})
+    ledger.update_leases("one", lambda leases: {**leases, "b": Lease(7, until)})
+    ledger.update_leases("two", lambda leases: {**leases, "a": Lease(9, until)})
+    ledger.update_leases("two", lambda _: {})
     ledger = reopen()
     found = []
 
@@ -414,8 +414,8 @@ def test_leases_survive_a_restart(reopen: Open) -> None:
         found.append(leases)
         return leases
 
-    ledger.lease("one", look)
-    ledger.lease("two", look)
+    ledger.update_leases("one", look)
+    ledger.update_leases("two", look)
     assert found == [{"a": Lease(5, until), "b": Lease(7, until)}, {}]
 
 

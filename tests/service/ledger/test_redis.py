@@ -510,9 +510,9 @@ def test_an_unsupported_store_is_a_configuration_error(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{file}:2: store: postgres:// is neither redis://… nor the path of an SQLite file"
     )
-    with pytest.raises(LedgerError, match=r"^store: postgres:// is neither") as told:
+    with pytest.raises(LedgerError, match=r"^store: postgres:// is neither") as opened:
         open_ledger("postgres://me:s3cr3t@host/db")
-    assert "s3cr3t" not in str(told.value)
+    assert "s3cr3t" not in str(opened.value)
     file.write_text("store: rediss://me:s3cr3t@host/0\n")
     assert load(file).store == "rediss://me:s3cr3t@host/0"
 

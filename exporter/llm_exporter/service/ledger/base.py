@@ -98,10 +98,10 @@ Leases = dict[str, Lease]
 class Ledger(Protocol):
     """Stores each call once, durably. All methods raise `LedgerError` if the store is unavailable."""
 
-    def begun(self, rules: Sequence[str]) -> set[str]:
+    def retain_rules(self, rules: Sequence[str]) -> set[str]:
         """Return which rules have accounts, and forget that any other rule has accounts."""
 
-    def begin(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
+    def open_accounts(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
         """Open the accounts of a rule with what was spent before. The first writer wins."""
 
     def accounts(self) -> list[str]:
@@ -110,10 +110,10 @@ class Ledger(Protocol):
     def spent(self, accounts: Sequence[str]) -> list[Spent]:
         """Return what is spent from each account."""
 
-    def forget(self, accounts: Sequence[str]) -> None:
+    def delete_accounts(self, accounts: Sequence[str]) -> None:
         """Delete accounts."""
 
-    def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+    def update_leases(self, account: str, decide: Callable[[Leases], Leases]) -> None:
         """Replace the leases of an account atomically.
 
         Args:

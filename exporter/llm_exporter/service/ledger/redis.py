@@ -62,7 +62,7 @@ from .base import (
     no_charges,
     totals_of,
 )
-from .redis_scripts import ADD, BEGIN, CHECKPOINT, CLAIM, FETCH, RESET
+from .redis_scripts import ADD, CHECKPOINT, CLAIM, FETCH, OPEN_ACCOUNTS, RESET
 from .redis_sums import cells_of, kind_for, pieces, values_in
 
 log = logging.getLogger("llm_exporter")
@@ -181,19 +181,19 @@ class RedisLedger(Ledger):
         return _PREFIX, self._instance, self._owner, self._seen
 
     @override
-    def begun(self, rules: Sequence[str]) -> set[str]:
+    def retain_rules(self, rules: Sequence[str]) -> set[str]:
         known = {rule.decode() for rule in self._ask("SMEMBERS", f"{_PREFIX}rules")}
-        if gone := known - {*rules}:
-            self._ask("SREM", f"{_PREFIX}rules", *gone)
+        if obsolete := known - {*rules}:
+            self._ask("SREM", f"{_PREFIX}rules", *obsolete)
         return known & {*rules}
 
     @override
-    def begin(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
+    def open_accounts(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
         sums = [
             (charge.account, _expiry(charge), repr(amounts.usd), amounts.tokens)
             for charge, amounts in spent.items()
         ]
-        self._run(BEGIN, _PREFIX, rule, _pack(sums))
+        self._run(OPEN_ACCOUNTS, _PREFIX, rule, _pack(sums))
 
     @override
     def accounts(self) -> list[str]:
@@ -213,12 +213,12 @@ class RedisLedger(Ledger):
             ]
 
     @override
-    def forget(self, accounts: Sequence[str]) -> None:
+    def delete_accounts(self, accounts: Sequence[str]) -> None:
         for account in accounts:
             self._ask("DEL", f"{_PREFIX}account:{account}")
 
     @override
-    def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+    def update_leases(self, account: str, decide: Callable[[Leases], Leases]) -> None:
         key = f"{_PREFIX}leases:{account}"
 
         def change(transaction: Pipeline) -> None:

@@ -84,7 +84,7 @@ redis.call('ZREMRANGEBYSCORE', logged, '-inf', ARGV[4])
 """
 )
 
-BEGIN: Final = """
+OPEN_ACCOUNTS: Final = """
 if redis.call('SADD', ARGV[1] .. 'rules', ARGV[2]) == 0 then return end
 for _, account in ipairs(cmsgpack.unpack(ARGV[3])) do
     local key = ARGV[1] .. 'account:' .. account[1]

@@ -161,15 +161,15 @@ class SqliteLedger(Ledger):
         return new
 
     @override
-    def begun(self, rules: Sequence[str]) -> set[str]:
+    def retain_rules(self, rules: Sequence[str]) -> set[str]:
         known = {rule for (rule,) in self._read("SELECT rule FROM rules")}
         with self._transaction() as writer:
-            gone = [(rule,) for rule in known - {*rules}]
-            writer.executemany("DELETE FROM rules WHERE rule = ?", gone)
+            obsolete = [(rule,) for rule in known - {*rules}]
+            writer.executemany("DELETE FROM rules WHERE rule = ?", obsolete)
         return known & {*rules}
 
     @override
-    def begin(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
+    def open_accounts(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
         with self._transaction() as writer:
             if writer.execute("INSERT OR IGNORE INTO rules VALUES (?)", (rule,)).rowcount:
                 rows = [(*charge, *amounts) for charge, amounts in spent.items()]
@@ -191,13 +191,13 @@ class SqliteLedger(Ledger):
         return [known.get(account, Spent()) for account in accounts]
 
     @override
-    def forget(self, accounts: Sequence[str]) -> None:
+    def delete_accounts(self, accounts: Sequence[str]) -> None:
         with self._transaction() as writer:
             rows = [(account,) for account in accounts]
             writer.executemany("DELETE FROM accounts WHERE account = ?", rows)
 
     @override
-    def lease(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+    def update_leases(self, account: str, decide: Callable[[Leases], Leases]) -> None:
         with self._transaction(self._leases) as writer:
             stored = writer.execute("SELECT leases FROM leases WHERE account = ?", (account,)).fetchone()
             leases = decide(_decode_leases(stored[0]) if stored else {})
