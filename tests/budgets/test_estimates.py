@@ -68,5 +68,5 @@ def test_estimate_cost_uses_the_same_prices_as_calls(pipeline: Pipeline) -> None
     assert llm_exporter.estimate_cost("unknown", 1000, 500) == 0
     pipeline.configure(Config(prices=Prices(fallback={"input": Decimal(10), "output": Decimal(30)})))
     assert llm_exporter.estimate_cost("unknown", 1000, 500) == 0.025
-    with pytest.raises(ValueError, match="-1 is not a number of tokens"):
+    with pytest.raises(ValueError, match="the number of tokens is negative: -1"):
         llm_exporter.estimate_cost("gpt-4o", -1)

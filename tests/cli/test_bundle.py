@@ -197,7 +197,7 @@ def test_without_a_token_nothing_is_written(tmp_path: Path, grafana: StandIn) ->
     url = ["--grafana-url", grafana.url]
 
     assert "needs a token" in run(tmp_path / "out", *url, token=None).stderr
-    assert "has no token in it" in run(tmp_path / "out", *url, "--grafana-token-file", empty).stderr
+    assert "does not contain a token" in run(tmp_path / "out", *url, "--grafana-token-file", empty).stderr
     missing = run(tmp_path / "out", *url, "--grafana-token-file", tmp_path / "missing")
     assert "cannot read" in missing.stderr
     assert "No such file" in missing.stderr

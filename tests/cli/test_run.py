@@ -117,7 +117,7 @@ def test_a_signal_reaches_the_program() -> None:
             "Error: no-such-command: No such file or directory\n",
         ),
         (("--url", "http://x", "/"), 126, "Error: /: Permission denied\n"),
-        (("--label", "project", "python"), 2, "Error: --label is 'project': write name=value\n"),
+        (("--label", "project", "python"), 2, "Error: --label 'project': must be name=value\n"),
         (("--url", "ftp://x", "python"), 2, "Error: LLM_EXPORTER_URL: 'ftp://x' is not the URL of a service"),
         (("--config", "none.yml", "python"), 2, "Error: none.yml: No such file or directory\n"),
     ],
@@ -131,5 +131,5 @@ def test_a_command_that_cannot_run_is_reported(words: tuple[str, ...], code: int
 def test_a_missing_service_url_is_reported() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "LLM_EXPORTER_URL"}
     ran = run(sys.executable, "-c", "", environment=environment)
-    assert ran.stderr == "llm-exporter: neither --url nor LLM_EXPORTER_URL: calls are sent nowhere\n"
+    assert ran.stderr == "llm-exporter: calls are not sent anywhere: set --url or LLM_EXPORTER_URL\n"
     assert ran.returncode == 0

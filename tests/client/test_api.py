@@ -120,25 +120,59 @@ def test_an_unknown_provider_is_counted_as_unpriced(pipeline: Pipeline) -> None:
     [
         pytest.param(
             {"tokens": {"prompt": 1}},
-            f"tokens: 'prompt' is not one of {TOKEN_TYPES}",
+            f"tokens: 'prompt' must be one of {TOKEN_TYPES}",
             id="unknown token type",
         ),
-        pytest.param({"tokens": {"input": -1}}, "tokens: input is -1, not a count", id="negative"),
-        pytest.param({"tokens": {"input": 1.0}}, "tokens: input is 1.0, not a count", id="float"),
-        pytest.param({"tokens": {"input": math.nan}}, "tokens: input is nan, not a count", id="NaN"),
-        pytest.param({"tokens": {"input": "7"}}, "tokens: input is '7', not a count", id="string"),
-        pytest.param({"tokens": {"input": True}}, "tokens: input is True, not a count", id="boolean"),
-        pytest.param({"tokens": {"input": None}}, "tokens: input is None, not a count", id="None"),
         pytest.param(
-            {"tokens": {"input": 1, "output": -2}}, "tokens: output is -2, not a count", id="not the first"
+            {"tokens": {"input": -1}},
+            "tokens: input must be a token count, not -1",
+            id="negative",
         ),
-        pytest.param({"duration": -0.1}, "duration is -0.1, not a number of seconds", id="negative duration"),
-        pytest.param({"duration": math.nan}, "duration is nan, not a number of seconds", id="NaN duration"),
         pytest.param(
-            {"duration": math.inf}, "duration is inf, not a number of seconds", id="endless duration"
+            {"tokens": {"input": 1.0}},
+            "tokens: input must be a token count, not 1.0",
+            id="float",
         ),
-        pytest.param({"error": "broken"}, f"error: 'broken' is not one of {ERROR_KINDS}", id="unknown error"),
-        pytest.param({"error": ""}, f"error: '' is not one of {ERROR_KINDS}", id="empty error"),
+        pytest.param(
+            {"tokens": {"input": math.nan}},
+            "tokens: input must be a token count, not nan",
+            id="NaN",
+        ),
+        pytest.param(
+            {"tokens": {"input": "7"}},
+            "tokens: input must be a token count, not '7'",
+            id="string",
+        ),
+        pytest.param(
+            {"tokens": {"input": True}},
+            "tokens: input must be a token count, not True",
+            id="boolean",
+        ),
+        pytest.param(
+            {"tokens": {"input": None}},
+            "tokens: input must be a token count, not None",
+            id="None",
+        ),
+        pytest.param(
+            {"tokens": {"input": 1, "output": -2}},
+            "tokens: output must be a token count, not -2",
+            id="not the first",
+        ),
+        pytest.param(
+            {"duration": -0.1},
+            "duration must be finite seconds, not -0.1",
+            id="negative duration",
+        ),
+        pytest.param({"duration": math.nan}, "duration must be finite seconds, not nan", id="NaN duration"),
+        pytest.param(
+            {"duration": math.inf},
+            "duration must be finite seconds, not inf",
+            id="endless duration",
+        ),
+        pytest.param(
+            {"error": "broken"}, f"error: 'broken' must be one of {ERROR_KINDS}", id="unknown error"
+        ),
+        pytest.param({"error": ""}, f"error: '' must be one of {ERROR_KINDS}", id="empty error"),
     ],
 )
 def test_invalid_arguments_raise_and_record_nothing(

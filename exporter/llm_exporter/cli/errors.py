@@ -1,4 +1,4 @@
-"""How commands report a user's mistake."""
+"""How commands report mistakes of their users."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 import click
 
 _EXTRAS: Final = frozenset({"openai", "anthropic", "google", "starlette", "uvicorn"})
-"""What only the extras bring, by top-level module."""
+"""The top-level modules that only the extras install."""
 
 
 class Usage(click.ClickException):
-    """A mistake in what was asked for, told without a traceback."""
+    """A usage error, printed without a traceback."""
 
     exit_code = 2
 

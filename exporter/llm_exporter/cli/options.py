@@ -10,12 +10,12 @@ from ..config.durations import seconds
 
 
 class Duration(click.ParamType[float]):
-    """A length of time such as `20s`, `2m`, `1h30m`, or `45` for seconds; converted to seconds."""
+    """A duration such as `20s`, `2m` or `1h30m`, or a number of seconds; converted to seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds; a text that is no duration, or one of no time at all, is an error of usage."""
+        """Return seconds, or fail with a usage error if the value is not a positive duration."""
         if isinstance(value, int | float):
             return float(value)
         try:

@@ -15,21 +15,26 @@ from ..service.ledger.store import open_ledger
 from ..service.reports import csv_lines
 from ..service.requests import Problem
 from .errors import Usage
-from .sources import FromLedger, FromService, Source
+from .sources import LedgerSource, ServiceSource, Source
 from .tables import aligned
 
 
-def _from(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say where a report is from and of which calls."""
+def _source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select the source and the calls."""
     for option in reversed(
         (
-            click.option("--url", envvar="LLM_EXPORTER_URL", help="A running service to ask."),
-            click.option("--store", help="A ledger to read instead; the default one without --url."),
-            click.option("--since", help="Only calls since then: 2026-01-31T12:00:00Z."),
-            click.option("--until", help="Only calls before."),
-            click.option("--window", help="Only calls of the last so long: 24h, 30d."),
-            click.option("--session", help="Only calls of one session."),
-            click.option("--label", "labels", multiple=True, help="Only calls with a label: name:value."),
+            click.option("--url", envvar="LLM_EXPORTER_URL", help="The URL of a running service."),
+            click.option("--store", help="A ledger to read directly; the default one if --url is not set."),
+            click.option("--since", help="Only calls since this time, for example 2026-01-31T12:00:00Z."),
+            click.option("--until", help="Only calls before this time."),
+            click.option("--window", help="Only calls in the last WINDOW, for example 24h."),
+            click.option("--session", help="Only calls of this session."),
+            click.option(
+                "--label",
+                "labels",
+                multiple=True,
+                help="Only calls with this label, as name:value; repeatable.",
+            ),
         )
     ):
         command = option(command)
@@ -37,15 +42,15 @@ def _from(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.option("--by", default="model", help="Dimensions or labels, with commas between them.")
-@click.option("--period", type=click.Choice(WINDOWS), help="By UTC period as well.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
-@_from
+@click.option("--by", default="model", help="Dimensions or labels to group by, separated by commas.")
+@click.option("--period", type=click.Choice(WINDOWS), help="Also group by this UTC period.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@_source_options
 def report(
-    *, by: str, period: str | None, as_json: bool, url: str | None, store: str | None, **which: Any
+    *, by: str, period: str | None, as_json: bool, url: str | None, store: str | None, **filters: Any
 ) -> None:
-    """Say who spent what."""
-    parameters = {"by": by, **({"period": period} if period else {}), **_which(which)}
+    """Report spending by model, agent or any label."""
+    parameters = {"by": by, **({"period": period} if period else {}), **_parameters(filters)}
     with _source(url, store) as source:
         rows = source.rows(parameters)
     if as_json:
@@ -68,13 +73,17 @@ def report(
 
 @click.command()
 @click.option(
-    "--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="JSON is a call a line."
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "json"]),
+    default="csv",
+    help="CSV, or JSON with one call per line.",
 )
-@_from
-def export(*, kind: str, url: str | None, store: str | None, **which: Any) -> None:
-    """Write calls to standard output, the newest first."""
+@_source_options
+def export(*, kind: str, url: str | None, store: str | None, **filters: Any) -> None:
+    """Write calls to standard output, newest first."""
     with _source(url, store) as source:
-        calls = source.calls(_which(which))
+        calls = source.calls(_parameters(filters))
         if kind == "csv":
             for line in csv_lines(calls):
                 click.echo(line, nl=False)
@@ -83,8 +92,8 @@ def export(*, kind: str, url: str | None, store: str | None, **which: Any) -> No
                 click.echo(msgspec.json.encode(call))
 
 
-def _which(options: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters of the REST API that options stand for."""
+def _parameters(options: dict[str, Any]) -> dict[str, str]:
+    """Return the options as parameters of the REST API."""
     labels = ",".join(options.pop("labels"))
     return {name: value for name, value in {**options, "label": labels}.items() if value}
 
@@ -93,11 +102,11 @@ def _which(options: dict[str, Any]) -> dict[str, str]:
 def _source(url: str | None, store: str | None) -> Iterator[Source]:
     try:
         if url and not store:
-            yield FromService(url)
+            yield ServiceSource(url)
             return
         ledger = open_ledger(store or "", read_only=True)
         try:
-            yield FromLedger(ledger)
+            yield LedgerSource(ledger)
         finally:
             ledger.close()
     except (LedgerError, Problem) as error:

@@ -16,17 +16,17 @@ from ..errors import ConfigError
 from .errors import Usage
 
 _STARTUP: Final = Path(__file__).parents[1] / "client" / "startup"
-"""The directory whose `sitecustomize` meters a Python."""
+"""The directory with the `sitecustomize` that meters a Python process."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--agent", help="The agent of all calls that are not labelled otherwise.")
-@click.option("--phase", help="Their phase.")
-@click.option("--label", "labels", multiple=True, help="Another label of theirs: name=value.")
+@click.option("--agent", help="The agent of calls without an agent label.")
+@click.option("--phase", help="The phase of calls without a phase label.")
+@click.option("--label", "labels", multiple=True, help="Another label, as name=value; repeatable.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="llm-exporter.yml"
+    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="The configuration file."
 )
-@click.option("--url", envvar="LLM_EXPORTER_URL", help="The service that calls are sent to.")
+@click.option("--url", envvar="LLM_EXPORTER_URL", help="The service to send calls to.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     *,
@@ -37,14 +37,14 @@ def run(
     url: str | None,
     command: tuple[str, ...],
 ) -> None:
-    """Run a Python program with all its LLM calls metered, without a change to it.
+    """Run a Python program and meter its LLM calls, without changing it.
 
-    As in: llm-exporter run --agent nightly -- python report.py
+    Example: llm-exporter run --agent nightly -- python report.py
     """
     pairs = [label.partition("=") for label in labels]
     for label, (name, equals, _) in zip(labels, pairs, strict=True):
         if not (name and equals):
-            raise Usage(f"--label is {label!r}: write name=value")
+            raise Usage(f"--label {label!r}: must be name=value")
     given = {"agent": agent, "phase": phase, **{name: value for name, _, value in pairs}}
     try:
         if config:
@@ -54,7 +54,7 @@ def run(
     except ConfigError as error:
         raise Usage(str(error)) from None
     if not url:
-        click.echo("llm-exporter: neither --url nor LLM_EXPORTER_URL: calls are sent nowhere", err=True)
+        click.echo("llm-exporter: calls are not sent anywhere: set --url or LLM_EXPORTER_URL", err=True)
     environment = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_STARTUP), os.environ.get("PYTHONPATH")])),
         "LLM_EXPORTER_LABELS": ",".join(
@@ -67,7 +67,7 @@ def run(
         **({"LLM_EXPORTER_URL": url} if url else {}),
     }
     try:
-        os.execvpe(command[0], command, {**os.environ, **environment})  # noqa: S606  # what was asked for
+        os.execvpe(command[0], command, {**os.environ, **environment})  # noqa: S606  # the user's own command
     except OSError as error:
         click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)

@@ -15,38 +15,38 @@ from .errors import Usage, missing
 
 @click.command()
 @click.option(
-    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="llm-exporter.yml"
+    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="The configuration file."
 )
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=9847, help="Port to listen on; 0 is any free one."
+    "--port", type=click.IntRange(0, 65535), default=9847, help="The port to listen on; 0 for any free one."
 )
-@click.option("--store", help="Where the ledger is, instead of the configuration's `store`.")
+@click.option("--store", help="The ledger, overriding the configuration's `store`.")
 def serve(*, config: Path | None, host: str, port: int, store: str | None) -> None:
-    """Take in the calls of many processes, keep them, and serve /metrics, the REST API and a live page."""
+    """Collect the calls of many processes; serve /metrics, a REST API and a live page."""
     try:
         from ..service.ledger.base import LedgerError  # noqa: PLC0415
         from ..service.run import serve as run  # noqa: PLC0415  # needs the extra [server]
     except ImportError as error:
         raise missing(error, "llm-exporter[server]") from None
 
-    def configured() -> Config:
+    def load_config() -> Config:
         loaded = load(config) if config else Config()
         return loaded.model_copy(update={"store": store}) if store else loaded
 
     try:
-        run(configured(), host, port, config, configured)
+        run(load_config(), host, port, config, load_config)
     except (ConfigError, LedgerError) as error:
         raise Usage(str(error)) from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
-        raise Usage(f"cannot listen on port {port} of {host}: {reason}") from None
+        raise Usage(f"cannot listen on {host} port {port}: {reason}") from None
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 def check(*, config: Path) -> None:
-    """Say whether a configuration file can be used, or every mistake in it by line and key."""
+    """Check a configuration file, and list every mistake by line and key."""
     try:
         load(config)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Reports and calls for the command line: from a running service, or straight from its ledger."""
+"""Where the command line gets reports and calls: a running service, or its ledger."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import msgspec
+from typing_extensions import override
 
 from ..service import reports
 from ..service.ledger.base import Ledger, LedgerError
@@ -20,46 +21,46 @@ _TIMEOUT_SECONDS: Final = 60.0
 
 
 class Source(Protocol):
-    """Where reports are from. Parameters are those of the REST API."""
+    """A source of reports and calls. Parameters are those of the REST API."""
 
     def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return a report."""
 
     def calls(self, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """Yield calls, the newest first."""
+        """Yield calls, newest first."""
 
 
-class FromLedger:
-    """Reads a ledger."""
+class LedgerSource(Source):
+    """Reads a ledger directly."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    @override
     def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
-        """See `Source.rows`."""
-        asked = Parameters(parameters, *FILTERS, "by", "period")
-        return reports.rows(self._ledger, asked.query(), asked.names("by"), asked.period())
+        given = Parameters(parameters, *FILTERS, "by", "period")
+        return reports.rows(self._ledger, given.query(), given.names("by"), given.period())
 
+    @override
     def calls(self, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """See `Source.calls`."""
         query, before = Parameters(parameters, *FILTERS).query(), None
         while page := self._ledger.calls(query, limit=_PAGE, before=before):
             yield from (msgspec.to_builtins(reports.call_row(logged)) for logged in page)
             before = page[-1].position
 
 
-class FromService:
-    """Asks a running service."""
+class ServiceSource(Source):
+    """Queries a running service."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
+    @override
     def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
-        """See `Source.rows`."""
         return cast("list[dict[str, Any]]", self._get("report", parameters)["rows"])
 
+    @override
     def calls(self, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """See `Source.calls`."""
         page = self._get("calls", {**parameters, "limit": str(_PAGE)})
         yield from page["calls"]
         while page["next"] is not None:
@@ -69,8 +70,8 @@ class FromService:
     def _get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         url = f"{self._url}/api/v1/{path}?{urlencode(parameters)}"
         try:
-            with urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310  # what the user asked for
-                return msgspec.json.decode(answer.read(), type=dict[str, Any])
+            with urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310  # the user's own URL
+                return msgspec.json.decode(response.read(), type=dict[str, Any])
         except HTTPError as error:
             raise LedgerError(f"{self._url}: {_detail(error)}") from None
         except (URLError, OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def aligned(rows: list[list[str]], left: int) -> Iterator[str]:
-    """Yield the rows as lines, the first `left` columns aligned to the left and the others to the right."""
+    """Yield the rows as lines: the first `left` columns left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         padded = zip(row, widths, strict=True)

@@ -1,4 +1,4 @@
-"""The public functions: configure, record, subscribe, and ask about costs and budgets."""
+"""Public functions: configure, record and subscribe to calls, estimate costs and check budgets."""
 
 from __future__ import annotations
 
@@ -30,31 +30,38 @@ def record(
     duration: float = 0.0,
     error: ErrorKind | None = None,
 ) -> Call:
-    """Record a call that was metered elsewhere, of any provider, under the labels in force here.
+    """Record a call that was metered elsewhere, to any provider, with the current labels.
 
     Args:
-        provider: the genai-prices provider id; any other name is counted and has no price.
+        provider: the genai-prices provider id. Calls to other providers are counted but have no price.
         model: the model that answered.
-        tokens: tokens by disjoint type, as in `llm_exporter.call.TokenType`.
-        operation: what was asked for, in the terms of OpenTelemetry's `gen_ai.operation.name`.
-        duration: seconds from the request to the last byte.
-        error: why the call failed, if it did.
+        tokens: the number of tokens by type (`llm_exporter.types.TokenType`). The types are disjoint.
+        operation: the operation, as in OpenTelemetry's `gen_ai.operation.name`.
+        duration: seconds from the request to the last byte of the response.
+        error: why the call failed; None if it succeeded.
 
     Returns:
-        The call; its cost is set by the time it reaches the sinks.
+        The call. Its cost is set on the worker thread, before subscribers get it.
 
     Raises:
-        ValueError: for a token type, count or duration that cannot be.
+        ValueError: if a token type, count, duration or error kind is invalid.
+
+    Example:
+        >>> from llm_exporter import record
+        >>> tokens = {"input": 120, "output": 30}
+        >>> call = record(provider="mistral", model="mistral-large-latest", tokens=tokens)
+        >>> call.total_tokens
+        150
     """
     for kind, number in tokens.items():
         if kind not in get_args(TokenType):
-            raise ValueError(f"tokens: {kind!r} is not one of {', '.join(get_args(TokenType))}")
+            raise ValueError(f"tokens: {kind!r} must be one of {', '.join(get_args(TokenType))}")
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_COUNT:
-            raise ValueError(f"tokens: {kind} is {number!r}, not a count")
+            raise ValueError(f"tokens: {kind} must be a token count, not {number!r}")
     if not 0 <= duration < math.inf:
-        raise ValueError(f"duration is {duration!r}, not a number of seconds")
+        raise ValueError(f"duration must be finite seconds, not {duration!r}")
     if error is not None and error not in get_args(ErrorKind):
-        raise ValueError(f"error: {error!r} is not one of {', '.join(get_args(ErrorKind))}")
+        raise ValueError(f"error: {error!r} must be one of {', '.join(get_args(ErrorKind))}")
     call = Call(
         provider=provider,
         model=model,
@@ -73,10 +80,10 @@ def configure(path: str | PathLike[str] | None = None) -> None:
     """Use a configuration file from now on.
 
     Args:
-        path: a YAML file; None for the one that `LLM_EXPORTER_CONFIG` names, if it names one.
+        path: a YAML file; None for the file that `LLM_EXPORTER_CONFIG` names, if it is set.
 
     Raises:
-        llm_exporter.ConfigError: when it cannot be used, with every mistake in it by line and key.
+        llm_exporter.ConfigError: if the file cannot be used. The message lists every mistake by line and key.
     """
     if path := path or os.environ.get("LLM_EXPORTER_CONFIG"):
         from ..config.loading import load  # noqa: PLC0415  # loads pydantic and a YAML parser
@@ -96,47 +103,62 @@ def subscribe(callback: Callable[[T], object], to: type[T]) -> None: ...
 def subscribe(callback: Callable[[Any], object], to: type[Any] = Call) -> None:
     """Call back with every finished `Call`, or with every `ThresholdCrossed` or `BudgetReached`.
 
-    Callbacks run one at a time on a thread of the exporter's, so a slow one delays no LLM call; what
-    one raises is logged and counted in `llm_exporter_errors_total`.
+    Callbacks run one at a time on llm-exporter's worker thread, so a slow callback delays no LLM call. An
+    exception in a callback is logged and counted in `llm_exporter_errors_total`.
+
+    Args:
+        callback: called with each object.
+        to: the type of the objects: `Call`, `ThresholdCrossed` or `BudgetReached`.
     """
     pipeline().subscribe(callback, to)
 
 
 def unsubscribe(callback: Callable[[Any], object]) -> None:
-    """Stop calling back; a callback that never subscribed is no error."""
+    """Stop calling a callback. A callback that is not subscribed is ignored."""
     pipeline().unsubscribe(callback)
 
 
 def estimate_cost(model: str, input_tokens: int, max_output_tokens: int = 0, *, provider: str = "") -> float:
-    """Return what a call would cost at most, in USD, with nothing of it cached.
+    """Return the cost of a call in USD, if none of its prompt is cached.
 
     Args:
-        model: as it is asked for.
-        input_tokens: of the prompt.
-        max_output_tokens: of the answer.
-        provider: the genai-prices provider id; without one, the provider that the model is known of.
+        model: the requested model.
+        input_tokens: the number of tokens in the prompt.
+        max_output_tokens: the maximum number of tokens in the response.
+        provider: the genai-prices provider id; by default, the provider whose model it is.
 
     Returns:
-        The cost by the prices that calls are counted by; for an unknown model by the configured fallback.
+        The cost at the prices that calls are counted with. An unknown model costs the configured fallback.
 
     Raises:
-        ValueError: for fewer than no tokens.
+        ValueError: if a number of tokens is negative.
+
+    Example:
+        >>> from llm_exporter import estimate_cost
+        >>> estimate_cost("gpt-4o", 1000, 500)
+        0.0075
     """
     if input_tokens < 0 or max_output_tokens < 0:
-        raise ValueError(f"{min(input_tokens, max_output_tokens)} is not a number of tokens")
+        raise ValueError(f"the number of tokens is negative: {min(input_tokens, max_output_tokens)}")
     call = Call(provider=provider, model=model, operation="chat")
     return pipeline().prices.estimate(call, input_tokens, max_output_tokens)
 
 
 def check_budget(model: str = "", *, provider: str = "", **labels: object) -> list[BudgetStatus]:
-    """Return how the budgets of a call made here stand: under the labels in force, and those given.
+    """Return the state of the budgets that apply to a call made here, without raising `BudgetExceeded`.
 
-    Nothing is raised: a budget with nothing `left` would refuse the call if it is a blocking one.
+    A blocking budget with nothing `left` would reject the call.
 
     Args:
-        model: as it is asked for; budgets that match a model are left out without one.
-        provider: the genai-prices provider id; budgets that match a provider are left out without one.
-        labels: laid over those in force.
+        model: the requested model. Without it, budgets that match a model are not returned.
+        provider: the genai-prices provider id. Without it, budgets that match a provider are not returned.
+        labels: labels of the call, in addition to the current ones.
+
+    Example:
+        >>> from llm_exporter import check_budget, labels
+        >>> with labels(project="nightly"):
+        ...     check_budget()
+        []
     """
     from ..budgets.spending import labels_of  # noqa: PLC0415
     from ..budgets.status import BudgetStatus  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""What Python runs first under `llm-exporter run`: it meters the program, then leaves things as they were.
+"""Python imports this first under `llm-exporter run`: it meters the program and leaves no trace.
 
-`run` puts this directory at the front of PYTHONPATH, so that a Python that the program starts is metered too.
+`run` puts this directory first on PYTHONPATH, so that child Pythons of the program are metered too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from importlib.util import module_from_spec
 _HERE = os.path.realpath(os.path.dirname(__file__))
 
 
-def _run_the_other_one() -> None:
-    """Run the `sitecustomize` that would have been run without this one."""
+def _run_shadowed_sitecustomize() -> None:
+    """Run the `sitecustomize` that this one shadows."""
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) != _HERE]
     spec = PathFinder.find_spec("sitecustomize", sys.path)
     if spec is not None and spec.loader is not None:
@@ -24,7 +24,7 @@ def _run_the_other_one() -> None:
 
 def _meter() -> None:
     try:
-        import llm_exporter  # noqa: PLC0415  # this Python may be another one's, without it
+        import llm_exporter  # noqa: PLC0415  # this may be another Python, without the package
 
         llm_exporter.configure()
         llm_exporter.instrument()
@@ -33,6 +33,6 @@ def _meter() -> None:
 
 
 try:
-    _run_the_other_one()
+    _run_shadowed_sitecustomize()
 finally:
     _meter()

@@ -1,0 +1,26 @@
+"""The types of llm-exporter's public signatures, for annotations in your own code."""
+
+from __future__ import annotations
+
+from .budgets.events import BudgetReached, Event, ThresholdCrossed, Unit
+from .budgets.status import BudgetStatus
+from .call import Call, CostSource, ErrorKind, TokenType
+from .labels import Labels
+from .metrics.http import MetricsServer
+from .periods import Period, Window
+
+__all__ = [
+    "BudgetReached",
+    "BudgetStatus",
+    "Call",
+    "CostSource",
+    "ErrorKind",
+    "Event",
+    "Labels",
+    "MetricsServer",
+    "Period",
+    "ThresholdCrossed",
+    "TokenType",
+    "Unit",
+    "Window",
+]
