@@ -168,6 +168,36 @@ def test_importing_and_instrumenting_make_no_file_thread_or_connection(then: str
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+FIRST_CALL = """
+import sys
+import llm_exporter
+llm_exporter.instrument()
+import httpx2, openai
+from llm_exporter.client.default import pipeline
+
+seen = []
+def respond(request):
+    seen.append("genai_prices" in sys.modules)
+    usage = {"prompt_tokens": 9, "completion_tokens": 3}
+    return httpx2.Response(200, json={"model": "gpt-4o", "usage": usage})
+
+http_client = openai.DefaultHttpxClient(transport=httpx2.MockTransport(respond))
+client = openai.OpenAI(api_key="k", http_client=http_client)
+client.chat.completions.create(model="gpt-4o", messages=[])
+assert seen == [False], seen
+assert pipeline().flush()
+assert "genai_prices" in sys.modules
+"""
+
+
+def test_the_first_call_is_sent_before_the_price_table_is_loaded() -> None:
+    """The worker thread loads it when the call has ended, so that no call waits for it."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIRST_CALL], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_version_makes_no_file(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "llm_exporter.cli", "--version"]
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
