@@ -26,6 +26,7 @@ from ..pricing.prices import PriceList
 from ..pricing.providers import Providers
 from ..pricing.updates import PriceUpdates
 from .at_exit import close_at_exit
+from .guard import guarded
 from .lease_renewal import LeaseRenewal
 from .retrieval import Outcome, Retrievals
 from .service_url import check_url
@@ -217,10 +218,7 @@ class Pipeline:
         self.budgets.acknowledge(call_ids)
 
     def _guarded(self, where: str, sink: Callable[[T], object], item: T) -> None:
-        try:
-            sink(item)
-        except Exception as error:
-            self._count_error(where, error)
+        guarded(where, sink, item, report=self._count_error)
 
     def _count_error(self, where: str, error: BaseException) -> None:
         log.error("llm-exporter failed in %s; the call is not affected", where, exc_info=error)
