@@ -107,7 +107,7 @@ def test_a_call_goes_on_when_not_even_an_error_can_be_noted(
     operation = OPERATIONS[0]
     server.respond_with(operation.path, operation.response())
     monkeypatch.setattr(pipeline.providers, "of", fails)
-    monkeypatch.setattr(pipeline.metrics, "error", fails)
+    monkeypatch.setattr(pipeline.metrics, "count_error", fails)
     (answer,) = operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert answer.choices[0].message.content == "Seven."
     assert pipeline.flush()
