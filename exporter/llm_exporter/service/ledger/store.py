@@ -43,4 +43,4 @@ def open_ledger(store: str, instance: str = "", *, read_only: bool = False) -> L
             raise LedgerError("store: redis is not installed: pip install 'llm-exporter[redis]'") from None
         return RedisLedger(store, instance, read_only=read_only)
     # Show the scheme only: the rest may contain a password.
-    raise LedgerError(f"store: {scheme}:// is neither redis://… nor the path of an SQLite file")
+    raise LedgerError(f"store: must be a redis:// URL or the path of an SQLite file, not {scheme}://")
