@@ -19,7 +19,7 @@ from ..wire.framing import Framing, Ignored, framing_for
 from ..wire.reader import Reader, Reading
 from ..wire.text_length import text_length
 from .default import pipeline
-from .guard import guarded
+from .guard import guarded, report_error
 from .retrieval import Outcome
 
 current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", default=None)
@@ -165,7 +165,7 @@ class Meter:
     def _remove_filter(self, error: Exception) -> bytes:
         """Stop filtering after an error; return the bytes that were held."""
         held, self.filter = self.filter.held if self.filter else b"", None
-        self._pipeline.error("filter", error)
+        report_error("filter", error)
         return held
 
     def finish(self, error: ErrorKind | None = None) -> None:
@@ -263,7 +263,7 @@ class Meter:
         """Stop reading this response: it does not follow its format, or our reader is wrong."""
         self._framing = Ignored(self._reader)
         if not isinstance(error, msgspec.DecodeError):
-            self._pipeline.error("wire", error)
+            report_error("wire", error)
 
 
 def _write(reading: Reading, call: Call) -> None:

@@ -1,8 +1,8 @@
-"""Answers that one request asks for and others fetch, as often as they like: each is counted once.
+"""Counts a response once, though one request creates it and others may retrieve it any number of times.
 
-OpenAI's background responses are polled until they are done
-(https://platform.openai.com/docs/guides/background), any response can be retrieved again, and so can the
-results of a batch.
+OpenAI's background responses are polled until they are complete
+(https://platform.openai.com/docs/guides/background). Any response, and the results of any batch, can be
+retrieved again.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Final
 from ..call import Call
 
 _REMEMBERED: Final = 100_000
-"""Answers remembered at most; at about 100 bytes each."""
+"""The maximum number of responses to remember, at about 100 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A call that has ended, and what its answer says of other calls."""
+    """A call that has ended, and the other calls that its response reports."""
 
     call: Call
     sub_calls: list[Call] = field(default_factory=list)
-    """Calls that the provider made on its way, or that a batch was made of."""
+    """Calls to other models that the provider made for this one, or the calls of a batch."""
     response_id: str = ""
-    """The provider's id of the answer, where other requests may bring the same answer."""
+    """The provider's id of the response, if other requests may retrieve the same response."""
     pending: bool = False
-    """The provider is still at work on it."""
+    """The provider is still generating the response."""
     retrieved: bool = False
-    """The request only fetched what others had asked for."""
+    """The request only retrieved a response that another request created."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The headers of the answer."""
+    """The headers of the response."""
 
 
 class Retrievals:
-    """Remembers which answers are counted, and which calls wait for theirs. For one thread.
+    """Remembers which responses are counted, and which calls wait for theirs. Not thread-safe.
 
     Args:
-        remembered: how many of each at most.
+        remembered: the maximum number of each.
     """
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
@@ -48,19 +48,19 @@ class Retrievals:
         self._waiting: OrderedDict[str, Call] = OrderedDict()
 
     def settle(self, outcome: Outcome) -> list[Call]:
-        """Return the calls to record now that a request has ended: none that is recorded already."""
+        """Return the calls to record now that a request has ended, without those recorded before."""
         if outcome.pending:
             return [] if outcome.retrieved else self._wait(outcome)
         if outcome.retrieved and not outcome.sub_calls and not outcome.call.usage_reported:
-            return []  # asked in vain, which is no call
-        if outcome.response_id and not self._first(outcome.response_id) and outcome.retrieved:
+            return []  # nothing was retrieved, so there was no call
+        if outcome.response_id and not self._is_first(outcome.response_id) and outcome.retrieved:
             return []
         if outcome.retrieved and not outcome.call.usage_reported:
-            return outcome.sub_calls  # of a batch
-        return [self._asked(outcome), *outcome.sub_calls]
+            return outcome.sub_calls  # the calls of a batch
+        return [self._as_requested(outcome), *outcome.sub_calls]
 
-    def _first(self, response_id: str) -> bool:
-        """Return whether an answer comes for the first time, and remember that it has come."""
+    def _is_first(self, response_id: str) -> bool:
+        """Remember a response; return whether it is new."""
         if response_id in self._counted:
             self._counted.move_to_end(response_id)
             return False
@@ -70,21 +70,24 @@ class Retrievals:
         return True
 
     def _wait(self, outcome: Outcome) -> list[Call]:
-        """Keep a call until its answer is fetched; return the one that has waited longest if too many do."""
+        """Keep a call until its response is retrieved; return the oldest such call if there are too many."""
         self._waiting[outcome.response_id] = outcome.call
         if len(self._waiting) <= self._remembered:
             return []
         return [self._waiting.popitem(last=False)[1]]
 
-    def _asked(self, outcome: Outcome) -> Call:
-        """Return a call as who asked for its answer made it; labels of who fetched it lie over theirs."""
-        answered = outcome.call
-        if asker := self._waiting.pop(outcome.response_id, None):
-            ended = answered.started + answered.duration
-            answered.id = asker.id
-            answered.labels = {**asker.labels, **answered.labels}
-            answered.requested_model = asker.requested_model
-            answered.started = asker.started
-            answered.duration = ended - asker.started
-            answered.retries = asker.retries + answered.retries
-        return answered
+    def _as_requested(self, outcome: Outcome) -> Call:
+        """Return the call as the request that created the response made it.
+
+        Labels of the request that retrieved the response override those of the first one.
+        """
+        call = outcome.call
+        if first := self._waiting.pop(outcome.response_id, None):
+            ended = call.started + call.duration
+            call.id = first.id
+            call.labels = {**first.labels, **call.labels}
+            call.requested_model = first.requested_model
+            call.started = first.started
+            call.duration = ended - first.started
+            call.retries = first.retries + call.retries
+        return call
