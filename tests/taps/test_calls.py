@@ -1,4 +1,4 @@
-"""What a call through each SDK is metered as, and that its caller notices nothing."""
+"""A call through any SDK is metered exactly, and its caller notices nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_call_is_metered_to_the_token_and_the_cent(
 
 
 @EVERY
-def test_the_caller_gets_the_same_objects_as_without_a_meter(
+def test_the_caller_gets_the_same_objects_with_and_without_a_meter(
     operation: Operation, server: Server, metered: Metered
 ) -> None:
     server.respond_with(operation.path, operation.response())
@@ -72,7 +72,7 @@ def _contents(answer: Any) -> Any:
     ("status", "kind"),
     [(400, "invalid_request"), (401, "auth"), (404, "not_found"), (413, "invalid_request")],
 )
-def test_the_caller_gets_the_same_exception_as_without_a_meter(
+def test_the_caller_gets_the_same_exception_with_and_without_a_meter(
     operation: Operation, status: int, kind: str, server: Server, metered: Metered
 ) -> None:
     body = dump({"error": {"message": "no", "type": "t", "code": status, "status": "S"}})
@@ -88,8 +88,8 @@ def test_the_caller_gets_the_same_exception_as_without_a_meter(
 
 
 @EVERY_STREAM
-def test_a_stream_is_never_held_back(operation: Operation, server: Server, metered: Metered) -> None:
-    """The provider sends the second half only when the caller has received the first object."""
+def test_a_stream_is_never_delayed(operation: Operation, server: Server, metered: Metered) -> None:
+    """The provider sends the rest only after the caller has received the first object."""
     answer = operation.response()
     assert isinstance(answer.body, list)
     received = threading.Event()
@@ -119,7 +119,7 @@ async def _read_async(operation: Operation, client: Any, received: threading.Eve
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("wire", [CHAT, MESSAGES], ids=lambda wire: wire.name)
-def test_a_retried_call_is_one_call_and_each_attempt_is_seen(
+def test_a_retried_call_is_one_call_with_an_error_for_each_failed_attempt(
     wire: Any, kind: str, server: Server, metered: Metered
 ) -> None:
     operation = Operation(wire, kind, stream=False)
@@ -139,7 +139,7 @@ def test_a_retried_call_is_one_call_and_each_attempt_is_seen(
     assert metered.total("llm_retries_total", error="overloaded") == 1
 
 
-def test_a_call_whose_last_attempt_fails_has_failed_of_that(server: Server, metered: Metered) -> None:
+def test_a_failed_call_has_the_error_of_its_last_attempt(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     later = {"retry-after-ms": "1"}
     server.respond_with(
@@ -167,7 +167,7 @@ def test_google_retries_are_one_call(server: Server, metered: Metered) -> None:
     assert metered.call.tokens == GEMINI.tokens
 
 
-def test_no_connection_is_an_error_of_that_kind(metered: Metered) -> None:
+def test_a_refused_connection_is_a_connection_error(metered: Metered) -> None:
     with Server() as server:
         nobody = server.url
     client = llm_exporter.instrument(openai.OpenAI(base_url=nobody, api_key="k", max_retries=0))
@@ -176,7 +176,7 @@ def test_no_connection_is_an_error_of_that_kind(metered: Metered) -> None:
     assert metered.call.error == "connection"
 
 
-def test_a_timeout_is_an_error_of_that_kind(server: Server, metered: Metered) -> None:
+def test_a_timeout_is_a_timeout_error(server: Server, metered: Metered) -> None:
     never = threading.Event()
     answer = Response([b"{}"], before={0: never})
     server.respond_with("/chat/completions", answer)
@@ -189,7 +189,7 @@ def test_a_timeout_is_an_error_of_that_kind(server: Server, metered: Metered) ->
     assert metered.call.error == "timeout"
 
 
-def test_a_cancelled_call_is_counted_and_no_longer_in_flight(server: Server, metered: Metered) -> None:
+def test_a_cancelled_call_is_counted_and_leaves_the_calls_in_flight(server: Server, metered: Metered) -> None:
     never = threading.Event()
     server.respond_with("/chat/completions", Response([b"{}"], before={0: never}))
 
@@ -208,9 +208,7 @@ def test_a_cancelled_call_is_counted_and_no_longer_in_flight(server: Server, met
     assert metered.call.error == "cancelled"
 
 
-def test_labels_reach_the_calls_of_tasks_and_of_threads_with_a_copied_context(
-    server: Server, metered: Metered
-) -> None:
+def test_labels_reach_calls_in_threads_with_a_copied_context(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     llm_exporter.instrument()
@@ -222,7 +220,7 @@ def test_labels_reach_the_calls_of_tasks_and_of_threads_with_a_copied_context(
     assert metered.call.agent == "parent"
 
 
-def test_a_call_made_outside_any_labels_is_unattributed(server: Server, metered: Metered) -> None:
+def test_a_call_without_labels_is_unattributed(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     operation.run(llm_exporter.instrument(operation.client(server.url)))
@@ -236,7 +234,7 @@ def test_requests_that_generate_nothing_are_not_calls(server: Server, metered: M
     assert metered.calls == []
 
 
-def test_an_answer_without_usage_is_counted_as_such(server: Server, metered: Metered) -> None:
+def test_a_response_without_usage_is_counted_as_missing_usage(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=True)
     server.respond_with(
         operation.path,
@@ -247,9 +245,7 @@ def test_an_answer_without_usage_is_counted_as_such(server: Server, metered: Met
     assert metered.total("llm_usage_missing_total") == 1
 
 
-def test_a_body_that_is_not_json_is_the_callers_to_see_and_no_error_of_ours(
-    server: Server, pipeline: Pipeline
-) -> None:
+def test_a_body_that_is_not_json_is_an_error_for_the_caller_only(server: Server, pipeline: Pipeline) -> None:
     metered = Metered(pipeline)
     server.respond_with("/chat/completions", Response(b'{"choices": [', content_type="application/json"))
     with (
@@ -261,7 +257,7 @@ def test_a_body_that_is_not_json_is_the_callers_to_see_and_no_error_of_ours(
     assert metered.samples("llm_exporter_errors_total") == {}
 
 
-def test_a_client_is_followed_to_another_address_and_another_configuration(
+def test_a_change_of_url_or_configuration_changes_the_provider(
     server: Server, pipeline: Pipeline, metered: Metered
 ) -> None:
     operation = Operation(CHAT, "sync", stream=False)

@@ -1,4 +1,4 @@
-"""Which clients are metered."""
+"""`instrument` and `uninstrument` decide which clients are metered."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_instrument_meters_every_client_made_before_and_after(
 
 
 @FORMATS
-def test_uninstrument_ends_it_for_one_client(wire: Format, server: Server, metered: Metered) -> None:
+def test_uninstrument_stops_metering_one_client(wire: Format, server: Server, metered: Metered) -> None:
     operation = Operation(wire, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     client = llm_exporter.instrument(operation.client(server.url))
@@ -84,7 +84,7 @@ def test_uninstrument_ends_it_for_one_client(wire: Format, server: Server, meter
 
 
 @FORMATS
-def test_a_client_can_be_excepted_from_all(wire: Format, server: Server, metered: Metered) -> None:
+def test_uninstrument_excludes_one_client_from_all(wire: Format, server: Server, metered: Metered) -> None:
     operation = Operation(wire, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     llm_exporter.instrument()
@@ -100,7 +100,7 @@ def test_copies_of_a_client_are_metered_with_it(server: Server, metered: Metered
     assert metered.call.tokens == CHAT.tokens
 
 
-def test_what_else_goes_through_the_users_http_client_is_not_a_call(server: Server, metered: Metered) -> None:
+def test_other_requests_of_the_users_http_client_are_not_calls(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     with openai.DefaultHttpxClient() as http:
@@ -123,7 +123,7 @@ def test_an_event_hook_of_the_users_http_client_still_runs(server: Server, meter
 
 
 @pytest.mark.parametrize("client", [object(), "openai", 7, openai], ids=["object", "str", "int", "module"])
-def test_what_is_no_client_is_refused_by_name(client: object) -> None:
+def test_an_object_that_is_not_a_client_is_a_type_error(client: object) -> None:
     with pytest.raises(TypeError, match=f"not a client of openai, .*: {type(client).__name__}"):
         llm_exporter.instrument(client)
 
@@ -133,11 +133,11 @@ BASES = {
     "messages": "anthropic._base_client",
     "gemini": "google.genai._api_client",
 }
-"""The module of each SDK that the tap hangs on first."""
+"""The module of each SDK that its tap patches first."""
 
 
 @FORMATS
-def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a_warning(
+def test_an_unsupported_release_of_an_sdk_is_not_metered_and_logs_a_warning(
     wire: Format,
     server: Server,
     metered: Metered,
@@ -158,7 +158,7 @@ def test_a_release_of_an_sdk_that_is_built_in_another_way_stays_unmetered_with_a
     assert record.getMessage().startswith(f"llm-exporter: cannot meter {sdk.__name__} {sdk.__version__}: ")
 
 
-def test_instrument_warns_of_every_sdk_that_it_does_not_know(
+def test_instrument_warns_of_every_unsupported_sdk(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     said: Callable[[], list[logging.LogRecord]],
@@ -171,7 +171,7 @@ def test_instrument_warns_of_every_sdk_that_it_does_not_know(
     assert [record.getMessage().split()[3] for record in said()] == ["anthropic", "google.genai"]
 
 
-def test_the_package_imports_and_instruments_with_no_sdk_installed() -> None:
+def test_instrument_works_with_no_sdk_installed() -> None:
     script = """
 import sys
 for sdk in ("openai", "anthropic", "google.genai", "google", "starlette", "uvicorn"):
@@ -180,7 +180,7 @@ import llm_exporter
 llm_exporter.instrument()
 llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1})
 """
-    assert run(script) == ""  # no warning of what is not there
+    assert run(script) == ""  # no warning about a missing SDK
 
 
 NOT_IMPORTED = """
@@ -192,7 +192,7 @@ assert not (sdks | ours) & set(sys.modules), (sdks | ours) & set(sys.modules)
 
 
 def run(script: str, *arguments: object) -> str:
-    """Return what a program says, in a process of its own where no SDK is imported yet."""
+    """Run a program in a new process, where no SDK is imported yet, and return its output."""
     program = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -386,7 +386,7 @@ llm_exporter.instrument()
 pipeline().flush()
 print(len(calls))
 """
-"""Prints how many calls are metered of an SDK that is imported after `instrument`."""
+"""Prints the number of metered calls of an SDK that is imported after `instrument`."""
 
 CHAT_CALL = """
 from openai import OpenAI
@@ -450,14 +450,14 @@ for name in [name for name in sys.modules if name.split(".")[0] == "openai"]: de
 
 
 @pytest.mark.parametrize("imports", WAYS_TO_IMPORT.values(), ids=WAYS_TO_IMPORT)
-def test_it_does_not_matter_how_the_sdk_is_imported(imports: str, server: Server, tmp_path: Path) -> None:
+def test_an_sdk_is_metered_however_it_is_imported(imports: str, server: Server, tmp_path: Path) -> None:
     (tmp_path / "framework.py").write_text("def start():\n    from openai.resources import Chat\n")
     operation = Operation(CHAT, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "1\n"
 
 
-def test_an_sdk_that_is_imported_after_uninstrument_is_left_alone(server: Server, tmp_path: Path) -> None:
+def test_an_sdk_that_is_imported_after_uninstrument_is_not_patched(server: Server, tmp_path: Path) -> None:
     imports = """
 before = list(sys.meta_path)
 llm_exporter.uninstrument()
@@ -473,7 +473,7 @@ assert not hasattr(openai.OpenAI.request, "__wrapped__")
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file of a package `awaited` that can be imported."""
+    """The file of an importable module `awaited`."""
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path / "awaited.py"
     sys.modules.pop("awaited", None)
@@ -487,7 +487,7 @@ def hook() -> Iterator[ImportHook]:
     assert hook not in sys.meta_path
 
 
-def test_an_imported_module_is_as_it_would_have_been(package: Path, hook: ImportHook) -> None:
+def test_an_awaited_module_has_its_own_loader(package: Path, hook: ImportHook) -> None:
     package.write_text("loader = __loader__\nof_spec = __spec__.loader\n")
     seen: list[ModuleType] = []
     hook.expect("awaited", seen.append)
@@ -497,7 +497,7 @@ def test_an_imported_module_is_as_it_would_have_been(package: Path, hook: Import
     assert module.__loader__ is module.loader is module.of_spec is module.__spec__.loader  # type: ignore[union-attr]
 
 
-def test_an_import_fails_as_it_would_have_failed(package: Path, hook: ImportHook) -> None:
+def test_an_awaited_import_raises_its_own_error(package: Path, hook: ImportHook) -> None:
     error = "class Error(BaseException): pass\nraise Error('no')\n"
     package.write_text(error)
     seen: list[ModuleType] = []
@@ -512,14 +512,14 @@ def test_an_import_fails_as_it_would_have_failed(package: Path, hook: ImportHook
     assert "awaited" not in sys.modules
 
 
-def test_a_thread_that_imports_meanwhile_waits_until_the_tap_hangs(package: Path, hook: ImportHook) -> None:
+def test_a_second_importing_thread_waits_until_the_tap_is_installed(package: Path, hook: ImportHook) -> None:
     package.write_text("")
-    hanging, may_hang = threading.Event(), threading.Event()
+    installing, may_install = threading.Event(), threading.Event()
     steps: list[str] = []
 
     def imported(_: ModuleType) -> None:
-        hanging.set()
-        assert may_hang.wait(30)
+        installing.set()
+        assert may_install.wait(30)
         steps.append("tapped")
 
     def use() -> None:
@@ -529,17 +529,17 @@ def test_a_thread_that_imports_meanwhile_waits_until_the_tap_hangs(package: Path
     hook.expect("awaited", imported)
     first = threading.Thread(target=use)
     first.start()
-    assert hanging.wait(30)
+    assert installing.wait(30)
     second = threading.Thread(target=use)
     second.start()
-    may_hang.set()
+    may_install.set()
     first.join()
     second.join()
     assert steps == ["tapped", "used", "used"]
 
 
 def test_an_sdk_that_another_thread_is_importing_is_metered(server: Server, tmp_path: Path) -> None:
-    """It is there, half made, when `instrument` looks."""
+    """`instrument` then finds the module half executed."""
     imports = """
 llm_exporter.uninstrument()
 thread = threading.Thread(target=importlib.import_module, args=("openai",))

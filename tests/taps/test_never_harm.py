@@ -1,4 +1,4 @@
-"""Whatever breaks inside the pipeline, the caller gets what the provider sent."""
+"""The caller gets the provider's response, whatever breaks inside llm-exporter."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Pipeline], None], set[s
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 @pytest.mark.parametrize("broken", BREAKAGES)
-def test_an_exception_of_ours_reaches_the_log_and_a_metric_and_never_the_caller(
+def test_our_exception_reaches_the_log_and_a_metric_but_never_the_caller(
     broken: str,
     operation: Operation,
     server: Server,
@@ -101,7 +101,7 @@ def test_an_exception_of_ours_reaches_the_log_and_a_metric_and_never_the_caller(
     assert len(said()) == sum(errors.values())
 
 
-def test_a_call_goes_on_when_not_even_an_error_can_be_noted(
+def test_a_call_succeeds_even_if_an_error_cannot_be_counted(
     server: Server, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operation = OPERATIONS[0]

@@ -1,4 +1,4 @@
-"""A call that a budget does not allow is not sent, whichever SDK and way it is made by."""
+"""A call that a budget does not allow is not sent, whichever SDK makes it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_call_beyond_a_budget_is_not_sent(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-def test_a_call_within_a_budget_is_spent_and_nothing_stays_held(
+def test_a_call_within_a_budget_is_spent_and_no_longer_held(
     operation: Operation, pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")
@@ -63,7 +63,7 @@ def test_a_call_within_a_budget_is_spent_and_nothing_stays_held(
 
 
 @pytest.mark.parametrize("operation", [each for each in STREAMS if "async" not in each.kind], ids=str)
-def test_a_stream_that_is_dropped_holds_nothing(
+def test_a_dropped_stream_holds_nothing(
     operation: Operation, pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")
@@ -77,7 +77,7 @@ def test_a_stream_that_is_dropped_holds_nothing(
         assert held(pipeline) == 0
 
 
-def test_a_call_that_fails_holds_nothing(pipeline: Pipeline, server: Server, metered: Metered) -> None:
+def test_a_failed_call_holds_nothing(pipeline: Pipeline, server: Server, metered: Metered) -> None:
     allow(pipeline, "1")
     server.respond_with("/chat/completions", Response(b'{"error": {"message": "no"}}', status=400))
     with pytest.raises(Exception, match="400"):
@@ -86,7 +86,9 @@ def test_a_call_that_fails_holds_nothing(pipeline: Pipeline, server: Server, met
     assert held(pipeline) == 0
 
 
-def test_what_is_free_is_sent_whatever_is_spent(pipeline: Pipeline, server: Server, metered: Metered) -> None:
+def test_a_free_call_is_sent_even_if_the_budget_is_used_up(
+    pipeline: Pipeline, server: Server, metered: Metered
+) -> None:
     allow(pipeline, "0.000001")
     moderation = {"id": "m", "model": "omni-moderation-latest", "results": []}
     server.respond_with("/moderations", Response(dump(moderation)))
@@ -95,7 +97,7 @@ def test_what_is_free_is_sent_whatever_is_spent(pipeline: Pipeline, server: Serv
     assert metered.call.error is None
 
 
-# 1,600 tokens at $2.50 and 600 at $10 a million are $0.01, and so is the estimate, at 4 characters a token.
+# 1,600 tokens at $2.50 and 600 at $10 a million cost $0.01. So does the estimate, at 4 characters a token.
 CENT = {"prompt_tokens": 1600, "completion_tokens": 600, "total_tokens": 2200}
 ASKED = {
     "model": "gpt-4o",
@@ -104,7 +106,7 @@ ASKED = {
 }
 
 
-def test_two_hundred_threads_spend_no_more_than_there_is(
+def test_200_threads_spend_no_more_than_the_budget(
     pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")
@@ -122,7 +124,7 @@ def test_two_hundred_threads_spend_no_more_than_there_is(
     _adds_up(sent, pipeline, server, metered)
 
 
-def test_two_hundred_tasks_spend_no_more_than_there_is(
+def test_200_tasks_spend_no_more_than_the_budget(
     pipeline: Pipeline, server: Server, metered: Metered
 ) -> None:
     allow(pipeline, "1")

@@ -75,7 +75,7 @@ def test_an_async_stream_left_early_is_one_call(
     assert metered.call.error is None
 
 
-def test_a_closed_stream_is_counted_at_once_though_the_caller_keeps_it(
+def test_a_closed_stream_is_counted_at_once_even_if_the_caller_keeps_it(
     server: Server, metered: Metered
 ) -> None:
     operation = Operation(CHAT, "sync", stream=True)
@@ -88,7 +88,7 @@ def test_a_closed_stream_is_counted_at_once_though_the_caller_keeps_it(
         assert metered.call.stream
 
 
-def test_a_stream_never_looked_at_is_counted_when_it_is_collected(server: Server, metered: Metered) -> None:
+def test_an_unread_stream_is_counted_when_it_is_garbage_collected(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=True)
     server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:
@@ -99,7 +99,7 @@ def test_a_stream_never_looked_at_is_counted_when_it_is_collected(server: Server
         assert metered.call.usage_reported is False
 
 
-def test_a_stream_cut_by_the_server_is_a_connection_error_with_the_usage_seen_so_far(
+def test_a_stream_cut_by_the_server_is_a_connection_error_with_the_usage_so_far(
     server: Server, metered: Metered
 ) -> None:
     operation = Operation(MESSAGES, "sync", stream=True)
@@ -123,14 +123,14 @@ def test_a_stream_that_times_out_between_chunks_is_a_timeout(server: Server, met
     answer.before = {2: never}
     server.respond_with("/chat/completions", answer)
     client = openai.OpenAI(base_url=server.url, api_key="k", timeout=0.1, max_retries=0)
-    # openai 2 lets httpx's own through.
+    # openai 2 does not wrap httpx's exception.
     with llm_exporter.instrument(client), pytest.raises((openai.APITimeoutError, httpx.ReadTimeout)):
         list(client.chat.completions.create(model="gpt-4o", messages=[], stream=True))
     never.set()
     assert metered.call.error == "timeout"
 
 
-def test_a_task_cancelled_while_it_reads_is_a_cancelled_call(server: Server, metered: Metered) -> None:
+def test_a_task_cancelled_while_reading_is_a_cancelled_call(server: Server, metered: Metered) -> None:
     never = threading.Event()
     answer = chat_stream()
     answer.before = {2: never}
@@ -156,9 +156,7 @@ def test_a_task_cancelled_while_it_reads_is_a_cancelled_call(server: Server, met
     assert metered.call.error == "cancelled"
 
 
-def test_an_error_event_in_a_stream_that_began_well_is_the_calls_error(
-    server: Server, metered: Metered
-) -> None:
+def test_an_error_event_in_a_stream_is_the_error_of_the_call(server: Server, metered: Metered) -> None:
     operation = Operation(MESSAGES, "sync", stream=True)
     answer = operation.response()
     assert isinstance(answer.body, list)
@@ -176,7 +174,7 @@ def test_an_error_event_in_a_stream_that_began_well_is_the_calls_error(
     assert metered.call.tokens["cache_read"] == 10_000
 
 
-def test_a_compressed_stream_is_read_as_the_sdk_reads_it(server: Server, metered: Metered) -> None:
+def test_a_compressed_stream_is_metered(server: Server, metered: Metered) -> None:
     import gzip
 
     operation = Operation(CHAT, "sync", stream=True)
@@ -200,7 +198,7 @@ def test_a_raw_response_is_metered(server: Server, metered: Metered) -> None:
     assert metered.call.tokens == CHAT.tokens
 
 
-def test_a_streaming_response_is_metered_when_its_block_is_left(server: Server, metered: Metered) -> None:
+def test_a_streaming_response_is_metered_at_the_end_of_its_block(server: Server, metered: Metered) -> None:
     operation = Operation(CHAT, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     with llm_exporter.instrument(operation.client(server.url)) as client:

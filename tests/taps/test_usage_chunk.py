@@ -1,4 +1,4 @@
-"""OpenAI's chat streams report their usage, and the caller does not notice."""
+"""OpenAI's chat streams report their usage without the caller noticing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from support.operations import CHAT, Operation
 from support.scripted import Response, Server, sse
 
 USAGE = {"prompt_tokens": 1200, "completion_tokens": 300, "total_tokens": 1500}
-ASKED = {"include_usage": True}
+REQUESTED = {"include_usage": True}
 
 
-def asked_of(server: Server) -> Any:
+def stream_options_of(server: Server) -> Any:
     return json.loads(server.requests[-1].body).get("stream_options")
 
 
@@ -30,39 +30,39 @@ def stream(client: Any, **options: Any) -> Any:
     return client.chat.completions.create(model="gpt-4o", messages=[], stream=True, **options)
 
 
-def test_a_stream_is_asked_for_its_usage_and_the_caller_never_sees_the_chunk(
+def test_usage_is_requested_and_the_caller_never_sees_the_usage_chunk(
     server: Server, metered: Metered
 ) -> None:
     server.respond_with("/chat/completions", payloads.chat_stream(USAGE), payloads.chat_stream(None))
     with openai.OpenAI(base_url=server.url, api_key="k") as client:
         llm_exporter.instrument(client)
         seen = list(stream(client))
-        assert asked_of(server) == ASKED
+        assert stream_options_of(server) == REQUESTED
         llm_exporter.uninstrument(client)
-        unasked = list(stream(client))
-    assert [chunk.model_dump() for chunk in seen] == [chunk.model_dump() for chunk in unasked]
+        unmetered = list(stream(client))
+    assert [chunk.model_dump() for chunk in seen] == [chunk.model_dump() for chunk in unmetered]
     assert metered.call.tokens == {"input": 1200, "output": 300}
     assert not metered.call.estimated
 
 
-def test_what_the_caller_asked_for_the_caller_gets(server: Server, metered: Metered) -> None:
+def test_a_caller_that_sets_the_option_gets_what_it_requested(server: Server, metered: Metered) -> None:
     server.respond_with("/chat/completions", payloads.chat_stream(USAGE))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
         *_, last = stream(client, stream_options={"include_usage": True})
         assert last.usage.total_tokens == 1500
         list(stream(client, stream_options={"include_usage": False}))
-    assert asked_of(server) == {"include_usage": False}
+    assert stream_options_of(server) == {"include_usage": False}
 
 
-def test_it_can_be_switched_off(server: Server, metered: Metered) -> None:
+def test_requesting_usage_can_be_turned_off(server: Server, metered: Metered) -> None:
     server.respond_with("/chat/completions", payloads.chat_stream(None))
     client = openai.OpenAI(base_url=server.url, api_key="k")
     with llm_exporter.instrument(client, ask_for_usage=False):
         list(stream(client))
-    assert asked_of(server) is None
+    assert stream_options_of(server) is None
 
 
-def test_a_body_of_the_callers_own_is_not_changed(server: Server, metered: Metered) -> None:
+def test_the_callers_own_body_is_not_changed(server: Server, metered: Metered) -> None:
     server.respond_with("/chat/completions", payloads.chat_stream(USAGE))
     body: dict[str, Any] = {"model": "gpt-4o", "messages": [], "stream": True}
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
@@ -75,7 +75,7 @@ def test_a_body_of_the_callers_own_is_not_changed(server: Server, metered: Meter
                 stream_cls=openai.Stream[openai.types.chat.ChatCompletionChunk],
             )
         )
-    assert asked_of(server) == ASKED
+    assert stream_options_of(server) == REQUESTED
     assert body == {"model": "gpt-4o", "messages": [], "stream": True}
 
 
@@ -94,11 +94,11 @@ def test_a_body_of_the_callers_own_is_not_changed(server: Server, metered: Meter
         pytest.param(None, "openai", None, id="no body"),
     ],
 )
-def test_requests_that_stay_as_they_are(body: Any, provider: str, api_version: str | None) -> None:
+def test_other_requests_stay_unchanged(body: Any, provider: str, api_version: str | None) -> None:
     assert request_usage(body, provider, api_version) is None
 
 
-def test_other_stream_options_stay() -> None:
+def test_other_stream_options_are_kept() -> None:
     body = {"stream": True, "stream_options": {"include_obfuscation": False}}
     assert request_usage(body, "azure", "2024-10-21") == {
         "stream": True,
@@ -106,7 +106,7 @@ def test_other_stream_options_stay() -> None:
     }
 
 
-def test_an_error_answer_reaches_the_caller_whole(server: Server, metered: Metered) -> None:
+def test_an_error_response_reaches_the_caller_unchanged(server: Server, metered: Metered) -> None:
     server.respond_with("/chat/completions", Response(b'{"error": {"message": "no"}}', status=400))
     client = llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k"))
     with client, pytest.raises(openai.BadRequestError, match="no"):
@@ -122,7 +122,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 @given(st.lists(st.integers(0, 400), max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]))
-def test_the_filter_never_depends_on_the_chunking(places: list[int], newline: bytes) -> None:
+def test_the_filter_does_not_depend_on_chunk_boundaries(places: list[int], newline: bytes) -> None:
     shown = (AZURE_FIRST.replace(b"\r\n", b"\n"), TEXT, OTHER_DIALECT, DONE)
     azure, text, other, done = (each.replace(b"\n", newline) for each in shown)
     whole = azure + text + other + USAGE_CHUNK.replace(b"\n", newline) + done
@@ -132,13 +132,13 @@ def test_the_filter_never_depends_on_the_chunking(places: list[int], newline: by
     assert seen + hidden.end() == azure + text + other + done
 
 
-def test_the_filter_takes_line_ends_as_they_come() -> None:
+def test_the_filter_accepts_every_kind_of_line_ending() -> None:
     hidden = UsageChunkFilter()
     seen = hidden.feed(AZURE_FIRST + TEXT + OTHER_DIALECT + USAGE_CHUNK + DONE)
     assert seen == AZURE_FIRST + TEXT + OTHER_DIALECT + DONE
 
 
-def test_whole_events_pass_at_once_and_an_unfinished_one_at_the_end() -> None:
+def test_complete_events_pass_at_once_and_an_incomplete_one_at_the_end() -> None:
     hidden = UsageChunkFilter()
     assert hidden.feed(TEXT + TEXT[:9]) == TEXT
     assert hidden.feed(TEXT[9:]) == TEXT
@@ -146,7 +146,7 @@ def test_whole_events_pass_at_once_and_an_unfinished_one_at_the_end() -> None:
     assert hidden.end() == TEXT[:-2]
 
 
-def test_a_filter_that_fails_lets_everything_through(
+def test_a_failing_filter_passes_everything(
     server: Server, pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> bytes:
@@ -160,10 +160,10 @@ def test_a_filter_that_fails_lets_everything_through(
     assert Metered(pipeline).samples("llm_exporter_errors_total") == {("filter",): 1}
 
 
-def test_a_stream_left_early_is_estimated_from_what_was_sent_and_seen(
+def test_a_stream_left_early_is_estimated_from_the_text_sent_and_received(
     server: Server, metered: Metered
 ) -> None:
-    """40 characters asked are 10 tokens; 21 chunks of 8 characters seen are 168 characters, 42 tokens."""
+    """40 characters sent are 10 tokens; 21 chunks of 8 characters received are 42 tokens."""
     chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": "eight ch"}}]})] * 30
     server.respond_with("/chat/completions", Response(sse(*chunks), content_type=payloads.STREAM))
     prompt: Any = [{"role": "user", "content": "x" * 40}]
@@ -176,14 +176,14 @@ def test_a_stream_left_early_is_estimated_from_what_was_sent_and_seen(
     call = metered.call
     assert (call.estimated, call.usage_reported, call.error) == (True, False, None)
     assert call.tokens["input"] == 10
-    # The connection may have brought more chunks than were looked at, never fewer.
+    # More chunks may have arrived than the caller read, never fewer.
     assert 42 <= call.tokens["output"] <= 60
     assert metered.total("llm_usage_missing_total") == 1
     assert metered.total("llm_cost_usd_total", token_type="input") == pytest.approx(10 * 2.5e-6)
 
 
-def test_an_estimate_of_a_whole_stream_counts_its_text(server: Server, metered: Metered) -> None:
-    """30 chunks of 8 characters are 240 characters, 60 tokens; nothing was asked."""
+def test_the_estimate_of_a_complete_stream_counts_its_text(server: Server, metered: Metered) -> None:
+    """30 chunks of 8 characters are 60 tokens; the prompt was empty."""
     chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": "eight ch"}}]})] * 30
     server.respond_with("/chat/completions", Response([*sse(*chunks), DONE], content_type=payloads.STREAM))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
@@ -191,7 +191,7 @@ def test_an_estimate_of_a_whole_stream_counts_its_text(server: Server, metered: 
     assert metered.call.tokens == {"output": 60}
 
 
-def test_nothing_is_estimated_where_the_provider_failed(server: Server, metered: Metered) -> None:
+def test_a_failed_stream_is_not_estimated(server: Server, metered: Metered) -> None:
     body = [b'data: {"error": {"message": "overloaded", "type": "overloaded_error"}}\n\n']
     server.respond_with("/chat/completions", Response(body, content_type=payloads.STREAM))
     client = llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k"))
@@ -200,9 +200,9 @@ def test_nothing_is_estimated_where_the_provider_failed(server: Server, metered:
     assert (metered.call.error, metered.call.tokens, metered.call.estimated) == ("overloaded", {}, False)
 
 
-def test_the_metered_chat_operation_asks_on_both_clients(server: Server, metered: Metered) -> None:
+def test_usage_is_requested_by_sync_and_async_clients(server: Server, metered: Metered) -> None:
     for kind in ("sync", "async"):
         operation = Operation(CHAT, kind, stream=True)
         server.respond_with(operation.path, operation.response())
         operation.run(llm_exporter.instrument(operation.client(server.url)))
-        assert asked_of(server) == ASKED
+        assert stream_options_of(server) == REQUESTED

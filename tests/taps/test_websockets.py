@@ -1,4 +1,4 @@
-"""What goes over WebSockets, through the SDKs' own clients. Prices are those of 2026-11."""
+"""Calls over WebSockets, through the SDKs' own clients. Prices are those of 2026-11."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Connect = Callable[[Any], Any]
 
 
 def receive(client: Any, messages: int, connect: Connect = realtime) -> list[bytes]:
-    """Open a connection, receive so many messages and close it; and the client."""
+    """Open a connection, receive this many messages, and close the connection and the client."""
     if isinstance(client, openai.AsyncOpenAI):
         return asyncio.run(_areceive(client, messages, connect))
     with client, connect(client) as connection:
@@ -224,7 +224,7 @@ def test_a_failed_response_is_an_error(
 @pytest.mark.parametrize(
     ("status", "reason"), [("cancelled", "turn_detected"), ("incomplete", "max_output_tokens")]
 )
-def test_a_response_that_was_interrupted_is_billed_and_no_error(
+def test_an_interrupted_response_is_billed_and_not_an_error(
     status: str, reason: str, sockets: SocketServer, metered: Metered
 ) -> None:
     details = {"type": status, "reason": reason}
@@ -235,7 +235,7 @@ def test_a_response_that_was_interrupted_is_billed_and_no_error(
 
 
 @KINDS
-def test_a_response_that_the_caller_leaves_is_counted_with_an_estimate(
+def test_a_response_left_early_is_counted_with_an_estimate(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
     sockets.script(session(), *RESPONSE)
@@ -247,7 +247,9 @@ def test_a_response_that_the_caller_leaves_is_counted_with_an_estimate(
 
 
 @KINDS
-def test_sound_is_a_first_token_and_no_text(kind: str, sockets: SocketServer, metered: Metered) -> None:
+def test_audio_counts_as_the_first_token_but_not_as_text(
+    kind: str, sockets: SocketServer, metered: Metered
+) -> None:
     sockets.script(session(), created(), delta("output_audio", SOUND), delta("output_audio", SOUND))
     receive(instrumented(kind, sockets), 4)
     assert metered.call.time_to_first_token is not None
@@ -257,7 +259,7 @@ def test_sound_is_a_first_token_and_no_text(kind: str, sockets: SocketServer, me
 
 @KINDS
 @pytest.mark.parametrize("end", [Close(), Close(1011), Drop()], ids=["closed", "failed", "cut"])
-def test_a_connection_that_ends_in_a_response_is_an_error(
+def test_a_connection_that_ends_during_a_response_is_an_error(
     kind: str, end: Step, sockets: SocketServer, metered: Metered
 ) -> None:
     sockets.script(session(), created(), delta("output_text", "Seven."), end)
@@ -269,7 +271,7 @@ def test_a_connection_that_ends_in_a_response_is_an_error(
 
 
 @KINDS
-def test_a_connection_that_ends_between_responses_is_nothing(
+def test_a_connection_that_ends_between_responses_is_not_an_error(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
     sockets.script(session(), *RESPONSE, Close(1011))
@@ -278,7 +280,9 @@ def test_a_connection_that_ends_between_responses_is_nothing(
     assert metered.call.error is None
 
 
-def test_waiting_in_vain_for_a_message_ends_no_response(sockets: SocketServer, metered: Metered) -> None:
+def test_a_timeout_while_waiting_for_a_message_does_not_end_a_response(
+    sockets: SocketServer, metered: Metered
+) -> None:
     sockets.script(session(), created(), Receive(), done(USAGE))
 
     async def talk() -> None:
@@ -295,7 +299,7 @@ def test_waiting_in_vain_for_a_message_ends_no_response(sockets: SocketServer, m
     assert metered.call.error is None
 
 
-def test_iteration_may_be_left_and_taken_up_again(sockets: SocketServer, metered: Metered) -> None:
+def test_iteration_can_be_interrupted_and_resumed(sockets: SocketServer, metered: Metered) -> None:
     sockets.script(session(), *RESPONSE)
     with instrumented("sync", sockets) as client, realtime(client) as connection:
         for event in connection:
@@ -309,9 +313,7 @@ def test_iteration_may_be_left_and_taken_up_again(sockets: SocketServer, metered
     assert metered.call.tokens == TOKENS
 
 
-def test_a_connection_that_is_opened_again_goes_on_being_metered(
-    sockets: SocketServer, metered: Metered
-) -> None:
+def test_a_connection_is_still_metered_after_reconnecting(sockets: SocketServer, metered: Metered) -> None:
     sockets.script(session(), created("resp_1"), Close(1012))
     sockets.script(session(), created("resp_2"), done(USAGE, "resp_2"))
     client = instrumented("sync", sockets)
@@ -329,7 +331,7 @@ def test_a_connection_that_is_opened_again_goes_on_being_metered(
     assert (done_.error, done_.tokens) == (None, TOKENS)
 
 
-def test_a_response_is_made_under_the_labels_of_its_connection_and_those_around_its_beginning(
+def test_a_response_has_the_labels_of_its_connection_and_of_its_first_message(
     sockets: SocketServer, metered: Metered
 ) -> None:
     sockets.script(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
@@ -355,7 +357,7 @@ def transcription(end: str, **more: Any) -> dict[str, Any]:
 
 
 @KINDS
-def test_a_transcription_of_what_was_said_is_a_call_of_its_model(
+def test_an_input_transcription_is_a_call_of_the_transcription_model(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
     usage = {
@@ -381,7 +383,7 @@ def test_a_transcription_of_what_was_said_is_a_call_of_its_model(
     assert response.tokens == TOKENS
 
 
-def test_a_transcription_may_be_billed_by_length(sockets: SocketServer, metered: Metered) -> None:
+def test_a_transcription_can_be_billed_by_duration(sockets: SocketServer, metered: Metered) -> None:
     usage = {"type": "duration", "seconds": 30}
     beta = {"model": "gpt-realtime", "input_audio_transcription": {"model": "whisper-1"}}
     sockets.script(
@@ -394,14 +396,14 @@ def test_a_transcription_may_be_billed_by_length(sockets: SocketServer, metered:
     assert metered.call.cost == {"input_audio": 0.003}  # 0.36 an hour
 
 
-def test_a_transcription_that_failed_is_an_error(sockets: SocketServer, metered: Metered) -> None:
+def test_a_failed_transcription_is_an_error(sockets: SocketServer, metered: Metered) -> None:
     error = {"type": "transcription_error", "code": "audio_unintelligible", "message": "?"}
     sockets.script(session(transcribes="whisper-1"), transcription("failed", error=error))
     receive(instrumented("sync", sockets), 2)
     assert (metered.call.operation, metered.call.error) == ("transcription", "unknown")
 
 
-def test_an_error_of_a_session_is_no_call(sockets: SocketServer, metered: Metered) -> None:
+def test_a_session_error_is_not_a_call(sockets: SocketServer, metered: Metered) -> None:
     error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no such voice"}
     sockets.script(session(), {"type": "error", "event_id": "event_6", "error": error})
     receive(instrumented("sync", sockets), 2)
@@ -409,7 +411,7 @@ def test_an_error_of_a_session_is_no_call(sockets: SocketServer, metered: Metere
 
 
 @KINDS
-def test_the_beta_of_realtime_is_metered(kind: str, sockets: SocketServer, metered: Metered) -> None:
+def test_the_beta_realtime_api_is_metered(kind: str, sockets: SocketServer, metered: Metered) -> None:
     sockets.script({"type": "session.created", "session": {"model": "gpt-4o-realtime-preview"}}, *RESPONSE)
     url = sockets.url.replace("http:", "ws:") + "/v1"
     make: Any = openai.OpenAI if kind == "sync" else openai.AsyncOpenAI
@@ -418,7 +420,7 @@ def test_the_beta_of_realtime_is_metered(kind: str, sockets: SocketServer, meter
     assert metered.call.tokens == TOKENS
 
 
-# The Responses API
+# ---- the Responses API
 
 
 def event(kind: str, lane: str | None = None, **more: Any) -> dict[str, Any]:
@@ -463,7 +465,9 @@ def test_a_response_in_websocket_mode_is_a_call(kind: str, sockets: SocketServer
 
 
 @KINDS
-def test_lanes_of_a_connection_are_told_apart(kind: str, sockets: SocketServer, metered: Metered) -> None:
+def test_concurrent_responses_of_a_connection_are_separate_calls(
+    kind: str, sockets: SocketServer, metered: Metered
+) -> None:
     sockets.script(
         of_response("created", "a"),
         of_response("created", "b"),
@@ -480,7 +484,7 @@ def test_lanes_of_a_connection_are_told_apart(kind: str, sockets: SocketServer, 
     ]
 
 
-def test_a_request_that_is_refused_is_a_call_that_failed(sockets: SocketServer, metered: Metered) -> None:
+def test_a_rejected_request_is_a_failed_call(sockets: SocketServer, metered: Metered) -> None:
     error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "?"}
     sockets.script(
         of_response("created"),
@@ -492,7 +496,7 @@ def test_a_request_that_is_refused_is_a_call_that_failed(sockets: SocketServer, 
     assert metered.calls[1].model == "o4-mini-2025-04-16"
 
 
-# Google
+# ---- Google
 
 
 def live_usage(prompt: int, spoken: int, thoughts: int) -> dict[str, Any]:
@@ -529,7 +533,7 @@ LIVE_COST = {"input": 0.00005, "input_audio": 0.0015, "output_audio": 0.0018, "r
 
 
 def live(client: genai.Client, turns: int, error: tuple[type[BaseException], ...] | None = None) -> list[Any]:
-    """Open a session, receive so many turns and close it; and the client."""
+    """Open a session, receive this many turns, and close the session and the client."""
 
     async def talk() -> list[Any]:
         got = []
@@ -547,7 +551,7 @@ def live(client: genai.Client, turns: int, error: tuple[type[BaseException], ...
 
 
 def google(sockets: SocketServer) -> genai.Client:
-    """A client of a gateway, which is the one kind that can do without TLS."""
+    """Return a client of a gateway, the only kind of client that works without TLS."""
     url = sockets.url.replace("http:", "ws:")
     client = genai.Client(vertexai=True, http_options=types.HttpOptions(base_url=url))
     client._api_client._websocket_ssl_ctx = {}
@@ -575,7 +579,7 @@ def test_a_turn_of_a_live_session_is_a_call(sockets: SocketServer, metered: Mete
     assert call.error is None
 
 
-def test_the_usage_of_a_turn_is_its_own(sockets: SocketServer, metered: Metered) -> None:
+def test_each_turn_has_its_own_usage(sockets: SocketServer, metered: Metered) -> None:
     usage = live_usage(800, 50, 0)
     del usage["totalTokenCount"]
     later: Step = {"serverContent": {"turnComplete": True}, "usageMetadata": usage}
@@ -586,14 +590,14 @@ def test_the_usage_of_a_turn_is_its_own(sockets: SocketServer, metered: Metered)
     assert second.tokens == {"input": 100, "input_audio": 700, "output_audio": 50}
 
 
-def test_of_several_counts_in_a_turn_the_last_one_holds(sockets: SocketServer, metered: Metered) -> None:
+def test_the_last_of_several_usage_reports_in_a_turn_counts(sockets: SocketServer, metered: Metered) -> None:
     early: Step = {"usageMetadata": live_usage(600, 10, 0), **turn(SPOKEN)}
     sockets.script(Receive(), SETUP, Receive(), early, *TURN)
     live(live_client(sockets), 1)
     assert metered.call.tokens == LIVE_TOKENS
 
 
-def test_an_interrupted_turn_is_billed_and_no_error(sockets: SocketServer, metered: Metered) -> None:
+def test_an_interrupted_turn_is_billed_and_not_an_error(sockets: SocketServer, metered: Metered) -> None:
     interrupted: Step = {"serverContent": {"interrupted": True}}
     sockets.script(Receive(), SETUP, Receive(), turn(SPOKEN), interrupted, TURN[-1])
     live(live_client(sockets), 1)
@@ -601,7 +605,7 @@ def test_an_interrupted_turn_is_billed_and_no_error(sockets: SocketServer, meter
     assert metered.call.error is None
 
 
-def test_what_is_no_turn_of_the_model_is_no_call(sockets: SocketServer, metered: Metered) -> None:
+def test_messages_outside_a_turn_of_the_model_are_not_calls(sockets: SocketServer, metered: Metered) -> None:
     heard: Step = {"serverContent": {"inputTranscription": {"text": "How many?"}}}
     resumption: Step = {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}}
     over: Step = {"serverContent": {"turnComplete": True}}
@@ -610,7 +614,9 @@ def test_what_is_no_turn_of_the_model_is_no_call(sockets: SocketServer, metered:
     assert metered.calls == []
 
 
-def test_a_live_connection_that_ends_in_a_turn_is_an_error(sockets: SocketServer, metered: Metered) -> None:
+def test_a_live_connection_that_ends_during_a_turn_is_an_error(
+    sockets: SocketServer, metered: Metered
+) -> None:
     sockets.script(Receive(), SETUP, Receive(), turn({"text": "Seven."}), Close(1011))
     live(live_client(sockets), 1, (genai.errors.APIError, ConnectionClosedError))
     call = metered.call
@@ -618,9 +624,7 @@ def test_a_live_connection_that_ends_in_a_turn_is_an_error(sockets: SocketServer
     assert call.tokens == {"output": 2}
 
 
-def test_a_live_turn_that_the_caller_leaves_is_counted_with_an_estimate(
-    sockets: SocketServer, metered: Metered
-) -> None:
+def test_a_live_turn_left_early_is_counted_with_an_estimate(sockets: SocketServer, metered: Metered) -> None:
     sockets.script(Receive(), SETUP, Receive(), turn({"text": "Seven."}), TURN[-1])
 
     async def talk() -> None:
@@ -636,7 +640,7 @@ def test_a_live_turn_that_the_caller_leaves_is_counted_with_an_estimate(
     assert call.tokens == {"output": 2}
 
 
-# Which connections
+# ---- which connections
 
 
 @KINDS
@@ -650,7 +654,7 @@ def test_a_connection_is_metered_once_however_often_its_client_is_instrumented(
     assert len(metered.calls) == 1
 
 
-def test_a_connection_of_another_client_is_what_it_was(sockets: SocketServer, metered: Metered) -> None:
+def test_a_connection_of_another_client_keeps_its_class(sockets: SocketServer, metered: Metered) -> None:
     sockets.script()
     llm_exporter.instrument(openai.OpenAI(api_key="k")).close()
     with OPENAI["sync"](sockets.url) as client, realtime(client) as connection:
@@ -659,7 +663,7 @@ def test_a_connection_of_another_client_is_what_it_was(sockets: SocketServer, me
 
 @KINDS
 @pytest.mark.parametrize("connect", [realtime, responses])
-def test_connections_of_other_clients_are_left_alone(
+def test_connections_of_other_clients_are_not_metered(
     kind: str, connect: Connect, sockets: SocketServer, metered: Metered
 ) -> None:
     sockets.script(session(), *RESPONSE)
@@ -668,7 +672,7 @@ def test_connections_of_other_clients_are_left_alone(
     assert metered.calls == []
 
 
-def test_live_sessions_of_other_clients_are_left_alone(sockets: SocketServer, metered: Metered) -> None:
+def test_live_sessions_of_other_clients_are_not_metered(sockets: SocketServer, metered: Metered) -> None:
     sockets.script(Receive(), SETUP)
     llm_exporter.instrument(google(sockets)).close()
 
@@ -684,7 +688,7 @@ def test_live_sessions_of_other_clients_are_left_alone(sockets: SocketServer, me
 
 
 @KINDS
-def test_instrument_meters_connections_of_resources_that_were_used_before(
+def test_instrument_meters_connections_of_resources_used_before(
     kind: str, sockets: SocketServer, metered: Metered
 ) -> None:
     sockets.script(session(), *RESPONSE)
@@ -695,7 +699,7 @@ def test_instrument_meters_connections_of_resources_that_were_used_before(
     assert metered.call.tokens == TOKENS
 
 
-def test_instrument_imports_no_resource_and_meters_it_when_it_is_used() -> None:
+def test_instrument_imports_no_resource_and_patches_it_on_first_use() -> None:
     script = """
 import sys, llm_exporter, openai
 llm_exporter.instrument()
@@ -715,7 +719,7 @@ for name in names:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_uninstrument_ends_it_with_the_next_response(sockets: SocketServer, metered: Metered) -> None:
+def test_uninstrument_takes_effect_with_the_next_response(sockets: SocketServer, metered: Metered) -> None:
     sockets.script(session(), created("a"), done(USAGE, "a"), created("b"), done(USAGE, "b"))
     with instrumented("sync", sockets) as client, realtime(client) as connection:
         connection.recv()
@@ -725,8 +729,6 @@ def test_uninstrument_ends_it_with_the_next_response(sockets: SocketServer, mete
             connection.recv()
     assert len(metered.calls) == 1
 
-
-# Whatever breaks
 
 # ---- budgets
 
@@ -751,14 +753,14 @@ def refused(metered: Metered) -> list[tuple[str, str, str]]:
     return [(call.operation, call.requested_model, call.budget) for call in metered.calls if call.error]
 
 
-def test_nothing_is_asked_for_over_a_connection_when_a_budget_is_used_up(
+def test_a_used_up_budget_blocks_requests_over_a_threaded_connection(
     pipeline: Pipeline, sockets: SocketServer, metered: Metered
 ) -> None:
     allow(pipeline, "0.000001", agent="phone")
     sockets.script(session(), Receive(), *RESPONSE)
     client = instrumented("sync", sockets)
     with llm_exporter.labels(agent="phone"), client, realtime(client) as connection:
-        connection.send(ASK)  # what it comes to is not known before
+        connection.send(ASK)  # its cost is not known yet
         for _ in range(7):
             connection.recv_bytes()
         assert pipeline.flush()
@@ -772,7 +774,9 @@ def test_nothing_is_asked_for_over_a_connection_when_a_budget_is_used_up(
     assert metered.samples("llm_budget_rejected_calls_total") == {("all",): 2.0}
 
 
-def test_nor_over_one_of_asyncio(pipeline: Pipeline, sockets: SocketServer, metered: Metered) -> None:
+def test_a_used_up_budget_blocks_requests_over_an_asyncio_connection(
+    pipeline: Pipeline, sockets: SocketServer, metered: Metered
+) -> None:
     allow(pipeline, "0.000001", model="o4-mini")
     asked = {**ASK, "model": "o4-mini", "input": "How many?"}
     sockets.script(Receive(), of_response("created"), of_response("completed", usage=O4_MINI))
@@ -786,7 +790,7 @@ def test_nor_over_one_of_asyncio(pipeline: Pipeline, sockets: SocketServer, mete
             assert pipeline.flush()
             with pytest.raises(BudgetExceeded):
                 await connection.send(asked)
-            await connection.send({**asked, "model": "gpt-4o"})  # which the budget is not for
+            await connection.send({**asked, "model": "gpt-4o"})  # the budget does not match it
 
     asyncio.run(talk())
     assert sent(sockets, 2) == [asked, {**asked, "model": "gpt-4o"}]
@@ -794,7 +798,9 @@ def test_nor_over_one_of_asyncio(pipeline: Pipeline, sockets: SocketServer, mete
     assert (metered.calls[0].model, metered.calls[0].requested_model) == ("o4-mini-2025-04-16", "o4-mini")
 
 
-def test_nor_in_a_live_session(pipeline: Pipeline, sockets: SocketServer, metered: Metered) -> None:
+def test_a_used_up_budget_blocks_requests_in_a_live_session(
+    pipeline: Pipeline, sockets: SocketServer, metered: Metered
+) -> None:
     allow(pipeline, "0.000001")
     sockets.script(Receive(), SETUP, Receive(), *TURN)
     client = live_client(sockets)
@@ -815,6 +821,9 @@ def test_nor_in_a_live_session(pipeline: Pipeline, sockets: SocketServer, metere
     assert refused(metered) == [("live", "gemini-live-2.5-flash", "all")] * 2
 
 
+# ---- errors of ours
+
+
 class OursError(Exception):
     """Must never reach a caller."""
 
@@ -832,7 +841,7 @@ def fails(*args: object, **kwargs: object) -> Any:
         (RealtimeConversation, "parse_received", "wire"),
     ],
 )
-def test_an_exception_of_ours_never_reaches_the_caller(
+def test_our_exception_never_reaches_the_caller(
     broken: Any,
     name: str,
     where: str,
@@ -848,10 +857,10 @@ def test_an_exception_of_ours_never_reaches_the_caller(
     assert set(Metered(pipeline).samples("llm_exporter_errors_total")) == {(where,)}
 
 
-def test_a_dropped_listener_finishes_its_calls(metered: Metered) -> None:
-    listener = websocket.ConnectionMeter(RealtimeConversation("gpt-realtime"), "openai", lambda: True)
-    listener.received(encoded(created()))
+def test_a_dropped_connection_meter_finishes_its_calls(metered: Metered) -> None:
+    meter = websocket.ConnectionMeter(RealtimeConversation("gpt-realtime"), "openai", lambda: True)
+    meter.received(encoded(created()))
     assert metered.total("llm_calls_in_flight") == 1
-    del listener
+    del meter
     gc.collect()
     assert metered.call.usage_reported is False
