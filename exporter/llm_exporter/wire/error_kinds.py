@@ -50,12 +50,12 @@ _KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
     ("permission", "auth"),
     ("not_found", "not_found"),
     ("invalid", "invalid_request"),
-    ("validation", "invalid_request"),  # Bedrock's
+    ("validation", "invalid_request"),  # Bedrock
     ("too_large", "invalid_request"),
     ("context_length", "invalid_request"),
     ("precondition", "invalid_request"),
     ("server_error", "server_error"),
-    ("streamerror", "server_error"),  # Bedrock's
+    ("streamerror", "server_error"),  # Bedrock
     ("api_error", "server_error"),
     ("internal", "server_error"),
 )

@@ -284,7 +284,7 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
         usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"
     )
     read = min(read, prompt)
-    cached_by = mapping(prompt_details.get("cached_tokens_details"))  # Realtime's
+    cached_by = mapping(prompt_details.get("cached_tokens_details"))  # in the Realtime API
     cached = split(
         read, audio=count(cached_by.get("audio_tokens")), image=count(cached_by.get("image_tokens"))
     )

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
-from one_call import assert_one_call
 
 import llm_exporter
 from support.metered import Metered
+from support.one_call import assert_one_call
 from support.operations import CHAT, MESSAGES, RESPONSES, Format
 
 CASES = [

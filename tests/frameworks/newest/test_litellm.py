@@ -7,10 +7,10 @@ import os
 from typing import Any
 
 import pytest
-from one_call import assert_one_call
 
 import llm_exporter
 from support.metered import Metered
+from support.one_call import assert_one_call
 from support.operations import CHAT
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # do not download prices

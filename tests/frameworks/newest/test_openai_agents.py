@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, set_tracing_disabled
-from one_call import assert_one_call
 from openai import AsyncOpenAI
 
 import llm_exporter
 from support.metered import Metered
+from support.one_call import assert_one_call
 from support.operations import CHAT, RESPONSES, Format
 
 

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from one_call import assert_one_call
 from pydantic_ai import Agent
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.google import GoogleModel
@@ -17,6 +16,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 import llm_exporter
 from support.metered import Metered
+from support.one_call import assert_one_call
 from support.operations import CHAT, GEMINI, MESSAGES, RESPONSES, Format
 
 

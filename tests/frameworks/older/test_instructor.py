@@ -9,11 +9,11 @@ import anthropic
 import instructor
 import openai
 import pytest
-from one_call import assert_is_the_call
 from pydantic import BaseModel
 
 import llm_exporter
 from support.metered import Metered
+from support.one_call import assert_is_the_call
 from support.operations import CHAT, MESSAGES, PROMPT, Format
 from support.scripted import Server
 
@@ -57,16 +57,16 @@ def ask(patched: Any, wire: Format) -> Count:
     return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
 
 
-@pytest.mark.parametrize("also_client", [False, True], ids=["all clients", "all clients and this one"])
+@pytest.mark.parametrize("instrument_client", [False, True], ids=["all clients", "all clients and this one"])
 @pytest.mark.parametrize(("make", "patch", "wire"), CASES)
 def test_an_invalid_response_and_its_retry_are_two_calls(
-    make: Any, patch: Any, wire: Format, also_client: bool, server: Server, metered: Metered
+    make: Any, patch: Any, wire: Format, instrument_client: bool, server: Server, metered: Metered
 ) -> None:
     valid = wire.responses[0]()
     valid.body = valid.body.replace(b"Seven.", rb"{\"number\": 7}")
     server.respond_with(wire.paths[0], wire.responses[0](), valid)
     client = make(server.url)
-    if also_client:
+    if instrument_client:
         llm_exporter.instrument(client)
     with llm_exporter.labels(agent="framework"):
         assert ask(patch(client, mode=instructor.Mode.JSON), wire).number == 7

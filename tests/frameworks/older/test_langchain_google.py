@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 from langchain_google_genai import ChatGoogleGenerativeAI
-from one_call import assert_one_call
 
 import llm_exporter
 from support.metered import Metered
+from support.one_call import assert_one_call
 from support.operations import GEMINI
 
 
@@ -33,13 +33,13 @@ def astream(model: ChatGoogleGenerativeAI) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("also_client", [False, True], ids=["all clients", "all clients and this one"])
+@pytest.mark.parametrize("instrument_client", [False, True], ids=["all clients", "all clients and this one"])
 @pytest.mark.parametrize("use", [invoke, ainvoke, stream, astream])
 def test_a_chat_model_makes_one_call(
-    use: Callable[[ChatGoogleGenerativeAI], None], also_client: bool, provider: str, metered: Metered
+    use: Callable[[ChatGoogleGenerativeAI], None], instrument_client: bool, provider: str, metered: Metered
 ) -> None:
     model = ChatGoogleGenerativeAI(model="gemini-2.5-pro", base_url=provider, api_key="k")
-    if also_client:
+    if instrument_client:
         llm_exporter.instrument(model.client)
     with llm_exporter.labels(agent="framework"):
         use(model)

@@ -11,10 +11,10 @@ from llama_index.core.llms import ChatMessage
 from llama_index.llms.anthropic import Anthropic
 from llama_index.llms.google_genai import GoogleGenAI
 from llama_index.llms.openai import OpenAI, OpenAIResponses
-from one_call import assert_one_call
 
 import llm_exporter
 from support.metered import Metered
+from support.one_call import assert_one_call
 from support.operations import CHAT, GEMINI, MESSAGES, RESPONSES, Format
 
 PROMPT = [ChatMessage(role="user", content="How many?")]
@@ -76,14 +76,14 @@ def clients_of(model: Any) -> list[Any]:
     return [model._client, model._aclient]
 
 
-@pytest.mark.parametrize("also_client", [False, True], ids=["all clients", "all clients and this one"])
+@pytest.mark.parametrize("instrument_client", [False, True], ids=["all clients", "all clients and this one"])
 @pytest.mark.parametrize("use", [chat, achat, complete, stream, astream])
 @pytest.mark.parametrize(("make", "wire"), CASES)
 def test_a_model_makes_one_call(
-    make: Any, wire: Format, use: Any, also_client: bool, provider: str, metered: Metered
+    make: Any, wire: Format, use: Any, instrument_client: bool, provider: str, metered: Metered
 ) -> None:
     model = make(provider)
-    if also_client:
+    if instrument_client:
         for client in clients_of(model):
             llm_exporter.instrument(client)
     with llm_exporter.labels(agent="framework"):
