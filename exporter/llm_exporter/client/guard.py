@@ -34,7 +34,7 @@ def guarded(
     allow: type[Exception] | tuple[()] = (),
     report: Report = report_error,
 ) -> R | None:
-    """Call a function of ours; report an exception instead of raising it.
+    """Call one of our functions; report an exception instead of raising it.
 
     Args:
         where: the part of llm-exporter that runs, for example `tap` or `wire`.

@@ -7,7 +7,7 @@ from typing import Final
 from .stainless import StainlessTap, stainless_names
 
 PRIVATE_NAMES: Final = stainless_names("anthropic")
-"""See `taps.private_names`."""
+"""The private names of anthropic that the tap relies on; see `taps/private_names.py`."""
 
 
 class AnthropicTap(StainlessTap):

@@ -62,7 +62,7 @@ PRIVATE_NAMES: Final = {
     "google.genai._gaos.sdkconfiguration:SDKConfiguration.client": "2.9.0",
     "google.genai._gaos.sdkconfiguration:SDKConfiguration.async_client": "2.9.0",
 }
-"""See `taps.private_names`."""
+"""The private names of google-genai that the tap relies on; see `taps/private_names.py`."""
 
 _MODEL: Final = re.compile(r"/models/([^/:?]+)")
 
@@ -90,7 +90,7 @@ class GoogleTap:
 
     @property
     def modules(self) -> Mapping[str, Imported]:
-        """See `Tap.modules`; the SDK imports the one inside it when Interactions are first used."""
+        """The modules to patch. The SDK imports the one for Interactions when they are first used."""
         return {"google.genai": self._patch_client, _INTERACTIONS: self._patch_interactions}
 
     def owners(self, client: Any) -> list[object]:
@@ -100,7 +100,7 @@ class GoogleTap:
         return [api_client, *(http for http in http_clients if http is not None)]
 
     def restore(self) -> None:
-        """See `Tap.restore`."""
+        """Put the SDK's own methods back."""
         self._patches.restore()
 
     def _patch_client(self, _: ModuleType) -> None:

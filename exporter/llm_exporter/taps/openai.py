@@ -11,6 +11,8 @@ from functools import partial
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from typing_extensions import override
+
 from ..client.default import pipeline
 from ..client.guard import guarded
 from ..wire.conversation import Conversation
@@ -70,7 +72,7 @@ PRIVATE_NAMES: Final = {
     "openai.resources.beta.responses.responses:AsyncResponsesConnectionManager.__client": "2.45.0",
     "openai.resources.beta.responses.responses:AsyncResponsesConnection._connection": "2.45.0",
 }
-"""See `taps.private_names`."""
+"""The private names of openai that the tap relies on; see `taps/private_names.py`."""
 
 
 class OpenAITap(StainlessTap):
@@ -79,8 +81,8 @@ class OpenAITap(StainlessTap):
     package = "openai"
 
     @property
+    @override
     def modules(self) -> Mapping[str, Imported]:
-        """See `Tap.modules`."""
         return {**super().modules, **dict.fromkeys(_CONNECTIONS, self._patch_managers)}
 
     def _patch_managers(self, module: ModuleType) -> None:

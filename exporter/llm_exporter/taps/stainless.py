@@ -57,7 +57,7 @@ class StainlessTap:
 
     @property
     def modules(self) -> Mapping[str, Imported]:
-        """See `Tap.modules`."""
+        """The modules to patch, and the function that patches each."""
         return {self.package: self._patch_clients}
 
     def owners(self, client: Any) -> list[object]:
@@ -65,7 +65,7 @@ class StainlessTap:
         return [client._client]  # noqa: SLF001
 
     def restore(self) -> None:
-        """See `Tap.restore`."""
+        """Put the SDK's own methods back."""
         self._patches.restore()
 
     def _patch_clients(self, _: ModuleType) -> None:

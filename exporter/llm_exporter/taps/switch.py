@@ -40,6 +40,6 @@ class Switch:
         return self.everything if on is None else on
 
     def asks_for_usage(self, owner: Any) -> bool:
-        """Return whether a client's streams are asked for usage where the caller does not ask."""
+        """Return whether to request usage for a client's streams if the caller does not."""
         asks: bool | None = vars(owner).get(_ASK_FOR_USAGE)
         return self.ask_for_usage if asks is None else asks
