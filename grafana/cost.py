@@ -191,7 +191,7 @@ def caching() -> list[Json]:
         bars(
             "Cost by token type",
             "Cost in the time range by token type. If `input` dominates, cache the common part of prompts; "
-            "if `output` or `reasoning` does, ask for less of it.",
+            "if `output` or `reasoning` does, ask for shorter answers.",
             f"sort_desc({in_range(COST, 'token_type')})",
             "{{token_type}}",
             width=8,
