@@ -540,6 +540,9 @@ def test_the_description_has_exactly_the_routes(client: TestClient) -> None:
         if route.path not in ("/", "/page.css", "/page.js") and method != "HEAD"
     }
     assert paths == routes
+    schemas = described["components"]["schemas"]
+    assert set(schemas["CostReport"]["required"]) == set(examples.COST)
+    assert set(schemas["Call"]["required"]) == {"provider", "model", "operation"}
     assert described["openapi"] == "3.1.0"
 
 

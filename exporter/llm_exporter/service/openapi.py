@@ -5,7 +5,9 @@ The schemas are derived from the structs in `schemas`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
+from inspect import cleandoc
 from typing import Any, Final, get_args
 
 import msgspec
@@ -29,9 +31,16 @@ from .schemas import (
 
 Json = dict[str, Any]
 
-_SCHEMAS: Final = (
-    *(Call, Receipt, CallPage, CostReport, UsageReport, Report, BudgetList, LeaseRequest, LeaseResponse),
-    *(Webhook, ProblemDetails),
+_REQUESTS: Final = (Call, LeaseRequest, Webhook)
+_RESPONSES: Final = (
+    Receipt,
+    CallPage,
+    CostReport,
+    UsageReport,
+    Report,
+    BudgetList,
+    LeaseResponse,
+    ProblemDetails,
 )
 _TIME: Final = "RFC 3339, for example 2026-01-31T12:00:00Z, or Unix seconds"
 _DESCRIPTIONS: Final = {
@@ -54,13 +63,27 @@ _STATUSES: Final = {
 
 def description() -> Json:
     """Return the OpenAPI description of all routes."""
-    _, components = msgspec.json.schema_components(_SCHEMAS, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
         "info": {"title": "llm-exporter", "version": version("llm-exporter")},
         "paths": {**_calls(), **_reports(), **_budgets(), **_live(), **_operations()},
-        "components": {"schemas": components},
+        "components": {"schemas": {**_schemas(_RESPONSES, complete=True), **_schemas(_REQUESTS)}},
     }
+
+
+def _schemas(structs: Sequence[type[msgspec.Struct]], *, complete: bool = False) -> Json:
+    """Return the schemas of structs by name.
+
+    Args:
+        structs: These and all that they refer to.
+        complete: Whether all fields are present, as in responses. Requests may omit fields with defaults.
+    """
+    _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        schema["description"] = cleandoc(schema["description"])
+        if complete:
+            schema["required"] = list(schema["properties"])
+    return schemas
 
 
 def _calls() -> Json:
