@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from .. import guard
 from .default import pipeline
 
 log = logging.getLogger("llm_exporter")
 
 R = TypeVar("R")
-Report = Callable[[str, Exception], object]
 
 
 def report_error(where: str, error: Exception) -> None:
@@ -28,28 +28,7 @@ def report_error(where: str, error: Exception) -> None:
 
 
 def guarded(
-    where: str,
-    function: Callable[..., R],
-    *args: object,
-    allow: type[Exception] | tuple[()] = (),
-    report: Report = report_error,
+    where: str, function: Callable[..., R], *args: object, allow: type[Exception] | tuple[()] = ()
 ) -> R | None:
-    """Call one of our functions; report an exception instead of raising it.
-
-    Args:
-        where: the part of llm-exporter that runs, for example `tap` or `wire`.
-        function: the function to call with `args`.
-        args: its arguments.
-        allow: an exception that the caller is meant to get, such as `BudgetExceeded`.
-        report: called with `where` and the exception.
-
-    Returns:
-        The result, or None if the function failed.
-    """
-    try:
-        return function(*args)
-    except allow:
-        raise
-    except Exception as error:
-        report(where, error)
-        return None
+    """As `llm_exporter.guard.guarded`, with errors logged and counted by the default pipeline."""
+    return guard.guarded(where, function, *args, report=report_error, allow=allow)

@@ -20,13 +20,13 @@ from ..budgets.thresholds import Thresholds
 from ..call import Call
 from ..config.model import Config
 from ..errors import ConfigError
+from ..guard import guarded
 from ..metrics.collector import Metrics
 from ..metrics.multiprocess import storage_from_environment
 from ..pricing.prices import PriceList
 from ..pricing.providers import Providers
 from ..pricing.updates import PriceUpdates
 from .at_exit import close_at_exit
-from .guard import guarded
 from .lease_renewal import LeaseRenewal
 from .retrieval import Outcome, Retrievals
 from .service_url import check_url

@@ -16,6 +16,7 @@ from ..budgets.events import Event
 from ..call import Call
 from ..config.model import Config
 from ..errors import ConfigError
+from ..guard import guarded
 from ..metrics.collector import Metrics
 from ..metrics.specs import DUPLICATES, RECEIVED
 from ..metrics.storage import Storage
@@ -203,11 +204,7 @@ class Intake:
             self._report("checkpoint", error)
 
     def _guard(self, where: str, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function. Report an exception rather than raise it: the worker thread must go on."""
-        try:
-            function(*arguments)
-        except Exception as error:
-            self._report(where, error)
+        guarded(where, function, *arguments, report=self._report)
 
     def _report(self, where: str, error: Exception) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
