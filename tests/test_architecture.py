@@ -20,6 +20,7 @@ ORDER = [
     "errors",
     "forking",
     "file_lock",
+    "guard",
     "periods",
     "call",
     "labels",

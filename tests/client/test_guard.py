@@ -46,13 +46,6 @@ def test_guarded_does_not_stop_an_exit(error: type[BaseException]) -> None:
         guarded("tap", leave)
 
 
-def test_guarded_can_report_elsewhere() -> None:
-    reported: list[tuple[str, Exception]] = []
-    guarded("sink", fail, report=lambda where, error: reported.append((where, error)))
-    ((where, error),) = reported
-    assert (where, type(error)) == ("sink", OursError)
-
-
 def test_report_error_never_raises(
     monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[LogRecord]]
 ) -> None:
