@@ -83,7 +83,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         status, message = run("serve", "--port", str(port), "--store", tmp_path / "ledger.db")
     assert (status, message) == (
         2,
-        f"Error: cannot listen on port {port} of 127.0.0.1: Address already in use\n",
+        f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use\n",
     )
 
 
