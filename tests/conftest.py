@@ -1,4 +1,4 @@
-"""Fixtures: an exporter and a registry of its own for each test, and a provider to call."""
+"""Fixtures: a separate pipeline for each test, and a provider to call."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from support.scripted import Server
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Shows what a test has measured, below the results."""
+    """Print a measured figure below the test results."""
     return lambda text: record_property("figure", text)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the figures."""
+    """Print the figures."""
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             for name, text in report.user_properties:
@@ -31,17 +31,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[LogRecord]]:
-    """Returns what we have logged so far, and not what others have.
+    """Return the records that llm-exporter has logged so far.
 
-    An SDK's client that an earlier test has left behind is collected at any time, and asyncio logs what it
-    thinks of that.
+    Other loggers are left out: asyncio complains when a client that an earlier test left behind is collected.
     """
     return lambda: [record for record in caplog.records if record.name == "llm_exporter"]
 
 
 @pytest.fixture
 def pipeline() -> Iterator[Pipeline]:
-    """A pipeline of the test's own, which the public functions and the taps use."""
+    """A separate pipeline, which the public functions and the taps use in this test."""
     pipeline = Pipeline()
     before = default.replace(pipeline)
     yield pipeline
@@ -51,7 +50,7 @@ def pipeline() -> Iterator[Pipeline]:
 
 @pytest.fixture
 def metered(pipeline: Pipeline) -> Iterator[Metered]:
-    """What the test's calls come to; afterwards none is in flight and nothing of ours has failed."""
+    """The calls of this test. Afterwards, none may be in flight and nothing may have failed in our code."""
     metered = Metered(pipeline)
     yield metered
     assert metered.total("llm_calls_in_flight") == 0
@@ -60,7 +59,7 @@ def metered(pipeline: Pipeline) -> Iterator[Metered]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A provider that says what the test tells it to."""
+    """A provider that responds with what the test scripts."""
     with Server() as server:
         yield server
 

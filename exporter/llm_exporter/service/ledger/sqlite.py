@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, Final
@@ -21,7 +22,7 @@ from ...call import Call
 from ...file_lock import lock
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
-from ...periods import Window, span_of
+from ...periods import HOUR, Window, span_of
 from .base import (
     Charge,
     Charges,
@@ -308,8 +309,10 @@ class SqliteLedger(Ledger):
             self._lock.close()
 
 
-def _start_of(period: Window, moment: float) -> float:
-    return span_of(period, moment).start
+@lru_cache(maxsize=100_000)  # hours of a decade: SQLite calls it for every row of a report
+def _start_of(window: Window, hour: int) -> float:
+    """Return the start of the window that an hour is in; hours are counted from 1970."""
+    return span_of(window, hour * HOUR).start
 
 
 def _locked(path: Path) -> IO[str]:

@@ -58,7 +58,7 @@ def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement 
         query = msgspec.structs.replace(query, since=None, until=None)
     condition = where(query)
     keys = [_column(name) for name in by]
-    start = f"start_of('{period}', started)" if period else "0"
+    start = f"start_of('{period}', CAST(started / {HOUR} AS INTEGER))" if period else "0"
     columns = [start, *(key.sql for key in keys), *(f"sum({name})" for name in TOTALS)]
     groups = ", ".join(str(number) for number in range(1, 2 + len(by)))
     return Statement(
