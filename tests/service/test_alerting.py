@@ -23,6 +23,8 @@ from tools.stack import Alertmanager, Prometheus, alertmanager_config, prometheu
 
 Json = dict[str, Any]
 
+PATIENCE = 300.0
+
 SPENDING = """
 import sys, time
 import openai
@@ -93,7 +95,9 @@ def rewrite(file: Path, *changes: tuple[str, str]) -> None:
 
 def next_alert_shown(page: Any) -> Json:
     """Return the next alert from Alertmanager in the live page's events."""
+    deadline = time.monotonic() + PATIENCE  # the stream itself never ends, and has a comment every 15 s
     for line in page:
+        assert time.monotonic() < deadline, f"no alert within {PATIENCE} s"
         if line == b"event: alert\n":
             alert: Json = json.loads(next(page).removeprefix(b"data: "))
             if " is exceeded: $" in alert["title"]:  # not in alerts of the service itself
