@@ -109,6 +109,11 @@ def subscribe(callback: Callable[[Any], object], to: type[Any] = Call) -> None:
     Args:
         callback: called with each object.
         to: the type of the objects: `Call`, `ThresholdCrossed` or `BudgetReached`.
+
+    Example:
+        >>> from llm_exporter import BudgetReached, subscribe, unsubscribe
+        >>> subscribe(print, BudgetReached)
+        >>> unsubscribe(print)
     """
     pipeline().subscribe(callback, to)
 

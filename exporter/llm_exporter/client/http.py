@@ -24,6 +24,13 @@ def start_http_server(port: int = 9847, addr: str = "127.0.0.1") -> MetricsServe
 
     Raises:
         OSError: if the address cannot be listened on.
+
+    Example:
+        >>> from llm_exporter import start_http_server
+        >>> server = start_http_server(0)
+        >>> server
+        <MetricsServer http://127.0.0.1:.../metrics>
+        >>> server.close()
     """
     from ..metrics.http import MetricsServer  # noqa: PLC0415  # loads an HTTP server
 

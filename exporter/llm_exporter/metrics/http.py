@@ -37,10 +37,14 @@ class MetricsServer:
         self._server = make_server(addr, port, WsgiMetrics(metrics), _server_class(addr, port), _Handler)
         self.port = self._server.server_port
         """The port it listens on, even if 0 was given."""
+        self._host = f"[{addr}]" if ":" in addr else addr
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="llm-exporter-metrics", daemon=True
         )
         self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<MetricsServer http://{self._host}:{self.port}/metrics>"
 
     def close(self) -> None:
         """Stop the server."""
