@@ -2,7 +2,7 @@ FROM python:3.14.8-slim-trixie AS build
 
 WORKDIR /src
 RUN python -m venv /opt/llm-exporter
-COPY pyproject.toml README.md LICENSE* ./
+COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 COPY grafana grafana
 COPY prometheus prometheus
