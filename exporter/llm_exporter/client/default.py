@@ -38,6 +38,8 @@ def ship_to(url: str) -> None:
         _service = url
         if _pipeline is not None:
             _pipeline.ship_to(url)
+    if _pipeline is not None:
+        _pipeline.wait_for_leases()
 
 
 def _made() -> Pipeline:
@@ -49,4 +51,5 @@ def _made() -> Pipeline:
             if _service:
                 made.ship_to(_service)
             replace(made)
+    pipeline().wait_for_leases()  # without the lock, which forks and other threads wait for
     return pipeline()

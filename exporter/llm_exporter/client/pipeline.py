@@ -142,7 +142,12 @@ class Pipeline:
         if not self._service:
             close_at_exit(self)
         self._service = url
-        self._renew_leases().wait_for_first()
+        self._renew_leases()
+
+    def wait_for_leases(self) -> None:
+        """Wait for the first leases on the service's budgets, for up to one second."""
+        if self._renewal is not None:
+            self._renewal.wait_for_first()
 
     def _worker_started(self) -> None:
         if self._service:
