@@ -20,6 +20,7 @@ TokenType = Literal[
     "cache_read_video",
     "cache_write",
     "cache_write_1h",
+    "cache_write_12h",
     "output",
     "reasoning",
     "output_audio",
@@ -35,6 +36,7 @@ TokenType = Literal[
 - `cache_read_audio`, `cache_read_image`, `cache_read_video`: the same for other modalities.
 - `cache_write`: prompt tokens written to a cache with the provider's default lifetime (Anthropic: 5 minutes).
 - `cache_write_1h`: prompt tokens written to Anthropic's one-hour cache.
+- `cache_write_12h`: prompt tokens written to OpenAI's twelve-hour cache.
 - `output`: generated text, without reasoning.
 - `reasoning`: generated reasoning or thinking.
 - `output_audio`, `output_image`, `output_video`: generated content of other modalities.
@@ -57,21 +59,39 @@ Operation = Literal[
     "text_completion",
     "transcription",
     "translation",
+    "unread",
     "video_generation",
 ]
 """The operations of metered calls. OpenTelemetry's `gen_ai.operation.name` values are used where they exist.
 
 OpenAI's chat completions, OpenAI's Responses API and Anthropic's Messages API are all `chat`.
-`live` is Google's Live API, and `realtime` is OpenAI's Realtime API.
+`live` is Google's Live API, and `realtime` is OpenAI's Realtime API. `unread` is a request to a known
+provider whose response no reader takes.
 """
 
-CostSource = Literal["list", "provider", "override", "fallback"]
+CostSource = Literal["list", "provider", "override", "fallback", "local"]
 """Where the cost of a call comes from.
 
 - `list`: the published price.
 - `provider`: the cost reported in the response.
 - `override`: a price configured for the model.
 - `fallback`: the price configured for models without a known price.
+- `local`: the model runs on a server of the user's own, so the call costs nothing.
+"""
+
+ApproximationReason = Literal[
+    "tier", "region", "batch", "speed", "modality", "lifetime", "fee", "reported_cost"
+]
+"""Why the cost of a call is approximate: the response or the request shows something without a known price.
+
+- `tier`: the service tier; the tokens are priced at the standard tier.
+- `region`: the region or data zone; the tokens are priced without its surcharge.
+- `batch`: batch processing; the tokens are priced as if they were not part of a batch.
+- `speed`: the speed mode; the tokens are priced at the standard speed.
+- `modality`: the modality of the tokens; they are priced as text.
+- `lifetime`: the lifetime of the cache; the tokens are priced at the default lifetime.
+- `fee`: a fee per use, which the cost does not include.
+- `reported_cost`: the response reports a cost that is far from the list price.
 """
 
 UNATTRIBUTED: Final = "unattributed"
@@ -134,6 +154,8 @@ class Call(msgspec.Struct, kw_only=True):
     """The cost in USD reported in the response, if any."""
     unpriced_tokens: int = 0
     """Tokens without a known price; they are not part of `cost`."""
+    approximated: dict[ApproximationReason, int] = {}
+    """Tokens with an approximate cost, by reason. A call without tokens counts as one token."""
     usage_reported: bool = True
     """False if the provider reported no usage for the call."""
     estimated: bool = False
@@ -143,6 +165,8 @@ class Call(msgspec.Struct, kw_only=True):
     """The service tier that the response names."""
     speed: str | None = None
     """Anthropic's speed mode, if the response names it."""
+    region: str = ""
+    """The region or data zone that the call ran in, if its address or response shows one."""
     batch: bool = False
     """True if the request was processed in a batch."""
     duration: float = 0.0
@@ -153,6 +177,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Why the call failed; None if it succeeded."""
     budget: str = ""
     """The name of the budget that blocked the call, if the error is `budget`."""
+    route: str = ""
+    """The route of a request whose response no reader takes, as in `POST /v1/things/{id}`."""
     retries: list[ErrorKind] = []
     """Why each attempt before the last failed."""
 

@@ -46,7 +46,7 @@ def test_only_the_adapter_imports_genai_prices() -> None:
 @pytest.mark.parametrize("url", USUAL_URLS)
 def test_genai_prices_names_the_usual_providers_as_we_do(url: str) -> None:
     provider = USUAL_URLS[url]
-    assert Providers().of(url, "Client", "sdk") == provider
+    assert Providers().of(url, "Client", "sdk").provider == provider
     assert data_snapshot.get_snapshot().find_provider(None, None, url).id == provider
 
 

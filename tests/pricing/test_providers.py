@@ -14,7 +14,7 @@ from support.scripted import Server
 
 
 def provider_of(base_url: str, client: str = "OpenAI", sdk: str = "openai") -> str:
-    return Providers().of(base_url, client, sdk)
+    return Providers().of(base_url, client, sdk).provider
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ CONFIGURED = {
     ],
 )
 def test_configured_providers_take_precedence(base_url: str, provider: str) -> None:
-    assert Providers(CONFIGURED).of(base_url, "OpenAI", "openai") == provider
+    assert Providers(CONFIGURED).of(base_url, "OpenAI", "openai").provider == provider
 
 
 def test_a_url_without_a_port_matches_the_default_port() -> None:
     configured = Providers({"gw.example:443": "azure", "gw.example:80": "vllm"})
-    assert configured.of("https://gw.example/v1", "OpenAI", "openai") == "azure"
-    assert configured.of("http://gw.example/v1", "OpenAI", "openai") == "vllm"
+    assert configured.of("https://gw.example/v1", "OpenAI", "openai").provider == "azure"
+    assert configured.of("http://gw.example/v1", "OpenAI", "openai").provider == "vllm"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)

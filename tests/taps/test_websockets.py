@@ -23,6 +23,7 @@ import llm_exporter
 from llm_exporter import BudgetExceeded
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Budget, Config
+from llm_exporter.pricing.providers import Endpoint
 from llm_exporter.taps import websocket
 from llm_exporter.wire.realtime import RealtimeConversation
 from support.awaiting import until
@@ -858,7 +859,7 @@ def test_our_exception_never_reaches_the_caller(
 
 
 def test_a_dropped_connection_meter_finishes_its_calls(metered: Metered) -> None:
-    meter = websocket.ConnectionMeter(RealtimeConversation("gpt-realtime"), "openai", lambda: True)
+    meter = websocket.ConnectionMeter(RealtimeConversation("gpt-realtime"), Endpoint("openai"), lambda: True)
     meter.received(encoded(created()))
     assert metered.total("llm_calls_in_flight") == 1
     del meter

@@ -24,6 +24,7 @@ from llm_exporter.client import default
 from llm_exporter.client.meter import Meter
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.retrieval import Outcome, Retrievals
+from llm_exporter.pricing.providers import Endpoint
 from llm_exporter.wire import framing
 from llm_exporter.wire.openai import ChatReader
 from llm_exporter.wire.reader import Reader
@@ -104,7 +105,7 @@ def check(reader: type[Reader], responses: Iterable[Iterable[bytes]], *content_t
         for number, pieces in enumerate(responses, 1):
             for content_type in content_types:
                 provider = PROVIDERS[number % len(PROVIDERS)]
-                meter = Meter(provider=provider, model="gpt-4o", reader=reader, request=REQUEST)
+                meter = Meter(endpoint=Endpoint(provider), model="gpt-4o", reader=reader, request=REQUEST)
                 meter.response_started({"content-type": content_type})
                 if number % 2:
                     meter.will_stream()
@@ -264,7 +265,7 @@ def test_response_with_a_wrong_content_type_is_counted_once(sample: Sample) -> N
 )
 def test_hostile_headers_set_no_rate_limit(headers: dict[str, str], metered: Metered) -> None:
     """The response is read anyway."""
-    meter = Meter(provider="openai", model="gpt-4o", reader=ChatReader)
+    meter = Meter(endpoint=Endpoint("openai"), model="gpt-4o", reader=ChatReader)
     meter.response_started(headers)
     meter.feed(b'{"usage": {"prompt_tokens": 31}}')
     meter.finish()

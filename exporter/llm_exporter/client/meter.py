@@ -14,6 +14,7 @@ import msgspec
 from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind, TokenType
 from ..labels import current_labels
+from ..pricing.providers import Endpoint
 from ..wire.error_kinds import kind_of_code, kind_of_exception
 from ..wire.framing import Framing, Ignored, framing_for
 from ..wire.reader import Reader, Reading
@@ -45,11 +46,12 @@ class Meter:
     No method but `hold_budget` raises: other errors go to the log and `llm_exporter_errors_total`.
 
     Args:
-        provider: the provider's id.
+        endpoint: where the call goes.
         model: the requested model; empty if it is not known.
         reader: the class that reads the response.
         request: the decoded body of the request.
         labels: the labels of the call; those in force here by default.
+        route: the route of the request, if no reader takes its response.
     """
 
     # Defaults on the class: setting them on each object would cost every call.
@@ -66,11 +68,12 @@ class Meter:
     def __init__(
         self,
         *,
-        provider: str,
+        endpoint: Endpoint,
         model: str,
         reader: type[Reader],
         request: object = None,
         labels: Mapping[str, str] | None = None,
+        route: str = "",
     ) -> None:
         self._pipeline = pipeline()
         self._reader = reader()
@@ -80,11 +83,13 @@ class Meter:
         self._request = request
         self._failures: list[ErrorKind] = []
         self._call = Call(
-            provider=provider,
+            provider=endpoint.provider,
+            region=endpoint.region,
             model=model,
             requested_model=model,
             operation=reader.operation,
             labels=dict(current_labels() if labels is None else labels),
+            route=route,
         )
         self._began = self._last_byte = perf_counter()
         if not reader.is_retrieval:
@@ -254,6 +259,7 @@ class Meter:
             labels=call.labels,
             started=call.started,
             service_tier=call.service_tier,
+            region=call.region,
             batch=self._reader.is_batch,
         )
         _write(reading, sub_call)
@@ -273,3 +279,4 @@ def _write(reading: Reading, call: Call) -> None:
     call.reported_cost = reading.reported_cost
     call.speed = reading.speed
     call.service_tier = reading.service_tier or call.service_tier
+    call.region = reading.region or call.region

@@ -11,6 +11,7 @@ from .rate_limits import rate_limits
 from .registry import Registry
 from .series_limit import SeriesLimit
 from .specs import (
+    APPROXIMATED,
     BUDGET_REJECTED,
     CALL_ERRORS,
     CALLS,
@@ -26,11 +27,14 @@ from .specs import (
     TIME_TO_FIRST_TOKEN,
     TOKENS,
     UNPRICED,
+    UNREAD_REQUESTS,
     USAGE_MISSING,
 )
 
 _DECLARED_TYPES: Final = ("input", "cache_read", "cache_write", "output", "reasoning")
 """The token types of a series that the configuration declares."""
+_MAX_ROUTES: Final = 100
+"""The maximum number of routes of unread requests: routes come from outside."""
 
 
 class CallCounter:
@@ -45,6 +49,7 @@ class CallCounter:
         self.has_calls = False
         """Whether a call has been counted."""
         self._limit = limit
+        self._routes: set[str] = set()
         self._declared = registry.declared_labels
         self._calls = registry.scalars(CALLS)
         self._tokens = registry.scalars(TOKENS)
@@ -52,6 +57,8 @@ class CallCounter:
         self._errors = registry.scalars(CALL_ERRORS)
         self._retries = registry.scalars(RETRIES)
         self._unpriced = registry.scalars(UNPRICED)
+        self._approximated = registry.scalars(APPROXIMATED)
+        self._unread = registry.scalars(UNREAD_REQUESTS)
         self._usage_missing = registry.scalars(USAGE_MISSING)
         self._budget_rejected = registry.scalars(BUDGET_REJECTED)
         self._over_limit = registry.scalars(SERIES_OVER_LIMIT)
@@ -115,8 +122,18 @@ class CallCounter:
             self._usage_missing.at(by_operation).inc()
         if call.unpriced_tokens:
             self._unpriced.at(base).inc(call.unpriced_tokens)
+        for reason, number in call.approximated.items():
+            self._approximated.at((*base, reason)).inc(number)
+        if call.route and not call.error:
+            self._unread.at((call.provider, self._known_route(call.route))).inc()
         if call.time_to_first_token is not None:
             self._record_pace(call, by_operation, call.time_to_first_token)
+
+    def _known_route(self, route: str) -> str:
+        """Return a route, or `other` once there are too many."""
+        if len(self._routes) < _MAX_ROUTES:
+            self._routes.add(route)
+        return route if route in self._routes else OTHER
 
     def _record_pace(self, call: Call, by_operation: tuple[str, ...], first_token: float) -> None:
         self._time_to_first_token.at(by_operation).observe(first_token)

@@ -84,6 +84,12 @@ RETRIES: Final = _call_spec(
 UNPRICED: Final = _call_spec(
     "llm_unpriced_tokens_total", "counter", "Tokens of models without a known price. They add no cost."
 )
+APPROXIMATED: Final = _call_spec(
+    "llm_price_approximated_tokens_total",
+    "counter",
+    "Tokens with an approximate cost, because the price list lacks their tier, region, fee or the like.",
+    "reason",
+)
 USAGE_MISSING: Final = _call_spec(
     "llm_usage_missing_total",
     "counter",
@@ -174,6 +180,12 @@ RELOADED_AT: Final = Spec(
     "gauge",
     "Unix time of the last successful load of the configuration.",
 )
+UNREAD_REQUESTS: Final = Spec(
+    "llm_exporter_unread_requests_total",
+    "counter",
+    "Requests to a known provider whose response no reader takes. Their usage and cost are unknown.",
+    ("provider", "route"),
+)
 ERRORS: Final = Spec(
     "llm_exporter_errors_total",
     "counter",
@@ -228,6 +240,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     IN_FLIGHT,
     RETRIES,
     UNPRICED,
+    APPROXIMATED,
     USAGE_MISSING,
     RATE_LIMIT_REMAINING,
     RATE_LIMIT,
@@ -244,6 +257,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     SERIES_OVER_LIMIT,
     RELOADED,
     RELOADED_AT,
+    UNREAD_REQUESTS,
     ERRORS,
     RECEIVED,
     DUPLICATES,

@@ -21,7 +21,9 @@ from genai_prices.units import UnitDef, UnitRegistry
 from .rates import FEE_TYPES, UNITS, Rate, Rates
 
 _REGISTRY: Final = UnitRegistry(unit_data)
-_COUNTED: Final = tuple(_REGISTRY.units[unit] for unit in (*UNITS.values(), *FEE_TYPES))
+_COUNTED: Final = tuple(
+    _REGISTRY.units[unit] for unit in (*UNITS.values(), *FEE_TYPES) if unit in _REGISTRY.units
+)
 _INSTALLED_AT: Final = Path(genai_prices.data.__file__ or "").stat().st_mtime
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from ..forking import late_import
@@ -45,6 +45,19 @@ _BY_CLIENT: Final = (
 """Providers by a part of the client's class name, for unknown URLs, such as a gateway's."""
 
 
+class Endpoint(NamedTuple):
+    """What the address of a client says about its calls."""
+
+    provider: str
+    """The provider's id."""
+    region: str = ""
+    """The region or data zone of the address, if it has one."""
+    is_known: bool = False
+    """Whether the address is known to be the provider's, or configured. If not, it is taken for a gateway."""
+    is_local: bool = False
+    """Whether the address is a loopback or private one."""
+
+
 class Providers:
     """Finds providers by URL.
 
@@ -57,8 +70,8 @@ class Providers:
         self.of = lru_cache(maxsize=1024)(self._of)  # an application has few clients, and calls them often
         """`_of`, cached."""
 
-    def _of(self, url: str, client: str, sdk: str) -> str:
-        """Return the provider id of a client.
+    def _of(self, url: str, client: str, sdk: str) -> Endpoint:
+        """Return the endpoint that a client calls.
 
         An unknown URL is taken for a gateway to the provider of the SDK.
 
@@ -70,12 +83,12 @@ class Providers:
         host, port = _address(url)
         for address in (f"{host}:{port}", host):
             if provider := self._configured.get(address):
-                return provider
+                return Endpoint(provider, is_known=True)
         if provider := _by_host(host) or _by_price_table(url):
-            return provider
+            return Endpoint(provider, is_known=True)
         if port in _BY_PORT:
-            return _BY_PORT[port]
-        return next((provider for word, provider in _BY_CLIENT if word in client), sdk)
+            return Endpoint(_BY_PORT[port], is_known=True)
+        return Endpoint(next((provider for word, provider in _BY_CLIENT if word in client), sdk))
 
 
 def _by_host(host: str) -> str | None:

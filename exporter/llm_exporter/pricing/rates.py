@@ -23,6 +23,7 @@ UNITS: Final[Mapping[TokenType, str]] = {
     "cache_read_video": "cache_video_read_tokens",
     "cache_write": "cache_text_write_5m_tokens",
     "cache_write_1h": "cache_text_write_1h_tokens",
+    "cache_write_12h": "cache_text_write_12h_tokens",
     "output": "output_text_tokens",
     "reasoning": "output_text_reasoning_tokens",
     "output_audio": "output_audio_tokens",

@@ -23,9 +23,11 @@ import msgspec
 from ..client.default import pipeline
 from ..client.guard import guarded
 from ..client.meter import Meter, current
+from ..pricing.providers import Endpoint
 from ..wire.error_kinds import kind_of_exception, kind_of_status
 from ..wire.live import LiveConversation
 from ..wire.routes import reader_for
+from ..wire.unread import UnreadReader, route_of
 from .boundary import ametered, metered
 from .imports import Imported
 from .patches import Method, Patches, Wrap
@@ -64,6 +66,7 @@ PRIVATE_NAMES: Final = {
 }
 """The private names of google-genai that the tap relies on; see `taps/private_names.py`."""
 
+_GOOGLE: Final = Endpoint("google", is_known=True)
 _MODEL: Final = re.compile(r"/models/([^/:?]+)")
 
 
@@ -147,7 +150,7 @@ class GoogleTap:
         api_client = live._api_client  # noqa: SLF001
         if self._switch.is_on(api_client):
             is_on = partial(self._switch.is_on, api_client)
-            tap_connection(session._ws, ConnectionMeter(LiveConversation(model), "google", is_on))  # noqa: SLF001
+            tap_connection(session._ws, ConnectionMeter(LiveConversation(model), _GOOGLE, is_on))  # noqa: SLF001
 
     def _meter(self, api_client: Any, http_request: Any, *_: Any, **__: Any) -> Meter | None:
         if not self._switch.is_on(api_client):
@@ -159,7 +162,12 @@ class GoogleTap:
         body = http_request.data
         in_path = _MODEL.search(url)
         model = in_path[1] if in_path else _name(body.get("model") if isinstance(body, dict) else None)
-        return Meter(provider=_provider_of(url), model=model, reader=reader, request=body)
+        endpoint, route = _endpoint_of(url), ""
+        if reader is UnreadReader:
+            if not endpoint.is_known or not body:
+                return None
+            route = route_of(http_request.method, url)
+        return Meter(endpoint=endpoint, model=model, reader=reader, request=body, route=route)
 
     def _interaction_meter(
         self, http_name: str, wrap: Wrap, sdk: Any, hook_ctx: Any, request: Any, *_: Any, **__: Any
@@ -169,18 +177,19 @@ class GoogleTap:
             return None
         url = str(request.url)
         reader = reader_for(request.method, url)
-        if reader is None:
+        if reader is None or reader is UnreadReader:
             return None
         self._patches.patch_send(http, wrap)
         body = _decode_interaction(request.content or b"{}")
-        return Meter(provider=_provider_of(url), model=_name(body.model) or _name(body.agent), reader=reader)
+        model = _name(body.model) or _name(body.agent)
+        return Meter(endpoint=_endpoint_of(url), model=model, reader=reader)
 
     def _download_meter(self, api_client: Any, path: str, *_: Any, **options: Any) -> Meter | None:
         reader = reader_for("GET", path)
         # The content of a file that the SDK writes straight to disk never passes here.
         if reader is None or options.get("destination") is not None or not self._switch.is_on(api_client):
             return None
-        return Meter(provider="google", model="", reader=reader, request={"file": path})
+        return Meter(endpoint=_GOOGLE, model="", reader=reader, request={"file": path})
 
 
 def _name(model: object) -> str:
@@ -188,7 +197,7 @@ def _name(model: object) -> str:
     return model.rpartition("/")[2] if isinstance(model, str) else ""
 
 
-def _provider_of(url: str) -> str:
+def _endpoint_of(url: str) -> Endpoint:
     return pipeline().providers.of(url, "Client", "google")
 
 

@@ -104,9 +104,9 @@ class OpenAITap(StainlessTap):
         if not self._switch.is_on(http):
             return
         model = get_mangled(manager, "__model")
-        provider = pipeline().providers.of(str(client.base_url), type(client).__name__, "openai")
+        endpoint = pipeline().providers.of(str(client.base_url), type(client).__name__, "openai")
         meter = ConnectionMeter(
-            conversation(model if isinstance(model, str) else ""), provider, partial(self._switch.is_on, http)
+            conversation(model if isinstance(model, str) else ""), endpoint, partial(self._switch.is_on, http)
         )
         tap_connection(getattr(connection, "_connection", connection), meter)
 

@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Final
 
 from ..client.default import pipeline
 from ..client.meter import Meter
+from ..pricing.providers import Endpoint
 from ..wire.openai import ChatReader
 from ..wire.routes import reader_for
+from ..wire.unread import UnreadReader, route_of
 from .boundary import ametered, metered
 from .imports import Imported
 from .patches import Patches, Wrap
@@ -23,8 +25,8 @@ from .send import wrap_async_send, wrap_send
 from .switch import Switch
 from .usage_chunk import UsageChunkFilter, request_usage
 
-_PROVIDER: Final = "_llm_exporter_provider"
-"""A client's provider, with the table and the URL that it was looked up by."""
+_ENDPOINT: Final = "_llm_exporter_endpoint"
+"""A client's endpoint, with the table and the URL that it was looked up by."""
 
 
 def stainless_names(package: str) -> dict[str, str]:
@@ -37,6 +39,7 @@ def stainless_names(package: str) -> dict[str, str]:
         f"{package}._base_client:BaseClient._base_url": ALWAYS,
         f"{package}._models:FinalRequestOptions.method": ALWAYS,
         f"{package}._models:FinalRequestOptions.url": ALWAYS,
+        f"{package}._models:FinalRequestOptions.files": ALWAYS,
         f"{package}._models:FinalRequestOptions.json_data": ALWAYS,
     }
 
@@ -81,32 +84,38 @@ class StainlessTap:
         http = client._client  # noqa: SLF001
         if not self._switch.is_on(http):
             return None
-        reader = reader_for(options.method, str(options.url))
+        url = str(options.url)
+        reader = reader_for(options.method, url)
         if reader is None:
             return None
-        self._patches.patch_send(http, wrap)
-        provider = _provider(client, self.package)
+        endpoint = _endpoint(client, self.package)
         body = options.json_data
+        route = ""
+        if reader is UnreadReader:
+            if not endpoint.is_known or (body is None and not options.files):
+                return None
+            route = route_of(options.method, url)
+        self._patches.patch_send(http, wrap)
         changed = None
         if reader is ChatReader and self._switch.asks_for_usage(http):
-            changed = request_usage(body, provider, getattr(client, "_api_version", None))
-        meter = Meter(provider=provider, model=_model_in(body), reader=reader, request=body)
+            changed = request_usage(body, endpoint.provider, getattr(client, "_api_version", None))
+        meter = Meter(endpoint=endpoint, model=_model_in(body), reader=reader, request=body, route=route)
         if changed is not None:
             options.json_data = changed  # the SDK makes new options for each call
             meter.filter = UsageChunkFilter()
         return meter
 
 
-def _provider(client: Any, sdk: str) -> str:
-    """Return the provider of a client. It is kept in the client: formatting its URL for each call is slow."""
+def _endpoint(client: Any, sdk: str) -> Endpoint:
+    """Return the endpoint of a client. It is kept in the client: formatting its URL for each call is slow."""
     providers, url = pipeline().providers, vars(client).get("_base_url")
-    known = vars(client).get(_PROVIDER)
+    known: tuple[object, object, Endpoint] | None = vars(client).get(_ENDPOINT)
     if known is not None and known[0] is providers and known[1] is url:
-        return str(known[2])
-    provider = providers.of(str(client.base_url), type(client).__name__, sdk)
+        return known[2]
+    endpoint = providers.of(str(client.base_url), type(client).__name__, sdk)
     if url is not None:
-        vars(client)[_PROVIDER] = providers, url, provider
-    return provider
+        vars(client)[_ENDPOINT] = providers, url, endpoint
+    return endpoint
 
 
 def _model_in(body: object) -> str:

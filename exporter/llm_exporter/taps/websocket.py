@@ -19,6 +19,7 @@ from ..client.default import pipeline
 from ..client.guard import guarded
 from ..client.meter import Meter
 from ..labels import current_labels
+from ..pricing.providers import Endpoint
 from ..wire.conversation import CallMessage, Conversation, GenerationRequest
 from ..wire.error_kinds import kind_of_exception
 
@@ -43,13 +44,13 @@ class ConnectionMeter:
 
     Args:
         conversation: tells which messages belong to which call.
-        provider: the provider's id.
+        endpoint: where the connection goes.
         is_on: returns whether a call that begins now is metered.
     """
 
-    def __init__(self, conversation: Conversation, provider: str, is_on: Callable[[], bool]) -> None:
+    def __init__(self, conversation: Conversation, endpoint: Endpoint, is_on: Callable[[], bool]) -> None:
         self._conversation = conversation
-        self._provider = provider
+        self._endpoint = endpoint
         self._is_on = is_on
         self._labels = current_labels()
         self._meters: dict[str, Meter] = {}
@@ -72,7 +73,7 @@ class ConnectionMeter:
         reader, model = requested
         labels = {**self._labels, **current_labels()}
         call = Call(
-            provider=self._provider,
+            provider=self._endpoint.provider,
             model=model,
             requested_model=model,
             operation=reader.operation,
@@ -81,7 +82,7 @@ class ConnectionMeter:
         try:
             pipeline().budgets.refuse_if_exhausted(call)
         except BudgetExceeded as exceeded:
-            Meter(provider=self._provider, model=model, reader=reader, labels=labels).refused(exceeded)
+            Meter(endpoint=self._endpoint, model=model, reader=reader, labels=labels).refused(exceeded)
             raise
 
     def _requested_by(self, message: object) -> GenerationRequest | None:
@@ -132,7 +133,7 @@ class ConnectionMeter:
 
     def _begin(self, first: CallMessage) -> Meter:
         meter = Meter(
-            provider=self._provider,
+            endpoint=self._endpoint,
             model=first.requested_model,
             reader=first.reader,
             request={"model": first.model},

@@ -27,6 +27,8 @@ class Reading:
     """The service tier that served the request, if the response names it."""
     speed: str | None = None
     """Anthropic's speed mode, if the response names it."""
+    region: str = ""
+    """The region or data zone that served the request, if the response names it."""
     response_id: str = ""
     """The provider's id of the response, if it can be retrieved again."""
     operation: Operation | None = None

@@ -20,6 +20,7 @@ from .interactions import InteractionsReader, RetrievedInteractionReader
 from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader, VideosReader
 from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader, RetrievedResponseReader
 from .reader import Reader
+from .unread import UnreadReader
 
 _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
     (re.compile(pattern), reader)
@@ -53,14 +54,31 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
 )
 """Only the end of the path matters: the prefix depends on the provider or gateway."""
 
+_FREE: Final = re.compile(
+    r"^(?:POST|PUT|PATCH) (?:.*/)?(?:"
+    r"files|uploads|uploads/[^/]+/(?:parts|complete|cancel)|upload/.*|files:register"  # files
+    r"|batches|messages/batches|[^/]+:(?:asyncB|b)atch[A-Za-z]+"  # their calls are counted with the results
+    r"|(?:batches|messages/batches|responses|fine_tuning/jobs)/[^/]+(?::|/)(?:cancel|pause|resume)"
+    r")$"
+)
+"""Requests that providers do not bill and that are not calls to a model."""
+
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+
 
 @lru_cache(maxsize=1024)  # an application reuses a few paths
 def reader_for(method: str, url: str) -> type[Reader] | None:
-    """Return the reader for the response to a request, or None if the request is not a call to a model.
+    """Return the reader for the response to a request, or None if the request is certainly not billed.
+
+    Only a request with a body can be billed, apart from the retrieval of a result. If no reader takes its
+    response, `UnreadReader` does.
 
     Args:
         method: the HTTP method.
         url: an absolute or relative URL.
     """
     request = f"{method.upper()} {url.partition('?')[0]}"
-    return next((reader for pattern, reader in _ROUTES if pattern.search(request)), None)
+    if reader := next((reader for pattern, reader in _ROUTES if pattern.search(request)), None):
+        return reader
+    may_be_billed = method.upper() in _WITH_BODY and not _FREE.search(request)
+    return UnreadReader if may_be_billed else None
