@@ -11,7 +11,9 @@ from typing import Final
 from ..call import Call, CostSource
 from ..config.model import Prices
 from ..forking import late_import
-from .rates import FEE_TYPES, TOOLS, UNITS, Rates, configured_rates, discounted
+from .corrections import corrected
+from .fees import cost_type, fee_rates
+from .rates import TOOLS, UNITS, Rates, configured_rates, discounted
 
 log = logging.getLogger("llm_exporter")
 
@@ -122,8 +124,8 @@ def _apply_rates(call: Call, rates: Rates) -> None:
             call.unpriced_tokens += number
     fees: defaultdict[str, Decimal] = defaultdict(Decimal)
     for unit, used in {**call.units, "requests": 1}.items():
-        if (rate := rates.get(unit)) and (kind := FEE_TYPES.get(unit)):
-            fees[kind] += rate.at(prompt) * Decimal(str(used))
+        if rate := rates.get(unit):
+            fees[cost_type(unit)] += rate.at(prompt) * Decimal(str(used))
     for kind, fee in fees.items():
         call.cost[kind] = call.cost.get(kind, 0.0) + float(fee)
 
@@ -148,9 +150,10 @@ def _look_up(call: Call) -> Rates:
         from . import genai  # noqa: PLC0415  # takes 0.1 s
 
     models = call.model, call.requested_model
-    return genai.find_rates(
-        call.provider, models, datetime.fromtimestamp(call.started, UTC), _price_variant(call)
-    )
+    when = datetime.fromtimestamp(call.started, UTC)
+    rates = genai.find_rates(call.provider, models, when, _price_variant(call))
+    model = call.model.lower().rpartition("/")[2]
+    return {**corrected(call.provider, model, when, rates), **fee_rates(call.provider, model)}
 
 
 def _price_variant(call: Call) -> dict[str, str]:
