@@ -36,6 +36,7 @@ from llm_exporter.wire.openai import (
 from llm_exporter.wire.reader import Reader
 from llm_exporter.wire.realtime import InputTranscriptionReader, RealtimeReader, ResponseTurnReader
 from llm_exporter.wire.routes import reader_for
+from llm_exporter.wire.unread import UnreadReader
 from support.samples import READERS
 
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/gemini-t"
@@ -125,22 +126,38 @@ def test_polling_a_job_without_usage_is_not_metered(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "/models",
         "/files",
         "/chat/completions/chatcmpl_t",
         "/responses/resp_t/cancel",
         "/v1/messages/batches",
         f"{GEMINI}:batchGenerateContent",
         f"{GEMINI}:asyncBatchEmbedContent",
-        "/videos/characters",
-        "/nochat/completionsx",
-        "/models?next=/chat/completions",
-        "",
+        "https://generativelanguage.googleapis.com/upload/v1beta/files",
+        "/v1/organizations/workspaces/t/members?beta=true",
     ],
 )
 def test_request_that_generates_nothing_is_not_metered(url: str) -> None:
-    """Lists, files and new batches are not calls to a model."""
+    """Stored objects, files and new batches are not calls to a model."""
     assert reader_for("POST", url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/models",
+        "/nochat/completionsx",
+        "/models?next=/chat/completions",
+        "/threads/runs/unheard-of",
+        "/agents/sessions",
+        "/never/heard/of",
+        f"{GEMINI}:summarizeContent",
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "post"])
+def test_request_that_may_be_billed_is_counted_as_unread(method: str, url: str) -> None:
+    """Anything that is not known to be free may be billed."""
+    assert reader_for(method, url) is UnreadReader
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "PATCH", "get"])
@@ -174,6 +191,7 @@ def test_documented_operations_are_those_that_readers_emit() -> None:
         RealtimeReader,
         InputTranscriptionReader,
         ResponseTurnReader,
+        UnreadReader,
     ]
 
     assert {reader.operation for reader in readers} == set(get_args(Operation))

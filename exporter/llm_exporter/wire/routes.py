@@ -54,31 +54,67 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
 )
 """Only the end of the path matters: the prefix depends on the provider or gateway."""
 
-_FREE: Final = re.compile(
-    r"^(?:POST|PUT|PATCH) (?:.*/)?(?:"
-    r"files|uploads|uploads/[^/]+/(?:parts|complete|cancel)|upload/.*|files:register"  # files
-    r"|batches|messages/batches|[^/]+:(?:asyncB|b)atch[A-Za-z]+"  # their calls are counted with the results
-    r"|(?:batches|messages/batches|responses|fine_tuning/jobs)/[^/]+(?::|/)(?:cancel|pause|resume)"
-    r")$"
-)
-"""Requests that providers do not bill and that are not calls to a model."""
+_FREE_PATHS: Final = """
+    files files:register uploads uploads/*/parts uploads/*/complete uploads/*/cancel upload/**
+    batches messages/batches *:batchGenerateContent *:asyncBatchEmbedContent
+    batches/*/cancel messages/batches/*/cancel *:cancel
+    *:fetchPredictOperation *:computeTokens
+    chat/completions/* responses/*/cancel conversations conversations/**
+    interactions/*/cancel triggers credentials fileSearchStores auth_tokens
+    webhooks webhooks/*:ping webhooks/*:rotateSigningSecret webhook_endpoints webhook_endpoints/**
+    assistants assistants/* threads threads/* threads/*/messages threads/*/messages/* threads/*/runs/*
+    threads/*/runs/*/cancel chatkit/sessions chatkit/sessions/*/cancel
+    containers/*/files vector_stores vector_stores/* vector_stores/*/files vector_stores/*/files/*
+    vector_stores/*/file_batches vector_stores/*/file_batches/*/cancel
+    evals evals/* evals/*/runs/*/cancel
+    fine_tuning/alpha/graders/validate fine_tuning/checkpoints/*/permissions
+    fine_tuning/jobs/*/cancel fine_tuning/jobs/*/pause fine_tuning/jobs/*/resume
+    realtime/client_secrets realtime/translations/client_secrets realtime/sessions
+    realtime/transcription_sessions realtime/calls/*/hangup realtime/calls/*/refer realtime/calls/*/reject
+    live/sessions/*/hangup live/sessions/*/refer live/sessions/*/reject
+    audio/voice_consents audio/voice_consents/*
+    agents agents/* agents/*/archive agents/automations/* agents/automations/*/pause
+    agents/automations/*/resume agents/environments/**
+    deployments deployments/* deployments/*/archive deployments/*/pause deployments/*/unpause
+    dreams/*/archive dreams/*/cancel environments environments/** memory_stores memory_stores/**
+    sessions/*/archive sessions/*/resources sessions/*/resources/* sessions/*/threads/*/archive
+    skills skills/* skills/*/versions tunnels tunnels/** user_profiles user_profiles/** vaults vaults/**
+    organization/** organizations/** projects/*/groups/*/roles projects/*/roles projects/*/roles/*
+    projects/*/users/*/roles
+"""
+"""Ends of paths of requests that providers do not bill: `*` is one segment, `**` is one or more.
 
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+Batches are billed, but counted when their results are retrieved.
+"""
+
+_PAID_PATHS: Final = "agents/sessions threads/runs"
+"""Ends of paths that look like a free one."""
+
+
+def _any_of(paths: str) -> str:
+    """Return a regular expression that matches all paths in a list."""
+    patterns = (re.escape(path).replace(r"\*\*", ".+").replace(r"\*", "[^/]+") for path in paths.split())
+    return "|".join(patterns)
+
+
+_FREE: Final = re.compile(rf"(?!.*/(?:{_any_of(_PAID_PATHS)})$)(?:.*/)?(?:{_any_of(_FREE_PATHS)})")
+
+_MAY_BE_BILLED: Final = frozenset({"POST", "PUT"})
+"""The methods that may generate something. `PATCH` changes the properties of an existing object."""
 
 
 @lru_cache(maxsize=1024)  # an application reuses a few paths
 def reader_for(method: str, url: str) -> type[Reader] | None:
     """Return the reader for the response to a request, or None if the request is certainly not billed.
 
-    Only a request with a body can be billed, apart from the retrieval of a result. If no reader takes its
-    response, `UnreadReader` does.
+    A request that may be billed, and whose response no reader takes, has `UnreadReader`.
 
     Args:
         method: the HTTP method.
         url: an absolute or relative URL.
     """
-    request = f"{method.upper()} {url.partition('?')[0]}"
+    method, path = method.upper(), url.partition("?")[0]
+    request = f"{method} {path}"
     if reader := next((reader for pattern, reader in _ROUTES if pattern.search(request)), None):
         return reader
-    may_be_billed = method.upper() in _WITH_BODY and not _FREE.search(request)
-    return UnreadReader if may_be_billed else None
+    return UnreadReader if method in _MAY_BE_BILLED and not _FREE.fullmatch(path) else None
