@@ -63,6 +63,52 @@ def test_tokens_of_an_unknown_model_are_counted_as_unpriced(metered: Metered) ->
     assert metered.samples("llm_cost_usd_total") == {}
 
 
+def test_tokens_with_an_approximate_cost_are_counted_by_reason(metered: Metered) -> None:
+    metered.pipeline.record(a_call(cost_source="list", approximated={"tier": 1200, "fee": 1}))
+    metered.pipeline.record(a_call(cost_source="list", approximated={"tier": 300}))
+    metered.pipeline.record(a_call())
+    assert metered.samples("llm_price_approximated_tokens_total", **BASE) == {("tier",): 1500, ("fee",): 1}
+
+
+def an_unread_request(route: str, provider: str = "openai", **fields: Any) -> Call:
+    """Return a successful request that no reader takes."""
+    return a_call(
+        **{"provider": provider, "operation": "unread", "usage_reported": False, "route": route, **fields}
+    )
+
+
+def test_unread_requests_are_counted_by_provider_and_route(metered: Metered) -> None:
+    for _ in range(3):
+        metered.pipeline.record(an_unread_request("POST /v1/things"))
+    metered.pipeline.record(an_unread_request("POST /v1/things/{id}/runs"))
+    metered.pipeline.record(an_unread_request("POST /v1/things", "anthropic"))
+    assert metered.samples("llm_exporter_unread_requests_total") == {
+        ("openai", "POST /v1/things"): 3,
+        ("openai", "POST /v1/things/{id}/runs"): 1,
+        ("anthropic", "POST /v1/things"): 1,
+    }
+    assert metered.samples("llm_calls_total", **BASE) == {("unread",): 4}
+
+
+def test_an_unread_request_that_failed_is_not_counted_as_unread(metered: Metered) -> None:
+    """Providers do not bill it."""
+    metered.pipeline.record(an_unread_request("POST /v1/things", error="not_found"))
+    assert metered.samples("llm_exporter_unread_requests_total") == {}
+    assert metered.samples("llm_call_errors_total", **BASE) == {("not_found", "unread"): 1}
+
+
+def test_unread_requests_beyond_100_routes_are_counted_under_other(metered: Metered) -> None:
+    for number in range(150):
+        metered.pipeline.record(an_unread_request(f"POST /v1/things{number}"))
+    metered.pipeline.record(an_unread_request("POST /v1/things7"))
+    metered.pipeline.record(an_unread_request("POST /v1/things", "anthropic"))
+    found = metered.samples("llm_exporter_unread_requests_total")
+    assert len(found) == 102
+    assert found["openai", "POST /v1/things7"] == 2
+    assert found["openai", "other"] == 50
+    assert found["anthropic", "other"] == 1
+
+
 def test_latency_time_to_first_token_and_output_rate_are_observed(metered: Metered) -> None:
     """100 tokens follow the first one within two seconds: 50 per second."""
     metered.pipeline.record(
@@ -121,6 +167,15 @@ def test_new_agents_are_counted_as_other_beyond_the_series_limit(
     assert metered.total("llm_exporter_series_limit") == 60
     assert 60 <= metered.total("llm_exporter_series") < 66
     assert len([record for record in caplog.records if "60 series" in record.message]) == 1
+
+
+def test_approximate_costs_beyond_the_series_limit_are_counted_under_other(metered: Metered) -> None:
+    metered.pipeline.configure(Config(max_series=20))
+    for number in range(30):
+        labels = {"agent": f"a-{number}", "phase": "plan"}
+        metered.pipeline.record(a_call(labels=labels, cost_source="list", approximated={"region": 10}))
+    assert metered.total("llm_price_approximated_tokens_total", reason="region") == 300
+    assert metered.total("llm_price_approximated_tokens_total", reason="region", agent="other") >= 200
 
 
 def test_made_up_models_are_counted_as_other_far_beyond_the_series_limit(metered: Metered) -> None:

@@ -104,6 +104,16 @@ def test_counters_and_calls_in_flight_add_up_and_other_gauges_show_the_last_valu
         assert total(metrics, "llm_rate_limit_remaining") == 9
 
 
+def test_approximate_costs_and_unread_requests_add_up(tmp_path: Path) -> None:
+    one, other = two_processes(tmp_path)
+    for metrics in (one, other):
+        metrics.record(a_call(approximated={"tier": 120}))
+        metrics.record(a_call(operation="unread", route="POST /v1/things"))
+    for metrics in (one, other):
+        assert total(metrics, "llm_price_approximated_tokens_total") == 240
+        assert total(metrics, "llm_exporter_unread_requests_total") == 2
+
+
 def test_declared_series_are_shown_at_0_before_any_process_writes_them(tmp_path: Path) -> None:
     config = Config(series=(SeriesLabels(provider="openai", model="o3"),))
     metrics = Metrics(config, SharedStorage(tmp_path))

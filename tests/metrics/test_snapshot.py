@@ -24,6 +24,38 @@ def test_a_restored_snapshot_equals_the_saved_one_and_counts_on() -> None:
     assert counted(after) == counted(before)
 
 
+def test_approximate_costs_and_unread_requests_continue_after_a_restart() -> None:
+    def value(metrics: Metrics) -> dict[str, float]:
+        names = "llm_price_approximated_tokens_total", "llm_exporter_unread_requests_total"
+        return {sample.family: sample.value for sample in metrics.snapshot() if sample.family in names}
+
+    before, after = Metrics(), Metrics()
+    before.record(a_call(approximated={"tier": 120}))
+    before.record(a_call(operation="unread", route="POST /v1/things"))
+    after.restore(before.snapshot())
+    after.record(a_call(approximated={"tier": 120}))
+    after.record(a_call(operation="unread", route="POST /v1/things"))
+    assert value(after) == {
+        "llm_price_approximated_tokens_total": 240,
+        "llm_exporter_unread_requests_total": 2,
+    }
+
+
+def test_the_limit_of_routes_includes_routes_from_before_a_restart() -> None:
+    before, after = Metrics(), Metrics()
+    for number in range(100):
+        before.record(a_call(operation="unread", route=f"POST /v1/things{number}"))
+    after.restore(before.snapshot())
+    for number in (99, 100):
+        after.record(a_call(operation="unread", route=f"POST /v1/things{number}"))
+    family = "llm_exporter_unread_requests_total"
+    by_route = {
+        sample.labels["route"]: sample.value for sample in after.snapshot() if sample.family == family
+    }
+    assert len(by_route) == 101
+    assert (by_route["POST /v1/things99"], by_route["other"]) == (2, 1)
+
+
 def test_gauges_are_not_saved() -> None:
     metrics = Metrics()
     metrics.started(a_call())

@@ -12,6 +12,7 @@ from llm_exporter import Call
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Config, SeriesLabels
 from llm_exporter.metrics.zero_first import SeriesKey, ZeroFirst
+from support.calls import a_call
 from support.metered import Metered
 from support.zero_first import INTERVAL, A, B, Clock, held_in_scrape
 
@@ -49,6 +50,20 @@ def test_a_series_created_during_a_scrape_is_shown_at_0(pipeline: Pipeline) -> N
     pipeline.metrics.record(Call(provider="p", model="m", operation="chat", tokens={"input": 5}))
     calls = [line for line in b"".join(pieces).decode().splitlines() if line.startswith("llm_calls_total")]
     assert [line.rpartition(" ")[2] for line in calls] == ["0.0"]
+
+
+def test_approximate_costs_and_unread_requests_are_shown_at_0_first(pipeline: Pipeline) -> None:
+    """Alerts use `increase()`, which would not see the first one otherwise."""
+    pipeline.metrics.record(a_call(approximated={"tier": 120}))
+    pipeline.metrics.record(a_call(operation="unread", route="POST /v1/things"))
+    names = {"llm_price_approximated_tokens_total", "llm_exporter_unread_requests_total"}
+
+    def shown(*, scrape: bool) -> list[str]:
+        text = b"".join(pipeline.metrics.text(scrape=scrape, openmetrics=False, names=names)).decode()
+        return [line.rpartition(" ")[2] for line in text.splitlines() if not line.startswith("#")]
+
+    assert shown(scrape=True) == ["0.0", "0.0"]
+    assert shown(scrape=False) == ["120.0", "1.0"]
 
 
 def test_a_series_is_persisted_before_its_value_is_shown(clock: Clock) -> None:

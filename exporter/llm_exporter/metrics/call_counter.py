@@ -34,7 +34,7 @@ from .specs import (
 _DECLARED_TYPES: Final = ("input", "cache_read", "cache_write", "output", "reasoning")
 """The token types of a series that the configuration declares."""
 _MAX_ROUTES: Final = 100
-"""The maximum number of routes of unread requests: routes come from outside."""
+"""The maximum number of series of unread requests, apart from `other`: routes come from outside."""
 
 
 class CallCounter:
@@ -49,7 +49,6 @@ class CallCounter:
         self.has_calls = False
         """Whether a call has been counted."""
         self._limit = limit
-        self._routes: set[str] = set()
         self._declared = registry.declared_labels
         self._calls = registry.scalars(CALLS)
         self._tokens = registry.scalars(TOKENS)
@@ -125,15 +124,15 @@ class CallCounter:
         for reason, number in call.approximated.items():
             self._approximated.at((*base, reason)).inc(number)
         if call.route and not call.error:
-            self._unread.at((call.provider, self._known_route(call.route))).inc()
+            self._unread.at(self._by_route(call)).inc()
         if call.time_to_first_token is not None:
             self._record_pace(call, by_operation, call.time_to_first_token)
 
-    def _known_route(self, route: str) -> str:
-        """Return a route, or `other` once there are too many."""
-        if len(self._routes) < _MAX_ROUTES:
-            self._routes.add(route)
-        return route if route in self._routes else OTHER
+    def _by_route(self, call: Call) -> tuple[str, str]:
+        """Return the provider and the route of an unread request; the route is `other` beyond the limit."""
+        by_route = call.provider, call.route
+        known = self._unread.series
+        return by_route if by_route in known or len(known) < _MAX_ROUTES else (call.provider, OTHER)
 
     def _record_pace(self, call: Call, by_operation: tuple[str, ...], first_token: float) -> None:
         self._time_to_first_token.at(by_operation).observe(first_token)
