@@ -208,6 +208,11 @@ class Call(msgspec.Struct, kw_only=True):
         return sum(self.tokens.values())
 
     @property
+    def approximated_tokens(self) -> int:
+        """The tokens with an approximate cost, for whatever reason: at most all tokens of the call."""
+        return min(sum(self.approximated.values()), max(self.total_tokens, 1))
+
+    @property
     def total_cost(self) -> float:
         """The total cost in USD."""
         return sum(self.cost.values())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -71,7 +72,45 @@ def test_a_report_can_be_json(source: list[str]) -> None:
             "input_tokens": 100,
             "output_tokens": 20,
             "unpriced_tokens": 0,
+            "approximated_tokens": 0,
         }
+    ]
+
+
+def test_a_report_says_how_many_tokens_have_no_price_or_an_approximate_cost(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger(path)
+    ledger.add(
+        [
+            a_call(approximated={"tier": 120}),
+            a_call(model="gpt-5-mini", tokens={"input": 1000}, approximated={"region": 1000}),
+            a_call(model="zebra-9", cost={}, unpriced_tokens=120),
+        ]
+    )
+    ledger.close()
+    result = run("report", "--store", str(path))
+    assert result.stderr == "120 tokens have no known price.\n1,120 tokens have an approximate cost.\n"
+
+
+def older(response: object) -> object:
+    """Return a response as an older service sends it, without the newer fields."""
+    if isinstance(response, dict):
+        newer = "approximated", "approximated_tokens", "region", "route"
+        return {name: older(value) for name, value in response.items() if name not in newer}
+    return [older(each) for each in response] if isinstance(response, list) else response
+
+
+def test_an_older_service_is_queried(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = msgspec.json.decode
+    monkeypatch.setattr(msgspec.json, "decode", lambda *args, **kwargs: older(decode(*args, **kwargs)))
+    result = run("report", "--url", served.url)
+    assert result.exit_code == 0
+    assert "total" in result.output
+    lines = list(csv.DictReader(io.StringIO(run("export", "--url", served.url).output)))
+    assert [(line["id"], line["approximated"], line["route"]) for line in lines] == [
+        ("3", "", ""),
+        ("2", "", ""),
+        ("1", "", ""),
     ]
 
 

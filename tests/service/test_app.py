@@ -25,7 +25,15 @@ from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.service.requests import MAX_BODY
 from support.calls import a_call
 
-ZERO = {"calls": 0, "errors": 0, "cost_usd": 0.0, "input_tokens": 0, "output_tokens": 0, "unpriced_tokens": 0}
+ZERO = {
+    "calls": 0,
+    "errors": 0,
+    "cost_usd": 0.0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "unpriced_tokens": 0,
+    "approximated_tokens": 0,
+}
 
 
 def totals(calls: int, errors: int = 0) -> dict[str, float]:
@@ -37,6 +45,7 @@ def totals(calls: int, errors: int = 0) -> dict[str, float]:
         "input_tokens": 100 * calls,
         "output_tokens": 20 * calls,
         "unpriced_tokens": 0,
+        "approximated_tokens": 0,
     }
 
 
@@ -200,6 +209,62 @@ def test_calls_are_downloaded_as_csv(client: TestClient) -> None:
     assert line["project"] == "p"
     assert line["cost_usd"] == "0.75"
     assert json.loads(line["tokens"]) == {"input": 100, "output": 20}
+
+
+def test_approximate_costs_and_unread_requests_are_downloaded_as_csv(client: TestClient) -> None:
+    post(
+        client,
+        a_call(id="c-1", approximated={"tier": 120}, region="eu"),
+        a_call(id="c-2", operation="unread", tokens={}, cost={}, route="POST /v1/things/{id}"),
+    )
+    response = client.get("/api/v1/calls", params={"format": "csv"})
+    unread, approximated = csv.DictReader(io.StringIO(response.text))
+    assert (approximated["approximated"], approximated["region"], approximated["route"]) == (
+        '{"tier": 120}',
+        "eu",
+        "",
+    )
+    assert (unread["operation"], unread["approximated"], unread["route"]) == (
+        "unread",
+        "{}",
+        "POST /v1/things/{id}",
+    )
+
+
+def test_approximated_tokens_are_reported(client: TestClient) -> None:
+    post(
+        client,
+        a_call(labels={"agent": "coder"}, approximated={"tier": 120, "region": 120}),
+        a_call(labels={"agent": "planner"}, approximated={"modality": 20, "lifetime": 10}),
+        a_call(labels={"agent": "planner"}),
+    )
+    cost = client.get("/api/v1/cost", params={"window": "1h"}).json()
+    assert cost["approximated_tokens"] == 150
+    assert {row["agent"]: row["approximated_tokens"] for row in cost["by_agent"]} == {
+        "coder": 120,
+        "planner": 30,
+    }
+    (period,) = client.get("/api/v1/usage", params={"period": "month"}).json()["periods"]
+    assert period["approximated_tokens"] == 150
+    listed = client.get("/api/v1/calls").json()["calls"]
+    assert [call["approximated_tokens"] for call in listed] == [0, 30, 120]
+
+
+def test_calls_of_older_and_newer_releases_are_accepted(client: TestClient) -> None:
+    """An older release does not send some fields, and a newer one sends fields that are unknown here."""
+    older = {
+        "id": "c-1",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "operation": "chat",
+        "tokens": {"input": 9},
+    }
+    newer = {**msgspec.to_builtins(a_call(id="c-2")), "color": "blue"}
+    response = client.post("/api/v1/calls", json=[older, newer])
+    assert response.json() == {"accepted": 2, "duplicates": 0}
+    listed = {call["id"]: call for call in client.get("/api/v1/calls").json()["calls"]}
+    assert (listed["c-1"]["approximated"], listed["c-1"]["region"], listed["c-1"]["route"]) == ({}, "", "")
+    assert "color" not in listed["c-2"]
 
 
 def test_usage_is_reported_by_period_with_start_and_end(client: TestClient) -> None:
@@ -416,6 +481,36 @@ CALL = {"provider": "p", "model": "m", "operation": "chat"}
             "",
             400,
             "call 0: started must be before the year 9999, not 253370764800.0",
+        ),
+        (
+            json.dumps([CALL, {**CALL, "approximated": {"tier": -1}}]).encode(),
+            "",
+            400,
+            "call 1: approximated.tier must be between 0 and 2^53, not -1",
+        ),
+        (
+            json.dumps([{**CALL, "approximated": {"fee": 2**53}}]).encode(),
+            "",
+            400,
+            f"call 0: approximated.fee must be between 0 and 2^53, not {2**53}",
+        ),
+        (
+            json.dumps([{**CALL, "approximated": {"weather": 1}}]).encode(),
+            "",
+            400,
+            "invalid calls: Invalid enum value 'weather' - at `key` in `$[0].approximated`",
+        ),
+        (
+            json.dumps([{**CALL, "approximated": ["tier"]}]).encode(),
+            "",
+            400,
+            "invalid calls: Expected `object`, got `array` - at `$[0].approximated`",
+        ),
+        (
+            json.dumps([{**CALL, "route": None}]).encode(),
+            "",
+            400,
+            "invalid calls: Expected `str`, got `null` - at `$[0].route`",
         ),
         (b'[{"provider":"p","model":"m","operation":"o","duration":1e999}]', "", 400, "invalid calls:"),
         (

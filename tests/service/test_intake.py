@@ -76,6 +76,17 @@ def test_calls_without_a_cost_are_priced(ledger: SqliteLedger) -> None:
     assert ledger.totals(Query(), ["model"])["gpt-5",].cost_usd == 0.75
 
 
+def test_the_cost_of_a_local_call_stays_0(ledger: SqliteLedger) -> None:
+    """The service cannot know that the model ran on a server of the user."""
+    intake = Intake(Config(prices=Prices(fallback={"input": Decimal(10)})), ledger)
+    intake.submit([a_call(model="gpt-oss-120b", cost={}, cost_source="local")]).result()
+    intake.close()
+    assert ledger.totals(Query())[()].cost_usd == 0
+    assert ledger.totals(Query())[()].unpriced_tokens == 0
+    (logged,) = ledger.calls(Query(), limit=1)
+    assert logged.call.cost_source == "local"
+
+
 class Killed(Intake):
     """A service that is killed: it writes no checkpoint at its end."""
 

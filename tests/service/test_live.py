@@ -54,7 +54,8 @@ def test_a_call_event_has_the_numbers_and_labels() -> None:
     async def scenario() -> None:
         live = Live()
         subscriber = await subscribed(live)
-        live.calls_added([a_call(id="c-1", started=5.0, labels={"agent": "coder", "tier": "gold"})])
+        labels = {"agent": "coder", "tier": "gold"}
+        live.calls_added([a_call(id="c-1", started=5.0, labels=labels, approximated={"tier": 120})])
         assert parsed(await anext(subscriber)) == (
             "call",
             {
@@ -70,6 +71,9 @@ def test_a_call_event_has_the_numbers_and_labels() -> None:
                 "input_tokens": 100,
                 "output_tokens": 20,
                 "unpriced_tokens": 0,
+                "approximated_tokens": 120,
+                "approximated": {"tier": 120},
+                "route": "",
                 "duration": 1.5,
                 "error": None,
             },

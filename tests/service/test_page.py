@@ -354,10 +354,35 @@ def test_failed_and_unpriced_calls_are_marked(served: Served, open_page: Any) ->
     expect(page.locator("#unpriced")).to_have_text("120 tokens have no known price.")
 
 
+def test_approximate_costs_and_unread_requests_are_marked(served: Served, open_page: Any) -> None:
+    page = open_page()
+    unread = {"model": "", "operation": "unread", "tokens": {}, "cost": {}, "route": "POST /v1/things/{id}"}
+    for reload in (False, True):
+        send(served, a_call(approximated={"tier": 120, "fee": 1}, id="c-1"), a_call(**unread, id="c-2"))
+        if reload:
+            page = open_page()
+        expect(page.locator("#recent tr")).to_have_count(2)
+        cells = page.locator("#recent tr").first.locator("td")
+        expect(cells.nth(4)).to_have_text("unread: POST /v1/things/{id}")
+        expect(cells.nth(7)).to_have_text("unknown")
+        cost = page.locator("#recent tr").last.locator("td").nth(7)
+        expect(cost).to_have_text("≈ $0.7500")
+        expect(cost).to_have_class("number warn")
+        expect(cost).to_have_attribute("title", "Approximate, because of: tier, fee")
+        expect(page.locator("#approximated")).to_have_text("120 tokens have an approximate cost.")
+        expect(page.locator("#bars-model .name")).to_have_text(["gpt-5", "no model"])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_and_has_enough_contrast(served: Served, open_page: Any, scheme: str) -> None:
     """No horizontal scrolling at 320 pixels, and a contrast of at least 4.5 for all text (WCAG 2.2 AA)."""
-    send(served, a_call(error="timeout"), a_call(model="zebra-9-with-a-long-name", cost={}))
+    send(
+        served,
+        a_call(error="timeout"),
+        a_call(model="zebra-9-with-a-long-name", cost={}),
+        a_call(approximated={"tier": 120}),
+        a_call(operation="unread", tokens={}, cost={}, route="POST /v1/things/{id}"),
+    )
     alert = {"status": "firing", "labels": {"alertname": "A"}, "annotations": {}}
     page = open_page(with_budgets, viewport={"width": 320, "height": 640}, color_scheme=scheme)
     for severity in ("warning", "critical"):

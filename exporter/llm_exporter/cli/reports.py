@@ -69,6 +69,10 @@ def report(
         ]
     )
     click.echo("\n".join(aligned(table, left=len(names))))
+    for name, problem in (("unpriced", "no known price"), ("approximated", "an approximate cost")):
+        # A service of an older release does not report approximated tokens.
+        if number := sum(row.get(f"{name}_tokens", 0) for row in rows):
+            click.echo(f"{number:,} tokens have {problem}.", err=True)
 
 
 @click.command()

@@ -22,6 +22,7 @@ TOTALS: Final = {
     "input_tokens": 1000,
     "output_tokens": 100,
     "unpriced_tokens": 0,
+    "approximated_tokens": 0,
 }
 COST: Final = {
     "session": "s-17",
@@ -56,6 +57,7 @@ CALL_ROW: Final = {
     "cost_usd": 0.0035,
     "input_tokens": 1000,
     "output_tokens": 100,
+    "approximated_tokens": 0,
 }
 CALLS: Final = {"calls": [CALL_ROW], "next": None}
 ALERTS: Final = {

@@ -105,6 +105,9 @@ def _call_event(call: Call) -> CallEvent:
         input_tokens=totals.input_tokens,
         output_tokens=totals.output_tokens,
         unpriced_tokens=call.unpriced_tokens,
+        approximated_tokens=totals.approximated_tokens,
+        approximated=call.approximated,
+        route=call.route,
         duration=call.duration,
         error=call.error,
     )

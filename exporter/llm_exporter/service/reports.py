@@ -145,6 +145,7 @@ def call_row(logged: Logged) -> CallRow:
         cost_usd=totals.cost_usd,
         input_tokens=totals.input_tokens,
         output_tokens=totals.output_tokens,
+        approximated_tokens=totals.approximated_tokens,
     )
 
 
@@ -152,14 +153,15 @@ _CSV_COLUMNS: Final = (
     *("id", "started", "provider", "model", "operation", "agent", "phase", "project", "session"),
     *("input_tokens", "output_tokens", "cost_usd", "cost_source", "duration", "time_to_first_token", "error"),
     *("estimated", "stream", "service_tier", "batch", "tokens", "cost", "labels"),
+    *("approximated", "region", "route"),
 )
 
 
 def csv_lines(calls: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield calls as CSV (RFC 4180) with a header line. The tokens, cost and labels are JSON.
+    """Yield calls as CSV (RFC 4180) with a header line. Tokens, cost, labels and `approximated` are JSON.
 
     Args:
-        calls: Each a `CallRow` as JSON.
+        calls: Each a `CallRow` as JSON. A service of an older release omits newer fields.
     """
     yield _csv_line(_CSV_COLUMNS)
     for call in calls:
@@ -169,7 +171,7 @@ def csv_lines(calls: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             "project": call["labels"].get("project", ""),
             "session": call["labels"].get("session", ""),
         }
-        yield _csv_line([_cell(cells[name]) for name in _CSV_COLUMNS])
+        yield _csv_line([_cell(cells.get(name)) for name in _CSV_COLUMNS])
 
 
 def _cell(value: object) -> object:

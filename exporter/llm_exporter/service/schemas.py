@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from ..budgets.events import Unit
-from ..call import Call, ErrorKind
+from ..call import ApproximationReason, Call, ErrorKind
 from ..periods import Period, Window
 from .ledger.base import Totals
 
@@ -114,6 +114,7 @@ class CallRow(Call, kw_only=True):
     cost_usd: float
     input_tokens: int
     output_tokens: int
+    approximated_tokens: int
 
 
 class CallPage(msgspec.Struct):
@@ -138,6 +139,9 @@ class CallEvent(msgspec.Struct, kw_only=True):
     input_tokens: int
     output_tokens: int
     unpriced_tokens: int
+    approximated_tokens: int
+    approximated: dict[ApproximationReason, int]
+    route: str
     duration: float
     error: ErrorKind | None
 

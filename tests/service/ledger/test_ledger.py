@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from llm_exporter import Call
+from llm_exporter.config.model import Config
 from llm_exporter.metrics.saved_sample import SavedSample
+from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import Lease, Leases, Ledger, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.ledger.sqlite import SqliteLedger
@@ -223,11 +226,20 @@ def test_totals_add_up_calls_errors_tokens_and_cost(ledger: Ledger) -> None:
                 "a", tokens={"input": 5, "cache_read": 20, "output": 3, "reasoning": 4}, cost={"input": 0.5}
             ),
             call("b", error="timeout", cost={}, unpriced_tokens=110),
+            call("c", approximated={"tier": 110, "region": 110}),
+            call("d", approximated={"modality": 60, "lifetime": 40}),
+            call("e", tokens={}, cost={}, approximated={"fee": 1}),
         ]
     )
 
     expected = Totals(
-        calls=2, errors=1, cost_usd=0.5, input_tokens=125, output_tokens=17, unpriced_tokens=110
+        calls=5,
+        errors=1,
+        cost_usd=1.5,
+        input_tokens=325,
+        output_tokens=37,
+        unpriced_tokens=110,
+        approximated_tokens=110 + 100 + 1,
     )
     assert ledger.totals(Query()) == {(): expected}
     assert ledger.totals(Query(since=0.0)) == {(): expected}
@@ -387,6 +399,46 @@ def test_calls_after_the_checkpoint_are_replayed(reopen: Open) -> None:
     assert replayed(reopen()) == (COUNTED, "cd"), "replaying does not change the ledger"
     reopen().checkpoint([])
     assert replayed(reopen()) == ([], "")
+
+
+def killed(intake: Intake) -> None:
+    """Stop a service without a checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intake, "_checkpoint", lambda: None)
+        intake.close()
+
+
+@pytest.mark.parametrize("end", [Intake.close, killed])
+def test_approximate_costs_and_unread_requests_are_counted_once_over_restarts(
+    reopen: Open, end: Callable[[Intake], None]
+) -> None:
+    """Stopped or killed, and with calls that are delivered again."""
+    approximated = call("a", cost_source="list", approximated={"tier": 110, "fee": 2})
+    unread = call("b", operation="unread", tokens={}, cost={}, route="POST /v1/things")
+
+    def values() -> dict[tuple[str, ...], float]:
+        labels = "reason", "route"
+        return {
+            tuple(sample.labels[name] for name in labels if name in sample.labels): sample.value
+            for family in intake.metrics.collect()
+            if family.name in ("llm_price_approximated_tokens", "llm_exporter_unread_requests")
+            for sample in family.samples
+        }
+
+    intake = Intake(Config(), reopen())
+    intake.submit([approximated, unread, approximated]).result()
+    intake.submit([unread]).result()
+    once = {("tier",): 110.0, ("fee",): 2.0, ("POST /v1/things",): 1.0}
+    assert values() == once
+    end(intake)
+
+    intake = Intake(Config(), reopen())
+    assert values() == once
+    intake.submit([approximated, unread]).result()
+    assert values() == once
+    intake.submit([msgspec.structs.replace(unread, id="c")]).result()
+    assert values() == {**once, ("POST /v1/things",): 2.0}
+    intake.close()
 
 
 def test_released_series_survive_a_restart(reopen: Open) -> None:

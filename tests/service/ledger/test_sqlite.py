@@ -38,6 +38,7 @@ def some_calls(chance: Random, number: int) -> list[Call]:
             model=chance.choice(["gpt-5", "gpt-4o"]),
             labels={"agent": chance.choice("abc"), "session": chance.choice("st"), "team": "red"},
             error=chance.choice([None, "timeout"]),
+            approximated=chance.choice([{}, {"tier": 120}, {"modality": 20, "lifetime": 10}]),
         )
         for started in starts
     ]
@@ -108,11 +109,16 @@ def test_sums_agree_with_the_calls(ledger: SqliteLedger, monkeypatch: pytest.Mon
 def test_a_ledger_of_an_older_release_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     calls = some_calls(Random(18), 60)  # noqa: S311
+    for call in calls[:40]:
+        call.approximated = {}  # the older release did not know it
     ledger = SqliteLedger(path)
     ledger.add(calls[:40])
     ledger.close()
     with sqlite3.connect(path) as older:
-        older.executescript("DROP TABLE sums; DROP TABLE leases; PRAGMA user_version = 2")
+        older.executescript(
+            "DROP TABLE sums; DROP TABLE leases; ALTER TABLE calls DROP COLUMN approximated_tokens;"
+            " PRAGMA user_version = 2"
+        )
     older.close()
     ledger = SqliteLedger(path)
     ledger.add(calls[40:])

@@ -32,6 +32,7 @@ class Totals(msgspec.Struct, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     unpriced_tokens: int = 0
+    approximated_tokens: int = 0
 
     def add(self, other: Totals) -> None:
         """Add the totals of other calls."""
@@ -183,6 +184,7 @@ def totals_of(call: Call) -> Totals:
         input_tokens=call.input_tokens,
         output_tokens=call.output_tokens,
         unpriced_tokens=call.unpriced_tokens,
+        approximated_tokens=call.approximated_tokens,
     )
 
 

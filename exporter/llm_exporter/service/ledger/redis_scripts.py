@@ -52,8 +52,8 @@ for number, call in ipairs(cmsgpack.unpack(ARGV[5])) do
             local key, field, expires = unpack(cell)
             sums[key] = sums[key] or {expires = expires, fields = {}}
             local fields = sums[key].fields
-            fields[field] = fields[field] or {0, 0, 0, 0, 0, 0}
-            for sum, value in ipairs(totals) do fields[field][sum] = fields[field][sum] + value end
+            fields[field] = fields[field] or {}
+            for sum, value in ipairs(totals) do fields[field][sum] = (fields[field][sum] or 0) + value end
         end
     end
 end

@@ -42,7 +42,7 @@ from .sqlite_schema import APPLICATION_ID, MIGRATIONS
 
 _MAX_IDS: Final = 500
 """Ids in one query, well below SQLite's limit of parameters."""
-_INSERT: Final = f"INSERT INTO calls VALUES (NULL, {', '.join('?' * 16)})"  # noqa: S608  # marks only
+_INSERT: Final = f"INSERT INTO calls VALUES (NULL, {', '.join('?' * 17)})"  # noqa: S608  # marks only
 _CHARGE: Final = (
     "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
     " usd = usd + excluded.usd, tokens = tokens + excluded.tokens, expires = max(expires, excluded.expires)"
@@ -351,4 +351,5 @@ def _row(call: Call, received: float) -> tuple[Any, ...]:
         totals.output_tokens,
         totals.unpriced_tokens,
         _encode(call).decode(),
+        totals.approximated_tokens,
     )

@@ -78,5 +78,9 @@ MIGRATIONS: Final = (
         leases TEXT NOT NULL  -- by process, as JSON
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE calls ADD COLUMN approximated_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sums ADD COLUMN approximated_tokens INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Each creates a version of the schema from the one before. `user_version` is the number that have run."""

@@ -77,7 +77,7 @@ async function refresh() {
 
 // ---- new calls
 
-const SUMS = ["cost_usd", "input_tokens", "output_tokens", "unpriced_tokens"];
+const SUMS = ["cost_usd", "input_tokens", "output_tokens", "unpriced_tokens", "approximated_tokens"];
 
 function addTo(totals, call) {
   for (const name of SUMS) totals[name] += call[name];
@@ -180,6 +180,8 @@ function show() {
   byId("output").textContent = count(cost.output_tokens);
   byId("unpriced").hidden = !cost.unpriced_tokens;
   byId("unpriced").textContent = `${count(cost.unpriced_tokens)} tokens have no known price.`;
+  byId("approximated").hidden = !cost.approximated_tokens;
+  byId("approximated").textContent = `${count(cost.approximated_tokens)} tokens have an approximate cost.`;
   byId("empty").hidden = state.recent.length > 0;
   byId("first-call").textContent = `LLM_EXPORTER_URL=${location.origin} python your_program.py`;
   for (const name of ["model", "agent", "phase"]) showBars(`bars-${name}`, name, cost[`by_${name}`], cost);
@@ -205,7 +207,7 @@ function showBars(id, name, rows, total) {
     ...rows.slice(0, BARS).map((one) => {
       const share = total.cost_usd ? ` (${Math.round((one.cost_usd / total.cost_usd) * 100)} %)` : "";
       const value = one.cost_usd || !one.unpriced_tokens ? `${usd(one.cost_usd)}${share}` : "no price";
-      return bar(one[name], value, one.cost_usd / most);
+      return bar(one[name] || `no ${name}`, value, one.cost_usd / most);
     }),
   );
   if (!rows.length) byId(id).append(make("li", "small", "No calls yet"));
@@ -240,14 +242,23 @@ function row(call) {
   cell(call.agent);
   cell(call.phase);
   cell(call.model);
-  cell(call.operation);
+  cell(call.route ? `${call.operation}: ${call.route}` : call.operation);
   cell(count(call.input_tokens), "number");
   cell(count(call.output_tokens), "number");
-  const priced = call.cost_usd || !call.unpriced_tokens;
-  cell(priced ? usd(call.cost_usd) : "no price", priced ? "number" : "number warn");
+  const [cost, doubt] = costOf(call);
+  cell(cost, doubt ? "number warn" : "number").title = doubt;
   cell(call.duration.toFixed(2), "number");
   cell(call.error ? `Error: ${call.error}` : "OK", call.error ? "bad" : "");
   return line;
+}
+
+// Return the text of a call's cost, and why it is not exact.
+function costOf(call) {
+  if (call.route && !call.error) return ["unknown", "Not read: see the runbook of LLMRequestsUnread"];
+  if (!call.cost_usd && call.unpriced_tokens) return ["no price", "The model has no known price"];
+  const reasons = Object.keys(call.approximated);
+  if (reasons.length) return [`≈ ${usd(call.cost_usd)}`, `Approximate, because of: ${reasons.join(", ")}`];
+  return [usd(call.cost_usd), ""];
 }
 
 // ---- alerts
