@@ -334,21 +334,6 @@ def test_uninstrument_of_the_last_client_puts_the_methods_back(
     assert len(metered.calls) == 3
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("wire", [CHAT, MESSAGES], ids=lambda wire: wire.name)
-def test_uninstrument_puts_send_of_the_http_clients_back(
-    wire: Format, kind: str, server: Server, metered: Metered
-) -> None:
-    operation = Operation(wire, kind, stream=False)
-    server.respond_with(operation.path, operation.response())
-    client = llm_exporter.instrument(operation.client(server.url))
-    operation.run(client)
-    assert "send" in vars(client._client)
-    llm_exporter.uninstrument(client)
-    assert "send" not in vars(client._client)
-    assert len(metered.calls) == 1
-
-
 def test_a_method_that_another_library_wrapped_after_us_passes_calls_through(
     server: Server, metered: Metered, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -80,7 +82,7 @@ def test_restore_puts_the_method_back_and_patch_works_again(patches: Patches) ->
         assert Client().request() == ["ours", "sdk"]
         patches.restore()
         assert Client.request is REQUEST
-        assert not vars(patches)["_methods"]
+        assert not vars(patches)["_patches"]
 
 
 def test_restore_leaves_an_inherited_method_inherited(patches: Patches) -> None:
@@ -117,59 +119,81 @@ def test_a_method_that_somebody_elses_undo_brings_back_is_removed_again(patches:
     patches.restore()
 
 
-# ---- `send` of HTTP clients
+# ---- attributes
 
 
-class Http:
-    def send(self) -> list[str]:
-        return ["http"]
+class Doubled:
+    """Yields the value of an attribute twice."""
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+
+    def __get__(self, owner: Any, cls: type) -> list[str]:
+        return 2 * (vars(owner)["name"] if self.own is None else self.own.__get__(owner, cls))
+
+    def __set__(self, owner: Any, value: object) -> None:
+        raise AssertionError
 
 
-def test_send_of_an_http_client_is_wrapped_once_and_put_back(patches: Patches) -> None:
-    http = Http()
-    before = dict(vars(http))
+class Named:
+    def __init__(self) -> None:
+        self.name = ["sdk"]
+
+
+class Computed:
+    @property
+    def name(self) -> list[str]:
+        return ["computed"]
+
+
+NAME = vars(Computed)["name"]
+
+
+def test_an_attribute_is_replaced_once_and_put_back(patches: Patches) -> None:
+    named = Named()
     for _ in range(2):
-        patches.patch_send(http, note("ours"))
-        patches.patch_send(http, note("ours"))
-        assert http.send() == ["ours", "http"]
+        for _ in range(2):
+            patches.patch_attribute(Named, "name", Doubled)
+            assert named.name == ["sdk", "sdk"]
         patches.restore()
-        assert vars(http) == before
+        assert named.name == ["sdk"]
+        assert "name" not in vars(Named)
 
 
-def test_a_send_that_somebody_replaced_before_is_put_back(patches: Patches) -> None:
-    http = Http()
+def test_a_computed_attribute_is_replaced_once_and_put_back(patches: Patches) -> None:
+    for _ in range(2):
+        for _ in range(2):
+            patches.patch_attribute(Computed, "name", Doubled)
+            assert Computed().name == ["computed", "computed"]
+        patches.restore()
+        assert vars(Computed)["name"] is NAME
 
-    def theirs() -> list[str]:
-        return ["theirs"]
 
-    http.send = theirs  # type: ignore[method-assign]
-    patches.patch_send(http, note("ours"))
-    assert http.send() == ["ours", "theirs"]
+def test_threads_that_replace_an_attribute_together_replace_it_once(patches: Patches) -> None:
+    step = threading.Barrier(8, timeout=30)
+
+    def replace(_: int) -> None:
+        def descriptor(own: Any) -> Doubled:
+            step.wait()  # all have seen the class as it was
+            return Doubled(own)
+
+        patches.patch_attribute(Computed, "name", descriptor)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(replace, range(8)))
+    assert Computed().name == ["computed", "computed"]
     patches.restore()
-    assert vars(http) == {"send": theirs}
+    assert vars(Computed)["name"] is NAME
 
 
-def test_a_send_that_somebody_wrapped_after_us_stays(patches: Patches) -> None:
-    http = Http()
-    patches.patch_send(http, note("ours"))
-    ours = http.send
-    theirs = note("theirs")(ours)
-    http.send = theirs  # type: ignore[method-assign]
+def test_an_attribute_that_somebody_replaced_after_us_stays(patches: Patches) -> None:
+    patches.patch_attribute(Computed, "name", Doubled)
+    ours = vars(Computed)["name"]
+    theirs = property(lambda self: ["theirs"])
+    Computed.name = theirs  # type: ignore[method-assign,assignment]
+    patches.patch_attribute(Computed, "name", Doubled)
     patches.restore()
-    assert http.send is theirs
-    patches.patch_send(http, note("ours"))
-    assert http.send() == ["theirs", "ours", "http"]
-    http.send = ours  # type: ignore[method-assign]
+    assert vars(Computed)["name"] is theirs
+    Computed.name = ours
     patches.restore()
-    assert not vars(http)
-
-
-def test_patching_keeps_no_http_client_alive(patches: Patches) -> None:
-    from weakref import ref
-
-    http = Http()
-    patches.patch_send(http, note("ours"))
-    alive = ref(http)
-    del http
-    assert alive() is None
-    patches.restore()
+    assert vars(Computed)["name"] is NAME

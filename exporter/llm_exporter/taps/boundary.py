@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Token
 from typing import Any
 
 from ..client.guard import guarded
@@ -17,19 +19,21 @@ def metered(method: Method, meter_for: MeterFor) -> Method:
     """Return a method that makes the same call under a meter."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        meter = _begin(meter_for, args, kwargs)
-        if meter is None:
-            return method(*args, **kwargs)
-        token = current.set(meter)
+        token = current.set(None)  # a request that is not a call is no attempt of a call around it either
         try:
-            result = method(*args, **kwargs)
-        except BaseException as error:
-            meter.raised(error)
-            raise
+            meter = _begin(meter_for, args, kwargs)
+            if meter is None:
+                return method(*args, **kwargs)
+            current.set(meter)
+            try:
+                result = method(*args, **kwargs)
+            except BaseException as error:
+                meter.raised(error)
+                raise
+            meter.returned()
+            return result
         finally:
-            current.reset(token)
-        meter.returned()
-        return result
+            _leave(token)
 
     return call
 
@@ -38,19 +42,21 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
     """Return a coroutine method that makes the same call under a meter."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        meter = _begin(meter_for, args, kwargs)
-        if meter is None:
-            return await method(*args, **kwargs)
-        token = current.set(meter)
+        token = current.set(None)
         try:
-            result = await method(*args, **kwargs)
-        except BaseException as error:
-            meter.raised(error)
-            raise
+            meter = _begin(meter_for, args, kwargs)
+            if meter is None:
+                return await method(*args, **kwargs)
+            current.set(meter)
+            try:
+                result = await method(*args, **kwargs)
+            except BaseException as error:
+                meter.raised(error)
+                raise
+            meter.returned()
+            return result
         finally:
-            current.reset(token)
-        meter.returned()
-        return result
+            _leave(token)
 
     return call
 
@@ -60,3 +66,8 @@ def _begin(meter_for: MeterFor, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if meter is not None:
         meter.hold_budget()
     return meter
+
+
+def _leave(token: Token[Meter | None]) -> None:
+    with suppress(ValueError):  # an abandoned coroutine may be closed from another context
+        current.reset(token)

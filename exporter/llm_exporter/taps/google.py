@@ -30,15 +30,16 @@ from ..wire.routes import reader_for
 from ..wire.unread import UnreadReader, route_of
 from .boundary import ametered, metered
 from .imports import Imported
-from .patches import Method, Patches, Wrap
-from .private_names import ALWAYS
+from .patches import Method, Patches
+from .private_names import ALWAYS, resolve
 from .response import tap_response
-from .send import wrap_async_send, wrap_send
+from .send import patch_http_client, wrap_async_send, wrap_send
 from .switch import Switch
 from .websocket import ConnectionMeter, tap_connection
 
 _API_CLIENT: Final = "google.genai._api_client:BaseApiClient"
 _INTERACTIONS: Final = "google.genai._gaos.basesdk"
+_CONFIGURATION: Final = "google.genai._gaos.sdkconfiguration:SDKConfiguration"
 
 PRIVATE_NAMES: Final = {
     f"{_API_CLIENT}._request": ALWAYS,
@@ -61,8 +62,8 @@ PRIVATE_NAMES: Final = {
     f"{_INTERACTIONS}:BaseSDK.sdk_configuration": "2.9.0",
     f"{_INTERACTIONS}:AsyncBaseSDK.do_request_async": "2.9.0",
     f"{_INTERACTIONS}:AsyncBaseSDK.sdk_configuration": "2.9.0",
-    "google.genai._gaos.sdkconfiguration:SDKConfiguration.client": "2.9.0",
-    "google.genai._gaos.sdkconfiguration:SDKConfiguration.async_client": "2.9.0",
+    f"{_CONFIGURATION}.client": "2.9.0",
+    f"{_CONFIGURATION}.async_client": "2.9.0",
 }
 """The private names of google-genai that the tap relies on; see `taps/private_names.py`."""
 
@@ -123,12 +124,14 @@ class GoogleTap:
         self._patch_live()
 
     def _patch_interactions(self, _: ModuleType) -> None:
-        meter_for = partial(self._interaction_meter, "client", wrap_send)
-        ameter_for = partial(self._interaction_meter, "async_client", wrap_async_send)
+        meter_for = partial(self._interaction_meter, "client")
+        ameter_for = partial(self._interaction_meter, "async_client")
         self._patches.patch(
             (f"{_INTERACTIONS}:BaseSDK.do_request", lambda send: metered(send, meter_for)),
             (f"{_INTERACTIONS}:AsyncBaseSDK.do_request_async", lambda send: ametered(send, ameter_for)),
         )
+        patch_http_client(self._patches, *resolve(f"{_CONFIGURATION}.client"), wrap_send)
+        patch_http_client(self._patches, *resolve(f"{_CONFIGURATION}.async_client"), wrap_async_send)
 
     def _patch_live(self) -> None:
         try:
@@ -170,7 +173,7 @@ class GoogleTap:
         return Meter(endpoint=endpoint, model=model, reader=reader, request=body, route=route)
 
     def _interaction_meter(
-        self, http_name: str, wrap: Wrap, sdk: Any, hook_ctx: Any, request: Any, *_: Any, **__: Any
+        self, http_name: str, sdk: Any, hook_ctx: Any, request: Any, *_: Any, **__: Any
     ) -> Meter | None:
         http = getattr(sdk.sdk_configuration, http_name)
         if http is None or not self._switch.is_on(http):
@@ -179,7 +182,6 @@ class GoogleTap:
         reader = reader_for(request.method, url)
         if reader is None or reader is UnreadReader:
             return None
-        self._patches.patch_send(http, wrap)
         body = _decode_interaction(request.content or b"{}")
         model = _name(body.model) or _name(body.agent)
         return Meter(endpoint=_endpoint_of(url), model=model, reader=reader)

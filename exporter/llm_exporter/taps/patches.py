@@ -1,4 +1,4 @@
-"""Replaces methods of an SDK, and puts the SDK's own methods back."""
+"""Replaces methods and attributes of an SDK's classes, and puts the SDK's own back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final
-from weakref import WeakValueDictionary, ref
 
 from ..forking import late_import
 from .private_names import resolve
@@ -22,13 +21,13 @@ _PATCH: Final = "_llm_exporter_patch"
 
 @dataclass(frozen=True, eq=False)
 class _Patch:
-    """One method that was replaced."""
+    """One method or attribute that was replaced."""
 
     original: Any
-    """The attribute as it was; None if the class or object only inherited it."""
-    replacement: Method
+    """What the class had itself; None if it only inherited it or its objects have it."""
+    replacement: Any
 
-    def undo(self, owner: Any, name: str) -> bool:
+    def undo(self, owner: type, name: str) -> bool:
         """Put the original back, unless another patch has replaced ours and may call it."""
         if vars(owner).get(name) is not self.replacement:
             return False
@@ -40,11 +39,10 @@ class _Patch:
 
 
 class Patches:
-    """The patched methods of one SDK: on its classes, and `send` on the HTTP clients it uses."""
+    """The patched methods and attributes of the classes of one SDK."""
 
     def __init__(self) -> None:
-        self._methods: dict[tuple[type, str], _Patch] = {}
-        self._clients: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self._patches: dict[tuple[type, str], _Patch] = {}
 
     def patch(self, *targets: Target) -> None:
         """Wrap methods of classes. A method that is wrapped already stays as it is.
@@ -59,7 +57,7 @@ class Patches:
         methods = [getattr(cls, name) for cls, name, _ in found]
         with late_import:
             for (cls, name, wrap), method in zip(found, methods, strict=True):
-                if (cls, name) not in self._methods:
+                if (cls, name) not in self._patches:
                     self._patch(cls, name, wrap, method)
 
     def _patch(self, cls: type, name: str, wrap: Wrap, method: Method) -> None:
@@ -69,38 +67,31 @@ class Patches:
             patch = _Patch(vars(cls).get(name), replacement)
             setattr(replacement, _PATCH, patch)
             setattr(cls, name, replacement)
-            self._methods[cls, name] = patch
+            self._patches[cls, name] = patch
         elif vars(cls).get(name) is earlier.replacement:
             # Somebody's undo has put our method back after we had removed it.
-            self._methods[cls, name] = earlier
+            self._patches[cls, name] = earlier
 
-    def patch_send(self, http: Any, wrap: Wrap) -> None:
-        """Wrap `send` of one HTTP client, once. Takes no lock: this runs inside the user's call."""
-        original = vars(http).get("send")
-        if _PATCH in vars(http):  # looked at after `send`: two threads never wrap each other's wrapper
-            return
-        patch = _Patch(original, wrap(original or _inherited_send(http)))
-        vars(http).update({"send": patch.replacement, _PATCH: patch})
-        self._clients[id(http)] = http
+    def patch_attribute(self, cls: type, name: str, descriptor: Callable[[Any], object]) -> None:
+        """Replace an attribute of a class's objects, once. Takes no lock: this runs inside users' calls.
+
+        Args:
+            cls: the class.
+            name: the name of the attribute.
+            descriptor: returns the descriptor to use, given the one that the class has, or None.
+        """
+        own = vars(cls).get(name)
+        patch = self._patches.setdefault((cls, name), _Patch(own, descriptor(own)))
+        if vars(cls).get(name) is patch.original:
+            setattr(cls, name, patch.replacement)
 
     def restore(self) -> None:
-        """Put the SDK's own methods back.
+        """Put the SDK's own methods and attributes back.
 
         A method that somebody else has wrapped in the meantime keeps our wrapper inside theirs. It passes
         calls through while nothing is metered, and is in use again after the next `patch`.
         """
         with late_import:
-            for (cls, name), patch in list(self._methods.items()):
+            for (cls, name), patch in list(self._patches.items()):
                 if patch.undo(cls, name):
-                    del self._methods[cls, name]
-            for reference in self._clients.valuerefs():
-                http = reference()
-                if http is not None and vars(http)[_PATCH].undo(http, "send"):
-                    delattr(http, _PATCH)
-                    self._clients.pop(id(http), None)
-
-
-def _inherited_send(http: Any) -> Method:
-    """Return `send` of an HTTP client's class, bound without a reference that keeps the client alive."""
-    send, alive = type(http).send, ref(http)
-    return lambda *args, **kwargs: send(alive(), *args, **kwargs)
+                    del self._patches[cls, name]

@@ -1,14 +1,23 @@
-"""Wraps `send` of an httpx or httpx2 client, to see each attempt of a metered call and its response."""
+"""Sees each attempt of a metered call where the SDK reaches for its HTTP client, and the attempt's response.
+
+Nothing is set on an HTTP client or its class. A metered call finds a stand-in at the attribute that holds the
+client, and the stand-in looks up the client's own `send` at each attempt. So `send` may be a subclass's, a
+property, a tracer's or a mock's; each of them may come and go at any time, and finds and leaves the client as
+it would without us.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..client.guard import guarded
 from ..client.meter import Meter, current
 from ..wire.error_kinds import kind_of_exception, kind_of_status
-from .patches import Method
+from .patches import Method, Patches
 from .response import tap_response
+
+Wrap = Callable[[Method], Method]
 
 
 def wrap_send(send: Method) -> Method:
@@ -45,6 +54,110 @@ def wrap_async_send(send: Method) -> Method:
         return response
 
     return metered_send
+
+
+def patch_http_client(patches: Patches, owner: type, name: str, wrap: Wrap) -> None:
+    """Let metered calls find a stand-in at the attribute of an SDK's objects that holds their HTTP client.
+
+    Args:
+        patches: puts the attribute back.
+        owner: the class of the objects, or a subclass that computes the attribute.
+        name: the name of the attribute.
+        wrap: `wrap_send`, or `wrap_async_send` if the HTTP client is asynchronous.
+    """
+    cls = next((base for base in owner.__mro__ if name in vars(base)), owner)
+    patches.patch_attribute(cls, name, lambda own: HttpClientAttribute(name, wrap, own))
+
+
+class HttpClientAttribute:
+    """A data descriptor in place of the attribute. The objects keep their HTTP clients where they were.
+
+    Args:
+        name: the name of the attribute.
+        wrap: wraps `send`.
+        own: the descriptor of the attribute that the class itself has, if any.
+    """
+
+    def __init__(self, name: str, wrap: Wrap, own: Any = None) -> None:
+        self._name = name
+        self._wrap = wrap
+        self._own = own
+
+    def __get__(self, owner: Any, cls: type | None = None) -> Any:
+        if owner is None:
+            return self
+        http = self._own_value(owner, cls)
+        if http is None or current.get() is None or type(http) is HttpClientStandIn:
+            return http
+        return HttpClientStandIn(http, self._wrap)
+
+    def _own_value(self, owner: Any, cls: type | None) -> Any:
+        """Return what the attribute would be without us."""
+        own = self._own
+        if not hasattr(own, "__set__") and self._name in vars(owner):
+            return vars(owner)[self._name]
+        if hasattr(own, "__get__"):
+            return own.__get__(owner, cls)
+        raise self._missing(owner)
+
+    def _missing(self, owner: Any) -> AttributeError:
+        message = f"{type(owner).__name__!r} object has no attribute {self._name!r}"
+        return AttributeError(message, name=self._name, obj=owner)
+
+    def __set__(self, owner: Any, http: Any) -> None:
+        http = own_http_client(http)  # a client that is copied within a call has our stand-in
+        if hasattr(self._own, "__set__"):
+            self._own.__set__(owner, http)
+        else:
+            vars(owner)[self._name] = http
+
+    def __delete__(self, owner: Any) -> None:
+        if hasattr(self._own, "__delete__"):
+            self._own.__delete__(owner)
+        elif self._name in vars(owner):
+            del vars(owner)[self._name]
+        else:
+            raise self._missing(owner)
+
+
+class HttpClientStandIn:
+    """An HTTP client as a metered call sees it: the client itself, except that its `send` is wrapped."""
+
+    __slots__ = ("_llm_exporter_http", "_llm_exporter_wrap")
+
+    def __init__(self, http: Any, wrap: Wrap) -> None:
+        object.__setattr__(self, "_llm_exporter_http", http)
+        object.__setattr__(self, "_llm_exporter_wrap", wrap)
+
+    @property  # type: ignore[misc]  # `object` lets it be set too
+    def __class__(self) -> Any:  # `isinstance` asks for it
+        return self._llm_exporter_http.__class__
+
+    @property
+    def send(self) -> Method:
+        """Return the `send` that the client has now, wrapped."""
+        send: Method = self._llm_exporter_wrap(self._llm_exporter_http.send)
+        return send
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._llm_exporter_http, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._llm_exporter_http, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._llm_exporter_http, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._llm_exporter_http == own_http_client(other))
+
+    def __hash__(self) -> int:
+        return hash(self._llm_exporter_http)
+
+
+def own_http_client(http: Any) -> Any:
+    """Return the SDK's own HTTP client, given it or our stand-in for it."""
+    return http._llm_exporter_http if type(http) is HttpClientStandIn else http  # noqa: SLF001
 
 
 def _see_response(response: Any, meter: Meter) -> None:

@@ -1,7 +1,7 @@
 """The tap on the openai and anthropic SDKs, whose base clients come from the same Stainless templates.
 
 Every call goes through `request` of the base client, which makes one or more attempts through `send` of its
-HTTP client. `request` shows where a call begins and ends, `send` shows its bytes.
+HTTP client. `request` shows where a call begins and ends, what `send` returns shows its bytes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..wire.routes import reader_for
 from ..wire.unread import UnreadReader, route_of
 from .boundary import ametered, metered
 from .imports import Imported
-from .patches import Patches, Wrap
-from .private_names import ALWAYS
-from .send import wrap_async_send, wrap_send
+from .patches import Patches
+from .private_names import ALWAYS, resolve
+from .send import HttpClientAttribute, Wrap, own_http_client, patch_http_client, wrap_async_send, wrap_send
 from .switch import Switch
 from .usage_chunk import UsageChunkFilter, request_usage
 
@@ -65,7 +65,7 @@ class StainlessTap:
 
     def owners(self, client: Any) -> list[object]:
         """Return what a client shares with its copies (`with_options` …): its HTTP client."""
-        return [client._client]  # noqa: SLF001
+        return [own_http_client(client._client)]  # noqa: SLF001
 
     def restore(self) -> None:
         """Put the SDK's own methods back."""
@@ -79,6 +79,8 @@ class StainlessTap:
             (f"{base}:SyncAPIClient.request", lambda request: metered(request, meter_for)),
             (f"{base}:AsyncAPIClient.request", lambda request: ametered(request, ameter_for)),
         )
+        patch_http_client(self._patches, *resolve(f"{base}:SyncAPIClient._client"), wrap_send)
+        patch_http_client(self._patches, *resolve(f"{base}:AsyncAPIClient._client"), wrap_async_send)
 
     def _meter(self, wrap: Wrap, client: Any, cast_to: Any, options: Any, **_: Any) -> Meter | None:
         http = client._client  # noqa: SLF001
@@ -95,7 +97,9 @@ class StainlessTap:
             if not endpoint.is_known or (body is None and not options.files):
                 return None
             route = route_of(options.method, url)
-        self._patches.patch_send(http, wrap)
+        if not isinstance(getattr(type(client), "_client", None), HttpClientAttribute):
+            # A subclass computes it, as that of `openai.chat` does.
+            patch_http_client(self._patches, type(client), "_client", wrap)
         changed = None
         if reader is ChatReader and self._switch.asks_for_usage(http):
             changed = request_usage(body, endpoint.provider, getattr(client, "_api_version", None))
