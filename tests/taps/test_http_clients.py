@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -84,11 +84,13 @@ def _interactions(name: str, http: str, interactions: str) -> Kind:
 
 
 def _openai_on_httpx(url: str) -> Any:
-    return openai.OpenAI(base_url=url + "/v1", api_key="k", http_client=httpx.Client())
+    http: Any = httpx.Client()
+    return openai.OpenAI(base_url=url + "/v1", api_key="k", http_client=http)
 
 
 def _async_openai_on_httpx(url: str) -> Any:
-    return openai.AsyncOpenAI(base_url=url + "/v1", api_key="k", http_client=httpx.AsyncClient())
+    http: Any = httpx.AsyncClient()
+    return openai.AsyncOpenAI(base_url=url + "/v1", api_key="k", http_client=http)
 
 
 KINDS = [
@@ -351,7 +353,7 @@ def test_a_client_that_is_copied_within_a_call_shares_the_http_client(
 def test_the_http_client_within_a_call_passes_for_itself(server: Server, metered: Metered) -> None:
     server.respond_with(CHAT.paths[0], CHAT.responses[0]())
     with llm_exporter.instrument(Copying(base_url=server.url + "/v1", api_key="k")) as client:
-        http = client._client
+        http: Any = client._client
         CHAT.call(client, False)
         seen = vars(client)["seen"]
         assert isinstance(seen, type(http))
@@ -411,7 +413,7 @@ def test_an_abandoned_call_may_be_closed_from_another_context() -> None:
     """The garbage collector and event loops that end close it from any."""
 
     class Forever:
-        def __await__(self) -> Iterator[None]:
+        def __await__(self) -> Generator[None]:
             yield
 
     async def request() -> None:

@@ -129,7 +129,8 @@ class Doubled:
         self.own = own
 
     def __get__(self, owner: Any, cls: type) -> list[str]:
-        return 2 * (vars(owner)["name"] if self.own is None else self.own.__get__(owner, cls))
+        name: list[str] = vars(owner)["name"] if self.own is None else self.own.__get__(owner, cls)
+        return 2 * name
 
     def __set__(self, owner: Any, value: object) -> None:
         raise AssertionError
@@ -194,6 +195,6 @@ def test_an_attribute_that_somebody_replaced_after_us_stays(patches: Patches) ->
     patches.patch_attribute(Computed, "name", Doubled)
     patches.restore()
     assert vars(Computed)["name"] is theirs
-    Computed.name = ours
+    Computed.name = ours  # type: ignore[method-assign]
     patches.restore()
     assert vars(Computed)["name"] is NAME
