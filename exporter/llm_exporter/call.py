@@ -152,6 +152,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Where the cost comes from; None if the call has no cost."""
     reported_cost: float | None = None
     """The cost in USD reported in the response, if any."""
+    reported_costs: dict[str, float] = {}
+    """The parts of `reported_cost`, if the response splits it: `input` (the prompt), `output` and `tools`."""
     unpriced_tokens: int = 0
     """Tokens without a known price; they are not part of `cost`."""
     approximated: dict[ApproximationReason, int] = {}
@@ -162,7 +164,7 @@ class Call(msgspec.Struct, kw_only=True):
     """True if the tokens are estimated from the text, because the provider reported no usage."""
     stream: bool = False
     service_tier: str | None = None
-    """The service tier that the response names."""
+    """The service tier that the response names, or else the requested one."""
     speed: str | None = None
     """Anthropic's speed mode, if the response names it."""
     region: str = ""

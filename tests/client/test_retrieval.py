@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 from llm_exporter.call import Call
 from llm_exporter.client.retrieval import Outcome, Retrievals
 
+DAY = 86_400
 
-def a_call(started: float = 100.0, duration: float = 1.0, agent: str = "", **fields: int) -> Call:
+
+def a_call(started: float | None = None, duration: float = 1.0, agent: str = "", **fields: int) -> Call:
     return Call(
         provider="openai",
         model="gpt-5",
         operation="chat",
-        started=started,
+        started=time.time() if started is None else started,
         duration=duration,
         labels={"agent": agent} if agent else {},
         tokens={"input": 5} if fields.get("tokens") else {},
@@ -21,14 +25,15 @@ def a_call(started: float = 100.0, duration: float = 1.0, agent: str = "", **fie
 
 def test_a_background_response_that_is_polled_is_one_call_of_its_first_request() -> None:
     retrievals = Retrievals()
-    created = a_call(started=100, duration=1, agent="planner")
+    now = time.time()
+    created = a_call(started=now, duration=1, agent="planner")
     assert retrievals.settle(Outcome(created, response_id="r", pending=True)) == []
-    poll = Outcome(a_call(started=110), response_id="r", pending=True, retrieved=True)
+    poll = Outcome(a_call(started=now + 10), response_id="r", pending=True, retrieved=True)
     assert retrievals.settle(poll) == []
-    retrieved = a_call(started=120, duration=2, tokens=1)
+    retrieved = a_call(started=now + 20, duration=2, tokens=1)
     (call,) = retrievals.settle(Outcome(retrieved, response_id="r", retrieved=True))
     assert (call.id, call.agent, call.tokens) == (created.id, "planner", {"input": 5})
-    assert (call.started, call.duration) == (100, 22)  # from 100 to 120 + 2
+    assert (call.started, call.duration) == (now, 22)  # from 0 to 20 + 2
     again = Outcome(a_call(tokens=1), response_id="r", retrieved=True)
     assert retrievals.settle(again) == []
 
@@ -88,3 +93,51 @@ def test_only_the_latest_responses_are_remembered() -> None:
         retrievals.settle(Outcome(a_call(tokens=1), response_id=f"r{number}"))
     forgotten = Outcome(a_call(tokens=1), response_id="r0", retrieved=True)
     assert retrievals.settle(forgotten) == [forgotten.call]
+
+
+def test_a_response_that_is_not_retrieved_within_a_day_is_counted_without_usage() -> None:
+    retrievals = Retrievals()
+    old, recent = a_call(started=time.time() - DAY - 1), a_call(started=time.time() - DAY + 60)
+    assert retrievals.settle(Outcome(old, response_id="old", pending=True)) == [old]
+    assert retrievals.settle(Outcome(recent, response_id="recent", pending=True)) == []
+    assert not old.usage_reported
+
+
+def test_responses_that_are_not_retrieved_are_counted_at_the_end() -> None:
+    retrievals = Retrievals()
+    created = a_call()
+    retrievals.settle(Outcome(created, response_id="r", pending=True))
+    assert retrievals.close() == [created]
+    assert retrievals.close() == []
+
+
+def test_a_forked_process_leaves_the_calls_that_wait_to_its_parent() -> None:
+    retrievals = Retrievals()
+    retrievals.settle(Outcome(a_call(started=time.time() - DAY + 60), response_id="parent", pending=True))
+    retrievals.after_fork()
+    own = a_call()
+    retrievals.settle(Outcome(own, response_id="own", pending=True))
+    assert retrievals.close() == [own]
+
+
+def test_a_pending_response_without_an_id_is_counted_at_once() -> None:
+    created = a_call()
+    assert Retrievals().settle(Outcome(created, pending=True)) == [created]
+
+
+def test_a_container_is_counted_with_the_first_call_that_runs_code_in_it() -> None:
+    retrievals = Retrievals()
+    containers = {"cntr_1": "containers_1g", "cntr_2": "containers_4g"}
+    (first,) = retrievals.settle(Outcome(a_call(tokens=1), response_id="r1", containers=containers))
+    (second,) = retrievals.settle(Outcome(a_call(tokens=1), response_id="r2", containers=containers))
+    assert (first.units, second.units) == ({"containers_1g": 1, "containers_4g": 1}, {})
+
+
+def test_calls_of_a_job_have_the_labels_of_the_request_that_started_it() -> None:
+    retrievals = Retrievals()
+    retrievals.settle(Outcome(a_call(agent="judge"), response_id="evalrun_1", pending=True))
+    line = a_call(tokens=1)
+    done = Outcome(a_call(), sub_calls=[line], response_id="evalrun_1", retrieved=True)
+    assert retrievals.settle(done) == [line]
+    assert line.labels == {"agent": "judge"}
+    assert retrievals.close() == []

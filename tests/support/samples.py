@@ -403,7 +403,7 @@ SAMPLES: Final = [
         SSE,
         Reading(tokens={"input": 31, "output_audio": 7}),
     ),
-    Sample("moderation", ModerationReader, dump({"model": "t", "results": []}), JSON, Reading()),
+    Sample("moderation", ModerationReader, dump({"model": "t", "results": []}), JSON, Reading(model="t")),
     Sample("message", MessagesReader, dump(MESSAGE), JSON, _MESSAGE),
     Sample("message stream, LF", MessagesReader, sse(messages_events(), kinds=True), SSE, _STREAMED_MESSAGE),
     Sample(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_exporter.call import TokenType
+from llm_exporter.wire.error_kinds import kind_of_code
 from llm_exporter.wire.framing import framing_for
 from llm_exporter.wire.openai import ChatReader, ResponsesReader, tokens_of
 from llm_exporter.wire.reader import Reader, Reading
@@ -226,6 +227,33 @@ SMALL_TOKENS = {"input": 12, "output": 5}
             id="details that claim more than there is",
         ),
         pytest.param({"total_tokens": 30}, {}, id="only a total, which has no type"),
+        pytest.param(
+            {
+                "input_tokens": 9000,
+                "input_tokens_details": {
+                    "cached_tokens": 1000,
+                    "cache_write_tokens": 7000,
+                    "cache_write_tokens_details": {"ttl_12h_tokens": 6000, "ttl_30m_tokens": 1000},
+                },
+                "output_tokens": 40,
+                "total_tokens": 9040,
+            },
+            # 9000 - 1000 - 7000 are fresh; 7000 - 6000 are written for 30 minutes
+            {"input": 1000, "cache_read": 1000, "cache_write": 1000, "cache_write_12h": 6000, "output": 40},
+            id="cache writes with both lifetimes",
+        ),
+        pytest.param(
+            {
+                "input_tokens": 50,
+                "input_tokens_details": {
+                    "cache_write_tokens": 40,
+                    "cache_write_tokens_details": {"ttl_12h_tokens": 90},
+                },
+                "output_tokens": 1,
+            },
+            {"input": 10, "cache_write_12h": 40, "output": 1},
+            id="more 12-hour cache writes than cache writes",
+        ),
     ],
 )
 def test_tokens_are_disjoint_and_complete_in_every_dialect(usage: Json, tokens: dict[str, int]) -> None:
@@ -331,7 +359,139 @@ def test_invalid_count_is_ignored(value: object, counted: dict[str, int]) -> Non
     assert tokens_of({"prompt_tokens": value}) == counted
 
 
+@pytest.mark.parametrize(
+    ("usage", "cost", "parts"),
+    [
+        pytest.param({"cost": 0.00125}, 0.00125, {}, id="OpenRouter and Vercel: a number"),
+        pytest.param(
+            {
+                "cost": 0.004,
+                "is_byok": False,
+                "cost_details": {
+                    "upstream_inference_prompt_cost": 0.001,
+                    "upstream_inference_completions_cost": 0.003,
+                },
+            },
+            0.004,
+            {"input": 0.001, "output": 0.003},
+            id="OpenRouter: split",
+        ),
+        pytest.param(
+            {
+                "cost": 0.0002,
+                "is_byok": True,
+                "cost_details": {
+                    "upstream_inference_cost": 0.004,
+                    "upstream_inference_prompt_cost": 0.001,
+                    "upstream_inference_completions_cost": 0.003,
+                },
+            },
+            0.0042,
+            {"input": 0.001, "output": 0.003, "tools": 0.0002},
+            id="OpenRouter: split, with the fee for a key of the user's own",
+        ),
+        pytest.param(
+            {"cost": 0.006, "cost_details": {"upstream_inference_prompt_cost": 0.001}},
+            0.006,
+            {},
+            id="OpenRouter: the parts do not add up to the cost",
+        ),
+        pytest.param(
+            {"cost": 0, "is_byok": False, "cost_details": {"upstream_inference_cost": None}},
+            0.0,
+            {},
+            id="OpenRouter: a free model",
+        ),
+        pytest.param(
+            {"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": None}},
+            None,
+            {},
+            id="OpenRouter: unknown upstream cost",
+        ),
+        pytest.param(
+            {
+                "cost": {
+                    "input_tokens_cost": 0.00012,
+                    "output_tokens_cost": 0.0031,
+                    "reasoning_tokens_cost": 0.0007,
+                    "citation_tokens_cost": 0.00008,
+                    "request_cost": 0.006,
+                    "search_queries_cost": 0.02,
+                    "total_cost": 0.03,
+                }
+            },
+            0.03,
+            {"input": 0.0002, "output": 0.0038, "tools": 0.026},
+            id="Perplexity: split",
+        ),
+        pytest.param({"cost": {"usd": 0.0003}}, 0.0003, {}, id="Charm Hyper"),
+        pytest.param({"cost_in_usd_ticks": 7_250_000}, 0.000725, {}, id="xAI: ticks"),
+        pytest.param({"cost_in_usd_ticks": 0}, None, {}, id="Grok on Azure: 0 is no report"),
+        pytest.param({"cost": 0}, None, {}, id="0 is no report"),
+        pytest.param({"cost": {"total_cost": 0}}, None, {}, id="a total of 0 is no report"),
+        pytest.param({"cost": {"usd": "0.1"}}, None, {}, id="not a number"),
+        pytest.param({}, None, {}, id="none"),
+    ],
+)
+def test_reported_cost_is_read_with_its_parts(
+    usage: Json, cost: float | None, parts: dict[str, float]
+) -> None:
+    """The parts are for the prompt, the generated tokens and fees. They must add up to the cost."""
+    reading = read(ChatReader(), chunk(usage={**SMALL, **usage}))
+
+    assert reading.reported_cost == pytest.approx(cost)
+    assert reading.reported_costs == pytest.approx(parts)
+
+
 # ---- chat completions
+
+
+@pytest.mark.parametrize("reader", [ChatReader, ResponsesReader])
+@pytest.mark.parametrize(
+    ("requested", "answered", "tier"),
+    [
+        ("priority", "default", "default"),
+        ("flex", None, "flex"),
+        ("auto", None, None),
+        (None, "ultrafast", "ultrafast"),
+        ({}, None, None),
+    ],
+)
+def test_tier_is_the_requested_one_if_the_response_names_none(
+    reader: type[Reader], requested: object, answered: str | None, tier: str | None
+) -> None:
+    """`auto` names no tier: the project's settings decide."""
+    opened = reader()
+    opened.read_request({"model": "gpt-t", "service_tier": requested})
+    opened.read_body(json.dumps({"model": "gpt-t", "service_tier": answered, "usage": SMALL}).encode())
+
+    assert opened.reading.service_tier == tier
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "units"),
+    [
+        ("gpt-4o-search-preview-2025-03-11", {}, {"web_search_previews": 1}),
+        ("gpt-4o-mini-search-preview", {}, {"web_search_previews": 1}),
+        ("openai/gpt-4o-search-preview", {}, {"web_search_previews": 1}),
+        ("gpt-5-search-api-2025-10-14", {}, {"web_searches": 1}),
+        ("sonar", {"search_context_size": "low"}, {"search_requests_low": 1}),
+        ("sonar-pro", {"search_context_size": "high"}, {"search_requests_high": 1}),
+        ("sonar-pro", {"search_context_size": "high", "cost": {"total_cost": 0.02}}, {}),
+        ("sonar-pro", {"search_context_size": "colossal"}, {}),
+        ("research-t", {}, {}),
+        ("gpt-4o", {}, {}),
+    ],
+)
+def test_chat_searches_are_counted_by_model_and_context_size(
+    model: str, usage: Json, units: dict[str, float]
+) -> None:
+    """Search models search before each response; a cost that the response reports includes the fee."""
+    streamed = read(
+        ChatReader(), chunk({"content": "Ten"}, model=model), chunk(usage={**SMALL, **usage}, model=model)
+    )
+
+    assert streamed.units == units
 
 
 def test_chat_body_gives_the_answering_model_tokens_and_tier() -> None:
@@ -540,7 +700,7 @@ def test_chat_error_body_to_a_streaming_request_is_read() -> None:
     framing.feed(data)
     framing.end()
 
-    assert reader.reading == Reading(error="invalid_request_error")
+    assert reader.reading == Reading(error="invalid_request_error model_not_found")
 
 
 TALK = 'It contains "usage": {"prompt_tokens": 999, "completion_tokens": 999} and "error": {"code": 500}.'
@@ -577,6 +737,15 @@ def test_chat_chunk_that_mentions_usage_carries_none(event: Json) -> None:
 def test_chat_usage_is_found_however_it_is_spaced(data: bytes) -> None:
     """A service may put any white space into its JSON."""
     assert ChatReader().may_carry_usage(data)
+
+
+@pytest.mark.parametrize("reader", [ChatReader, ResponsesReader])
+def test_rate_limit_inside_a_stream_is_known_by_its_code(reader: type[Reader]) -> None:
+    """The type of such an error is the exhausted limit."""
+    error = {"type": "tokens", "code": "rate_limit_exceeded", "message": "Limit 30000", "param": None}
+    reading = read(reader(), {"type": "error", "error": error})
+
+    assert kind_of_code(reading.error or "") == "rate_limited"
 
 
 # ---- responses
@@ -712,6 +881,169 @@ def test_reported_number_of_billed_searches_is_used(tool_usage: object, uses: di
     )
 
     assert reader.reading.units == uses
+
+
+@pytest.mark.parametrize(
+    ("tools", "model", "unit"),
+    [
+        (["web_search_preview"], "gpt-4o-2024-11-20", "web_search_previews"),
+        (["web_search_preview_2025_03_11"], "gpt-4.1-mini", "web_search_previews"),
+        (["web_search_preview"], "ft:gpt-4o-mini:acme::a1", "web_search_previews"),
+        (["web_search_preview"], "gpt-5.4", "web_searches"),
+        (["web_search_preview"], "o4-mini", "web_searches"),
+        (["web_search"], "gpt-4o", "web_searches"),
+        (["web_search_2025_08_26", "web_search_preview"], "gpt-4o", "web_searches"),
+        (["file_search"], "gpt-4o", "web_searches"),
+        ([], "gpt-4o", "web_searches"),
+    ],
+)
+@pytest.mark.parametrize(
+    "tool_usage", [None, {"web_search": {"num_requests": 1}}], ids=["listed", "reported"]
+)
+def test_web_search_preview_has_a_unit_of_its_own_without_reasoning(
+    tools: list[str], model: str, unit: str, tool_usage: object
+) -> None:
+    """The preview costs more than web search for models without reasoning, and the same for others."""
+    items = [{"type": "web_search_call", "action": {"type": "search"}}]
+    done = response(
+        "completed",
+        REASONED,
+        model=model,
+        output=items,
+        tools=[{"type": kind} for kind in tools],
+        tool_usage=tool_usage,
+    )
+    reader = ResponsesReader()
+    reader.read_body(json.dumps(done).encode())
+
+    assert reader.reading.units == {unit: 1}
+
+
+def ran_code(*containers: str) -> list[Json]:
+    """Return the calls of a code interpreter in these containers."""
+    return [
+        {"type": "code_interpreter_call", "container_id": container, "code": "1"} for container in containers
+    ]
+
+
+def ran_commands(environment: object) -> list[Json]:
+    """Return the call of a shell in an environment."""
+    return [{"type": "shell_call", "environment": environment, "action": {"commands": ["ls"]}}]
+
+
+REFERENCE = {"type": "container_reference", "container_id": "cntr_1"}
+
+
+@pytest.mark.parametrize(
+    ("tools", "items", "containers"),
+    [
+        pytest.param(
+            [{"type": "code_interpreter", "container": {"type": "auto"}}],
+            ran_code("cntr_1", "cntr_1", "cntr_2"),
+            {"cntr_1": "containers_1g", "cntr_2": "containers_1g"},
+            id="distinct containers",
+        ),
+        pytest.param(
+            [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "16g"}}],
+            ran_code("cntr_1"),
+            {"cntr_1": "containers_16g"},
+            id="more memory",
+        ),
+        pytest.param(
+            [{"type": "code_interpreter", "container": "cntr_1"}],
+            ran_code("cntr_1"),
+            {},
+            id="a container that was created before",
+        ),
+        pytest.param(
+            [{"type": "shell", "environment": {"type": "container_auto", "memory_limit": "4g"}}],
+            ran_commands(REFERENCE),
+            {"cntr_1": "containers_4g"},
+            id="shell",
+        ),
+        pytest.param(
+            [{"type": "shell", "environment": {"type": "container_reference", "container_id": "cntr_1"}}],
+            ran_commands(REFERENCE),
+            {},
+            id="shell in a container that was created before",
+        ),
+        pytest.param(
+            [{"type": "shell", "environment": {"type": "local"}}],
+            ran_commands({"type": "local"}),
+            {},
+            id="local",
+        ),
+        pytest.param([], ran_code("cntr_1"), {"cntr_1": "containers_1g"}, id="no tools in the response"),
+        pytest.param(
+            [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": ["4g"]}}],
+            [*ran_code("cntr_1"), {"type": "code_interpreter_call", "container_id": 7}],
+            {"cntr_1": "containers_1g"},
+            id="damaged",
+        ),
+    ],
+)
+def test_containers_are_read_with_their_memory(
+    tools: list[Json], items: list[Json], containers: dict[str, str]
+) -> None:
+    """The tools say how much memory a container has, the output says which containers ran code."""
+    done = response("completed", REASONED, output=items, tools=tools)
+    reader = ResponsesReader()
+    reader.read_body(json.dumps(done).encode())
+
+    assert reader.reading.containers == containers
+
+
+def image(**fields: object) -> Json:
+    """Return an image that a response has generated."""
+    size = {"quality": "high", "size": "1024x1536"}
+    return {"type": "image_generation_call", "status": "completed", "result": "AAAA", **size, **fields}
+
+
+@pytest.mark.parametrize("tool_usage", [None, {"image_gen": {"input_tokens": 0, "output_tokens": 0}}])
+def test_images_without_usage_are_counted_by_quality_and_size(tool_usage: object) -> None:
+    """Older responses do not report the image model's tokens."""
+    items = [image(), image(), image(quality="auto", size=None), image(status="failed")]
+    tools = [{"type": "image_generation", "model": "gpt-image-t"}]
+    done = response("completed", REASONED, output=items, tools=tools, tool_usage=tool_usage)
+    (images,) = read(
+        ResponsesReader(), CREATED, TEXT, {"type": "response.completed", "response": done}
+    ).sub_calls
+
+    units = {"images_high_1024x1536": 2.0, "images_auto_auto": 1.0}
+    assert images == Reading(model="gpt-image-t", tokens={}, units=units, operation="image_generation")
+
+
+def test_cached_tokens_of_the_image_model_are_read() -> None:
+    """`tool_usage` names them differently."""
+    used = {**IMAGES, "cached_tokens": 120, "cached_tokens_details": {"cached_image_tokens": 100}}
+    done = response("completed", REASONED, tool_usage={"image_gen": used})
+    (images,) = read(ResponsesReader(), {"type": "response.completed", "response": done}).sub_calls
+
+    assert images.tokens == {
+        "input": 30,  # 350 - 300 image tokens - 20 cached text tokens
+        "input_image": 200,
+        "cache_read": 20,
+        "cache_read_image": 100,
+        "output": 200,
+        "output_image": 4000,
+    }
+
+
+def test_author_of_svg_images_is_a_sub_call() -> None:
+    """`svg_usage` is separate from the usage of the image model and of the response."""
+    svg = {
+        "model": "gpt-t",
+        "input_tokens": 70,
+        "output_tokens": 50,
+        "reasoning_tokens": 30,
+        "total_tokens": 120,
+    }
+    done = response("completed", REASONED, output=[image(svg_usage=svg)], tool_usage={"image_gen": IMAGES})
+    author, images = read(ResponsesReader(), {"type": "response.completed", "response": done}).sub_calls
+
+    tokens: Any = {"input": 70, "output": 20, "reasoning": 30}
+    assert author == Reading(model="gpt-t", tokens=tokens, operation="chat")
+    assert images.operation == "image_generation"
 
 
 IMAGES = {

@@ -226,6 +226,7 @@ class Meter:
             call,
             sub_calls=[self._sub_call(sub) for sub in reading.sub_calls],
             response_id=reading.response_id,
+            containers=reading.containers,
             pending=reading.pending,
             retrieved=self._reader.is_retrieval,
             headers=self._headers,
@@ -263,6 +264,8 @@ class Meter:
             batch=self._reader.is_batch,
         )
         _write(reading, sub_call)
+        for unit in reading.containers.values():
+            sub_call.units[unit] = sub_call.units.get(unit, 0) + 1
         return sub_call
 
     def _broken(self, error: Exception) -> None:
@@ -277,6 +280,7 @@ def _write(reading: Reading, call: Call) -> None:
     call.tokens = reading.tokens or {}
     call.units = reading.units
     call.reported_cost = reading.reported_cost
+    call.reported_costs = reading.reported_costs
     call.speed = reading.speed
     call.service_tier = reading.service_tier or call.service_tier
     call.region = reading.region or call.region

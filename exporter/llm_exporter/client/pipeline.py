@@ -59,6 +59,7 @@ class Pipeline:
         self.registry.register(_Flushed(self))
         self._subscribers: tuple[tuple[type[Any], Callable[[Any], object]], ...] = ()
         self._service = ""
+        self._closes_at_exit = False
         self._worker = Worker(started=self._worker_started)
         self._shipper: Shipper | None = None
         self._renewal: LeaseRenewal | None = None
@@ -77,6 +78,7 @@ class Pipeline:
         self._worker.reset()
         self._shipper = None
         self._renewal = None
+        self._retrievals.after_fork()
         self.budgets.after_fork()
 
     def started(self, call: Call) -> None:
@@ -90,6 +92,8 @@ class Pipeline:
 
         def settle() -> None:
             self._guarded("metrics", self._ended, outcome)
+            if outcome.pending:
+                self._close_at_exit()
             for call in self._retrievals.settle(outcome):
                 self._record(call)
 
@@ -139,10 +143,14 @@ class Pipeline:
             llm_exporter.ConfigError: if it is not the URL of a service.
         """
         check_url(url)
-        if not self._service:
-            close_at_exit(self)
+        self._close_at_exit()
         self._service = url
         self._renew_leases()
+
+    def _close_at_exit(self) -> None:
+        if not self._closes_at_exit:
+            self._closes_at_exit = True
+            close_at_exit(self)
 
     def wait_for_leases(self) -> None:
         """Wait for the first leases on the service's budgets, for up to one second."""
@@ -188,7 +196,11 @@ class Pipeline:
         return self.metrics
 
     def close(self) -> None:
-        """Record and ship what waits, then stop all threads. A later call starts them again."""
+        """Record and ship what waits, then stop all threads. A later call starts them again.
+
+        Calls whose responses were generated in the background and not retrieved are recorded without usage.
+        """
+        self._worker.put_later(self._give_up_retrievals)
         self._worker.close(_FLUSH_SECONDS)
         if self._shipper is not None:
             self._shipper.close(_FLUSH_SECONDS)
@@ -196,6 +208,10 @@ class Pipeline:
         if self._renewal is not None:
             self._renewal.close()
             self._renewal = None
+
+    def _give_up_retrievals(self) -> None:
+        for call in self._retrievals.close():
+            self._record(call)
 
     def _gauges(self) -> Iterable[Sample]:
         return gauges(self.budgets.accounts(), self.thresholds.accounts())

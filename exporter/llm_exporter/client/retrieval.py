@@ -2,11 +2,12 @@
 
 OpenAI's background responses are polled until they are complete
 (https://platform.openai.com/docs/guides/background). Any response, and the results of any batch, can be
-retrieved again.
+retrieved again. A response that is never retrieved is counted without usage.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from ..call import Call
 
 _REMEMBERED: Final = 100_000
 """The maximum number of responses to remember, at about 100 bytes each."""
+
+_PATIENCE: Final = 86_400.0
+"""Seconds after which a call whose response is not retrieved is counted without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Outcome:
     """The provider is still generating the response."""
     retrieved: bool = False
     """The request only retrieved a response that another request created."""
+    containers: Mapping[str, str] = field(default_factory=dict)
+    """The units of the containers that the call ran code in, by their ids."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The headers of the response."""
 
@@ -46,18 +52,48 @@ class Retrievals:
         self._remembered = remembered
         self._counted: OrderedDict[str, None] = OrderedDict()
         self._waiting: OrderedDict[str, Call] = OrderedDict()
+        self._inherited: frozenset[str] = frozenset()
+
+    def after_fork(self) -> None:
+        """Leave the calls that wait to the parent process, which counts those that are never retrieved."""
+        self._inherited = frozenset(self._waiting)
 
     def settle(self, outcome: Outcome) -> list[Call]:
         """Return the calls to record now that a request has ended, without those recorded before."""
-        if outcome.pending:
+        return [*self._settle(outcome), *self._overdue()]
+
+    def close(self) -> list[Call]:
+        """Return the calls whose responses were not retrieved, which then wait no longer."""
+        calls = [call for key, call in self._waiting.items() if key not in self._inherited]
+        self._waiting.clear()
+        return calls
+
+    def _overdue(self) -> list[Call]:
+        """Return the calls that have waited for too long."""
+        calls = []
+        while self._waiting:
+            key, call = next(iter(self._waiting.items()))
+            if call.started > time.time() - _PATIENCE:
+                break
+            del self._waiting[key]
+            if key not in self._inherited:
+                calls.append(call)
+        return calls
+
+    def _settle(self, outcome: Outcome) -> list[Call]:
+        if outcome.pending and outcome.response_id:
             return [] if outcome.retrieved else self._wait(outcome)
         if outcome.retrieved and not outcome.sub_calls and not outcome.call.usage_reported:
             return []  # nothing was retrieved, so there was no call
         if outcome.response_id and not self._is_first(outcome.response_id) and outcome.retrieved:
             return []
         if outcome.retrieved and not outcome.call.usage_reported:
-            return outcome.sub_calls  # the calls of a batch
-        return [self._as_requested(outcome), *outcome.sub_calls]
+            return self._results(outcome)
+        call = self._as_requested(outcome)
+        for container, unit in outcome.containers.items():
+            if self._is_first(f"container {container}"):
+                call.units[unit] = call.units.get(unit, 0) + 1
+        return [call, *outcome.sub_calls]
 
     def _is_first(self, response_id: str) -> bool:
         """Remember a response; return whether it is new."""
@@ -90,4 +126,12 @@ class Retrievals:
             call.started = first.started
             call.duration = ended - first.started
             call.retries = first.retries + call.retries
+            call.service_tier = call.service_tier or first.service_tier
         return call
+
+    def _results(self, outcome: Outcome) -> list[Call]:
+        """Return the calls of a batch, with the labels of the request that created it, if that is known."""
+        if first := self._waiting.pop(outcome.response_id, None):
+            for call in outcome.sub_calls:
+                call.labels = {**first.labels, **call.labels}
+        return outcome.sub_calls

@@ -102,6 +102,7 @@ def _mistake(call: Call) -> str:
     numbers |= {f"units.{unit}": number for unit, number in call.units.items()}
     numbers |= {f"cost.{kind}": usd for kind, usd in call.cost.items()}
     numbers |= {f"approximated.{reason}": number for reason, number in call.approximated.items()}
+    numbers |= {f"reported_costs.{kind}": usd for kind, usd in call.reported_costs.items()}
     numbers |= {"duration": call.duration, "started": call.started, "unpriced_tokens": call.unpriced_tokens}
     numbers |= {
         "time_to_first_token": call.time_to_first_token or 0.0,

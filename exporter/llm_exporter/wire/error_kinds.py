@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ..call import ErrorKind
+
+_STATUS: Final = re.compile(r"[1-5][0-9]{2}")
 
 _KINDS_BY_STATUS: Final[dict[int, ErrorKind]] = {
     401: "auth",
@@ -62,11 +65,16 @@ _KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
 
 
 def kind_of_code(code: str) -> ErrorKind:
-    """Return the error kind of a provider's error type, status or code."""
-    if code.isdecimal() and len(code) == 3:
-        return kind_of_status(int(code))
+    """Return the error kind of a provider's error type, status and code.
+
+    Args:
+        code: any of them, separated by spaces. A number is an HTTP status, and matters if no word is known.
+    """
     lowered = code.lower()
-    return next((kind for word, kind in _KINDS_BY_WORD if word in lowered), "unknown")
+    if kind := next((kind for word, kind in _KINDS_BY_WORD if word in lowered), None):
+        return kind
+    status = code.rpartition(" ")[2]
+    return kind_of_status(int(status)) if _STATUS.fullmatch(status) else "unknown"
 
 
 _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {

@@ -97,11 +97,13 @@ def decoder(wanted: type[T]) -> Callable[[bytes], T]:
 
 
 def error_code(error: object) -> str | None:
-    """Return the type, status, code or message of a provider's error object, or None if there is no error."""
+    """Return the type, status and code of a provider's error object, or None if there is no error.
+
+    Any of them may determine the kind of the error: OpenAI's type is `tokens` if the code is
+    `rate_limit_exceeded`. An error with none of them is represented by its message.
+    """
     if not error:
         return None
     details = mapping(error)
-    for name in ("type", "status", "code", "message"):
-        if details.get(name):
-            return str(details[name])
-    return str(error)
+    parts = dict.fromkeys(str(details[name]) for name in ("type", "status", "code") if details.get(name))
+    return " ".join(parts) or str(details.get("message") or error)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
+import msgspec
 from typing_extensions import override
 
+from .fields import decoder, text
 from .reader import Reader
 
 
@@ -25,10 +29,24 @@ class _FreeReader(Reader):
         pass
 
 
+class _Moderation(msgspec.Struct):
+    model: Any = None
+
+
+_decode_moderation: Final = decoder(_Moderation)
+
+
 class ModerationReader(_FreeReader):
-    """OpenAI's moderations: https://platform.openai.com/docs/guides/moderation."""
+    """OpenAI's moderations: https://platform.openai.com/docs/guides/moderation.
+
+    A request need not name the model.
+    """
 
     operation = "moderation"
+
+    @override
+    def read_body(self, data: bytes) -> None:
+        self.reading.model = text(_decode_moderation(data).model) or self.reading.model
 
 
 class CountTokensReader(_FreeReader):

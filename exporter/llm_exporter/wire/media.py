@@ -1,7 +1,7 @@
 """OpenAI's images, audio and videos.
 
-Sources: https://platform.openai.com/docs/api-reference/images, .../audio, .../videos.
-The responses of images and audio do not name the model.
+Sources: https://platform.openai.com/docs/api-reference/images, .../audio, .../videos;
+https://console.groq.com/docs/speech-to-text. The responses of images and audio do not name the model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from ..call import Operation
 from .fields import Json, amount, decoder, error_code, mapping, text
-from .openai import image_tokens_of, reported_cost, tokens_of
+from .openai import image_tokens_of, read_cost, svg_sub_call, tokens_of
 from .reader import Reader
 
 
@@ -22,6 +22,8 @@ class _Media(msgspec.Struct):
     type: Any = None
     model: Any = None
     usage: Any = None
+    svg_usage: Any = None
+    x_groq: Any = None
     duration: Any = None
     delta: Any = None
     error: Any = None
@@ -50,7 +52,7 @@ class _MediaReader(Reader):
     def _update(self, part: _Media) -> None:
         self.reading.error = error_code(part.error) or self.reading.error
         if usage := mapping(part.usage):
-            self.reading.reported_cost = reported_cost(usage)
+            read_cost(usage, self.reading)
             self._read_usage(usage)
 
     def _read_usage(self, usage: Json) -> None:
@@ -62,8 +64,17 @@ class ImagesReader(_MediaReader):
 
     operation = "image_generation"
 
+    def _update(self, part: _Media) -> None:
+        super()._update(part)
+        if svg := mapping(part.svg_usage):
+            self.reading.sub_calls = [svg_sub_call(svg)]
+
     def _read_usage(self, usage: Json) -> None:
         self.reading.tokens = image_tokens_of(usage)
+
+
+_GROQ_MINIMUM: Final = 10.0
+"""The seconds of audio that Groq bills at least: https://console.groq.com/docs/speech-to-text."""
 
 
 class TranscriptionReader(_MediaReader):
@@ -76,6 +87,9 @@ class TranscriptionReader(_MediaReader):
         if self.reading.tokens is None:
             # A verbose response of whisper-1 has a duration but no usage.
             self._set_duration(_seconds(part.duration))
+        seconds = self.reading.units.get("input_audio_seconds")
+        if part.x_groq and seconds is not None:
+            self._set_duration(max(seconds, _GROQ_MINIMUM))
 
     def _read_usage(self, usage: Json) -> None:
         if usage.get("type") == "duration":
@@ -114,8 +128,8 @@ class SpeechReader(_MediaReader):
 
     @override
     def read_request(self, request: Json) -> None:
-        # tts-1 is billed by input characters, which the response does not report.
-        if text(request.get("model")).startswith("tts-1"):
+        # These models are billed by input characters, which the response does not report.
+        if text(request.get("model")).startswith(("tts-1", "canopylabs/orpheus")):
             self.reading.tokens = {}
             self.reading.units = {"input_characters": len(text(request.get("input")))}
 

@@ -23,8 +23,12 @@ class Reading:
     """Other billed usage, by genai-prices unit."""
     reported_cost: float | None = None
     """The cost in USD, if the response reports one."""
+    reported_costs: dict[str, float] = field(default_factory=dict)
+    """The parts of `reported_cost`, if the response splits it: `input` (the prompt), `output` and `tools`."""
+    containers: dict[str, str] = field(default_factory=dict)
+    """The units of the containers that the call ran code in, by their ids. Each is billed once."""
     service_tier: str | None = None
-    """The service tier that served the request, if the response names it."""
+    """The service tier that served the request, or else the requested one."""
     speed: str | None = None
     """Anthropic's speed mode, if the response names it."""
     region: str = ""
