@@ -84,9 +84,7 @@ def run(
         _show_progress(working, tally, duration)
     pipeline().flush()
     unsubscribe(tally.add)
-    click.echo(f"\n{tally.table()}")
-    if tally.total.unpriced:
-        click.echo(f"{tally.total.unpriced:,} tokens have no known price.")
+    click.echo("\n".join(["", tally.table(), *tally.notes()]))
 
 
 def _serve_metrics(host: str, port: int) -> MetricsServer:

@@ -33,6 +33,10 @@ class Totals:
     usd: float = 0.0
     unpriced: int = 0
     """Tokens with no known price."""
+    approximated: int = 0
+    """Tokens with an approximate cost."""
+    unread: int = 0
+    """Requests whose usage cannot be read."""
 
     @property
     def tokens(self) -> int:
@@ -55,6 +59,8 @@ class Totals:
                 self.input += number
         self.usd += call.total_cost
         self.unpriced += call.unpriced_tokens
+        self.approximated += call.approximated_tokens
+        self.unread += bool(call.route and not call.error)
 
 
 class Tally:
@@ -68,6 +74,15 @@ class Tally:
         """Add a call. This is a callback for `subscribe`."""
         self.total.add(call)
         self._rows[f"{call.provider}/{call.model}", call.agent].add(call)
+
+    def notes(self) -> list[str]:
+        """Return sentences about what the costs do not include exactly; none if they are exact."""
+        total = self.total
+        return [
+            *([f"{total.unpriced:,} tokens have no known price."] if total.unpriced else []),
+            *([f"{total.approximated:,} tokens have an approximate cost."] if total.approximated else []),
+            *([f"Requests whose usage cannot be read: {total.unread:,}."] if total.unread else []),
+        ]
 
     def table(self) -> str:
         """Return the table, with the total of all calls in the last row."""

@@ -24,6 +24,7 @@ from grafana.queries import CALLS, COST, TOKENS, equals, in_range, matches, or_z
 
 MODEL = "provider, model"
 UNPRICED = total(f"increase(llm_unpriced_tokens_total{selector()}[$__range])")
+APPROXIMATED = total(f"increase(llm_price_approximated_tokens_total{selector()}[$__range])", "reason")
 
 
 def savings() -> str:
@@ -151,14 +152,14 @@ def over_time() -> list[Json]:
 
 
 def by_label() -> list[Json]:
-    """Return the cost by provider, by model and by phase."""
-    return [
+    """Return the cost by provider, by model and by phase, and how much of it is approximate."""
+    costs = [
         bars(
             f"Cost by {label}",
             description,
             f"sort_desc(topk(10, {or_zero(in_range(COST, label), like=in_range(CALLS, label))}))",
             f"{{{{{label}}}}}",
-            width=8,
+            width=6,
             unit="currencyUSD",
             color=fixed_color(DOLLARS),
         )
@@ -180,6 +181,18 @@ def by_label() -> list[Json]:
             ),
         )
     ]
+    approximated = bars(
+        "Approximate cost by reason",
+        "Tokens in the time range whose cost is approximate, because the price of their tier, region, fee or "
+        "the like is unknown. Add `prices.factors` or `prices.overrides` to the configuration.",
+        f'sort_desc({APPROXIMATED} > 0) or on () label_replace(vector(0), "reason", "none", "", "")',
+        "{{reason}}",
+        width=6,
+        unit="short",
+        color=BY_VALUE,
+        defaults=color_thresholds((1, WARNING)),
+    )
+    return [*costs, approximated]
 
 
 def caching() -> list[Json]:

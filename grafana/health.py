@@ -25,17 +25,19 @@ from grafana.queries import or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)
+USAGE_MISSING = "llm_usage_missing_total" + selector(FILTERS, operation='!="unread"')
+"""Without requests that llm-exporter cannot read, which have a separate panel."""
 DAY = 86400
 
 
-def increase(metric: str, by: str = "") -> str:
-    """Return the increase of a counter in the time range, as Prometheus extrapolates it."""
-    return total(f"increase({metric}{OWN}[$__range])", by)
+def increase(series: str, by: str = "") -> str:
+    """Return the increase of counters in the time range, as Prometheus extrapolates it."""
+    return total(f"increase({series}[$__range])", by)
 
 
-def per_minute(metric: str) -> str:
-    """Return the rate of a counter per minute."""
-    return f"60 * {total(f'rate({metric}{OWN}[$__rate_interval])')}"
+def per_minute(series: str) -> str:
+    """Return the rate of counters per minute."""
+    return f"60 * {total(f'rate({series}[$__rate_interval])')}"
 
 
 def lag(q: float, window: str) -> str:
@@ -60,7 +62,7 @@ def key_figures() -> list[Json]:
             "Dropped calls",
             "Calls in the time range that could not be stored until they were shipped; they are missing "
             "from all sums. If it is not 0, check for a full disk or an unavailable service.",
-            or_zero(increase("llm_exporter_dropped_calls_total")),
+            or_zero(increase(f"llm_exporter_dropped_calls_total{OWN}")),
             unit="short",
             color=BY_VALUE,
             defaults={"decimals": 0, **color_thresholds((1, ERROR))},
@@ -69,7 +71,7 @@ def key_figures() -> list[Json]:
             "Exporter errors",
             "Errors inside the exporter in the time range; the LLM calls were not affected. Each one is a "
             "bug: the log has its traceback.",
-            or_zero(increase("llm_exporter_errors_total")),
+            or_zero(increase(f"llm_exporter_errors_total{OWN}")),
             unit="short",
             color=BY_VALUE,
             defaults={"decimals": 0, **color_thresholds((1, WARNING))},
@@ -78,7 +80,7 @@ def key_figures() -> list[Json]:
             "Missing usage",
             "Successful calls in the time range for which the provider reported no usage, so their tokens "
             "are estimated. The usual cause is streams that are closed early.",
-            or_zero(increase("llm_usage_missing_total")),
+            or_zero(increase(USAGE_MISSING)),
             unit="short",
             color=BY_VALUE,
             defaults={"decimals": 0, **color_thresholds((100, WARNING))},
@@ -87,7 +89,7 @@ def key_figures() -> list[Json]:
             "Series over limit",
             "Calls whose agent, phase and custom labels were replaced by `other` because there are too many"
             " series. If it is not 0, find the label that has a value per user or request.",
-            or_zero(increase("llm_exporter_series_over_limit_total")),
+            or_zero(increase(f"llm_exporter_series_over_limit_total{OWN}")),
             unit="short",
             color=BY_VALUE,
             defaults={"decimals": 0, **color_thresholds((1, WARNING))},
@@ -192,9 +194,9 @@ def shipping() -> list[Json]:
             "Calls that the service added to its ledger, duplicates that it ignored, and calls that it "
             "acknowledged. Many duplicates mean that its responses get lost on the network.",
             [
-                target(per_minute("llm_exporter_received_calls_total"), "received"),
-                target(per_minute("llm_exporter_duplicate_calls_total"), "duplicate"),
-                target(per_minute("llm_exporter_shipped_calls_total"), "acknowledged"),
+                target(per_minute(f"llm_exporter_received_calls_total{OWN}"), "received"),
+                target(per_minute(f"llm_exporter_duplicate_calls_total{OWN}"), "duplicate"),
+                target(per_minute(f"llm_exporter_shipped_calls_total{OWN}"), "acknowledged"),
             ],
             width=8,
             unit="short",
@@ -231,9 +233,9 @@ def shipping() -> list[Json]:
             "Calls that were lost, errors inside the exporter, and calls without usage. All three are "
             "normally 0.",
             [
-                target(or_zero(per_minute("llm_exporter_dropped_calls_total")), "dropped"),
-                target(or_zero(per_minute("llm_exporter_errors_total")), "errors"),
-                target(or_zero(per_minute("llm_usage_missing_total")), "missing usage"),
+                target(or_zero(per_minute(f"llm_exporter_dropped_calls_total{OWN}")), "dropped"),
+                target(or_zero(per_minute(f"llm_exporter_errors_total{OWN}")), "errors"),
+                target(or_zero(per_minute(USAGE_MISSING)), "missing usage"),
             ],
             width=8,
             unit="short",
@@ -249,7 +251,7 @@ def shipping() -> list[Json]:
 
 
 def processes() -> list[Json]:
-    """Return the table of processes and the unpriced models."""
+    """Return the table of processes."""
     info = f"llm_exporter_build_info{OWN}"
     joined = f"{info} * on (instance) group_left ()"
     by = "instance, version, python_version"
@@ -265,26 +267,57 @@ def processes() -> list[Json]:
                 "Config reloaded": f"max by ({by}) ({joined} "
                 f"(1000 * llm_exporter_config_last_reload_success_timestamp_seconds{OWN}))",
             },
-            width=16,
             overrides=[
                 override("Series", decimals=0, unit="locale"),
                 override("Samples scraped", decimals=0, unit="locale"),
                 override("Config reloaded", unit="dateTimeFromNow"),
             ],
         ),
-        bars(
+    ]
+
+
+def pricing() -> list[Json]:
+    """Return the panels about costs that are missing or approximate."""
+    return [
+        _problems(
             "Unpriced tokens by model",
             "Tokens in the time range of models without a known price. Their cost is missing: add a price "
             "to the configuration.",
-            f"sort_desc({increase('llm_unpriced_tokens_total', 'model')} > 0)"
-            ' or on () label_replace(vector(0), "model", "none", "", "")',
-            "{{model}}",
-            width=8,
-            unit="short",
-            color=BY_VALUE,
-            defaults=color_thresholds((1, WARNING)),
+            "llm_unpriced_tokens_total",
+            "model",
+        ),
+        _problems(
+            "Approximate cost by model and reason",
+            "Tokens in the time range whose cost is approximate, because the price of their tier, region, fee"
+            " or the like is unknown. Add `prices.factors` or `prices.overrides` to the configuration.",
+            "llm_price_approximated_tokens_total",
+            "model, reason",
+        ),
+        _problems(
+            "Unread requests",
+            "Requests in the time range to known providers that llm-exporter cannot read, by provider and "
+            "route. Their usage is missing: upgrade llm-exporter, or report the route.",
+            "llm_exporter_unread_requests_total",
+            "provider, route",
         ),
     ]
+
+
+def _problems(title: str, description: str, metric: str, labels: str) -> Json:
+    """Return bars of a counter by labels, or a single bar `none`."""
+    first = labels.partition(",")[0]
+    legend = " ".join(f"{{{{{label}}}}}" for label in labels.split(", "))
+    return bars(
+        title,
+        description,
+        f"sort_desc({increase(f'{metric}{OWN}', labels)} > 0)"
+        f' or on () label_replace(vector(0), "{first}", "none", "", "")',
+        legend,
+        width=8,
+        unit="short",
+        color=BY_VALUE,
+        defaults=color_thresholds((1, WARNING)),
+    )
 
 
 def board() -> Json:
@@ -293,7 +326,7 @@ def board() -> Json:
         "llm-exporter",
         "LLM exporter health",
         "Scrapes, shipping, series, prices and configuration: is data missing from the other dashboards?",
-        [(4, key_figures()), (8, scrapes()), (8, shipping()), (7, processes())],
+        [(4, key_figures()), (8, scrapes()), (8, shipping()), (7, pricing()), (7, processes())],
         filters=FILTERS,
         since="now-6h",
     )

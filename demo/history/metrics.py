@@ -39,6 +39,10 @@ class CallerMetrics:
         self.cost = self._sum("llm_cost_usd_total", unit=MICRODOLLAR)
         self.unpriced = self._sum("llm_unpriced_tokens_total", raw=base)
         self.usage_missing = self._sum("llm_usage_missing_total", raw=self.labels)
+        self.approximated: list[Sum] = []
+        if caller.approximated:
+            self.labels["reason"] = caller.approximated
+            self.approximated.append(self._sum("llm_price_approximated_tokens_total", raw=[*base, "reason"]))
         self.tokens: dict[TokenType, Sum] = {}
         self.costs: dict[TokenType, Sum] = {}
         self.errors: dict[ErrorKind, Sum] = {}
@@ -68,7 +72,7 @@ class CallerMetrics:
     @property
     def sums(self) -> Iterator[Sum]:
         """All sums."""
-        yield from (self.calls, self.failed, self.cost, self.unpriced, self.usage_missing)
+        yield from (self.calls, self.failed, self.cost, self.unpriced, self.usage_missing, *self.approximated)
         yield from (*self.tokens.values(), *self.costs.values())
         yield from (*self.errors.values(), *self.retries.values())
 

@@ -121,6 +121,8 @@ class Month:
                 metrics.cost.add(metrics.costs[kind].add(tokens * metrics.usd[kind]))
             else:
                 metrics.unpriced.add(tokens)
+            for approximated in metrics.approximated:
+                approximated.add(tokens)
         metrics.latency.add(calls, latency)
         metrics.first_token.add(calls, latency)
         metrics.output_rate.add(calls, 1 / latency)
@@ -178,6 +180,10 @@ class Month:
         yield self._series("llm_exporter_shipped_calls_total"), self._received
         yield self._series("llm_exporter_dropped_calls_total", reason="memory"), self._received // 90_000
         yield self._series("llm_exporter_errors_total", where="wire"), self._received // 60_000
+        unread = self._series(
+            "llm_exporter_unread_requests_total", provider="openai", route="POST /v1/evals/{id}/runs"
+        )
+        yield unread, self._received // 5000
         yield from self._lag.raw(buckets=True)
         table = self.end - 3 * DAY + (self.now - self.end) // DAY * DAY
         yield self._series("llm_exporter_price_table_timestamp_seconds"), table

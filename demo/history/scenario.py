@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from llm_exporter.call import ErrorKind, TokenType
+from llm_exporter.call import ApproximationReason, ErrorKind, TokenType
 
 from .series import DAY, HOUR
 
@@ -28,6 +28,8 @@ class Caller:
     """The average tokens of a call."""
     seconds: float
     """The median latency of a call."""
+    approximated: ApproximationReason | None = None
+    """Why the cost of its calls is approximate, if it is."""
 
     @property
     def operation(self) -> str:
@@ -109,7 +111,17 @@ CALLERS: Final = (
     ),
     Caller("search", "researcher", "report", "openai", "gpt-4o", 55, _tokens(5200, 1900, 0, 800), 9),
     Caller("search", "indexer", "execute", "openai", "gpt-4o-mini", 520, _tokens(2400, 900, 0, 250), 3),
-    Caller("search", "indexer", "report", "google", "gemini-2.5-flash", 120, _tokens(3100, 0, 0, 300), 3),
+    Caller(
+        "search",
+        "indexer",
+        "report",
+        "google",
+        "gemini-2.5-flash",
+        120,
+        _tokens(3100, 0, 0, 300),
+        3,
+        "region",
+    ),
     Caller("support", "triage", "plan", "openai", "gpt-4o-mini", 600, _tokens(900, 700, 0, 120), 2),
     Caller(
         "support",
@@ -138,6 +150,7 @@ CALLERS: Final = (
         8,
         _tokens(6100, 9200, 0, 1200, 3900),
         26,
+        "tier",
     ),
     Caller(
         "platform",

@@ -23,7 +23,7 @@ from demo.history.scenario import CALLERS, INCIDENTS
 from demo.history.series import DAY, INSTANCE
 from demo.history.server import MonthServer
 from llm_exporter import wire
-from llm_exporter.call import ErrorKind, TokenType
+from llm_exporter.call import ApproximationReason, ErrorKind, TokenType
 from llm_exporter.cli.bundle import bundle
 from llm_exporter.metrics.specs import METRICS
 from prometheus.increases import CALLER, LEVELS
@@ -170,7 +170,7 @@ def test_the_sample_has_only_metrics_and_label_values_that_the_code_exports() ->
         "error": {*get_args(ErrorKind)},
         "token_type": {*get_args(TokenType)},
         "where": literals("where"),
-        "reason": literals("reason"),
+        "reason": literals("reason") | {*get_args(ApproximationReason)},
     }
     specs = {
         name: spec
@@ -300,6 +300,45 @@ def test_every_query_of_variables_and_annotations_returns_something(sampled: Sam
         found = sampled.prometheus.get("/api/v1/query_range", query=expr, **times)["data"]["result"]
 
     assert found
+
+
+PROBLEMS = [
+    ("llm-cost", "Approximate cost by reason", "llm_price_approximated_tokens_total", ["reason"]),
+    (
+        "llm-exporter",
+        "Approximate cost by model and reason",
+        "llm_price_approximated_tokens_total",
+        ["model", "reason"],
+    ),
+    ("llm-exporter", "Unread requests", "llm_exporter_unread_requests_total", ["provider", "route"]),
+]
+"""Panels that should be empty, by dashboard and title, with their metric and labels."""
+
+
+@pytest.mark.parametrize(("uid", "title", "metric", "labels"), PROBLEMS, ids=[each[1] for each in PROBLEMS])
+def test_a_panel_shows_how_much_is_approximate_or_unread(
+    sampled: Sampled, uid: str, title: str, metric: str, labels: list[str]
+) -> None:
+    (expr,) = (
+        target["expr"]
+        for board in BOARDS
+        for panel in board["panels"]
+        for target in panel["targets"]
+        if (board["uid"], panel["title"]) == (uid, title)
+    )
+
+    def shown(expr: str) -> dict[tuple[str, ...], float]:
+        found = sampled.at(sampled.end, substituted(expr, window=DAY, step=300))
+        return {
+            tuple(sample.labels[name] for name in labels if name in sample.labels): sample.value
+            for sample in found
+        }
+
+    by = ", ".join(labels)
+    counted = shown(f"sum by ({by}) ({metric}) - sum by ({by}) ({metric} offset {DAY}s)")
+    assert shown(expr) == pytest.approx(counted, rel=0.01)
+    assert all(counted.values())
+    assert shown(re.sub(r'job=~"[^"]*"', 'job="nosuch"', expr)) == {("none",): 0}
 
 
 NUMBERS = [

@@ -38,3 +38,25 @@ def test_the_table_adds_up_the_spending_by_model_and_agent() -> None:
     ]
     assert tally.total.tokens == 1297
     assert len({len(line) for line in tally.table().splitlines()}) == 1, "the columns are aligned"
+    assert tally.notes() == ["7 tokens have no known price."]
+
+
+def test_the_notes_say_which_costs_are_not_exact() -> None:
+    tally = Tally()
+    assert tally.notes() == []
+    for call in (
+        Call(
+            provider="openai",
+            model="gpt-5",
+            operation="chat",
+            tokens={"input": 1200},
+            approximated={"tier": 1200, "region": 1200},
+        ),
+        Call(provider="openai", model="", operation="unread", route="POST /v1/things"),
+        Call(provider="openai", model="", operation="unread", route="POST /v1/things", error="timeout"),
+    ):
+        tally.add(call)
+    assert tally.notes() == [
+        "1,200 tokens have an approximate cost.",
+        "Requests whose usage cannot be read: 1.",
+    ]
