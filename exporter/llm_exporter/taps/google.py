@@ -165,11 +165,10 @@ class GoogleTap:
         body = http_request.data
         in_path = _MODEL.search(url)
         model = in_path[1] if in_path else _name(body.get("model") if isinstance(body, dict) else None)
-        endpoint, route = _endpoint_of(url), ""
-        if reader is UnreadReader:
-            if not endpoint.is_known or not body:
-                return None
-            route = route_of(http_request.method, url)
+        endpoint = _endpoint_of(url)
+        if reader is UnreadReader and not endpoint.is_known:
+            return None
+        route = route_of(http_request.method, url) if reader is UnreadReader else ""
         return Meter(endpoint=endpoint, model=model, reader=reader, request=body, route=route)
 
     def _interaction_meter(
@@ -180,11 +179,13 @@ class GoogleTap:
             return None
         url = str(request.url)
         reader = reader_for(request.method, url)
-        if reader is None or reader is UnreadReader:
+        endpoint = _endpoint_of(url)
+        if reader is None or (reader is UnreadReader and not endpoint.is_known):
             return None
         body = _decode_interaction(request.content or b"{}")
         model = _name(body.model) or _name(body.agent)
-        return Meter(endpoint=_endpoint_of(url), model=model, reader=reader)
+        route = route_of(request.method, url) if reader is UnreadReader else ""
+        return Meter(endpoint=endpoint, model=model, reader=reader, route=route)
 
     def _download_meter(self, api_client: Any, path: str, *_: Any, **options: Any) -> Meter | None:
         reader = reader_for("GET", path)

@@ -39,7 +39,6 @@ def stainless_names(package: str) -> dict[str, str]:
         f"{package}._base_client:BaseClient._base_url": ALWAYS,
         f"{package}._models:FinalRequestOptions.method": ALWAYS,
         f"{package}._models:FinalRequestOptions.url": ALWAYS,
-        f"{package}._models:FinalRequestOptions.files": ALWAYS,
         f"{package}._models:FinalRequestOptions.json_data": ALWAYS,
     }
 
@@ -92,11 +91,9 @@ class StainlessTap:
             return None
         endpoint = _endpoint(client, self.package)
         body = options.json_data
-        route = ""
-        if reader is UnreadReader:
-            if not endpoint.is_known or (body is None and not options.files):
-                return None
-            route = route_of(options.method, url)
+        if reader is UnreadReader and not endpoint.is_known:
+            return None
+        route = route_of(options.method, url) if reader is UnreadReader else ""
         if not isinstance(getattr(type(client), "_client", None), HttpClientAttribute):
             # A subclass computes it, as that of `openai.chat` does.
             patch_http_client(self._patches, type(client), "_client", wrap)

@@ -29,7 +29,7 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST (?:.*/)?completions$", CompletionReader),
         (r"^POST (?:.*/)?responses(?:/compact)?$", ResponsesReader),
         (r"^GET (?:.*/)?responses/[^/]+$", RetrievedResponseReader),
-        (r"^GET (?:.*/)?files/[^/]+/content$", OpenAIFileReader),
+        (r"^GET (?!.*(?:containers|vector_stores)/)(?:.*/)?files/[^/]+/content$", OpenAIFileReader),
         (r"^GET .*/messages/batches/[^/]+/results$", AnthropicResultsReader),
         (r"^GET .*/v1[^/]*/batches/[^/]+$", GeminiBatchReader),
         (r"^GET (?:.*/)?files/[^/]+:download$", GeminiFileReader),
@@ -55,7 +55,8 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
 """Only the end of the path matters: the prefix depends on the provider or gateway."""
 
 _FREE_PATHS: Final = """
-    files files:register uploads uploads/*/parts uploads/*/complete uploads/*/cancel upload/**
+    files files:register uploads uploads/*/parts uploads/*/complete uploads/*/cancel
+    upload/*/files upload/*/environments/**
     batches messages/batches *:batchGenerateContent *:asyncBatchEmbedContent
     batches/*/cancel messages/batches/*/cancel *:cancel
     *:fetchPredictOperation *:computeTokens
@@ -77,7 +78,7 @@ _FREE_PATHS: Final = """
     agents/automations/*/resume agents/environments/**
     deployments deployments/* deployments/*/archive deployments/*/pause deployments/*/unpause
     dreams/*/archive dreams/*/cancel environments environments/** memory_stores memory_stores/**
-    sessions/*/archive sessions/*/resources sessions/*/resources/* sessions/*/threads/*/archive
+    sessions/* sessions/*/archive sessions/*/resources sessions/*/resources/* sessions/*/threads/*/archive
     skills skills/* skills/*/versions tunnels tunnels/** user_profiles user_profiles/** vaults vaults/**
     organization/** organizations/** projects/*/groups/*/roles projects/*/roles projects/*/roles/*
     projects/*/users/*/roles

@@ -10,9 +10,12 @@ from typing_extensions import override
 
 from .reader import Reader
 
-_WORD: Final = re.compile(r"[a-z_]+(?::[a-zA-Z]+)?|v\d\w*")
-"""A path segment that is the same for every caller: a word, a method after a colon, or a version."""
-_MAX_SEGMENTS: Final = 8
+_WORD: Final = re.compile(r"[a-z_]+(?:[A-Z][a-z]+)*(?::[a-zA-Z]+)?|v\d\w*|google\.[\w.]+")
+"""A path segment that is the same for every caller.
+
+It is a word, a method after a colon, a version, or the name of one of Google's services.
+"""
+_MAX_SEGMENTS: Final = 12  # Vertex AI has paths of nine
 
 
 class UnreadReader(Reader):
