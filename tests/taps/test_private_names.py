@@ -19,6 +19,7 @@ import pytest
 import llm_exporter.taps
 from llm_exporter.taps import anthropic, google, openai
 from llm_exporter.taps.private_names import ALWAYS, get_mangled, resolve
+from llm_exporter.taps.response import HTTPX_NAMES
 
 TABLES = {
     "openai": openai.PRIVATE_NAMES,
@@ -44,6 +45,17 @@ def test_the_installed_sdk_has_the_name(distribution: str, name: str, since: str
         pytest.skip(f"{distribution} has it since {since}")
     cls, attribute = resolve(name)
     assert any(attribute in names_in(each) for each in cls.__mro__ if each is not object)
+
+
+@pytest.mark.parametrize("package", ["httpx", "httpx2"])
+def test_a_response_of_httpx_has_the_names(package: str) -> None:
+    response_class = pytest.importorskip(package).Response  # an SDK needs one of the two
+    read = response_class(200, content=b"x", headers={"content-type": "text/plain"})
+    assert read.text == "x"
+    read._get_content_decoder()
+    assert {name for name in HTTPX_NAMES if hasattr(read, name)} == HTTPX_NAMES
+    unread = response_class(200, stream=read.stream)
+    assert {name for name in HTTPX_NAMES if hasattr(unread, name)} == {"_get_content_decoder"}
 
 
 def names_in(cls: type) -> set[str]:
@@ -93,6 +105,7 @@ PRIVATE = re.compile(r"(?<!\w)_\w*[A-Za-z]\w*")
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_a_tap_uses_no_private_name_that_is_not_in_a_table(source: Path) -> None:
     known = {part for table in TABLES.values() for name in table for part in re.split("[.:]", name)}
+    known |= HTTPX_NAMES
     used = {name for name in private_names(ast.parse(source.read_text())) if not OURS.fullmatch(name)}
     assert used - known == set()
 

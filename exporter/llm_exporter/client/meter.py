@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from math import ceil
 from time import perf_counter
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -30,8 +30,9 @@ current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", defa
 class Filter(Protocol):
     """Removes a part of a stream."""
 
-    held: bytes
-    """Bytes that are neither passed on nor removed yet."""
+    @property
+    def held(self) -> bytes:
+        """The bytes that are neither passed on nor removed yet."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the caller may see now that a chunk has arrived."""
@@ -57,6 +58,8 @@ class Meter:
     # Defaults on the class: setting them on each object would cost every call.
     filter: Filter | None = None
     """Removes a part of the stream that we requested and the caller did not."""
+    usage_request: Any = None
+    """Our request for that part, a `taps.usage_chunk.UsageRequest`, until the service rejects it."""
     _headers: Mapping[str, str] = MappingProxyType({})
     _content_type = ""
     _framing: Framing | None = None
@@ -129,8 +132,8 @@ class Meter:
         self._answered = True
         self._headers = headers
         self._content_type = content_type = headers.get("content-type", "")
-        if not content_type.startswith("text/event-stream"):
-            self.filter = None
+        if content_type and not content_type.lower().startswith("text/"):
+            self.filter = None  # not server-sent events
 
     def will_stream(self) -> None:
         """Note that the caller reads the body after the SDK's method has returned."""
@@ -149,8 +152,9 @@ class Meter:
         if self._first_token is None and self._reader.reading.token_seen:
             self._first_token = self._last_byte
 
-    def filtered(self, chunk: bytes) -> bytes:
-        """Return what the caller may see now that a chunk has arrived."""
+    def show(self, chunk: bytes) -> bytes:
+        """Read the next decoded bytes of the body, and return what the caller may see now."""
+        self.feed(chunk)
         if self.filter is None:
             return chunk
         try:

@@ -277,4 +277,3 @@ def _see_response(response: Any, meter: Meter) -> None:
     else:
         meter.response_started({name.lower(): value for name, value in response.headers.items()})
         tap_response(body, meter)
-        meter.will_stream()

@@ -7,6 +7,7 @@ from typing import Final, TypeVar, overload
 
 from ..client import default
 from .sdk import Sdk
+from .switch import asks_by_environment
 
 Client = TypeVar("Client")
 
@@ -18,10 +19,10 @@ _SDKS: Final = (
 
 
 @overload
-def instrument(client: Client, *, ask_for_usage: bool = True) -> Client: ...
+def instrument(client: Client, *, ask_for_usage: bool | None = None) -> Client: ...
 @overload
-def instrument(client: None = None, *, ask_for_usage: bool = True) -> None: ...
-def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> Client | None:
+def instrument(client: None = None, *, ask_for_usage: bool | None = None) -> None: ...
+def instrument(client: Client | None = None, *, ask_for_usage: bool | None = None) -> Client | None:
     """Meter one client, or every client of the three SDKs in this process.
 
     `instrument()` covers clients created before and after it, and imports no SDK: an SDK that is imported
@@ -31,16 +32,20 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool = True) -> C
 
     Args:
         client: any sync or async client of openai, anthropic or google-genai; None for all clients.
-        ask_for_usage: request usage (`stream_options.include_usage`) for OpenAI chat streams that do not, and
-            remove the extra chunk from what the caller sees.
+        ask_for_usage: whether to request usage (`stream_options.include_usage`) for OpenAI chat streams that
+            do not, and to remove the extra chunk from what the caller sees. None requests it from services
+            that are known to accept it, or as `LLM_EXPORTER_ASK_FOR_USAGE` (`true` or `false`) says. True
+            requests it from unknown services, too. False never requests it.
 
     Returns:
         The same client.
 
     Raises:
         TypeError: if the object is not a client of one of the three SDKs.
-        llm_exporter.ConfigError: if `LLM_EXPORTER_URL` is not a valid URL.
+        llm_exporter.ConfigError: if `LLM_EXPORTER_URL` or `LLM_EXPORTER_ASK_FOR_USAGE` is invalid.
     """
+    if ask_for_usage is None:
+        ask_for_usage = asks_by_environment()
     if url := os.environ.get("LLM_EXPORTER_URL"):
         default.ship_to(url)
     if client is None:

@@ -2,38 +2,211 @@
 
 Each chunk passes on as soon as it arrives. A stream ends when it is read to its end, fails, is closed, or is
 garbage-collected, whichever happens first.
+
+A response of httpx or httpx2 keeps its class and gets another `stream`, which all its methods read from. The
+stream of a compressed response cannot be read by us, so its decoder is replaced, too. Its `iter_raw` yields
+the compressed bytes unread and with the usage chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..client.meter import Meter
 from ..wire.error_kinds import kind_of_exception
 
+HTTPX_NAMES: Final = frozenset({"_content", "_text", "_decoder", "_get_content_decoder"})
+"""The private names of `Response` that the tap relies on, in httpx and httpx2."""
+
 
 def tap_response(response: Any, meter: Meter) -> None:
-    """Feed a meter with the bytes that are read from a response, and finish it when the response ends.
+    """Feed a meter with the bytes of a response, and finish it when a stream ends.
 
-    The response becomes an instance of a subclass of its class. Replacing its methods would create a
-    reference cycle: a dropped response would no longer free its connection at once.
+    If the body has been read already, by an event hook for example, the meter gets it at once.
 
     Args:
-        response: a response of httpx, httpx2, requests or aiohttp whose body has not been read.
+        response: a response of httpx, httpx2, requests or aiohttp.
         meter: the meter of its call.
     """
     if hasattr(response, "iter_bytes"):
-        mixin: Any = _TappedHttpx
-    elif hasattr(response, "iter_content"):
-        mixin = _TappedRequests
+        _tap_httpx(response, meter)
+        return
+    if hasattr(response, "iter_content"):
+        _tap_class(response, _TappedRequests, meter)
     else:
         response.content = TappedContent(response.content, meter)
-        mixin = _TappedAiohttp
+        _tap_class(response, _TappedAiohttp, meter)
+    meter.will_stream()
+
+
+def _tap_httpx(response: Any, meter: Meter) -> None:
+    if "_content" in vars(response):
+        _show_content(response, meter)
+    elif not response.is_stream_consumed and not response.is_closed:
+        is_decoded = response.headers.get("content-encoding", "") in ("", "identity")
+        if not is_decoded:
+            response._decoder = TappedDecoder(response._get_content_decoder(), meter)  # noqa: SLF001
+        cls: Any = type(response.stream)
+        response.stream = _tapped_stream(cls)(response.stream, meter, is_decoded=is_decoded)
+        meter.will_stream()
+
+
+def _show_content(response: Any, meter: Meter) -> None:
+    """Show a meter a body that the response holds as a whole."""
+    attributes = vars(response)
+    seen = meter.show(attributes["_content"]) + meter.filtered_rest()
+    if seen != attributes["_content"]:
+        attributes["_content"] = seen
+        attributes.pop("_text", None)
+    if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        meter.will_stream()
+        meter.finish()
+
+
+@cache  # a process uses only a few classes of streams
+def _tapped_stream(cls: Any) -> Any:
+    """Return a stream class that httpx accepts wherever it accepts another: by its abstract base classes."""
+    abstract = (base for base in cls.__mro__ if base.__name__ in ("SyncByteStream", "AsyncByteStream"))
+    return type("TappedStream", (TappedStream, *abstract), {})
+
+
+class TappedStream:
+    """Takes the place of `stream` of a response of httpx or httpx2.
+
+    Args:
+        stream: the stream itself.
+        meter: the meter of the call.
+        is_decoded: whether its bytes are not compressed.
+    """
+
+    def __init__(self, stream: Any, meter: Meter, *, is_decoded: bool) -> None:
+        self._stream = stream
+        self._meter = meter
+        self._is_decoded = is_decoded
+        self._is_read = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the bytes, and show them to the meter the first time only."""
+        if self._is_read:
+            return iter(self._stream)
+        self._is_read = True
+        return self._metered()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """As `__iter__`. openai reads what is left of an asynchronous stream a second time."""
+        if self._is_read:
+            return aiter(self._stream)
+        self._is_read = True
+        return self._ametered()
+
+    def _metered(self) -> Iterator[bytes]:
+        show = self._show
+        try:
+            for chunk in self._stream:
+                if seen := show(chunk):
+                    yield seen
+            if self._is_decoded and (rest := self._meter.filtered_rest()):
+                yield rest
+        except GeneratorExit:
+            raise  # the caller stopped reading, which is not an error
+        except BaseException as error:
+            self._meter.finish(kind_of_exception(error))
+            raise
+        finally:
+            self._meter.finish()
+
+    async def _ametered(self) -> AsyncIterator[bytes]:
+        show, stream = self._show, aiter(self._stream)
+        try:
+            async for chunk in stream:
+                if seen := show(chunk):
+                    yield seen
+            if self._is_decoded and (rest := self._meter.filtered_rest()):
+                yield rest
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._meter.finish(kind_of_exception(error))
+            raise
+        finally:
+            self._meter.finish()
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+
+    @property
+    def _show(self) -> Callable[[bytes], bytes]:
+        return self._meter.show if self._is_decoded else bytes
+
+    def close(self) -> None:
+        """Close the stream."""
+        try:
+            self._stream.close()
+        finally:
+            self._meter.finish()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        try:
+            await self._stream.aclose()
+        finally:
+            self._meter.finish()
+
+    def __del__(self) -> None:
+        self._meter.finish()
+
+
+class TappedDecoder:
+    """Takes the place of the decoder of a compressed response of httpx or httpx2."""
+
+    def __init__(self, decoder: Any, meter: Meter) -> None:
+        self._decoder = decoder
+        self._meter = meter
+
+    def decode(self, data: bytes) -> Any:
+        """Return the decoded bytes that the caller may see, as a whole or in pieces, as the decoder does."""
+        return self._shown(self._decoder.decode, data)
+
+    def flush(self) -> Any:
+        """Return the last decoded bytes."""
+        rest = self._shown(self._decoder.flush)
+        if isinstance(rest, bytes):
+            return rest + self._meter.filtered_rest()
+        return self._with_rest(rest)
+
+    def _shown(self, decode: Callable[..., Any], *data: bytes) -> Any:
+        try:
+            decoded = decode(*data)
+        except Exception as error:
+            self._meter.finish(kind_of_exception(error))
+            raise
+        return self._meter.show(decoded) if isinstance(decoded, bytes) else self._each(decoded)
+
+    def _each(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        try:
+            yield from map(self._meter.show, pieces)
+        except Exception as error:
+            self._meter.finish(kind_of_exception(error))
+            raise
+
+    def _with_rest(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        yield from pieces
+        yield self._meter.filtered_rest()
+
+
+def _tap_class(response: Any, mixin: Any, meter: Meter) -> None:
+    """Make a response an instance of a subclass of its class.
+
+    Replacing its methods would create a reference cycle: a dropped response would no longer free its
+    connection at once.
+    """
     cls: Any = type(response)
     response.__class__ = _tapped_class(cls, mixin)
-    vars(response).update(_llm_exporter_meter=meter, _llm_exporter_reading=False)
+    vars(response)["_llm_exporter_meter"] = meter
 
 
 @cache  # a process uses only a few response classes
@@ -44,63 +217,12 @@ def _tapped_class(cls: Any, mixin: Any) -> Any:
 class _Tapped:
     if TYPE_CHECKING:
         _llm_exporter_meter: Meter
-        _llm_exporter_reading: bool
-        """True while the response's own code runs: it may close itself before it yields its last bytes."""
-
-    def _llm_exporter_iterate(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        meter = self._llm_exporter_meter
-        try:
-            self._llm_exporter_reading = True
-            for chunk in chunks:
-                self._llm_exporter_reading = False
-                meter.feed(chunk)
-                if meter.filter is None:
-                    yield chunk
-                elif seen := meter.filtered(chunk):
-                    yield seen
-                self._llm_exporter_reading = True
-            if rest := meter.filtered_rest():
-                yield rest
-        except GeneratorExit:
-            raise  # the caller stopped reading, which is not an error
-        except BaseException as error:
-            meter.finish(kind_of_exception(error))
-            raise
-        finally:
-            self._llm_exporter_closed()
-
-    async def _llm_exporter_aiterate(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        meter = self._llm_exporter_meter
-        try:
-            self._llm_exporter_reading = True
-            async for chunk in chunks:
-                self._llm_exporter_reading = False
-                meter.feed(chunk)
-                if meter.filter is None:
-                    yield chunk
-                elif seen := meter.filtered(chunk):
-                    yield seen
-                self._llm_exporter_reading = True
-            if rest := meter.filtered_rest():
-                yield rest
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            meter.finish(kind_of_exception(error))
-            raise
-        finally:
-            self._llm_exporter_closed()
-
-    def _llm_exporter_closed(self) -> None:
-        self._llm_exporter_reading = False
-        self._llm_exporter_meter.finish()
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().close(*args, **kwargs)  # type: ignore[misc]
         finally:
-            if not self._llm_exporter_reading:
-                self._llm_exporter_meter.finish()
+            self._llm_exporter_meter.finish()
 
     def __del__(self) -> None:
         self._llm_exporter_meter.finish()
@@ -108,24 +230,20 @@ class _Tapped:
             finalizer()
 
 
-class _TappedHttpx(_Tapped):
-    def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        return self._llm_exporter_iterate(super().iter_bytes(*args, **kwargs))  # type: ignore[misc]
-
-    def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        return self._llm_exporter_aiterate(super().aiter_bytes(*args, **kwargs))  # type: ignore[misc]
-
-    async def aclose(self) -> None:
-        try:
-            await super().aclose()  # type: ignore[misc]
-        finally:
-            if not self._llm_exporter_reading:
-                self._llm_exporter_meter.finish()
-
-
 class _TappedRequests(_Tapped):
     def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        return self._llm_exporter_iterate(super().iter_content(*args, **kwargs))  # type: ignore[misc]
+        meter = self._llm_exporter_meter
+        try:
+            for chunk in super().iter_content(*args, **kwargs):  # type: ignore[misc]
+                meter.feed(chunk)
+                yield chunk
+        except GeneratorExit:
+            raise  # the caller stopped reading, which is not an error
+        except BaseException as error:
+            meter.finish(kind_of_exception(error))
+            raise
+        finally:
+            meter.finish()
 
 
 class _TappedAiohttp(_Tapped):

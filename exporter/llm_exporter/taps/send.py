@@ -16,6 +16,7 @@ from ..client.meter import Meter, current
 from ..wire.error_kinds import kind_of_exception, kind_of_status
 from .patches import Method, Patches
 from .response import tap_response
+from .usage_chunk import REJECTED, without_usage_request
 
 Wrap = Callable[[Method], Method]
 
@@ -29,6 +30,10 @@ def wrap_send(send: Method) -> Method:
             return send(request, **kwargs)
         try:
             response = send(request, **kwargs)
+            if meter.usage_request is not None and response.status_code in REJECTED:
+                response.read()
+                if again := guarded("tap", without_usage_request, request, response, meter):
+                    response = send(again, **kwargs)
         except BaseException as error:
             meter.attempt_failed(kind_of_exception(error))
             raise
@@ -47,6 +52,10 @@ def wrap_async_send(send: Method) -> Method:
             return await send(request, **kwargs)
         try:
             response = await send(request, **kwargs)
+            if meter.usage_request is not None and response.status_code in REJECTED:
+                await response.aread()
+                if again := guarded("tap", without_usage_request, request, response, meter):
+                    response = await send(again, **kwargs)
         except BaseException as error:
             meter.attempt_failed(kind_of_exception(error))
             raise
@@ -161,13 +170,9 @@ def own_http_client(http: Any) -> Any:
 
 
 def _see_response(response: Any, meter: Meter) -> None:
-    """Read a response whose body is complete, or tap one whose body the SDK has yet to read."""
+    """Tap the response of a successful attempt, or note the failure."""
     if response.status_code >= 400:
         meter.attempt_failed(kind_of_status(response.status_code))
         return
     meter.response_started(response.headers)
-    if response.is_stream_consumed:
-        meter.feed(response.content)
-    else:
-        tap_response(response, meter)
-        meter.will_stream()
+    tap_response(response, meter)

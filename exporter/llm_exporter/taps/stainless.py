@@ -23,7 +23,7 @@ from .patches import Patches
 from .private_names import ALWAYS, resolve
 from .send import HttpClientAttribute, Wrap, own_http_client, patch_http_client, wrap_async_send, wrap_send
 from .switch import Switch
-from .usage_chunk import UsageChunkFilter, request_usage
+from .usage_chunk import UsageChunkFilter, may_ask, usage_request
 
 _ENDPOINT: Final = "_llm_exporter_endpoint"
 """A client's endpoint, with the table and the URL that it was looked up by."""
@@ -40,6 +40,7 @@ def stainless_names(package: str) -> dict[str, str]:
         f"{package}._models:FinalRequestOptions.method": ALWAYS,
         f"{package}._models:FinalRequestOptions.url": ALWAYS,
         f"{package}._models:FinalRequestOptions.json_data": ALWAYS,
+        f"{package}._models:FinalRequestOptions.extra_json": ALWAYS,
     }
 
 
@@ -97,13 +98,14 @@ class StainlessTap:
         if not isinstance(getattr(type(client), "_client", None), HttpClientAttribute):
             # A subclass computes it, as that of `openai.chat` does.
             patch_http_client(self._patches, type(client), "_client", wrap)
-        changed = None
-        if reader is ChatReader and self._switch.asks_for_usage(http):
-            changed = request_usage(body, endpoint.provider, getattr(client, "_api_version", None))
+        added = None
+        if reader is ChatReader and may_ask(endpoint, self._switch.asks_for_usage(http)):
+            api_version = getattr(client, "_api_version", None)
+            added = usage_request(body, options.extra_json, client.base_url, api_version)
         meter = Meter(endpoint=endpoint, model=_model_in(body), reader=reader, request=body, route=route)
-        if changed is not None:
-            options.json_data = changed  # the SDK makes new options for each call
-            meter.filter = UsageChunkFilter()
+        if added is not None:
+            options.json_data = added.body  # the SDK makes new options for each call
+            meter.usage_request, meter.filter = added, UsageChunkFilter()
         return meter
 
 

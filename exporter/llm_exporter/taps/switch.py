@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 from weakref import WeakValueDictionary
+
+from ..errors import ConfigError
 
 _METERED: Final = "_llm_exporter_metered"
 _ASK_FOR_USAGE: Final = "_llm_exporter_ask_for_usage"
@@ -17,7 +20,7 @@ class Switch:
 
     def __init__(self) -> None:
         self.everything = False
-        self.ask_for_usage = True
+        self.ask_for_usage: bool | None = None
         self._named: WeakValueDictionary[int, object] = WeakValueDictionary()
 
     @property
@@ -25,7 +28,7 @@ class Switch:
         """Whether any client is metered."""
         return self.everything or bool(self._named)
 
-    def set(self, owner: object, *, on: bool, ask_for_usage: bool = True) -> None:
+    def set(self, owner: object, *, on: bool, ask_for_usage: bool | None = None) -> None:
         """Meter one client or leave it out, whatever holds for all the others."""
         setattr(owner, _METERED, on)
         setattr(owner, _ASK_FOR_USAGE, ask_for_usage)
@@ -39,7 +42,23 @@ class Switch:
         on: bool | None = vars(owner).get(_METERED)
         return self.everything if on is None else on
 
-    def asks_for_usage(self, owner: Any) -> bool:
-        """Return whether to request usage for a client's streams if the caller does not."""
+    def asks_for_usage(self, owner: Any) -> bool | None:
+        """Return whether to request usage for a client's streams if the caller does not.
+
+        Returns:
+            None for the default: from services that are known to accept it.
+        """
         asks: bool | None = vars(owner).get(_ASK_FOR_USAGE)
         return self.ask_for_usage if asks is None else asks
+
+
+def asks_by_environment() -> bool | None:
+    """Return what `LLM_EXPORTER_ASK_FOR_USAGE` says; None if it is not set.
+
+    Raises:
+        llm_exporter.ConfigError: if it is neither `true` nor `false`.
+    """
+    value = os.environ.get("LLM_EXPORTER_ASK_FOR_USAGE", "").strip().lower()
+    if value not in ("", "true", "false"):
+        raise ConfigError(f"LLM_EXPORTER_ASK_FOR_USAGE must be true or false, not {value!r}")
+    return value == "true" if value else None
