@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from logging import LogRecord
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -554,3 +556,32 @@ def test_usage_is_requested_by_sync_and_async_clients(server: Server, metered: M
         server.respond_with(operation.path, operation.response())
         operation.run(asking(operation.client(server.url)))
         assert stream_options_of(server) == REQUESTED
+
+
+def recorded_tests_section() -> str:
+    document = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    return document.split("## Recorded tests")[1].split("\n## ")[0]
+
+
+def test_the_documented_switches_of_recorded_tests_leave_requests_unchanged(
+    server: Server, pipeline: Pipeline, metered: Metered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requests go to a service that would be asked."""
+    pipeline.configure(Config(providers={server.url.removeprefix("http://"): "openai"}))
+    server.respond_with("/chat/completions", payloads.chat_stream(None))
+    section = recorded_tests_section()
+    code, variable = re.findall(r"```python\n(.*?)```|(LLM_\w+=\w+) pytest", section, re.DOTALL)[::-1]
+
+    def call() -> Any:
+        with openai.OpenAI(base_url=server.url, api_key="k") as client:
+            list(stream(client))
+        return stream_options_of(server)
+
+    llm_exporter.instrument()
+    assert call() == REQUESTED
+    exec(code[0], {})  # noqa: S102 - the documented code
+    assert call() is None
+    name, _, value = variable[1].partition("=")
+    monkeypatch.setenv(name, value)
+    llm_exporter.instrument()
+    assert call() is None
