@@ -235,6 +235,7 @@ def test_the_exported_names() -> None:
         "unsubscribe",
     ]
     assert sorted(llm_exporter.types.__all__) == [
+        "ApproximationReason",
         "BudgetReached",
         "BudgetStatus",
         "Call",

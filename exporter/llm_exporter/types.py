@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .budgets.events import BudgetReached, Event, ThresholdCrossed, Unit
 from .budgets.status import BudgetStatus
-from .call import Call, CostSource, ErrorKind, TokenType
+from .call import ApproximationReason, Call, CostSource, ErrorKind, TokenType
 from .labels import Labels
 from .metrics.http import MetricsServer
 from .periods import Period, Window
 
 __all__ = [
+    "ApproximationReason",
     "BudgetReached",
     "BudgetStatus",
     "Call",
