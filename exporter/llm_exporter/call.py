@@ -48,8 +48,12 @@ PROMPT_TYPES: Final = frozenset(kind for kind in get_args(TokenType) if kind.sta
 Operation = Literal[
     "cached_content",
     "chat",
+    "container",
     "count_tokens",
+    "decision",
     "embeddings",
+    "evaluation",
+    "fine_tuning",
     "generate_content",
     "image_generation",
     "live",
@@ -64,9 +68,10 @@ Operation = Literal[
 ]
 """The operations of metered calls. OpenTelemetry's `gen_ai.operation.name` values are used where they exist.
 
-OpenAI's chat completions, OpenAI's Responses API and Anthropic's Messages API are all `chat`.
-`live` is Google's Live API, and `realtime` is OpenAI's Realtime API. `unread` is a request to a known
-provider whose response no reader takes.
+OpenAI's chat completions, responses and runs of assistants and Anthropic's messages are all `chat`.
+`container` creates a container for code, `decision` is OpenAI's Decisions API, and `evaluation` is a run of
+OpenAI's Evals API. `live` is Google's or OpenAI's Live API, and `realtime` is OpenAI's Realtime API. `unread`
+is a request to a known provider whose response no reader takes.
 """
 
 CostSource = Literal["list", "provider", "override", "fallback", "local"]

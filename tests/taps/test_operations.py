@@ -140,6 +140,33 @@ ROWS = [
         {"input": 0.0015, "output": 0.001},
     ),
     Row(
+        # gpt-6-luna: 0.10, cached 0.01, written to the cache 0.125, and 0.50
+        "decisions",
+        OPENAI,
+        "/decisions",
+        lambda client: require(client, "decisions.create")(
+            model="gpt-6-luna", input="x", questions=[{"type": "predicate", "instructions": "Is it x?"}]
+        ),
+        Response(
+            dump(
+                {
+                    "model": "gpt-6-luna",
+                    "answers": [{"type": "predicate", "name": None, "probability": 0.9}],
+                    "usage": {
+                        "input_tokens": 3000,
+                        "input_tokens_details": {"cached_tokens": 1000, "cache_write_tokens": 500},
+                        "output_tokens": 100,
+                        "output_tokens_details": {"reasoning_tokens": 0},
+                        "total_tokens": 3100,
+                    },
+                }
+            )
+        ),
+        "decision",
+        {"input": 1500, "cache_read": 1000, "cache_write": 500, "output": 100},
+        {"input": 0.00015, "cache_read": 0.00001, "cache_write": 0.0000625, "output": 0.00005},
+    ),
+    Row(
         # 0.02
         "embeddings",
         OPENAI,
@@ -599,6 +626,162 @@ def test_a_background_response_is_one_call_of_its_first_request(server: Server, 
     call = metered.call
     assert (call.agent, call.requested_model) == ("planner", "o4-mini")
     assert (call.tokens, call.usage_reported) == ({"input": 500, "output": 260}, True)
+
+
+def test_a_background_response_that_is_not_retrieved_is_counted_when_the_process_ends(
+    server: Server, metered: Metered
+) -> None:
+    pending = {**payloads._response("queued", None, "o4-mini-2025-04-16"), "background": True}
+    server.respond_with("/responses", Response(dump(pending)))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.responses.create(model="o4-mini", input="x", background=True)
+    assert metered.calls == []
+    metered.pipeline.close()
+    assert (metered.call.model, metered.call.usage_reported) == ("o4-mini-2025-04-16", False)
+    metered.pipeline.close()
+    assert metered.total("llm_usage_missing_total", operation="chat") == 1
+
+
+RUN_USAGE = {"prompt_tokens": 2000, "completion_tokens": 100, "total_tokens": 2100}
+
+
+def _run_of_an_assistant(status: str, usage: dict[str, int] | None = None) -> dict[str, Any]:
+    head = {
+        "id": "run_1",
+        "object": "thread.run",
+        "created_at": 1,
+        "assistant_id": "asst_1",
+        "thread_id": "thread_1",
+    }
+    return {
+        **head,
+        "status": status,
+        "model": "gpt-4o-2024-08-06",
+        "usage": usage,
+        "instructions": "",
+        "tools": [],
+    }
+
+
+@pytest.mark.filterwarnings("ignore:The Assistants API:DeprecationWarning")
+def test_a_polled_run_of_an_assistant_is_one_call_of_its_first_request(
+    server: Server, metered: Metered
+) -> None:
+    """gpt-4o: $2.50 and $10 a million tokens."""
+    server.respond_with("/runs", Response(dump(_run_of_an_assistant("queued"))))
+    server.respond_with(
+        "/run_1",
+        Response(dump(_run_of_an_assistant("in_progress"))),
+        Response(dump(_run_of_an_assistant("completed", RUN_USAGE))),
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        runs = require(client, "beta.threads.runs")
+        with llm_exporter.labels(agent="planner"):
+            runs.create("thread_1", assistant_id="asst_1")
+        for status in ("in_progress", "completed", "completed"):
+            assert runs.retrieve("run_1", thread_id="thread_1").status == status
+    call = metered.call
+    assert (call.agent, call.operation, call.model) == ("planner", "chat", "gpt-4o-2024-08-06")
+    assert call.cost == {"input": 0.005, "output": 0.001}
+
+
+@pytest.mark.filterwarnings("ignore:The Assistants API:DeprecationWarning")
+def test_a_streamed_run_that_waits_for_a_tool_is_one_call(server: Server, metered: Metered) -> None:
+    said = {
+        "id": "msg_1",
+        "object": "thread.message.delta",
+        "delta": {"content": [{"index": 0, "type": "text", "text": {"value": "Seven."}}]},
+    }
+
+    def events(*data: dict[str, Any]) -> Response:
+        lines = (f"event: {each['object']}\ndata: {dump(each).decode()}\n\n" for each in data)
+        return Response("".join([*lines, "event: done\ndata: [DONE]\n\n"]).encode(), content_type=STREAM)
+
+    server.respond_with(
+        "/runs", events(_run_of_an_assistant("queued"), _run_of_an_assistant("requires_action"))
+    )
+    server.respond_with(
+        "/submit_tool_outputs",
+        events(_run_of_an_assistant("in_progress"), said, _run_of_an_assistant("completed", RUN_USAGE)),
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        runs = require(client, "beta.threads.runs")
+        assert list(runs.create("thread_1", assistant_id="asst_1", stream=True))
+        assert metered.calls == []
+        assert list(runs.submit_tool_outputs("run_1", thread_id="thread_1", tool_outputs=[], stream=True))
+    assert metered.call.tokens == {"input": 2000, "output": 100}
+
+
+def test_a_fine_tuning_job_is_counted_once_with_its_trained_tokens(server: Server, metered: Metered) -> None:
+    job = {"id": "ftjob-1", "object": "fine_tuning.job", "model": "gpt-4.1-2025-04-14", "status": "running"}
+    done = {**job, "status": "succeeded", "trained_tokens": 80_000}
+    server.respond_with("/jobs", Response(dump(job)))
+    server.respond_with("/ftjob-1", Response(dump(job)), Response(dump(done)))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.fine_tuning.jobs.create(model="gpt-4.1-2025-04-14", training_file="file-1")
+        for _ in range(3):
+            client.fine_tuning.jobs.retrieve("ftjob-1")
+    call = metered.call
+    assert (call.operation, call.model) == ("fine_tuning", "gpt-4.1-2025-04-14")
+    assert (call.units, call.usage_reported) == ({"trained_tokens": 80_000}, True)
+
+
+def test_an_evaluation_is_counted_once_by_model(server: Server, metered: Metered) -> None:
+    """gpt-4o: $2.50, $1.25 cached and $10 a million tokens."""
+    run = {"id": "evalrun_1", "object": "eval.run", "eval_id": "eval_1", "status": "queued"}
+    usage = {
+        "model_name": "gpt-4o-2024-08-06",
+        "invocation_count": 2,
+        "prompt_tokens": 3000,
+        "cached_tokens": 1000,
+        "completion_tokens": 100,
+        "total_tokens": 3100,
+    }
+    server.respond_with("/runs", Response(dump(run)))
+    server.respond_with(
+        "/evalrun_1", Response(dump({**run, "status": "completed", "per_model_usage": [usage]}))
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        with llm_exporter.labels(agent="judge"):
+            require(client, "evals.runs").create("eval_1", data_source={"type": "jsonl"})
+        for _ in range(2):
+            client.evals.runs.retrieve("evalrun_1", eval_id="eval_1")
+    call = metered.call
+    assert (call.agent, call.operation, call.model) == ("judge", "evaluation", "gpt-4o-2024-08-06")
+    assert call.cost == {"input": 0.005, "cache_read": 0.00125, "output": 0.001}
+
+
+def test_a_container_is_counted_once_however_many_responses_use_it(server: Server, metered: Metered) -> None:
+    used = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    done = {
+        **payloads._response("completed", used, "gpt-5-2025-08-07"),
+        "output": [
+            {
+                "type": "code_interpreter_call",
+                "id": f"ci_{number}",
+                "container_id": "cntr_1",
+                "status": "completed",
+            }
+            for number in range(2)
+        ],
+        "tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}],
+    }
+    second = {**done, "id": "resp_2"}
+    server.respond_with("/responses", Response(dump(done)), Response(dump(second)))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        for _ in range(2):
+            client.responses.create(model="gpt-5", input="x")
+    assert [call.units for call in metered.calls] == [{"containers_4g": 1}, {}]
+
+
+def test_a_created_container_is_a_call(server: Server, metered: Metered) -> None:
+    server.respond_with(
+        "/containers", Response(dump({"id": "cntr_1", "object": "container", "memory_limit": "16g"}))
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        require(client, "containers.create")(name="x", memory_limit="16g")
+    call = metered.call
+    assert (call.operation, call.units, call.usage_reported) == ("container", {"containers_16g": 1}, True)
 
 
 def test_a_background_interaction_is_one_call_of_its_first_request(server: Server, metered: Metered) -> None:

@@ -29,9 +29,19 @@ from llm_exporter.wire.media import (
 from llm_exporter.wire.openai import (
     ChatReader,
     CompletionReader,
+    DecisionReader,
     EmbeddingsReader,
     ResponsesReader,
     RetrievedResponseReader,
+)
+from llm_exporter.wire.openai_jobs import (
+    ContainerReader,
+    EvaluationReader,
+    FineTuningReader,
+    RetrievedEvaluationReader,
+    RetrievedFineTuningReader,
+    RetrievedRunReader,
+    RunReader,
 )
 from llm_exporter.wire.reader import Reader
 from llm_exporter.wire.realtime import InputTranscriptionReader, RealtimeReader, ResponseTurnReader
@@ -93,6 +103,13 @@ VERTEX = (
         ("/videos/edits", VideosReader),
         ("/videos/extensions", VideosReader),
         ("/videos/video_t/remix", VideosReader),
+        ("/decisions", DecisionReader),
+        ("/threads/runs", RunReader),
+        ("/threads/thread_t/runs", RunReader),
+        ("/threads/thread_t/runs/run_t/submit_tool_outputs", RetrievedRunReader),
+        ("/fine_tuning/jobs", FineTuningReader),
+        ("/evals/eval_t/runs", EvaluationReader),
+        ("/containers", ContainerReader),
     ],
 )
 def test_generating_request_has_the_reader_of_its_format(url: str, reader: type[Reader]) -> None:
@@ -105,6 +122,16 @@ def test_retrieved_response_has_a_reader() -> None:
     """Polling retrieves the same response repeatedly."""
     assert reader_for("GET", "/responses/resp_t?stream=false") is RetrievedResponseReader
     assert reader_for("GET", "/responses/resp_t/input_items") is None
+
+
+def test_retrieved_jobs_of_openai_have_readers() -> None:
+    """They have usage when they are finished."""
+    assert reader_for("GET", "/threads/thread_t/runs/run_t") is RetrievedRunReader
+    assert reader_for("GET", "/threads/thread_t/runs/run_t/steps") is None
+    assert reader_for("GET", "/fine_tuning/jobs/ftjob-t") is RetrievedFineTuningReader
+    assert reader_for("GET", "/fine_tuning/jobs/ftjob-t/events") is None
+    assert reader_for("GET", "/evals/eval_t/runs/evalrun_t") is RetrievedEvaluationReader
+    assert reader_for("GET", "/evals/eval_t/runs/evalrun_t/output_items") is None
 
 
 def test_retrieved_results_of_google_have_readers() -> None:

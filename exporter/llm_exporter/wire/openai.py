@@ -150,6 +150,12 @@ class EmbeddingsReader(ChatReader):
     operation = "embeddings"
 
 
+class DecisionReader(ChatReader):
+    """Answers to questions about an input: the resource `decisions` of openai 3."""
+
+    operation = "decision"
+
+
 class _Item(msgspec.Struct):
     type: Any = None
     action: Any = None

@@ -18,7 +18,23 @@ from .gemini import (
 )
 from .interactions import InteractionsReader, RetrievedInteractionReader
 from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader, VideosReader
-from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader, RetrievedResponseReader
+from .openai import (
+    ChatReader,
+    CompletionReader,
+    DecisionReader,
+    EmbeddingsReader,
+    ResponsesReader,
+    RetrievedResponseReader,
+)
+from .openai_jobs import (
+    ContainerReader,
+    EvaluationReader,
+    FineTuningReader,
+    RetrievedEvaluationReader,
+    RetrievedFineTuningReader,
+    RetrievedRunReader,
+    RunReader,
+)
 from .reader import Reader
 from .unread import UnreadReader
 
@@ -40,6 +56,15 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST (?:.*/)?audio/speech$", SpeechReader),
         (r"^POST (?:.*/)?videos(?:/edits|/extensions|/[^/]+/remix)?$", VideosReader),
         (r"^POST (?:.*/)?moderations$", ModerationReader),
+        (r"^POST (?:.*/)?decisions$", DecisionReader),
+        (r"^POST (?:.*/)?threads/(?:[^/]+/)?runs$", RunReader),
+        (r"^POST (?:.*/)?threads/[^/]+/runs/[^/]+/submit_tool_outputs$", RetrievedRunReader),
+        (r"^GET (?:.*/)?threads/[^/]+/runs/[^/]+$", RetrievedRunReader),
+        (r"^POST (?:.*/)?fine_tuning/jobs$", FineTuningReader),
+        (r"^GET (?:.*/)?fine_tuning/jobs/[^/]+$", RetrievedFineTuningReader),
+        (r"^POST (?:.*/)?evals/[^/]+/runs$", EvaluationReader),
+        (r"^GET (?:.*/)?evals/[^/]+/runs/[^/]+$", RetrievedEvaluationReader),
+        (r"^POST (?:.*/)?containers$", ContainerReader),
         (r"^POST .*/v1/messages$", MessagesReader),
         (r"^POST .*:(?:generateContent|streamGenerateContent)$", GenerateContentReader),
         (r"^POST .*:(?:embedContent|batchEmbedContents)$", EmbedContentReader),
