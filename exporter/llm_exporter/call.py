@@ -174,6 +174,8 @@ class Call(msgspec.Struct, kw_only=True):
     """Anthropic's speed mode, if the response names it."""
     region: str = ""
     """The region or data zone that the call ran in, if its address or response shows one."""
+    host: str = ""
+    """The host of the request, if a factor of `prices.factors` names it."""
     batch: bool = False
     """True if the request was processed in a batch."""
     duration: float = 0.0

@@ -65,7 +65,7 @@ def test_estimate_cost_uses_the_same_prices_as_calls(pipeline: Pipeline) -> None
     assert llm_exporter.estimate_cost("gpt-4o", 1000, provider="openai") == 0.0025
     # Above 200,000 tokens of prompt gemini-2.5-pro costs $2.50 in and $15 out.
     assert llm_exporter.estimate_cost("gemini-2.5-pro", 300_000, 1000) == 0.765
-    assert llm_exporter.estimate_cost("unknown", 1000, 500) == 0
+    assert llm_exporter.estimate_cost("unknown", 1000, 500) is None
     pipeline.configure(Config(prices=Prices(fallback={"input": Decimal(10), "output": Decimal(30)})))
     assert llm_exporter.estimate_cost("unknown", 1000, 500) == 0.025
     with pytest.raises(ValueError, match="the number of tokens is negative: -1"):

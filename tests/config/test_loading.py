@@ -52,10 +52,11 @@ def test_a_new_model_has_the_configured_price(file: Path) -> None:
     assert (call.cost_source, call.unpriced_tokens) == ("override", 0)
 
 
-def test_a_configured_price_replaces_the_published_one(file: Path) -> None:
+def test_a_configured_price_replaces_the_published_one_of_the_types_that_it_names(file: Path) -> None:
+    """A million cached tokens of gpt-4o cost $1.25."""
     file.write_text(EVERYTHING)
     call = priced(file, "openai", "gpt-4o", {"input": 1_000_000, "cache_read": 1_000_000})
-    assert call.cost == {"input": 1.0, "cache_read": 1.0}
+    assert call.cost == {"input": 1.0, "cache_read": 1.25}
 
 
 def test_a_discount_reduces_the_list_prices_of_a_provider(file: Path) -> None:

@@ -48,7 +48,7 @@ def check(file: Path) -> str:
         ("prices: {fallback: {input: .nan}}\n", ":1: prices.fallback.input: must be a finite number"),
         (
             "prices: {fallback: {inputs: 1}}\n",
-            ":1: prices.fallback.inputs: must be 'input', 'input_audio', 'input_image', 'input_video', 'cache_read', 'cache_read_audio', 'cache_read_image', 'cache_read_video', 'cache_write', 'cache_write_1h', 'output', 'reasoning', 'output_audio', 'output_image' or 'output_video'",
+            ":1: prices.fallback.inputs: must be 'input', 'input_audio', 'input_image', 'input_video', 'cache_read', 'cache_read_audio', 'cache_read_image', 'cache_read_video', 'cache_write', 'cache_write_1h', 'cache_write_12h', 'output', 'reasoning', 'output_audio', 'output_image' or 'output_video'",
         ),
         (
             "prices: {discounts: {openai: 1.5}}\n",

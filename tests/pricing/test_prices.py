@@ -245,9 +245,10 @@ def test_a_reported_cost_of_an_unknown_model_is_divided_by_tokens() -> None:
     assert call.unpriced_tokens == 0
 
 
-def test_a_reported_cost_of_zero_is_zero() -> None:
+def test_a_reported_cost_of_zero_for_tokens_is_no_report() -> None:
+    """The list price of 300 tokens is $0.00075."""
     call = reported("openai/gpt-4o", {"input": 300}, 0.0)
-    assert (call.cost, call.cost_source) == ({"input": 0.0}, "provider")
+    assert (call.cost, call.cost_source) == ({"input": 0.00075}, "list")
 
 
 def test_a_reported_cost_without_tokens_is_a_fee() -> None:

@@ -32,7 +32,7 @@ def provider_of(base_url: str, client: str = "OpenAI", sdk: str = "openai") -> s
         ("https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "aws"),
         ("https://vpce-0a-1b.bedrock-runtime.us-east-1.vpce.amazonaws.com", "aws"),
         ("https://bedrock-mantle.us-west-9.api.aws/openai/v1", "aws"),
-        ("https://aws-external-anthropic.us-west-9.api.aws", "aws"),
+        ("https://aws-external-anthropic.us-west-9.api.aws", "anthropic"),
         ("https://generativelanguage.googleapis.com/v1beta/openai/", "google"),
         ("https://aiplatform.googleapis.com/v1", "google"),
         ("https://us-east5-aiplatform.googleapis.com/v1/", "google"),
@@ -93,7 +93,7 @@ def test_the_url_determines_the_provider(base_url: str, provider: str, client: s
         ("AnthropicBedrock", "anthropic", "aws"),
         ("AsyncAnthropicBedrock", "anthropic", "aws"),
         ("AnthropicBedrockMantle", "anthropic", "aws"),
-        ("AnthropicAWS", "anthropic", "aws"),
+        ("AnthropicAWS", "anthropic", "anthropic"),
         ("AnthropicVertex", "anthropic", "google"),
         ("AsyncAnthropicVertex", "anthropic", "google"),
         ("AnthropicFoundry", "anthropic", "azure"),
@@ -153,17 +153,20 @@ def test_a_url_without_a_port_matches_the_default_port() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-def test_a_local_model_does_not_have_the_prices_of_the_sdks_provider(
+def test_a_configured_local_model_costs_nothing(
     operation: Operation, server: Server, metered: Metered, tmp_path: Path
 ) -> None:
-    """Even if a price table has a model of the same name."""
+    """Even if a price table has a model of the same name, and unknown models have a price."""
     config = tmp_path / "llm-exporter.yml"
-    config.write_text(f"providers: {{'{server.url.removeprefix('http://')}': vllm}}\n")
+    config.write_text(
+        f"providers: {{'{server.url.removeprefix('http://')}': vllm}}\nprices: {{fallback: {{input: 10}}}}\n"
+    )
     llm_exporter.configure(config)
     server.respond_with(operation.path, operation.response())
     operation.run(llm_exporter.instrument(operation.client(server.url)))
 
     call = metered.call
     assert (call.provider, call.model) == ("vllm", operation.wire.model)
-    assert (call.cost, call.unpriced_tokens) == ({}, call.total_tokens)
+    assert call.cost == dict.fromkeys(operation.wire.tokens, 0.0)
+    assert (call.cost_source, call.unpriced_tokens, call.approximated) == ("local", 0, {})
     assert call.total_tokens == sum(operation.wire.tokens.values())

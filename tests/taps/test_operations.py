@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -801,7 +802,12 @@ def test_a_background_interaction_is_one_call_of_its_first_request(server: Serve
     assert call.unpriced_tokens == 520
 
 
-def test_a_cost_in_the_response_is_the_cost_of_the_call(server: Server, metered: Metered) -> None:
+def test_a_cost_in_the_response_is_the_cost_of_the_call(
+    server: Server, metered: Metered, tmp_path: Path
+) -> None:
+    config = tmp_path / "llm-exporter.yml"
+    config.write_text(f"providers: {{'{server.url.removeprefix('http://')}': openrouter}}\n")
+    llm_exporter.configure(config)
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": 0.0105}
     server.respond_with("/chat/completions", payloads.chat(usage, model="openai/gpt-4o"))
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:

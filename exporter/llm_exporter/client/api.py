@@ -123,30 +123,39 @@ def unsubscribe(callback: Callable[[Any], object]) -> None:
     pipeline().unsubscribe(callback)
 
 
-def estimate_cost(model: str, input_tokens: int, max_output_tokens: int = 0, *, provider: str = "") -> float:
-    """Return the cost of a call in USD, if none of its prompt is cached.
+def estimate_cost(
+    model: str, input_tokens: float, max_output_tokens: float = 0, *, provider: str = ""
+) -> float | None:
+    """Return the cost of a call in USD at the standard tier, if none of its prompt is cached.
 
     Args:
         model: the requested model.
         input_tokens: the number of tokens in the prompt.
         max_output_tokens: the maximum number of tokens in the response.
-        provider: the genai-prices provider id; by default, the provider whose model it is.
+        provider: the genai-prices provider id; by default, the provider whose model it is, or the only one
+            with an override for it.
 
     Returns:
-        The cost at the prices that calls are counted with. An unknown model costs the configured fallback.
+        The cost at the prices that calls are counted with. An unknown model costs the configured fallback;
+        without a fallback, the result is None.
 
     Raises:
-        ValueError: if a number of tokens is negative.
+        ValueError: if a number of tokens is negative or not whole.
 
     Example:
         >>> from llm_exporter import estimate_cost
         >>> estimate_cost("gpt-4o", 1000, 500)
         0.0075
     """
-    if input_tokens < 0 or max_output_tokens < 0:
-        raise ValueError(f"the number of tokens is negative: {min(input_tokens, max_output_tokens)}")
-    call = Call(provider=provider, model=model, operation="chat")
-    return pipeline().prices.estimate(call, input_tokens, max_output_tokens)
+    from ..pricing.tariffs import Terms  # noqa: PLC0415
+
+    for number in (input_tokens, max_output_tokens):
+        if number < 0:
+            raise ValueError(f"the number of tokens is negative: {number}")
+        if number != number // 1:
+            raise ValueError(f"the number of tokens is not whole: {number}")
+    terms = Terms(provider=provider, model=model)
+    return pipeline().prices.estimate(terms, time.time(), int(input_tokens), int(max_output_tokens))
 
 
 def check_budget(model: str = "", *, provider: str = "", **labels: object) -> list[BudgetStatus]:

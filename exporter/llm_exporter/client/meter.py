@@ -84,10 +84,12 @@ class Meter:
         if isinstance(request, dict):
             self._reader.read_request(request)
         self._request = request
+        self._endpoint = endpoint
         self._failures: list[ErrorKind] = []
         self._call = Call(
             provider=endpoint.provider,
             region=endpoint.region,
+            host=endpoint.host,
             model=model,
             requested_model=model,
             operation=reader.operation,
@@ -106,6 +108,8 @@ class Meter:
         """
         if self._reader.is_free or self._reader.is_retrieval:
             return
+        if self._endpoint.runs_locally(self._call.model):
+            self._call.cost_source = "local"
         try:
             hold = self._pipeline.budgets.hold
             guarded("budgets", hold, self._call, self._request, allow=BudgetExceeded)
@@ -223,7 +227,7 @@ class Meter:
         call.usage_reported = self._reader.is_free or reading.tokens is not None
         if self._first_token is not None:
             call.time_to_first_token = self._first_token - self._began
-        _write(reading, call)
+        _write(reading, call, self._endpoint)
         if self._usage_is_lost():
             self._estimate()
         return Outcome(
@@ -265,9 +269,10 @@ class Meter:
             started=call.started,
             service_tier=call.service_tier,
             region=call.region,
+            host=call.host,
             batch=self._reader.is_batch,
         )
-        _write(reading, sub_call)
+        _write(reading, sub_call, self._endpoint)
         for unit in reading.containers.values():
             sub_call.units[unit] = sub_call.units.get(unit, 0) + 1
         return sub_call
@@ -279,12 +284,13 @@ class Meter:
             report_error("wire", error)
 
 
-def _write(reading: Reading, call: Call) -> None:
+def _write(reading: Reading, call: Call, endpoint: Endpoint) -> None:
     call.model = reading.model or call.model
     call.tokens = reading.tokens or {}
     call.units = reading.units
-    call.reported_cost = reading.reported_cost
-    call.reported_costs = reading.reported_costs
+    if reading.reported_cost is not None and endpoint.reports_usd():
+        call.reported_cost, call.reported_costs = reading.reported_cost, reading.reported_costs
+    call.cost_source = "local" if endpoint.runs_locally(call.model) else None
     call.speed = reading.speed
     call.service_tier = reading.service_tier or call.service_tier
     call.region = reading.region or call.region

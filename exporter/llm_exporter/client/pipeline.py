@@ -134,7 +134,8 @@ class Pipeline:
         thresholds.carry_over(self.thresholds)
         self.budgets, self.thresholds = budgets, thresholds
         self._updates.configure(config.prices)
-        self.providers = Providers(config.providers)
+        priced = [factor.host for factor in config.prices.factors if factor.host]
+        self.providers = Providers(config.providers, priced)
 
     def ship_to(self, url: str) -> None:
         """Also send every call to the service at a URL, from this process and those forked from it.

@@ -60,6 +60,14 @@ def _label_name(name: str) -> str:
     return name
 
 
+def _pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    return pattern
+
+
 def _seconds(value: object) -> object:
     return seconds(value) if isinstance(value, str) else value
 
@@ -93,14 +101,40 @@ class _Section(BaseModel):
 
 
 class PriceOverride(_Section):
-    """The price of one model. Replaces the published price, if there is one."""
+    """The standard price of one model. Replaces the published price of the token types that it names."""
 
     provider: str
     """The genai-prices provider id, as in the `provider` label."""
     model: str
     """The model name in the request or in the response."""
     usd_per_million_tokens: dict[TokenType, Usd] = Field(min_length=1)
-    """USD per million tokens, by token type. Missing types cost the same as `input` or `output`."""
+    """USD per million tokens, by token type. Other types keep their published price. Without one, they cost
+    the same as `input` or `output`. Tiers, batches and regions change them like published prices."""
+
+
+class PriceFactor(_Section):
+    """A multiple of the price of some calls. It replaces the published price of the tier, region or batch."""
+
+    factor: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
+    """The multiple of the standard price: 0.5 is half, 1.1 is 10% more."""
+    provider: str | None = None
+    """The genai-prices provider id. The default is all providers."""
+    host: Address | None = None
+    """The address of the requests, as `host` or `host:port`. The default is all addresses."""
+    model: Annotated[str, AfterValidator(_pattern)] | None = None
+    """A regular expression for the whole model name, in any case. The default is all models."""
+    tier: Annotated[str, Field(min_length=1)] | None = None
+    """The service tier in the response: `flex`, `priority`, `scale` …"""
+    region: Annotated[str, Field(min_length=1)] | None = None
+    """The region or data zone of the address or of the response: `us`, `eu`, `us-central1` …"""
+    batch: Literal[True] | None = None
+    """Apply to batches only."""
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> Self:
+        if len(self.model_fields_set) == 1:
+            raise ValueError("set at least one of provider, host, model, tier, region and batch")
+        return self
 
 
 class Prices(_Section):
@@ -108,6 +142,9 @@ class Prices(_Section):
 
     overrides: list[PriceOverride] = []
     """Prices of single models."""
+    factors: list[PriceFactor] = []
+    """Multiples of the price of a service tier, a region, batches, or all calls to a host. Of several factors
+    for the same tier, region or batch, the first that matches applies."""
     discounts: dict[str, Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]] = {}
     """Discounts on a provider's list prices, as a fraction: 0.1 is 10% off."""
     fallback: dict[TokenType, Usd] = {}

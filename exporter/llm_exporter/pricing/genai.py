@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import genai_prices.data
 from genai_prices import UpdatePrices, data_snapshot
 from genai_prices.data_units import unit_data
-from genai_prices.types import ModelPrice, TieredPrices
+from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 from genai_prices.units import UnitDef, UnitRegistry
 
 from .rates import FEE_TYPES, UNITS, Rate, Rates
@@ -42,25 +42,63 @@ def find_provider(url: str) -> str | None:
         return None
 
 
-def find_rates(provider: str, models: Iterable[str], when: datetime, variant: Mapping[str, str]) -> Rates:
-    """Return the published rates of the first known model; empty if none is known.
+def has_provider(provider: str) -> bool:
+    """Return whether the price table has a provider with this id."""
+    return any(known.id == provider for known in data_snapshot.get_snapshot().providers)
+
+
+class Published(NamedTuple):
+    """The published rates of a model."""
+
+    provider: str
+    """The id of the provider in whose list the model was found."""
+    name: str
+    """The name under which it was found."""
+    standard: Rates
+    """The rates without any price variant."""
+    rates: Rates
+    """The rates with the price variants that `variants` names."""
+    variants: frozenset[str]
+    """The keys of the requested price variants that the model has."""
+
+
+def find_rates(
+    names: Iterable[tuple[str, str]], when: datetime, variant: Mapping[str, str]
+) -> Published | None:
+    """Return the published rates of the first known model; None if none is known.
 
     Args:
-        provider: the provider id; "" finds a model by its name alone.
-        models: names to look up, in order; empty ones are skipped.
+        names: pairs of a provider id and a model name to look up, in order; the provider "" finds a model by
+            its name alone.
         when: when the call was made.
-        variant: selects a price variant, such as `service_tier` or `processing`.
+        variant: selects price variants, by `service_tier`, `speed` or `processing`.
     """
     snapshot = data_snapshot.get_snapshot()
-    for name in filter(None, models):
+    for provider, name in names:
         try:
             found, model = snapshot.find_provider_model(name, None, provider or None, None)
         except LookupError:
             continue
-        # A reseller bills the list price: service tiers apply only at the model's own provider.
-        is_own = any(candidate is model for candidate in found.models)
-        return _rates(model.get_prices(when, dict(variant) if is_own else None))
-    return {}
+        having = {key: value for key, value in variant.items() if _has_variant(model, key, value, when)}
+        standard = _rates(model.get_prices(when))
+        rates = _rates(model.get_prices(when, having)) if having else standard
+        return Published(found.id, name, standard, rates, frozenset(having))
+    return None
+
+
+def _has_variant(model: ModelInfo, key: str, value: str, when: datetime) -> bool:
+    return any(
+        each.when == {key: value} and (each.constraint is None or each.constraint.active(when))
+        for each in model.price_variants or ()
+    )
+
+
+def provider_of(model: str) -> str:
+    """Return the id of the provider whose model this is, by its name; "" if none is known."""
+    try:
+        return data_snapshot.get_snapshot().find_provider_model(model, None, None, None)[0].id
+    except LookupError:
+        return ""
 
 
 def table_timestamp() -> float:
@@ -92,7 +130,7 @@ def _rates(prices: ModelPrice) -> Rates:
         containing = [(unit, price) for unit, price in priced if _contains(unit, counted)]
         if containing:
             unit, price = max(containing, key=lambda each: len(each[0].dimensions))
-            rates[counted.usage_key] = _rate(price, unit.per)
+            rates[counted.usage_key] = _rate(price, unit)
     return rates
 
 
@@ -100,7 +138,8 @@ def _contains(unit: UnitDef, part: UnitDef) -> bool:
     return unit.dimensions.items() <= part.dimensions.items()
 
 
-def _rate(price: Decimal | TieredPrices, per: int) -> Rate:
+def _rate(price: Decimal | TieredPrices, unit: UnitDef) -> Rate:
     if isinstance(price, TieredPrices):
-        return Rate(price.base / per, tuple((tier.start, tier.price / per) for tier in price.tiers))
-    return Rate(price / per)
+        tiers = tuple((tier.start, tier.price / unit.per) for tier in price.tiers)
+        return Rate(price.base / unit.per, tiers, unit.usage_key)
+    return Rate(price / unit.per, (), unit.usage_key)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Final
 
-from ..call import PROMPT_TYPES, TokenType
+from ..call import TokenType
 
 TOOLS: Final = "tools"
 """The cost type of per-use fees."""
@@ -46,6 +48,10 @@ FEE_TYPES: Final[Mapping[str, str]] = {
 """The cost type of each other genai-prices unit that providers bill."""
 
 
+_USAGE: Final = frozenset({*UNITS.values(), "input_audio_seconds", "input_characters"})
+"""The units of the prompt and the response. All others are fees for tools and requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """USD per unit. Long prompts may raise it for the whole request."""
@@ -53,6 +59,8 @@ class Rate:
     base: Decimal
     tiers: tuple[tuple[int, Decimal], ...] = ()
     """(prompt tokens above which the tier applies, USD per unit), ascending."""
+    origin: str = ""
+    """The genai-prices unit that the price table has this rate for; "" if it is not from the table."""
 
     def at(self, prompt_tokens: int) -> Decimal:
         """Return the rate for a request with this many prompt tokens."""
@@ -62,26 +70,101 @@ class Rate:
                 rate = price
         return rate
 
+    def times(self, factor: Decimal) -> Rate:
+        """Return a multiple of this rate."""
+        tiers = tuple((start, price * factor) for start, price in self.tiers)
+        return Rate(self.base * factor, tiers, self.origin)
+
 
 Rates = Mapping[str, Rate]
 """Rates by genai-prices unit. Units without a price are missing."""
 
 
-def configured_rates(usd_per_million: Mapping[TokenType, Decimal]) -> Rates:
-    """Return configured prices as rates. Missing token types cost the same as `input` or `output`."""
-    rates = {}
+_GENERAL: Final[Mapping[TokenType, TokenType]] = {
+    "input_audio": "input",
+    "input_image": "input",
+    "input_video": "input",
+    "cache_read": "input",
+    "cache_read_audio": "cache_read",
+    "cache_read_image": "cache_read",
+    "cache_read_video": "cache_read",
+    "cache_write": "input",
+    "cache_write_1h": "cache_write",
+    "cache_write_12h": "cache_write",
+    "reasoning": "output",
+    "output_audio": "output",
+    "output_image": "output",
+    "output_video": "output",
+}
+"""The token type whose price applies to a type without a price of its own."""
+
+
+def configured_rates(
+    usd_per_million: Mapping[TokenType, Decimal], rates: Rates = MappingProxyType({})
+) -> Rates:
+    """Return configured prices as rates.
+
+    Args:
+        usd_per_million: USD per million tokens, by token type.
+        rates: the published rates of the model. A type that the configuration does not name keeps its
+            published rate, unless the price table has none and prices it like a type that is named.
+
+    Returns:
+        The rates of the types that the configuration names, and of those that are priced like them.
+    """
+    configured = {}
     for kind, unit in UNITS.items():
-        general: TokenType = "input" if kind in PROMPT_TYPES else "output"
-        price = usd_per_million.get(kind, usd_per_million.get(general))
-        if price is not None:
-            rates[unit] = Rate(price / 1_000_000)
-    return rates
+        named: TokenType | None = kind
+        while named is not None and named not in usd_per_million:
+            named = _GENERAL.get(named)
+        if named is None:
+            continue
+        published = rates.get(unit)
+        if named == kind or published is None or published.origin == _origin(rates, named):
+            configured[unit] = Rate(usd_per_million[named] / 1_000_000)
+    return configured
+
+
+def _origin(rates: Rates, kind: TokenType) -> str | None:
+    rate = rates.get(UNITS[kind])
+    return rate.origin if rate else None
+
+
+def replaced(standard: Rates, rates: Rates, replacements: Rates) -> Rates:
+    """Return rates with some standard rates replaced, at the same ratio to the standard ones as before.
+
+    Args:
+        standard: the standard rates.
+        rates: the rates of a tier or of batches.
+        replacements: rates that replace standard ones.
+    """
+    result = dict(rates)
+    for unit, new in replacements.items():
+        old, modified = standard.get(unit), rates.get(unit)
+        if old is None or modified is None or not old.base or old.base == modified.base:
+            result[unit] = new
+        else:
+            tiers = tuple((start, price * modified.base / old.base) for start, price in new.tiers)
+            result[unit] = Rate(new.base * modified.base / old.base, tiers, new.origin)
+    return result
+
+
+def multiplied(rates: Rates, factor: Decimal, units: str = "") -> Rates:
+    """Return rates with those of tokens multiplied.
+
+    Args:
+        rates: the rates.
+        factor: the factor.
+        units: a regular expression for the units to multiply; "" for those of all tokens and audio seconds.
+    """
+    if factor == 1:
+        return rates
+    return {
+        unit: rate.times(factor) if unit in _USAGE and (not units or re.fullmatch(units, unit)) else rate
+        for unit, rate in rates.items()
+    }
 
 
 def discounted(rates: Rates, discount: Decimal) -> Rates:
     """Return rates reduced by a discount, given as a fraction."""
-    share = 1 - discount
-    return {
-        unit: Rate(rate.base * share, tuple((start, price * share) for start, price in rate.tiers))
-        for unit, rate in rates.items()
-    }
+    return {unit: rate.times(1 - discount) for unit, rate in rates.items()}
