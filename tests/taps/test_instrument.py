@@ -21,6 +21,7 @@ import pytest
 from google import genai
 
 import llm_exporter
+from llm_exporter.client import default
 from llm_exporter.taps.imports import ImportHook
 from support.metered import Metered
 from support.operations import CHAT, GEMINI, MESSAGES, Format, Operation
@@ -184,7 +185,7 @@ llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 1})
 
 
 NOT_IMPORTED = """
-sdks = {"openai", "anthropic", "google.genai", "starlette", "aiohttp"}
+sdks = {"openai", "anthropic", "google.genai", "starlette", "aiohttp", "pydantic", "yaml"}
 taps = {f"llm_exporter.taps.{name}" for name in ("openai", "anthropic", "google", "boundary", "response")}
 ours = taps | {f"llm_exporter.{name}" for name in ("client.meter", "client.pipeline", "wire.reader")}
 assert not (sdks | ours) & set(sys.modules), (sdks | ours) & set(sys.modules)
@@ -240,6 +241,97 @@ llm_exporter.instrument()
 import {sdk}
 """
     assert "OSError: no space left" in run(script)
+
+
+# ---- the configuration file that the environment names
+
+BLOCKED = "budgets: [{name: nothing, period: day, usd: 0.000001, on_exceed: block}]"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that LLM_EXPORTER_CONFIG names, which blocks every call."""
+    file = tmp_path / "llm-exporter.yml"
+    file.write_text(BLOCKED)
+    monkeypatch.setenv("LLM_EXPORTER_CONFIG", str(file))
+    return file
+
+
+@FORMATS
+@pytest.mark.parametrize("each", [False, True], ids=["all clients", "one client"])
+@pytest.mark.usefixtures("config")
+def test_instrument_follows_the_configuration_file(
+    each: bool, wire: Format, server: Server, metered: Metered
+) -> None:
+    client = Operation(wire, "sync", stream=False).client(server.url)
+    llm_exporter.instrument(client if each else None)
+    with client, pytest.raises(llm_exporter.BudgetExceeded, match="nothing"):
+        call(wire, client)
+    assert server.requests == []
+    assert metered.call.budget == "nothing"
+
+
+@pytest.mark.usefixtures("config")
+def test_a_pipeline_that_is_made_later_follows_the_configuration_file(server: Server) -> None:
+    script = """
+import sys
+import llm_exporter
+from llm_exporter.client import default
+llm_exporter.instrument()
+assert default._pipeline is None
+from openai import OpenAI
+try: OpenAI(base_url=sys.argv[1], api_key="k").chat.completions.create(model="gpt-4o", messages=[])
+except llm_exporter.BudgetExceeded as exceeded: print(exceeded.budget)
+"""
+    assert run(script, server.url).splitlines()[0] == "nothing"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("first", ["configure", "instrument"])
+def test_a_file_that_the_program_loads_wins(
+    first: str, config: Path, tmp_path: Path, server: Server, metered: Metered
+) -> None:
+    operation = Operation(CHAT, "sync", stream=False)
+    server.respond_with(operation.path, operation.response())
+    other = tmp_path / "other.yml"
+    other.write_text("providers: {localhost: vllm}")
+    if first == "configure":
+        llm_exporter.configure(other)
+        llm_exporter.instrument()
+    else:
+        llm_exporter.instrument()
+        llm_exporter.configure(other)
+    operation.run(operation.client(server.url))
+    assert metered.call.usage_reported
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_the_file_is_loaded_once(config: Path) -> None:
+    """Under `llm-exporter run`, the program that calls `instrument` is not the one that was checked."""
+    llm_exporter.configure()
+    config.write_text("budgets: [")
+    llm_exporter.instrument()
+    llm_exporter.instrument(openai.OpenAI(api_key="k"))
+    with pytest.raises(llm_exporter.ConfigError, match="invalid YAML"):
+        llm_exporter.configure()
+
+
+@pytest.mark.usefixtures("_nothing_is_metered", "pipeline")
+@pytest.mark.parametrize("text", ["budgets: [", "budgets: [{name: each}]", None])
+def test_a_bad_file_is_an_error_and_nothing_is_metered(
+    text: str | None, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_EXPORTER_URL", "http://127.0.0.1:9")
+    if text is None:
+        config.unlink()
+    else:
+        config.write_text(text)
+    own = methods_of("openai")
+    for client in (None, openai.OpenAI(api_key="k")):
+        with pytest.raises(llm_exporter.ConfigError, match=str(config)):
+            llm_exporter.instrument(client)
+    assert methods_of("openai") == own
+    assert default._service == ""
 
 
 # ---- the SDKs' own methods

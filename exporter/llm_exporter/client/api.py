@@ -13,6 +13,7 @@ from ..call import Call, ErrorKind, TokenType
 from ..errors import ConfigError
 from ..labels import current_labels
 from ..wire.fields import MAX_COUNT
+from . import default
 from .default import pipeline
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def record(
 def configure(path: str | PathLike[str] | None = None) -> None:
     """Use a configuration file from now on.
 
+    `instrument` does this with the file that `LLM_EXPORTER_CONFIG` names, unless a file is in use already.
+
     Args:
         path: a YAML file; None for the file that `LLM_EXPORTER_CONFIG` names, if it is set.
 
@@ -86,10 +89,8 @@ def configure(path: str | PathLike[str] | None = None) -> None:
         llm_exporter.ConfigError: if the file cannot be used. The message lists every mistake by line and key.
     """
     if path := path or os.environ.get("LLM_EXPORTER_CONFIG"):
-        from ..config.loading import load  # noqa: PLC0415  # loads pydantic and a YAML parser
-
         try:
-            pipeline().configure(load(path))
+            default.configure(path)
         except ConfigError:
             pipeline().metrics.set_reloaded(None)
             raise

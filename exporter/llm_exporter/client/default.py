@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from ..forking import late_import
 from .service_url import check_url
 
 if TYPE_CHECKING:
+    from ..config.model import Config
     from .pipeline import Pipeline
 
 _pipeline: Pipeline | None = None
+_config: Config | None = None
 _service = ""
 
 
@@ -20,10 +23,35 @@ def pipeline() -> Pipeline:
 
 
 def replace(new: Pipeline | None) -> Pipeline | None:
-    """Hand in a pipeline to use from now on, None for a fresh one, and return the one used so far, if any."""
-    global _pipeline  # there is one per process
-    old, _pipeline = _pipeline, new
+    """Hand in a pipeline to use from now on, and return the one used so far, if any.
+
+    Args:
+        new: the pipeline; None for one that is made on first use, without a configuration.
+    """
+    global _config, _pipeline  # there is one per process
+    old, _pipeline, _config = _pipeline, new, None
     return old
+
+
+def is_configured() -> bool:
+    """Return whether `configure` has loaded a file."""
+    return _config is not None
+
+
+def configure(path: str | PathLike[str]) -> None:
+    """Load a configuration file, and use it from now on or as soon as the pipeline exists.
+
+    Raises:
+        llm_exporter.ConfigError: if the file cannot be used.
+    """
+    global _config  # noqa: PLW0603
+    with late_import:
+        from ..config.loading import load  # noqa: PLC0415  # loads pydantic and a YAML parser
+
+        config = load(path)
+        if _pipeline is not None:
+            _pipeline.configure(config)
+        _config = config
 
 
 def ship_to(url: str) -> None:
@@ -43,13 +71,16 @@ def ship_to(url: str) -> None:
 
 
 def _made() -> Pipeline:
+    global _pipeline  # noqa: PLW0603
     with late_import:
         if _pipeline is None:
             from .pipeline import Pipeline  # noqa: PLC0415  # a process without LLM calls never needs it
 
             made = Pipeline()
+            if _config is not None:
+                made.configure(_config)
             if _service:
                 made.ship_to(_service)
-            replace(made)
+            _pipeline = made
     pipeline().wait_for_leases()  # without the lock, which forks and other threads wait for
     return pipeline()

@@ -28,7 +28,10 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool | None = Non
     `instrument()` covers clients created before and after it, and imports no SDK: an SDK that is imported
     later is metered from then on. `instrument(client)` also covers copies of the client (`with_options` …).
     Instrumenting twice counts each call once. A release of an SDK that llm-exporter does not support is not
-    metered; a warning is logged. If `LLM_EXPORTER_URL` is set, every call is also sent to that service.
+    metered; a warning is logged.
+
+    If `LLM_EXPORTER_CONFIG` is set, that configuration file is in force before the first call, unless
+    `configure` has loaded one. If `LLM_EXPORTER_URL` is set, every call is also sent to that service.
 
     Args:
         client: any sync or async client of openai, anthropic or google-genai; None for all clients.
@@ -42,12 +45,12 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool | None = Non
 
     Raises:
         TypeError: if the object is not a client of one of the three SDKs.
-        llm_exporter.ConfigError: if `LLM_EXPORTER_URL` or `LLM_EXPORTER_ASK_FOR_USAGE` is invalid.
+        llm_exporter.ConfigError: if the file cannot be used, or `LLM_EXPORTER_URL` or
+            `LLM_EXPORTER_ASK_FOR_USAGE` is invalid. Nothing is metered then.
     """
     if ask_for_usage is None:
         ask_for_usage = asks_by_environment()
-    if url := os.environ.get("LLM_EXPORTER_URL"):
-        default.ship_to(url)
+    _follow_environment()
     if client is None:
         for sdk in _SDKS:
             sdk.switch.everything = True
@@ -90,6 +93,13 @@ def uninstrument(client: Client | None = None) -> Client | None:
         sdk.switch.set(owner, on=False)
     sdk.remove_if_unused()
     return client
+
+
+def _follow_environment() -> None:
+    if (path := os.environ.get("LLM_EXPORTER_CONFIG")) and not default.is_configured():
+        default.configure(path)
+    if url := os.environ.get("LLM_EXPORTER_URL"):
+        default.ship_to(url)
 
 
 def _sdk_of(client: object) -> Sdk:
