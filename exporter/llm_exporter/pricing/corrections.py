@@ -32,7 +32,56 @@ class Correction(NamedTuple):
     """Whether the rates apply to a call that was made at this time, in UTC."""
 
 
-CORRECTIONS: Final[tuple[Correction, ...]] = ()
+_OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
+_VERTEX: Final = "https://cloud.google.com/vertex-ai/generative-ai/pricing"
+
+CORRECTIONS: Final[tuple[Correction, ...]] = (
+    # The table has only the prices of text. The alias has been the release of December since 2025.
+    Correction(
+        "openai",
+        r"gpt-4o-audio-preview(?:-2024-12-17|-2025-06-03)?",
+        {"input_audio_tokens": "40", "output_audio_tokens": "80"},
+        "https://platform.openai.com/docs/models/gpt-4o-audio-preview",
+        "2026-11-24",
+    ),
+    Correction(
+        "openai",
+        r"gpt-4o-audio-preview-2024-10-01",
+        {"input_audio_tokens": "100", "output_audio_tokens": "200"},
+        "https://platform.openai.com/docs/models/gpt-4o-audio-preview",
+        "2025-05-30",
+    ),
+    Correction(
+        "openai",
+        r"gpt-4o-mini-audio-preview(?:-2024-12-17)?",
+        {"input_audio_tokens": "10", "output_audio_tokens": "20"},
+        "https://platform.openai.com/docs/models/gpt-4o-mini-audio-preview",
+        "2026-11-24",
+    ),
+    # The table has no prices of cached tokens for these.
+    Correction("openai", r"ft:gpt-4o-2024-.*", {"cache_read_tokens": "1.875"}, _OPENAI, "2026-11-24"),
+    Correction("openai", r"ft:gpt-4o-mini-2024-.*", {"cache_read_tokens": "0.15"}, _OPENAI, "2026-11-24"),
+    Correction(
+        "mistral",
+        r"codestral-latest",
+        {"cache_read_tokens": "0.03"},
+        "https://docs.mistral.ai/models/model-cards/codestral-25-08",
+        "2026-11-24",
+    ),
+    Correction(
+        "google",
+        r"gemini-2\.5-flash-image(?:-preview)?",
+        {"cache_read_tokens": "0.03"},
+        "https://ai.google.dev/gemini-api/docs/pricing",
+        "2026-11-24",
+    ),
+    Correction("google", r"gemini-3-pro-image.*", {"cache_read_tokens": "0.20"}, _VERTEX, "2026-11-24"),
+    Correction("google", r"gemini-3\.1-flash-image.*", {"cache_read_tokens": "0.05"}, _VERTEX, "2026-11-24"),
+    Correction(
+        "google", r"gemini-3\.1-flash-lite-image.*", {"cache_read_tokens": "0.025"}, _VERTEX, "2026-11-24"
+    ),
+    Correction("google", r"gemini-nano-banana-2\.1.*", {"cache_read_tokens": "0.15"}, _VERTEX, "2026-11-24"),
+)
 
 
 def corrected_rates(provider: str, model: str, when: datetime, published: Rates) -> Rates:
@@ -62,9 +111,12 @@ def _named_unit(usd_per_million: Mapping[str, str], unit: str, published: Rate |
     """Return the unit under which a correction names a rate for this unit, or None."""
     if unit in usd_per_million:
         return unit
+    general_units = list(_general_units(unit))
     if published is not None:
-        return published.origin if published.origin in usd_per_million else None
-    return next((general for general in _general_units(unit) if general in usd_per_million), None)
+        if published.origin not in general_units:
+            return None  # the unit has a separate rate
+        general_units = general_units[: general_units.index(published.origin) + 1]
+    return next((general for general in general_units if general in usd_per_million), None)
 
 
 def _general_units(unit: str) -> Iterator[str]:

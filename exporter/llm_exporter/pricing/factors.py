@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
-from .rates import Rate, Rates
+from .rates import USAGE, Rate, Rates
 
 Modifier = Literal["tier", "region", "batch", "speed", "profile"]
 """What changes the price of a whole call. Each is also a reason in `Call.approximated`, except `profile`: a
@@ -28,13 +28,19 @@ class Factor(NamedTuple):
     model: str
     """A regular expression for the model name."""
     factor: str
-    """The multiple of the standard rates."""
+    """The multiple of the standard rates, or two prices: `0.08/0.15`."""
     source: str
     """The URL of the page that publishes it."""
     as_of: str
     """The date on which the page said so."""
     units: str = ""
     """A regular expression for the genai-prices units that it applies to; "" for all tokens."""
+
+    @property
+    def number(self) -> Decimal:
+        """The multiple as a number."""
+        price, _, standard = self.factor.partition("/")
+        return Decimal(price) / Decimal(standard or 1)
 
 
 _OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
@@ -44,7 +50,8 @@ _GEMINI: Final = "https://ai.google.dev/gemini-api/docs/pricing"
 _VERTEX: Final = "https://cloud.google.com/vertex-ai/generative-ai/pricing"
 _BEDROCK: Final = "https://aws.amazon.com/bedrock/pricing/"
 _AZURE: Final = "https://azure.microsoft.com/pricing/details/cognitive-services/openai-service/"
-_NOT_CACHED: Final = "(?!cache_).*"
+_CACHED: Final = "cache_.*"
+_OLD_GEMINI: Final = r"gemini-(?:2\.5|3-|3\.1-pro).*"
 _EXACT: Final = r"amazon\.nova|deepseek\.v3|minimax\.|xai\.|writer\.palmyra|zai\."
 """Models whose flex and priority prices on Bedrock are exactly half and 1.75 of the standard ones."""
 _ROUNDED: Final = r"openai\.gpt-oss|google\.gemma|mistral\.|nvidia\.|qwen\."
@@ -71,34 +78,24 @@ FACTORS: Final = (
         "2026-11-24",
     ),
     Factor("openai", "tier", "ultrafast", r"gpt-6-astra.*|gpt-6\.1-sol.*", "6", _OPENAI, "2026-11-24"),
-    Factor("openai", "batch", BATCH, r"(?!ft:gpt-4o-2024|ft:gpt-4\.1-2025).*", "0.5", _OPENAI, "2026-11-24"),
+    Factor("openai", "batch", BATCH, "ft:gpt-4o-2024.*", "0.90/1.875", _OPENAI, "2026-11-24", _CACHED),
+    Factor("openai", "batch", BATCH, "ft:gpt-4o-2024.*", "2.225/3.75", _OPENAI, "2026-11-24", "input_.*"),
+    Factor("openai", "batch", BATCH, "ft:gpt-4o-2024.*", "12.50/15", _OPENAI, "2026-11-24", "output_.*"),
+    Factor("openai", "batch", BATCH, "(?!ft:gpt-4o-2024).*", "0.5", _OPENAI, "2026-11-24"),
     Factor("anthropic", "batch", BATCH, ".*", "0.5", _ANTHROPIC, "2026-11-24"),
     Factor("anthropic", "region", "us", ".*", "1.1", _ANTHROPIC, "2026-11-24"),
     Factor("anthropic", "speed", "fast", "claude-opus-4-6.*", "6", _ANTHROPIC, "2026-07-24"),
-    # Gemini: context caching stays at the standard rate up to Gemini 3.1 Pro; newer models halve it too.
+    # Gemini: cached tokens cost the standard price up to Gemini 3.1 Pro. Some other prices are rounded.
+    Factor("google", "tier", "flex", _OLD_GEMINI, "1", _GEMINI, "2026-11-24", _CACHED),
+    Factor("google", "tier", "flex", "gemini-3.5-flash", "0.08/0.15", _GEMINI, "2026-11-24", _CACHED),
+    Factor("google", "tier", "flex", "gemini-3.5-flash-lite", "0.02/0.03", _GEMINI, "2026-11-24", _CACHED),
+    Factor("google", "tier", "flex", "gemini-.*", "0.5", _GEMINI, "2026-11-24"),
     Factor(
-        "google",
-        "tier",
-        "flex",
-        r"gemini-(?:2\.5|3-|3\.1-pro).*",
-        "0.5",
-        _GEMINI,
-        "2026-11-24",
-        _NOT_CACHED,
+        "google", "tier", "priority", "gemini-3.5-flash-lite", "0.05/0.03", _GEMINI, "2026-11-24", _CACHED
     ),
-    Factor("google", "tier", "flex", r"gemini-.*", "0.5", _GEMINI, "2026-11-24"),
-    Factor("google", "tier", "priority", r"gemini-(?:2\.5|3|4).*", "1.8", _GEMINI, "2026-11-24"),
-    Factor(
-        "google",
-        "batch",
-        BATCH,
-        r"gemini-(?:2\.5|3-|3\.1-pro).*",
-        "0.5",
-        _GEMINI,
-        "2026-11-24",
-        _NOT_CACHED,
-    ),
-    Factor("google", "batch", BATCH, r"gemini-.*", "0.5", _GEMINI, "2026-11-24"),
+    Factor("google", "tier", "priority", "gemini-(?:2.5|3|4).*", "1.8", _GEMINI, "2026-11-24"),
+    Factor("google", "batch", BATCH, _OLD_GEMINI, "1", _GEMINI, "2026-11-24", _CACHED),
+    Factor("google", "batch", BATCH, "gemini-.*", "0.5", _GEMINI, "2026-11-24"),
     # Vertex AI: Claude, at https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai, too.
     Factor("google", "batch", BATCH, "claude-.*", "0.5", _VERTEX, "2026-11-24"),
     Factor(
@@ -178,7 +175,7 @@ FACTORS: Final = (
         "2026-11-24",
     ),
 )
-"""The first factor that matches applies."""
+"""Of several factors that match, the first for a unit applies."""
 
 _STANDARD: Final[dict[Modifier, frozenset[str]]] = {
     "tier": frozenset(
@@ -219,8 +216,8 @@ def is_standard(modifier: Modifier, value: str) -> bool:
     return value in _STANDARD[modifier]
 
 
-def factor_for(provider: str, modifier: Modifier, value: str, model: str) -> Factor | None:
-    """Return the published factor of a modifier, if there is one.
+def factors_for(provider: str, modifier: Modifier, value: str, model: str) -> list[Factor]:
+    """Return the published factors of a modifier; empty if none is known.
 
     Args:
         provider: the provider id.
@@ -228,14 +225,24 @@ def factor_for(provider: str, modifier: Modifier, value: str, model: str) -> Fac
         value: its value, normalized.
         model: the canonical model name.
     """
-    for factor in FACTORS:
-        if (
-            (factor.provider, factor.modifier) == (provider, modifier)
-            and re.fullmatch(factor.value, value)
-            and re.fullmatch(factor.model, model)
-        ):
-            return factor
-    return None
+    return [
+        factor
+        for factor in FACTORS
+        if (factor.provider, factor.modifier) == (provider, modifier)
+        and re.fullmatch(factor.value, value)
+        and re.fullmatch(factor.model, model)
+    ]
+
+
+def with_factors(rates: Rates, factors: list[Factor]) -> Rates:
+    """Return rates with those of tokens multiplied by the first factor that applies to their unit."""
+    result = dict(rates)
+    for unit in USAGE.intersection(rates):
+        for factor in factors:
+            if not factor.units or re.fullmatch(factor.units, unit):
+                result[unit] = rates[unit].times(factor.number)
+                break
+    return result
 
 
 _WRITE: Final = "cache_text_write_5m_tokens"
@@ -270,6 +277,11 @@ SAME_AS_TEXT: Final = (
     # The price of text, image, video and audio is one number, or audio has its own.
     SameAsText("google", "input_(?:audio|image|video)_tokens|cache_.*", ".*", _GEMINI),
     SameAsText("google", "output_audio_tokens", ".*-tts.*", _GEMINI),
+    # These models generate nothing but images or audio.
+    SameAsText("openai", "output_image_tokens", r"gpt-image-(?:1|1-mini|2|2\.5-.*)(?:-\d{4}-.*)?", _OPENAI),
+    SameAsText("openai", "output_audio_tokens", ".*-tts.*", _OPENAI),
+    SameAsText("azure", "output_image_tokens", r"gpt-image-(?:1|1-mini|2|2\.5-.*)(?:-\d{4}-.*)?", _OPENAI),
+    SameAsText("azure", "output_audio_tokens", ".*-tts.*", _OPENAI),
     SameAsText("anthropic", "input_image_tokens", ".*", _ANTHROPIC),
     SameAsText(
         "x-ai",

@@ -8,7 +8,7 @@ from typing import Final
 
 _RESOURCE: Final = re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/")
 """The path before a model's name in Google's APIs: https://ai.google.dev/api/models."""
-_HIDDEN: Final = re.compile(r"^arn:[^:]*:bedrock:.*:(?:application-inference-profile|provisioned-model)/")
+_HIDDEN: Final = re.compile(r"^arn:[^:]*:bedrock:.*:(application-inference-profile|provisioned-model)/")
 """Bedrock ARNs that do not name their model:
 https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-create.html."""
 _ROUTES: Final = re.compile(r":(?:nitro|floor|exacto|online|free|extended|thinking)$")
@@ -53,9 +53,10 @@ def canonical(provider: str, model: str) -> str:
     return name.removeprefix(f"{provider}/").removesuffix("@default")
 
 
-def hides_model(model: str) -> bool:
-    """Return whether the name is a Bedrock ARN that does not tell which model and profile it stands for."""
-    return bool(_HIDDEN.match(model.strip().lower()))
+def hidden_model(model: str) -> str:
+    """Return the type of a Bedrock ARN that does not tell its model and profile; "" for other names."""
+    hidden = _HIDDEN.match(model.strip().lower())
+    return hidden[1] if hidden else ""
 
 
 def is_free(provider: str, model: str) -> bool:
@@ -73,6 +74,8 @@ def listed_names(provider: str, model: str) -> Iterator[tuple[str, str]]:
         yield provider, plain
     if provider in _DOTLESS and "." in name:
         yield provider, name.replace(".", "-")
+    if provider == "aws" and "gpt-oss" in name:
+        yield provider, f"{name}-1:0"  # Bedrock's newer endpoints leave the version out
     vendor, slash, rest = name.partition("/")
     if slash and provider in _GATEWAYS and (owner := _VENDORS.get(vendor)):
         yield owner, rest

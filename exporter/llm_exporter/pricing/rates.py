@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -48,7 +47,7 @@ FEE_TYPES: Final[Mapping[str, str]] = {
 """The cost type of each other genai-prices unit that providers bill."""
 
 
-_USAGE: Final = frozenset({*UNITS.values(), "input_audio_seconds", "input_characters"})
+USAGE: Final = frozenset({*UNITS.values(), "input_audio_seconds", "input_characters"})
 """The units of the prompt and the response. All others are fees for tools and requests."""
 
 
@@ -149,20 +148,9 @@ def replaced(standard: Rates, rates: Rates, replacements: Rates) -> Rates:
     return result
 
 
-def multiplied(rates: Rates, factor: Decimal, units: str = "") -> Rates:
-    """Return rates with those of tokens multiplied.
-
-    Args:
-        rates: the rates.
-        factor: the factor.
-        units: a regular expression for the units to multiply; "" for those of all tokens and audio seconds.
-    """
-    if factor == 1:
-        return rates
-    return {
-        unit: rate.times(factor) if unit in _USAGE and (not units or re.fullmatch(units, unit)) else rate
-        for unit, rate in rates.items()
-    }
+def multiplied(rates: Rates, factor: Decimal) -> Rates:
+    """Return rates with those of tokens, audio and text multiplied. Fees stay the same."""
+    return {unit: rate.times(factor) if unit in USAGE else rate for unit, rate in rates.items()}
 
 
 def discounted(rates: Rates, discount: Decimal) -> Rates:

@@ -16,15 +16,16 @@ from .corrections import corrected_rates
 from .factors import (
     BATCH,
     Modifier,
-    factor_for,
+    factors_for,
     is_standard,
     lacks_lifetime,
     lacks_modality,
     normalized,
+    with_factors,
     with_long_writes,
 )
 from .fees import fee_rates
-from .names import canonical, hides_model, is_free, listed_names
+from .names import canonical, hidden_model, is_free, listed_names
 from .rates import UNITS, Rate, Rates, configured_rates, discounted, multiplied, replaced
 
 _ZERO: Final = Decimal(0)
@@ -65,7 +66,7 @@ class Terms(NamedTuple):
         The answer of Bedrock hides the inference profile, which sets the price, so there the requested name
         comes first. Elsewhere a deployment may hide the model's name in the request.
         """
-        if self.provider == "aws" and not hides_model(self.requested_model):
+        if self.provider == "aws" and not hidden_model(self.requested_model):
             return self.requested_model, self.model
         return self.model, self.requested_model
 
@@ -80,8 +81,8 @@ class Terms(NamedTuple):
         for modifier, value in values:
             if value and not is_standard(modifier, value):
                 yield modifier, value
-        if hides_model(self.requested_model):
-            yield "profile", "application profile"
+        if hidden := hidden_model(self.requested_model):
+            yield ("tier", "provisioned") if hidden == "provisioned-model" else ("profile", hidden)
 
 
 class Tariff(NamedTuple):
@@ -165,8 +166,8 @@ class Tariffs:
         for modifier, value in modifiers.items():
             if modifier in covered or (found and _VARIANTS.get(modifier) in found.variants):
                 continue
-            if published := factor_for(provider, modifier, value, model):
-                rates = multiplied(rates, Decimal(published.factor), published.units)
+            if published := factors_for(provider, modifier, value, model):
+                rates = with_factors(rates, published)
             elif rates:
                 approximated.append(("region" if modifier == "profile" else modifier, value))
         coarse = dict(_coarse(provider, model, rates))
