@@ -380,9 +380,9 @@ ROWS = [
     # Lifetimes
     row(
         "twelve-hour cache writes",
-        "openai gpt-5.6-cyber",
+        "openai gpt-6-cyber",
         OPENAI,
-        {"cache_write": 15.625, "cache_write_12h": 31.25},
+        {"cache_write": 25, "cache_write_12h": 50},
     ),
     row(
         "one-hour cache writes without a price",

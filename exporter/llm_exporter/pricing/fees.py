@@ -83,7 +83,8 @@ FEES: Final[tuple[Fee, ...]] = (
         for quality, prices in qualities.items()
         for size in _SIZES
     ),
-    # Azure searches with Bing.
+    # Azure searches with Bing, except for Claude.
+    Fee("azure", "web_searches", r"claude.*", "10", 1_000, _ANTHROPIC, "2026-11-24"),
     Fee("azure", "web_searches", _ANY, "14", 1_000, _BING, "2026-09-07"),
     Fee("azure", "web_search_previews", _ANY, "14", 1_000, _BING, "2026-09-07"),
     Fee("azure", "containers_1g", _ANY, "0.033", 1, _AZURE, "2026-11-24"),

@@ -69,6 +69,8 @@ def listed_names(provider: str, model: str) -> Iterator[tuple[str, str]]:
     name = canonical(provider, model)
     if not name:
         return
+    if (full := model.strip().lower()) == f"{provider}/{name}":
+        yield provider, full  # Perplexity's `perplexity/sonar` is another model than `sonar`
     yield provider, name
     if provider == "openrouter" and (plain := _ROUTES.sub("", name)) != name:
         yield provider, plain

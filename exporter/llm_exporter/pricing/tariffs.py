@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from ..call import ApproximationReason, Call, CostSource
 from ..config.model import PriceFactor, PriceOverride, Prices
 from ..forking import late_import
+from .aliases import listed_name
 from .corrections import corrected_rates
 from .factors import (
     BATCH,
@@ -76,13 +77,18 @@ class Terms(NamedTuple):
             ("tier", normalized(self.service_tier or "")),
             ("speed", normalized(self.speed or "")),
             ("batch", BATCH if self.batch else ""),
-            ("region", normalized(self.region)),
+            ("region", normalized(self.region or self._profile_region())),
         )
         for modifier, value in values:
             if value and not is_standard(modifier, value):
                 yield modifier, value
         if hidden := hidden_model(self.requested_model):
             yield ("tier", "provisioned") if hidden == "provisioned-model" else ("profile", hidden)
+
+    def _profile_region(self) -> str:
+        """Return AWS GovCloud's region if the inference profile is one of it, which costs more."""
+        is_gov = self.provider == "aws" and self.requested_model.startswith("us-gov.")
+        return "us-gov" if is_gov else ""
 
 
 class Tariff(NamedTuple):
@@ -145,7 +151,8 @@ class Tariffs:
             if modifier in _VARIANTS and modifier not in covered
         }
         names = chain.from_iterable(listed_names(terms.provider, model) for model in terms.models())
-        found = genai.find_rates(names, when, variant)
+        listed = ((provider, listed_name(provider, name, when)) for provider, name in names)
+        found = genai.find_rates(listed, when, variant)
         provider, model = (found.provider, found.name) if found else _unlisted(terms)
         standard: Rates = found.standard if found else {}
         corrections = corrected_rates(provider, model, when, standard)
