@@ -6,9 +6,10 @@ READY := $(VENV)/.ready
 FRAMEWORKS := .venv-frameworks
 OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
+PRICES := .prices
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy test-frameworks bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-heavy test-frameworks prices bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -26,6 +27,9 @@ test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run t
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
 	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps -o filterwarnings=default $(ARGS)
+
+prices: $(READY) $(PRICES)/.ready  ## Compare our prices with LiteLLM's; ARGS="--write" accepts the differences
+	$(BIN)/python -m tools.price_comparison $(PRICES)/*.whl $(ARGS)
 
 bench: $(READY)  ## Run the benchmarks; ARGS="calls" runs one of them
 	$(BIN)/python -m tools.binaries redis-server
@@ -62,6 +66,8 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--output-file requirements-frameworks-older.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group sdks-oldest --custom-compile-command "make lock" --output-file requirements-sdks-oldest.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-deps \
+		--group pyproject.toml:prices --custom-compile-command "make lock" --output-file requirements-prices.lock
 
 $(READY): requirements.lock
 $(FRAMEWORKS)/.ready: requirements-frameworks.lock
@@ -75,5 +81,12 @@ $(OLDEST)/.ready: requirements-sdks-oldest.lock
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Only the price table inside the wheel is read, so LiteLLM and its dependencies are not installed.
+$(PRICES)/.ready: requirements-prices.lock | $(READY)
+	rm -rf $(@D)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+		--dest $(@D) -r $<
+	@touch $@
+
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(PRICES) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

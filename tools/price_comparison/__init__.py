@@ -1,0 +1,1 @@
+"""Compare our prices with the price table of LiteLLM."""
