@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+from openai import NotFoundError, OpenAI
 
 import llm_exporter
+from llm_exporter.config.model import Config
 from support.metered import Metered
 from support.operations import CHAT, GEMINI, MESSAGES, Operation
-from support.scripted import Server
+from support.scripted import Response, Server
+from support.served import Served
 from tools.stack import Prometheus, prometheus_config
 
 DEADLINE = 60.0
@@ -51,6 +54,29 @@ def test_prometheus_reports_the_cost_of_sdk_calls(server: Server, metered: Meter
     }
     assert {sample.labels["model"] for sample in increase} == set(cost)
     assert all(sample.value > 0 for sample in increase)
+
+
+def test_a_request_that_no_reader_takes_is_counted_by_the_service(
+    server: Server, metered: Metered, tmp_path: Path
+) -> None:
+    """It reaches the ledger and the metrics of the service, with a route that has no ids."""
+    server.respond_with("/runs", Response(b'{"object": "run"}'), Response(b"{}", status=404))
+    address = server.url.removeprefix("http://")
+    with Served(tmp_path) as served:
+        metered.pipeline.configure(Config(providers={address: "openai"}))
+        metered.pipeline.ship_to(served.url)
+        client = llm_exporter.instrument(OpenAI(base_url=f"{server.url}/v1", api_key="k", max_retries=0))
+        client.post("/things/thing_9Kx1/runs", body={"a": 1}, cast_to=object)
+        with pytest.raises(NotFoundError):
+            client.post("/things/thing_9Kx1/runs", body={"a": 1}, cast_to=object)
+        metered.pipeline.close()
+        failed, unread = served.get("/api/v1/calls")["calls"]
+        text = served.get_text("/metrics")
+    assert (unread["operation"], unread["route"]) == ("unread", "POST /things/{id}/runs")
+    assert (unread["tokens"], unread["cost_usd"], unread["usage_reported"]) == ({}, 0, False)
+    assert failed["error"] == "not_found"
+    labels = '{provider="openai",route="POST /things/{id}/runs"}'
+    assert f"llm_exporter_unread_requests_total{labels} 1.0\n" in text
 
 
 def _await(prometheus: Prometheus, expression: str, value: float) -> None:
