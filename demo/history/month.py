@@ -181,7 +181,9 @@ class Month:
         yield self._series("llm_exporter_dropped_calls_total", reason="memory"), self._received // 90_000
         yield self._series("llm_exporter_errors_total", where="wire"), self._received // 60_000
         unread = self._series(
-            "llm_exporter_unread_requests_total", provider="openai", route="POST /evals/{id}/runs"
+            "llm_exporter_unread_requests_total",
+            provider="openai",
+            route="POST /v1/vector_stores/{id}/search",
         )
         yield unread, self._received // 5000
         yield from self._lag.raw(buckets=True)

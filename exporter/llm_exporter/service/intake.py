@@ -176,7 +176,7 @@ class Intake:
 
     def _price(self, calls: list[Call]) -> None:
         for call in calls:
-            if not call.cost and call.cost_source != "local":
+            if not call.cost:
                 self._prices.price(call)
 
     def _acknowledge(self, batches: list[_Batch], new: set[str]) -> None:
