@@ -72,10 +72,10 @@ def test_a_request_that_no_reader_takes_is_counted_by_the_service(
         metered.pipeline.close()
         failed, unread = served.get("/api/v1/calls")["calls"]
         text = served.get_text("/metrics")
-    assert (unread["operation"], unread["route"]) == ("unread", "POST /things/{id}/runs")
+    assert (unread["operation"], unread["route"]) == ("unread", "POST /v1/things/{id}/runs")
     assert (unread["tokens"], unread["cost_usd"], unread["usage_reported"]) == ({}, 0, False)
     assert failed["error"] == "not_found"
-    labels = '{provider="openai",route="POST /things/{id}/runs"}'
+    labels = '{provider="openai",route="POST /v1/things/{id}/runs"}'
     assert f"llm_exporter_unread_requests_total{labels} 1.0\n" in text
 
 

@@ -94,7 +94,7 @@ class StainlessTap:
         body = options.json_data
         if reader is UnreadReader and not endpoint.is_known:
             return None
-        route = route_of(options.method, url) if reader is UnreadReader else ""
+        route = route_of(options.method, _absolute(client, url)) if reader is UnreadReader else ""
         if not isinstance(getattr(type(client), "_client", None), HttpClientAttribute):
             # A subclass computes it, as that of `openai.chat` does.
             patch_http_client(self._patches, type(client), "_client", wrap)
@@ -119,6 +119,11 @@ def _endpoint(client: Any, sdk: str) -> Endpoint:
     if url is not None:
         vars(client)[_ENDPOINT] = providers, url, endpoint
     return endpoint
+
+
+def _absolute(client: Any, url: str) -> str:
+    """Return the URL of a request, which is usually relative to that of the client."""
+    return url if "://" in url else f"{client.base_url}{url.lstrip('/')}"
 
 
 def _model_in(body: object) -> str:
