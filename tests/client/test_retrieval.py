@@ -45,6 +45,13 @@ def test_a_response_that_was_counted_when_created_is_not_counted_when_retrieved(
     assert retrievals.settle(Outcome(a_call(tokens=1), response_id="r", retrieved=True)) == []
 
 
+def test_a_response_that_was_counted_when_retrieved_is_not_counted_when_its_creation_ends() -> None:
+    retrievals = Retrievals()
+    polled = Outcome(a_call(tokens=1), response_id="r", retrieved=True)
+    assert retrievals.settle(polled) == [polled.call]
+    assert retrievals.settle(Outcome(a_call(tokens=1), response_id="r")) == []
+
+
 def test_two_requests_are_two_calls_even_if_the_response_ids_are_equal() -> None:
     retrievals = Retrievals()
     for _ in range(2):

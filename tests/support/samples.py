@@ -38,9 +38,19 @@ from llm_exporter.wire.media import (
 from llm_exporter.wire.openai import (
     ChatReader,
     CompletionReader,
+    DecisionReader,
     EmbeddingsReader,
     ResponsesReader,
     RetrievedResponseReader,
+)
+from llm_exporter.wire.openai_jobs import (
+    ContainerReader,
+    EvaluationReader,
+    FineTuningReader,
+    RetrievedEvaluationReader,
+    RetrievedFineTuningReader,
+    RetrievedRunReader,
+    RunReader,
 )
 from llm_exporter.wire.reader import Reader, Reading
 
@@ -73,6 +83,35 @@ class Sample:
 
     def __str__(self) -> str:
         return self.name
+
+
+def run_events() -> list[Json]:
+    """Return the events of a streamed run of an assistant."""
+    said = [
+        {"object": "thread.message.delta", "delta": {"content": [{"text": {"value": word}}]}}
+        for word in WORDS
+    ]
+    return [{**RUN, "status": "queued", "usage": None}, *said, RUN]
+
+
+RUN: Final[Json] = {
+    "object": "thread.run",
+    "id": "run_t",
+    "model": "t",
+    "status": "completed",
+    "usage": {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38},
+}
+_RUN: Final = Reading(model="t", tokens={"input": 31, "output": 7}, response_id="run_t")
+JOB: Final[Json] = {"id": "ftjob-t", "model": "t", "status": "succeeded", "trained_tokens": 900}
+_JOB: Final = Reading(model="t", tokens={}, units={"trained_tokens": 900}, response_id="ftjob-t")
+EVALUATION: Final[Json] = {
+    "id": "evalrun_t",
+    "status": "completed",
+    "per_model_usage": [{"model_name": "t", "prompt_tokens": 31, "cached_tokens": 0, "completion_tokens": 7}],
+}
+_EVALUATION: Final = Reading(
+    response_id="evalrun_t", sub_calls=[Reading(model="t", tokens={"input": 31, "output": 7})]
+)
 
 
 def dump(value: object) -> bytes:
@@ -404,6 +443,27 @@ SAMPLES: Final = [
         Reading(tokens={"input": 31, "output_audio": 7}),
     ),
     Sample("moderation", ModerationReader, dump({"model": "t", "results": []}), JSON, Reading(model="t")),
+    Sample(
+        "decision",
+        DecisionReader,
+        dump({"model": "t", "answers": [], "usage": {"input_tokens": 31, "output_tokens": 7}}),
+        JSON,
+        Reading(model="t", tokens={"input": 31, "output": 7}),
+    ),
+    Sample("run", RunReader, dump(RUN), JSON, _RUN),
+    Sample("run stream", RunReader, sse(run_events()), SSE, _with_token(_RUN)),
+    Sample("retrieved run", RetrievedRunReader, dump(RUN), JSON, _RUN),
+    Sample("fine-tuning", FineTuningReader, dump(JOB), JSON, _JOB),
+    Sample("retrieved fine-tuning", RetrievedFineTuningReader, dump(JOB), JSON, _JOB),
+    Sample("evaluation", EvaluationReader, dump(EVALUATION), JSON, _EVALUATION),
+    Sample("retrieved evaluation", RetrievedEvaluationReader, dump(EVALUATION), JSON, _EVALUATION),
+    Sample(
+        "container",
+        ContainerReader,
+        dump({"id": "cntr_t", "object": "container", "memory_limit": "4g"}),
+        JSON,
+        Reading(tokens={}, containers={"cntr_t": "containers_4g"}),
+    ),
     Sample("message", MessagesReader, dump(MESSAGE), JSON, _MESSAGE),
     Sample("message stream, LF", MessagesReader, sse(messages_events(), kinds=True), SSE, _STREAMED_MESSAGE),
     Sample(

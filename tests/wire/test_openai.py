@@ -667,6 +667,15 @@ def test_chat_first_token_may_be_of_any_choice() -> None:
             id="type",
         ),
         pytest.param({"error": {"code": 502, "message": "upstream"}}, "502", id="OpenRouter's number"),
+        pytest.param(
+            {"error": {"type": "requests", "code": "rate_limit_exceeded", "message": "slow"}},
+            "rate_limit_exceeded",
+            id="a code that says more than the type",
+        ),
+        pytest.param(
+            {"error": {"type": "upstream_error", "code": 502, "message": "?"}}, "502", id="an unknown type"
+        ),
+        pytest.param({"error": {"type": "odd", "code": "odder"}}, "odd", id="nothing is known"),
         pytest.param({"error": {"message": "upstream broke"}}, "upstream broke", id="message"),
         pytest.param({"error": "engine overloaded"}, "engine overloaded", id="text"),
     ],
@@ -700,7 +709,7 @@ def test_chat_error_body_to_a_streaming_request_is_read() -> None:
     framing.feed(data)
     framing.end()
 
-    assert reader.reading == Reading(error="invalid_request_error model_not_found")
+    assert reader.reading == Reading(error="invalid_request_error")
 
 
 TALK = 'It contains "usage": {"prompt_tokens": 999, "completion_tokens": 999} and "error": {"code": 500}.'

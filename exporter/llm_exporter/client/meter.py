@@ -243,7 +243,8 @@ class Meter:
     def _usage_is_lost(self) -> bool:
         """Return whether a stream ended without usage, though the provider generated it."""
         reading = self._reader.reading
-        return self._streaming and not self._call.usage_reported and not reading.pending and not reading.error
+        is_lost = self._streaming and not self._call.usage_reported and self._reader.is_text
+        return is_lost and not reading.pending and not reading.error
 
     def _estimate(self) -> None:
         """Estimate the tokens from the text that was sent and received, at four characters a token.

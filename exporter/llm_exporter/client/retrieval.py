@@ -50,7 +50,8 @@ class Retrievals:
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
         self._remembered = remembered
-        self._counted: OrderedDict[str, None] = OrderedDict()
+        self._counted: OrderedDict[str, bool] = OrderedDict()
+        """Whether the request that created the response is counted, by the response's id."""
         self._waiting: OrderedDict[str, Call] = OrderedDict()
         self._inherited: frozenset[str] = frozenset()
 
@@ -85,25 +86,31 @@ class Retrievals:
             return [] if outcome.retrieved else self._wait(outcome)
         if outcome.retrieved and not outcome.sub_calls and not outcome.call.usage_reported:
             return []  # nothing was retrieved, so there was no call
-        if outcome.response_id and not self._is_first(outcome.response_id) and outcome.retrieved:
+        if outcome.response_id and self._is_counted(outcome.response_id, created=not outcome.retrieved):
             return []
         if outcome.retrieved and not outcome.call.usage_reported:
             return self._results(outcome)
         call = self._as_requested(outcome)
         for container, unit in outcome.containers.items():
-            if self._is_first(f"container {container}"):
+            if not self._is_counted(f"container {container}"):
                 call.units[unit] = call.units.get(unit, 0) + 1
         return [call, *outcome.sub_calls]
 
-    def _is_first(self, response_id: str) -> bool:
-        """Remember a response; return whether it is new."""
-        if response_id in self._counted:
-            self._counted.move_to_end(response_id)
-            return False
-        self._counted[response_id] = None
+    def _is_counted(self, key: str, *, created: bool = False) -> bool:
+        """Remember a response; return whether it is counted already.
+
+        Two requests that create responses with equal ids are two calls.
+
+        Args:
+            key: the id of the response.
+            created: whether the request created the response.
+        """
+        known = self._counted.get(key)
+        self._counted[key] = created or known is True
+        self._counted.move_to_end(key)
         if len(self._counted) > self._remembered:
             self._counted.popitem(last=False)
-        return True
+        return known is not None and not (created and known)
 
     def _wait(self, outcome: Outcome) -> list[Call]:
         """Keep a call until its response is retrieved; return the oldest such call if there are too many."""

@@ -16,6 +16,7 @@ from typing_extensions import override
 from ..client.default import pipeline
 from ..client.guard import guarded
 from ..wire.conversation import Conversation
+from ..wire.openai_live import LiveConversation, SidebandConversation, TranslationConversation
 from ..wire.realtime import RealtimeConversation, ResponsesConversation
 from .imports import Imported
 from .patches import Method
@@ -37,8 +38,20 @@ _CONNECTIONS: Final = {
     "openai.resources.responses.responses": _Connections("Responses", ResponsesConversation),
     "openai.resources.beta.realtime.realtime": _Connections("Realtime", RealtimeConversation),
     "openai.resources.beta.responses.responses": _Connections("Responses", ResponsesConversation),
+    "openai.resources.live.live": _Connections("Live", LiveConversation),
+    "openai.resources.live.forks": _Connections("Forks", LiveConversation),
+    "openai.resources.live.sideband": _Connections("Sideband", SidebandConversation),
+    "openai.resources.realtime.translations.translations": _Connections(
+        "Translations", TranslationConversation
+    ),
 }
 """By the module of the resource, which the SDK imports when the resource is first used."""
+
+
+def _connection_names(module: str, kind: str, *more: str) -> dict[str, str]:
+    """Return the private names of a resource with WebSockets that openai 3 has added."""
+    names = ("ConnectionManager._connect_ws", "ConnectionManager.__client", "Connection._connection", *more)
+    return {f"{module}:{prefix}{kind}{name}": "3.54.0" for prefix in ("", "Async") for name in names}
 
 
 PRIVATE_NAMES: Final = {
@@ -71,6 +84,12 @@ PRIVATE_NAMES: Final = {
     "openai.resources.beta.responses.responses:AsyncResponsesConnectionManager._connect_ws": "2.45.0",
     "openai.resources.beta.responses.responses:AsyncResponsesConnectionManager.__client": "2.45.0",
     "openai.resources.beta.responses.responses:AsyncResponsesConnection._connection": "2.45.0",
+    **_connection_names("openai.resources.live.live", "Live"),
+    **_connection_names("openai.resources.live.forks", "Forks"),
+    **_connection_names("openai.resources.live.sideband", "Sideband"),
+    **_connection_names(
+        "openai.resources.realtime.translations.translations", "Translations", "ConnectionManager.__model"
+    ),
 }
 """The private names of openai that the tap relies on; see `taps/private_names.py`."""
 

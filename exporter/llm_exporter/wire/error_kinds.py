@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from ..call import ErrorKind
-
-_STATUS: Final = re.compile(r"[1-5][0-9]{2}")
 
 _KINDS_BY_STATUS: Final[dict[int, ErrorKind]] = {
     401: "auth",
@@ -65,16 +62,11 @@ _KINDS_BY_WORD: Final[tuple[tuple[str, ErrorKind], ...]] = (
 
 
 def kind_of_code(code: str) -> ErrorKind:
-    """Return the error kind of a provider's error type, status and code.
-
-    Args:
-        code: any of them, separated by spaces. A number is an HTTP status, and matters if no word is known.
-    """
+    """Return the error kind of a provider's error type, status or code."""
+    if code.isdecimal() and len(code) == 3:
+        return kind_of_status(int(code))
     lowered = code.lower()
-    if kind := next((kind for word, kind in _KINDS_BY_WORD if word in lowered), None):
-        return kind
-    status = code.rpartition(" ")[2]
-    return kind_of_status(int(status)) if _STATUS.fullmatch(status) else "unknown"
+    return next((kind for word, kind in _KINDS_BY_WORD if word in lowered), "unknown")
 
 
 _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {

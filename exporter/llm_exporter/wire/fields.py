@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ..call import TokenType
+from .error_kinds import kind_of_code
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -97,13 +98,13 @@ def decoder(wanted: type[T]) -> Callable[[bytes], T]:
 
 
 def error_code(error: object) -> str | None:
-    """Return the type, status and code of a provider's error object, or None if there is no error.
+    """Return the type, status, code or message of a provider's error object, or None if there is no error.
 
-    Any of them may determine the kind of the error: OpenAI's type is `tokens` if the code is
-    `rate_limit_exceeded`. An error with none of them is represented by its message.
+    It is the first of them that is known: OpenAI's type of a `rate_limit_exceeded` is `tokens` or `requests`.
     """
     if not error:
         return None
     details = mapping(error)
-    parts = dict.fromkeys(str(details[name]) for name in ("type", "status", "code") if details.get(name))
-    return " ".join(parts) or str(details.get("message") or error)
+    codes = [str(details[name]) for name in ("type", "status", "code", "message") if details.get(name)]
+    known = (code for code in codes if kind_of_code(code) != "unknown")
+    return next(known, codes[0] if codes else str(error))

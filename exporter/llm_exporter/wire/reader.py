@@ -71,6 +71,9 @@ class Reader(ABC):
     is_batch: ClassVar[bool] = False
     """Whether the response holds the results of a batch."""
 
+    is_text: ClassVar[bool] = True
+    """Whether the model is billed for text, so that tokens can be estimated from it."""
+
     def __init__(self) -> None:
         self.reading = Reading()
         self.first_token_length = 0

@@ -13,7 +13,7 @@ import msgspec
 from typing_extensions import override
 
 from .conversation import CallMessage, Conversation, GenerationRequest, TurnReader
-from .fields import Json, decoder, error_code, mapping, text
+from .fields import Json, decoder, mapping, text
 from .media import TranscriptionReader
 from .openai import ResponsesReader, tokens_of
 
@@ -75,7 +75,7 @@ class RealtimeReader(TurnReader):
     def read_body(self, data: bytes) -> None:
         part = _decode_response(data)
         if part.status == "failed":
-            self.reading.error = error_code(mapping(part.status_details).get("error")) or "failed"
+            self.reading.error = _reason(mapping(mapping(part.status_details).get("error")))
         if usage := mapping(part.usage):
             self.reading.tokens = tokens_of(usage)
 
@@ -89,6 +89,11 @@ class RealtimeReader(TurnReader):
             self.note_generated(event.delta)
         elif kind == "response.done":
             self.read_body(bytes(event.response))
+
+
+def _reason(error: Json) -> str:
+    """Return the code and type of an error, either of which may determine its kind."""
+    return " ".join(filter(None, (text(error.get("code")), text(error.get("type"))))) or "failed"
 
 
 class InputTranscriptionReader(TurnReader, TranscriptionReader):
