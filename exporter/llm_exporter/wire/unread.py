@@ -15,6 +15,8 @@ _WORD: Final = re.compile(r"[a-z_]+(?:[A-Z][a-z]+)*(?::[a-zA-Z]+)?|v\d\w*|google
 
 It is a word, a method after a colon, a version, or the name of one of Google's services.
 """
+_COLLECTIONS: Final = frozenset({"deployments", "locations", "models", "projects", "tunedModels"})
+"""Path segments before a name that the user may have chosen, even if the name is a word."""
 _MAX_SEGMENTS: Final = 12  # Vertex AI has paths of nine
 
 
@@ -44,7 +46,10 @@ def route_of(method: str, url: str) -> str:
         url: an absolute or relative URL.
     """
     segments = [each for each in urlsplit(url).path.split("/") if each][:_MAX_SEGMENTS]
-    path = "/".join(segment if _WORD.fullmatch(segment) else _without_id(segment) for segment in segments)
+    path = "/".join(
+        segment if _WORD.fullmatch(segment) and before not in _COLLECTIONS else _without_id(segment)
+        for before, segment in zip(["", *segments], segments, strict=False)
+    )
     return f"{method.upper()} /{path}"
 
 
