@@ -7,27 +7,8 @@ import json
 import pytest
 
 from llm_exporter.wire.free import ModerationReader
-from llm_exporter.wire.media import ImagesReader, SpeechReader, TranscriptionReader
+from llm_exporter.wire.media import ImagesReader, SpeechReader
 from llm_exporter.wire.reader import Reading
-
-
-@pytest.mark.parametrize(
-    ("body", "seconds"),
-    [
-        pytest.param({"duration": 3.2}, 3.2, id="OpenAI"),
-        pytest.param({"duration": 3.2, "x_groq": {"id": "req_t"}}, 10.0, id="Groq, less than 10 seconds"),
-        pytest.param({"duration": 64.5, "x_groq": {"id": "req_t"}}, 64.5, id="Groq, more than 10 seconds"),
-        pytest.param(
-            {"usage": {"type": "duration", "seconds": 4}, "x_groq": {"id": "req_t"}}, 10.0, id="Groq, usage"
-        ),
-    ],
-)
-def test_groq_bills_at_least_ten_seconds_of_audio(body: object, seconds: float) -> None:
-    """Its responses have `x_groq`."""
-    reader = TranscriptionReader()
-    reader.read_body(json.dumps(body).encode())
-
-    assert reader.reading.units == {"input_audio_seconds": seconds}
 
 
 @pytest.mark.parametrize(

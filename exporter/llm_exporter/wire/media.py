@@ -1,7 +1,7 @@
 """OpenAI's images, audio and videos.
 
-Sources: https://platform.openai.com/docs/api-reference/images, .../audio, .../videos;
-https://console.groq.com/docs/speech-to-text. The responses of images and audio do not name the model.
+Sources: https://platform.openai.com/docs/api-reference/images, .../audio, .../videos.
+The responses of images and audio do not name the model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ class _Media(msgspec.Struct):
     model: Any = None
     usage: Any = None
     svg_usage: Any = None
-    x_groq: Any = None
     duration: Any = None
     delta: Any = None
     error: Any = None
@@ -73,10 +72,6 @@ class ImagesReader(_MediaReader):
         self.reading.tokens = image_tokens_of(usage)
 
 
-_GROQ_MINIMUM: Final = 10.0
-"""The seconds of audio that Groq bills at least: https://console.groq.com/docs/speech-to-text."""
-
-
 class TranscriptionReader(_MediaReader):
     """Transcriptions, billed by token or by the duration of the audio."""
 
@@ -87,9 +82,6 @@ class TranscriptionReader(_MediaReader):
         if self.reading.tokens is None:
             # A verbose response of whisper-1 has a duration but no usage.
             self._set_duration(_seconds(part.duration))
-        seconds = self.reading.units.get("input_audio_seconds")
-        if part.x_groq and seconds is not None:
-            self._set_duration(max(seconds, _GROQ_MINIMUM))
 
     def _read_usage(self, usage: Json) -> None:
         if usage.get("type") == "duration":

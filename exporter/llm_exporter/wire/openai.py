@@ -34,8 +34,6 @@ _ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]')
 _RESPONSES_ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]|"type"\s*:\s*"error"')
 
 _SEARCH_MODEL: Final = re.compile(r"gpt-(?:4o(?:-mini)?-search-(preview)|5-search-api)")
-_NON_REASONING: Final = re.compile(r"(?:^|[:/])(?:chatgpt|gpt-3\.5|gpt-4)")
-"""OpenAI's models with a higher fee for the preview of web search: https://openai.com/api/pricing."""
 
 _PROMPT_DETAILS: Final = (
     *("prompt_tokens_details", "prompt_token_details"),
@@ -254,18 +252,21 @@ def _read_tools(response: _Response, reading: Reading) -> None:
     items = _decode_items(output) if output.startswith(b"[") else []
     offered = _decode_tools(tools) if tools.startswith(b"[") else []
     usage = mapping(response.tool_usage)
-    reading.units = _tool_searches(items, offered, mapping(usage.get("web_search")), reading.model)
+    reading.units = _tool_searches(items, offered, mapping(usage.get("web_search")))
     reading.containers = _containers(items, offered)
     reading.sub_calls = _images(items, offered, mapping(usage.get("image_gen")))
 
 
-def _tool_searches(items: list[_Item], offered: list[_Tool], billed: Json, model: str) -> dict[str, float]:
+def _tool_searches(items: list[_Item], offered: list[_Tool], billed: Json) -> dict[str, float]:
     """Return the number of searches that are billed.
 
     Newer responses report the number of billed web searches; older ones only list the calls in their output.
+    The preview of web search has another fee.
     """
     searches: Counter[str] = Counter()
-    web = "web_search_previews" if _has_preview_fee(offered, model) else "web_searches"
+    tools = [kind for tool in offered if (kind := text(tool.type)).startswith("web_search")]
+    is_preview = bool(tools) and all(kind.startswith("web_search_preview") for kind in tools)
+    web = "web_search_previews" if is_preview else "web_searches"
     for item in items:
         # Opening a page, or finding text in it, is not another search.
         if item.type == "web_search_call" and mapping(item.action).get("type", "search") == "search":
@@ -275,13 +276,6 @@ def _tool_searches(items: list[_Item], offered: list[_Tool], billed: Json, model
     if "num_requests" in billed:
         searches[web] = count(billed["num_requests"])
     return {unit: number for unit, number in searches.items() if number}
-
-
-def _has_preview_fee(offered: list[_Tool], model: str) -> bool:
-    """Return whether web searches have the preview's fee, which is higher for models without reasoning."""
-    tools = [kind for tool in offered if (kind := text(tool.type)).startswith("web_search")]
-    is_preview = bool(tools) and all(kind.startswith("web_search_preview") for kind in tools)
-    return is_preview and _NON_REASONING.search(model) is not None
 
 
 def _containers(items: list[_Item], offered: list[_Tool]) -> dict[str, str]:
