@@ -397,12 +397,6 @@ def test_invalid_count_is_ignored(value: object, counted: dict[str, int]) -> Non
             id="OpenRouter: the parts do not add up to the cost",
         ),
         pytest.param(
-            {"cost": 0, "is_byok": False, "cost_details": {"upstream_inference_cost": None}},
-            0.0,
-            {},
-            id="OpenRouter: a free model",
-        ),
-        pytest.param(
             {"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": None}},
             None,
             {},

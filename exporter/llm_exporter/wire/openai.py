@@ -447,11 +447,12 @@ def read_usage(usage: Json, reading: Reading) -> None:
 
 
 def read_cost(usage: Json, reading: Reading) -> None:
-    """Read the cost in USD that a `usage` object reports, and the parts that it is split into."""
-    cost = reported_cost(usage)
-    # Grok on Azure reports 0. Only OpenRouter, which always adds `cost_details`, means it: the model is free.
-    is_report = cost is not None and (cost > 0 or _is_free_at_openrouter(usage))
-    reading.reported_cost = cost if is_report else None
+    """Read the cost in USD that a `usage` object reports, and the parts that it is split into.
+
+    A service that reports 0 does not know the cost, like Grok on Azure.
+    """
+    cost = reported_cost(usage) or None
+    reading.reported_cost = cost
     reading.reported_costs = _parts_of_cost(usage, cost) if cost else {}
 
 
@@ -472,10 +473,6 @@ def reported_cost(usage: Json) -> float | None:
     if charged is not None and usage.get("is_byok") is True:
         charged += amount(mapping(usage.get("cost_details")).get("upstream_inference_cost")) or 0.0
     return charged
-
-
-def _is_free_at_openrouter(usage: Json) -> bool:
-    return "cost_details" in usage and usage.get("is_byok") is not True
 
 
 _COST_PARTS: Final = {
