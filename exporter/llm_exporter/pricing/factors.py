@@ -138,7 +138,8 @@ FACTORS: Final = (
         "aws",
         "region",
         r"(?!us-gov-|cn-).+",
-        r"(?!us-gov\.)(?:[a-z]+\.)?(?:anthropic\.|openai\.gpt-[5-9]).*|claude-.*|(?:global|us|in)\.(?:moonshotai|zai)\..*",
+        r"(?!us-gov\.)(?:[a-z]+\.)?(?:anthropic\.|openai\.gpt-[5-9]).*|claude-.*|(?:global|us|in)\.(?:moonshotai|zai)\..*"
+        r"|(?:eu|jp|apac)\.amazon\.nova-(?:micro|lite|pro|2-lite).*",
         "1",
         _BEDROCK,
         "2026-11-24",

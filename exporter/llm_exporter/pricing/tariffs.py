@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..call import ApproximationReason, Call, CostSource
 from ..config.model import PriceFactor, PriceOverride, Prices
@@ -28,6 +28,9 @@ from .factors import (
 from .fees import fee_rates
 from .names import canonical, hidden_model, is_free, listed_names
 from .rates import UNITS, Rate, Rates, configured_rates, discounted, multiplied, replaced
+
+if TYPE_CHECKING:
+    from .genai import Published
 
 _ZERO: Final = Decimal(0)
 _FREE: Final[Rates] = dict.fromkeys(UNITS.values(), Rate(_ZERO))
@@ -71,24 +74,17 @@ class Terms(NamedTuple):
             return self.requested_model, self.model
         return self.model, self.requested_model
 
-    def modifiers(self) -> Iterator[tuple[Modifier, str]]:
-        """Yield what may change the standard price, with its value."""
-        values: tuple[tuple[Modifier, str], ...] = (
-            ("tier", normalized(self.service_tier or "")),
-            ("speed", normalized(self.speed or "")),
-            ("batch", BATCH if self.batch else ""),
-            ("region", normalized(self.region or self._profile_region())),
-        )
-        for modifier, value in values:
-            if value and not is_standard(modifier, value):
-                yield modifier, value
+    def values(self) -> dict[Modifier, str]:
+        """Return what may change the price of the whole call, normalized."""
+        values: dict[Modifier, str] = {
+            "tier": normalized(self.service_tier or ""),
+            "speed": normalized(self.speed or ""),
+            "batch": BATCH if self.batch else "",
+            "region": normalized(self.region),
+        }
         if hidden := hidden_model(self.requested_model):
-            yield ("tier", "provisioned") if hidden == "provisioned-model" else ("profile", hidden)
-
-    def _profile_region(self) -> str:
-        """Return AWS GovCloud's region if the inference profile is one of it, which costs more."""
-        is_gov = self.provider == "aws" and self.requested_model.startswith("us-gov.")
-        return "us-gov" if is_gov else ""
+            values["tier" if hidden == "provisioned-model" else "profile"] = hidden
+        return {modifier: value for modifier, value in values.items() if value}
 
 
 class Tariff(NamedTuple):
@@ -139,46 +135,38 @@ class Tariffs:
             terms: what determines the rates.
             started: when the call was made, as a Unix timestamp in seconds.
         """
-        with late_import:
-            from . import genai  # noqa: PLC0415  # takes 0.1 s
-
         when = datetime.fromtimestamp(started, UTC)
-        modifiers = dict(terms.modifiers())
-        configured, covered = self._configured_factors(terms, modifiers)
-        variant = {
-            _VARIANTS[modifier]: value
-            for modifier, value in modifiers.items()
-            if modifier in _VARIANTS and modifier not in covered
+        values = terms.values()
+        configured, covered = self._configured_factors(terms, values)
+        modifiers: dict[Modifier, str] = {
+            modifier: value
+            for modifier, value in values.items()
+            if modifier not in covered and not is_standard(modifier, value)
         }
-        names = chain.from_iterable(listed_names(terms.provider, model) for model in terms.models())
-        listed = ((provider, listed_name(provider, name, when)) for provider, name in names)
-        found = genai.find_rates(listed, when, variant)
-        provider, model = (found.provider, found.name) if found else _unlisted(terms)
-        standard: Rates = found.standard if found else {}
-        corrections = corrected_rates(provider, model, when, standard)
-        rates = replaced(standard, found.rates if found else {}, corrections)
-        standard = {**standard, **corrections}
-        if any(is_free(terms.provider, name) for name in terms.models()):
-            rates = standard = _FREE
-        discount = self._discounts.get(terms.provider, _ZERO)
-        rates = discounted(with_long_writes(provider, rates), discount)
+        model = _look_up(terms, when, modifiers)
+        if "profile" not in covered and _hides_profile(terms, model):
+            modifiers["profile"] = "inference profile"
         override = self._override(terms)
-        if override is not None:
-            standard = discounted(with_long_writes(provider, standard), discount)
-            rates = replaced(standard, rates, configured_rates(override.usd_per_million_tokens, standard))
-        rates = {**rates, **fee_rates(provider, model, when)}
+        rates = self._rates(terms, model, when, override)
         for factor in configured:
             rates = multiplied(rates, factor)
-        approximated: list[tuple[ApproximationReason, str]] = []
-        for modifier, value in modifiers.items():
-            if modifier in covered or (found and _VARIANTS.get(modifier) in found.variants):
-                continue
-            if published := factors_for(provider, modifier, value, model):
-                rates = with_factors(rates, published)
-            elif rates:
-                approximated.append(("region" if modifier == "profile" else modifier, value))
-        coarse = dict(_coarse(provider, model, rates))
-        return Tariff("override" if override else "list", rates, tuple(approximated), coarse)
+        rates, approximated = _modified(rates, model, modifiers)
+        coarse = dict(_coarse(model, rates))
+        return Tariff("override" if override else "list", rates, approximated, coarse)
+
+    def _rates(self, terms: Terms, model: Published, when: datetime, override: PriceOverride | None) -> Rates:
+        """Return the published rates, corrected, discounted and overridden, with fees."""
+        standard, rates = model.standard, model.rates
+        if any(is_free(terms.provider, name) for name in terms.models()):
+            standard = rates = _FREE
+        corrections = corrected_rates(model.provider, model.name, when, standard)
+        rates = with_long_writes(model.provider, replaced(standard, rates, corrections))
+        standard = with_long_writes(model.provider, {**standard, **corrections})
+        discount = self._discounts.get(terms.provider, _ZERO)
+        standard, rates = discounted(standard, discount), discounted(rates, discount)
+        if override is not None:
+            rates = replaced(standard, rates, configured_rates(override.usd_per_million_tokens, standard))
+        return {**rates, **fee_rates(model.provider, model.name, when)}
 
     def _override(self, terms: Terms) -> PriceOverride | None:
         provider = terms.provider.lower()
@@ -188,7 +176,7 @@ class Tariffs:
         return None
 
     def _configured_factors(
-        self, terms: Terms, modifiers: Mapping[Modifier, str]
+        self, terms: Terms, values: Mapping[Modifier, str]
     ) -> tuple[list[Decimal], set[Modifier]]:
         """Return the configured factors that apply, and the modifiers whose price they are.
 
@@ -196,7 +184,7 @@ class Tariffs:
         """
         factors: dict[frozenset[Modifier], Decimal] = {}
         for configured in self._factors:
-            if configured.matches(terms, modifiers):
+            if configured.matches(terms, values):
                 factors.setdefault(configured.modifiers, configured.factor)
         covered = set(chain.from_iterable(factors))
         if "region" in covered:
@@ -220,27 +208,66 @@ class _ConfiguredFactor:
             self._values["batch"] = BATCH
         self.modifiers: frozenset[Modifier] = frozenset(self._values)
 
-    def matches(self, terms: Terms, modifiers: Mapping[Modifier, str]) -> bool:
+    def matches(self, terms: Terms, values: Mapping[Modifier, str]) -> bool:
         """Return whether the factor applies to a call."""
         config = self._config
-        if config.provider not in (None, terms.provider) or config.host not in (None, terms.host):
+        if config.provider and config.provider.lower() != terms.provider.lower():
             return False
-        if any(modifiers.get(modifier) != value for modifier, value in self._values.items()):
+        if config.host not in (None, terms.host):
+            return False
+        if any(values.get(modifier) != value for modifier, value in self._values.items()):
             return False
         return self._model is None or any(
             self._model.fullmatch(canonical(terms.provider, name)) for name in terms.models()
         )
 
 
-def _unlisted(terms: Terms) -> tuple[str, str]:
-    """Return the provider and the canonical name of a model that the price table does not have."""
-    model = next(filter(None, terms.models()), "")
-    return terms.provider, canonical(terms.provider, model)
+def _look_up(terms: Terms, when: datetime, modifiers: Mapping[Modifier, str]) -> Published:
+    """Return the published rates of a model, with the price variants of these modifiers; none if unknown."""
+    with late_import:
+        from . import genai  # noqa: PLC0415  # takes 0.1 s
+
+    variant = {key: modifiers[modifier] for modifier, key in _VARIANTS.items() if modifier in modifiers}
+    if found := genai.find_rates(_listed_names(terms, when), when, variant):
+        return found
+    name = next(filter(None, terms.models()), "")
+    return genai.Published(terms.provider, canonical(terms.provider, name), {}, {}, frozenset())
 
 
-def _coarse(provider: str, model: str, rates: Rates) -> Iterator[tuple[str, ApproximationReason]]:
+def _listed_names(terms: Terms, when: datetime) -> Iterator[tuple[str, str]]:
+    """Yield the provider ids and names under which the price table may list the model."""
+    for asked in terms.models():
+        for provider, name in listed_names(terms.provider, asked):
+            yield provider, listed_name(provider, name, when)
+
+
+def _hides_profile(terms: Terms, model: Published) -> bool:
+    """Return whether Bedrock priced a model by the name in the answer, which leaves out the profile."""
+    requested = terms.requested_model
+    if terms.provider != "aws" or not requested or not model.rates or hidden_model(requested):
+        return False
+    return not model.name.startswith(canonical("aws", requested))
+
+
+def _modified(
+    rates: Rates, model: Published, modifiers: Mapping[Modifier, str]
+) -> tuple[Rates, tuple[tuple[ApproximationReason, str], ...]]:
+    """Return rates with the published factors of modifiers, and the modifiers without a price."""
+    approximated: list[tuple[ApproximationReason, str]] = []
+    for modifier, value in modifiers.items():
+        if _VARIANTS.get(modifier) in model.variants:
+            continue
+        if published := factors_for(model.provider, modifier, value, model.name):
+            rates = with_factors(rates, published)
+        elif rates:
+            approximated.append(("region" if modifier == "profile" else modifier, value))
+    return rates, tuple(approximated)
+
+
+def _coarse(model: Published, rates: Rates) -> Iterator[tuple[str, ApproximationReason]]:
+    """Yield the units that are priced as another modality or cache lifetime."""
     for unit, rate in rates.items():
-        if lacks_modality(provider, model, unit, rate):
+        if lacks_modality(model.provider, model.name, unit, rate):
             yield unit, "modality"
         elif lacks_lifetime(unit, rate):
             yield unit, "lifetime"
