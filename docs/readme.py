@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from llm_exporter.config.model import Config
 from llm_exporter.metrics.specs import BASE_LABELS, METRICS, Spec
+from llm_exporter.pricing.aliases import ALIASES
+from llm_exporter.pricing.corrections import CORRECTIONS
+from llm_exporter.pricing.factors import FACTORS
+from llm_exporter.pricing.fees import FEES
 
 README = Path(__file__).parents[1] / "README.md"
+PRICES = Path(__file__).with_name("prices.md")
 SCHEMA = Path(__file__).with_name("llm-exporter.schema.json")
 
 
@@ -29,20 +35,111 @@ def _further_labels(spec: Spec) -> str:
     return ", ".join(f"`{label}`" for label in spec.labels[base:])
 
 
-def with_metrics_table(text: str) -> str:
-    """Return the README with a current table of metrics.
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _source(url: str, as_of: str) -> str:
+    """Return a link to the page of a price, with the date on which it was there."""
+    return f"[{urlsplit(url).hostname}]({url}), {as_of}"
+
+
+def _models(pattern: str) -> str:
+    return "all" if pattern == ".*" else f"`{pattern}`"
+
+
+def fees_table() -> str:
+    """Return a Markdown table of the fees per use."""
+    rows = (
+        (
+            fee.provider,
+            f"`{fee.unit}`",
+            _models(fee.model),
+            f"${fee.usd}" + (f" for {fee.per:,}" if fee.per > 1 else ""),
+            _source(fee.source, fee.as_of) + (f", until {fee.until}" if fee.until else ""),
+        )
+        for fee in FEES
+    )
+    return _table(("provider", "unit", "models", "price", "source"), rows)
+
+
+def factors_table() -> str:
+    """Return a Markdown table of the factors."""
+    rows = (
+        (
+            factor.provider,
+            factor.modifier,
+            _models(factor.value) if factor.modifier != "batch" else "",
+            _models(factor.model),
+            f"`{factor.units}`" if factor.units else "all",
+            factor.factor,
+            _source(factor.source, factor.as_of),
+        )
+        for factor in FACTORS
+    )
+    return _table(("provider", "of", "value", "models", "rates", "factor", "source"), rows)
+
+
+def corrections_table() -> str:
+    """Return a Markdown table of the corrections."""
+    rows = (
+        (
+            correction.provider,
+            _models(correction.model),
+            ", ".join(
+                f"`{unit}` {usd if isinstance(usd, str) else f'{usd[0]} ({usd[2]} above {usd[1]:,} tokens)'}"
+                for unit, usd in correction.usd_per_million.items()
+            ),
+            _source(correction.source, correction.as_of),
+        )
+        for correction in CORRECTIONS
+    )
+    return _table(("provider", "models", "USD per million", "source"), rows)
+
+
+def aliases_table() -> str:
+    """Return a Markdown table of the model names with the prices of other models."""
+    rows = (
+        (
+            alias.provider,
+            _models(alias.model),
+            f"`{alias.listed_as}`" + (f" since {alias.since[:10]}" if alias.since else ""),
+            _source(alias.source, alias.as_of),
+        )
+        for alias in ALIASES
+    )
+    return _table(("provider", "models", "priced as", "source"), rows)
+
+
+GENERATED = {
+    README: {"metrics": metrics_table},
+    PRICES: {
+        "fees": fees_table,
+        "factors": factors_table,
+        "corrections": corrections_table,
+        "aliases": aliases_table,
+    },
+}
+"""The generated parts of each document, by name."""
+
+
+def with_generated_parts(file: Path) -> str:
+    """Return a document with current generated parts.
 
     Args:
-        text: the README as it is.
+        file: the document.
 
     Raises:
-        ValueError: if the README does not have exactly one place for the table.
+        ValueError: if the document has no place for a part.
     """
-    pattern = r"(<!-- generated: metrics -->\n).*?(<!-- end -->)"
-    table = metrics_table()
-    text, count = re.subn(pattern, lambda match: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"{README}: expected one place for the table of metrics, found {count}")
+    text = file.read_text(encoding="utf-8")
+    for name, generate in GENERATED[file].items():
+        head, mark, rest = text.partition(f"<!-- generated: {name} -->\n")
+        _, end, tail = rest.partition("<!-- end -->")
+        if not mark or not end:
+            raise ValueError(f"{file}: there is no place for {name}")
+        text = f"{head}{mark}{generate()}\n{end}{tail}"
     return text
 
 
@@ -64,7 +161,7 @@ def main() -> int:
     Returns:
         The exit status: 1 if a file is out of date.
     """
-    files = {README: with_metrics_table(README.read_text(encoding="utf-8")), SCHEMA: schema()}
+    files = {**{file: with_generated_parts(file) for file in GENERATED}, SCHEMA: schema()}
     if "--check" in sys.argv[1:]:
         return int(any(not file.exists() or file.read_text("utf-8") != text for file, text in files.items()))
     for file, text in files.items():

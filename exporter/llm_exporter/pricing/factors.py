@@ -93,7 +93,15 @@ FACTORS: Final = (
     Factor(
         "google", "tier", "priority", "gemini-3.5-flash-lite", "0.05/0.03", _GEMINI, "2026-11-24", _CACHED
     ),
-    Factor("google", "tier", "priority", "gemini-(?:2.5|3|4).*", "1.8", _GEMINI, "2026-11-24"),
+    Factor(
+        "google",
+        "tier",
+        "priority",
+        "gemini-(?:2.5|3|4|flash|pro-latest|nano).*",
+        "1.8",
+        _GEMINI,
+        "2026-11-24",
+    ),
     Factor("google", "batch", BATCH, _OLD_GEMINI, "1", _GEMINI, "2026-11-24", _CACHED),
     Factor("google", "batch", BATCH, "gemini-.*", "0.5", _GEMINI, "2026-11-24"),
     # Vertex AI: Claude, at https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai, too.

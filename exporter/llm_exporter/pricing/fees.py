@@ -51,12 +51,24 @@ _GEMINI_FLASH_3_6: Final = r"gemini-3\.[678]-flash(?!.*(?:image|tts|cyber)).*"
 
 _SIZES: Final = ("1024x1024", "1024x1536", "1536x1024")
 _IMAGES: Final = (
-    ("gpt-image-1", {"low": (".011", ".016"), "medium": (".042", ".063"), "high": (".167", ".25")}),
-    ("gpt-image-1-mini", {"low": (".005", ".006"), "medium": (".011", ".015"), "high": (".036", ".052")}),
-    ("gpt-image-1.5", {"low": (".009", ".013"), "medium": (".034", ".05"), "high": (".133", ".2")}),
+    (
+        "gpt-image-1",
+        "gpt-image-1",
+        {"low": ("0.011", "0.016"), "medium": ("0.042", "0.063"), "high": ("0.167", "0.25")},
+    ),
+    (
+        "gpt-image-1-mini",
+        "gpt-image-1-mini",
+        {"low": ("0.005", "0.006"), "medium": ("0.011", "0.015"), "high": ("0.036", "0.052")},
+    ),
+    (
+        "gpt-image-1.5",
+        r"gpt-image-1\.5",
+        {"low": ("0.009", "0.013"), "medium": ("0.034", "0.05"), "high": ("0.133", "0.2")},
+    ),
 )
-"""USD per image by quality: for a square image and for a larger one. OpenAI's pages of newer models have no
-prices per image."""
+"""The page and the name of each model, and USD per image by quality: square ones and larger ones. OpenAI's
+pages of newer models have no prices per image."""
 
 FEES: Final[tuple[Fee, ...]] = (
     # The preview tool costs more for models that do not reason. Search models always search with it.
@@ -73,13 +85,13 @@ FEES: Final[tuple[Fee, ...]] = (
         Fee(
             "openai",
             f"images_{quality}_{size}",
-            rf"{re.escape(model)}(?:-\d{{4}}-\d\d-\d\d)?",
+            rf"{model}(?:-\d{{4}}-\d\d-\d\d)?",
             prices[size != _SIZES[0]],
             1,
-            f"{_OPENAI_MODELS}/{model}",
+            f"{_OPENAI_MODELS}/{page}",
             "2026-11-24",
         )
-        for model, qualities in _IMAGES
+        for page, model, qualities in _IMAGES
         for quality, prices in qualities.items()
         for size in _SIZES
     ),
