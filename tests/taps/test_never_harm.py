@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 
 import llm_exporter
 from llm_exporter.client import meter
 from llm_exporter.client.pipeline import Pipeline
-from llm_exporter.taps import google, send
+from llm_exporter.taps import google, response, send, usage_chunk
 from support.metered import Metered
 from support.operations import OPERATIONS, Operation
-from support.scripted import Server
+from support.payloads import chat_stream
+from support.scripted import Response, Server
 
 
 class OursError(Exception):
@@ -111,3 +114,31 @@ def test_a_call_succeeds_even_if_an_error_cannot_be_counted(
     (answer,) = operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert answer.choices[0].message.content == "Seven."
     assert pipeline.flush()
+
+
+def test_a_failed_withdrawal_of_our_request_for_usage_leaves_the_caller_with_the_rejection(
+    server: Server, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejection = Response(b'{"message": "unknown field stream_options"}', status=400)
+    server.respond_with("/chat/completions", rejection)
+    monkeypatch.setattr(usage_chunk.UsageRequest, "withdraw", fails)
+    client = llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k"), ask_for_usage=True)
+    with client, pytest.raises(openai.BadRequestError, match="unknown field"):
+        client.chat.completions.create(model="gpt-4o", messages=[], stream=True)
+    assert Metered(pipeline).samples("llm_exporter_errors_total") == {("tap",): 1}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_response_that_cannot_be_tapped_reaches_the_caller(
+    compressed: bool, server: Server, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = chat_stream()
+    if compressed:
+        assert isinstance(answer.body, list)
+        answer.body, answer.headers = gzip.compress(b"".join(answer.body)), {"content-encoding": "gzip"}
+    server.respond_with("/chat/completions", answer)
+    monkeypatch.setattr(response, "_tapped_stream", fails)
+    monkeypatch.setattr(response, "TappedDecoder", fails)
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        assert len(list(client.chat.completions.create(model="gpt-4o", messages=[], stream=True))) == 4
+    assert Metered(pipeline).samples("llm_exporter_errors_total") == {("tap",): 1}

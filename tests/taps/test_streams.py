@@ -243,15 +243,20 @@ def openai_client(server: Server, *, metered: bool, **options: Any) -> openai.Op
     return llm_exporter.instrument(client, ask_for_usage=True) if metered else client
 
 
+HTTP_CLIENTS: dict[str, Callable[[], Any]] = {"default": openai.DefaultHttpxClient, "httpx": httpx.Client}
+"""Newer SDKs use httpx2 by default, and accept a client of httpx."""
+
+
+@pytest.mark.parametrize("library", HTTP_CLIENTS)
 @pytest.mark.parametrize("way", SYNC_READS)
 def test_every_way_to_read_a_response_is_metered_and_hides_the_usage_chunk(
-    way: str, server: Server, metered: Metered
+    way: str, library: str, server: Server, metered: Metered
 ) -> None:
     respond(server)
     seen = []
     for is_metered in (True, False):
         with (
-            openai_client(server, metered=is_metered) as client,
+            openai_client(server, metered=is_metered, http_client=HTTP_CLIENTS[library]()) as client,
             client.chat.completions.with_streaming_response.create(**CHAT_STREAM) as response,
         ):
             seen.append(SYNC_READS[way](response.http_response))
@@ -332,15 +337,29 @@ def test_a_response_that_a_hook_consumed_fails_as_without_us(
     spoil: Callable[[Any], Any], server: Server, metered: Metered
 ) -> None:
     respond(server)
-    errors = []
+    errors: list[type] = []
+    kept: list[Any] = []
     for is_metered in (True, False):
-        http = openai.DefaultHttpxClient(event_hooks={"response": [spoil]})
+        http = openai.DefaultHttpxClient(event_hooks={"response": [spoil, kept.append]})
         with openai_client(server, metered=is_metered, http_client=http) as client:
             with pytest.raises(Exception, match=r"closed|consumed|streamed") as raised:
                 list(client.chat.completions.create(**CHAT_STREAM))
             errors.append(type(raised.value))
     assert errors[0] is errors[1]
     assert not metered.call.usage_reported
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "Text/Event-Stream; charset=utf-8"])
+def test_the_usage_chunk_is_hidden_whatever_text_the_content_type_says(
+    content_type: str, server: Server, metered: Metered
+) -> None:
+    answer = chat_stream(USAGE)
+    answer.content_type = content_type
+    server.respond_with("/chat/completions", answer)
+    with openai_client(server, metered=True) as client:
+        received = list(client.chat.completions.create(**CHAT_STREAM))
+    assert [len(chunk.choices) for chunk in received] == [1, 1, 1, 1]
+    assert metered.call.tokens == TOKENS
 
 
 def test_a_streamed_response_keeps_its_class_and_can_be_copied_and_pickled(
@@ -372,10 +391,10 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def respond_compressed(server: Server, encoding: str) -> None:
+def respond_compressed(server: Server, encoding: str, end: bytes = b"") -> None:
     for answer in (chat_stream(USAGE), chat_stream(None)):
         assert isinstance(answer.body, list)
-        packed = COMPRESSIONS[encoding](b"".join(answer.body))
+        packed = COMPRESSIONS[encoding](b"".join(answer.body) + end)
         answer.body = [packed[start : start + 50] for start in range(0, len(packed), 50)]
         answer.headers = {"content-encoding": encoding}
         server.respond_with("/chat/completions", answer)
@@ -395,6 +414,21 @@ def test_a_compressed_stream_is_metered_and_hides_the_usage_chunk(
         ):
             seen.append(SYNC_READS[way](response.http_response))
     assert seen[0] == seen[1] != b""
+    assert metered.call.tokens == TOKENS
+
+
+@pytest.mark.parametrize("library", HTTP_CLIENTS)
+def test_an_incomplete_event_at_the_end_of_a_compressed_stream_is_shown(
+    library: str, server: Server, metered: Metered
+) -> None:
+    respond_compressed(server, "gzip", end=b'data: {"incomplete": tru')
+    with (
+        openai_client(server, metered=True, http_client=HTTP_CLIENTS[library]()) as client,
+        client.chat.completions.with_streaming_response.create(**CHAT_STREAM) as response,
+    ):
+        content = response.http_response.read()
+    assert content.endswith(b'[DONE]\n\ndata: {"incomplete": tru')
+    assert b"total_tokens" not in content
     assert metered.call.tokens == TOKENS
 
 
