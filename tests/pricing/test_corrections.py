@@ -150,6 +150,21 @@ def test_a_tier_of_a_corrected_model_keeps_its_ratio_to_the_standard_price() -> 
     assert call.cost == {"input": 0.75}
 
 
+def test_a_profile_of_govcloud_counts_as_approximate() -> None:
+    """It costs more than one of the United States, and no table has its price."""
+    model = "us-gov.anthropic.claude-sonnet-5"
+    call = Call(
+        provider="aws",
+        model=model,
+        requested_model=model,
+        operation="chat",
+        started=WHEN.timestamp(),
+        tokens={"input": 1_000},
+    )
+    PriceList().price(call)
+    assert call.approximated == {"region": 1_000}
+
+
 def corrections_of(provider: str, model: str) -> list[Correction]:
     return [
         each for each in CORRECTIONS if each.provider == provider and re.fullmatch(each.model, model.lower())

@@ -80,11 +80,16 @@ class Terms(NamedTuple):
             "tier": normalized(self.service_tier or ""),
             "speed": normalized(self.speed or ""),
             "batch": BATCH if self.batch else "",
-            "region": normalized(self.region),
+            "region": normalized(self.region or _region_of(self.provider, self.requested_model)),
         }
         if hidden := hidden_model(self.requested_model):
             values["tier" if hidden == "provisioned-model" else "profile"] = hidden
         return {modifier: value for modifier, value in values.items() if value}
+
+
+def _region_of(provider: str, model: str) -> str:
+    """Return the region that a model's name shows: AWS GovCloud's inference profiles cost more."""
+    return "us-gov" if provider == "aws" and model.startswith("us-gov.") else ""
 
 
 class Tariff(NamedTuple):
