@@ -418,6 +418,21 @@ def test_invalid_count_is_ignored(value: object, counted: dict[str, int]) -> Non
             {"input": 0.0002, "output": 0.0038, "tools": 0.026},
             id="Perplexity: split",
         ),
+        pytest.param(
+            {
+                "cost": {
+                    "currency": "USD",
+                    "input_cost": 0.0004,
+                    "cache_creation_cost": 0.0011,
+                    "output_cost": 0.002,
+                    "tool_calls_cost": 0.005,
+                    "total_cost": 0.0085,
+                }
+            },
+            0.0085,
+            {"input": 0.0015, "output": 0.002, "tools": 0.005},
+            id="Perplexity's Agent API: split",
+        ),
         pytest.param({"cost": {"usd": 0.0003}}, 0.0003, {}, id="Charm Hyper"),
         pytest.param({"cost_in_usd_ticks": 7_250_000}, 0.000725, {}, id="xAI: ticks"),
         pytest.param({"cost_in_usd_ticks": 0}, None, {}, id="Grok on Azure: 0 is no report"),

@@ -476,13 +476,18 @@ def reported_cost(usage: Json) -> float | None:
 
 
 _COST_PARTS: Final = {
-    # Perplexity: https://docs.perplexity.ai/api-reference/chat-completions-post
+    # Perplexity's Sonar and Agent APIs: https://docs.perplexity.ai/docs/getting-started/pricing
     "input_tokens_cost": "input",
     "citation_tokens_cost": "input",
     "output_tokens_cost": "output",
     "reasoning_tokens_cost": "output",
     "request_cost": "tools",
     "search_queries_cost": "tools",
+    "input_cost": "input",
+    "cache_creation_cost": "input",
+    "cache_read_cost": "input",
+    "output_cost": "output",
+    "tool_calls_cost": "tools",
     # OpenRouter: https://openrouter.ai/docs/use-cases/usage-accounting
     "upstream_inference_prompt_cost": "input",
     "upstream_inference_input_cost": "input",
