@@ -7,6 +7,7 @@ import contextvars
 import threading
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -243,6 +244,30 @@ def test_a_response_without_usage_is_counted_as_missing_usage(server: Server, me
     operation.run(llm_exporter.instrument(operation.client(server.url)))
     assert (metered.call.usage_reported, metered.call.error) == (False, None)
     assert metered.total("llm_usage_missing_total") == 1
+
+
+def test_a_compaction_has_the_tier_speed_and_region_of_its_call(server: Server, metered: Metered) -> None:
+    usage = {
+        "input_tokens": 9,
+        "output_tokens": 3,
+        "service_tier": "priority",
+        "speed": "fast",
+        "inference_geo": "us",
+        "iterations": [{"type": "compaction", "input_tokens": 800, "output_tokens": 40}],
+    }
+    message = {
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "model": "claude-opus-4-6",
+        "usage": usage,
+    }
+    server.respond_with("/v1/messages", Response(dump({"id": "msg_t", **message})))
+    with llm_exporter.instrument(anthropic.Anthropic(base_url=server.url, api_key="k")) as client:
+        client.messages.create(model="claude-opus-4-6", max_tokens=9, messages=[])
+    calls = metered.calls
+    assert [call.tokens for call in calls] == [{"input": 9, "output": 3}, {"input": 800, "output": 40}]
+    assert {(call.service_tier, call.speed, call.region) for call in calls} == {("priority", "fast", "us")}
 
 
 def test_a_body_that_is_not_json_is_an_error_for_the_caller_only(server: Server, pipeline: Pipeline) -> None:

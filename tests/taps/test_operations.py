@@ -436,7 +436,7 @@ ROWS = [
         stream=True,
     ),
     Row(
-        # gemini-3-flash-preview; three queries at $14 for 1000
+        # gemini-3-flash-preview; three queries to Google Search and two to Google Maps at $14 for 1000
         "interactions that only count their searches",
         GOOGLES,
         "/interactions",
@@ -458,7 +458,7 @@ ROWS = [
         ),
         "generate_content",
         {"input": 400},
-        {"input": 0.0002, "tools": 0.042},
+        {"input": 0.0002, "tools": 0.07},
     ),
     Row(
         # gemini-2.5-flash: a write costs what input does, 0.30

@@ -217,6 +217,23 @@ def test_body_gives_the_answering_model_tokens_tier_and_searches() -> None:
     )
 
 
+def test_response_overrides_the_requested_speed_and_region() -> None:
+    """A response need not name them, and may have been served otherwise than requested."""
+    request = {"speed": "fast", "inference_geo": "us"}
+    usage = {"input_tokens": 20, "output_tokens": 8}
+    body = {"type": "message", "model": "claude-t-5", "usage": usage}
+    served = {"speed": "standard", "inference_geo": "global"}
+
+    def read_requested(usage: Json) -> tuple[str | None, str]:
+        reader = MessagesReader()
+        reader.read_request(request)
+        reader.read_body(json.dumps({**body, "usage": usage}).encode())
+        return reader.reading.speed, reader.reading.region
+
+    assert read_requested(usage) == ("fast", "us")
+    assert read_requested({**usage, **served}) == ("standard", "global")
+
+
 @pytest.mark.parametrize("usage", [None, {}, [], "none", 7], ids=repr)
 def test_body_without_usage_reports_none(usage: object) -> None:
     """Missing usage differs from zero usage."""

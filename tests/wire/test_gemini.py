@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llm_exporter.call import TokenType
 from llm_exporter.wire.framing import framing_for
-from llm_exporter.wire.gemini import GenerateContentReader
+from llm_exporter.wire.gemini import CachedContentReader, GenerateContentReader
 from llm_exporter.wire.reader import Reading
 
 Json = dict[str, Any]
@@ -80,6 +80,19 @@ TEN = {"text": "Ten"}
             },
             {"input": 740, "output": 9, "reasoning": 30},  # 40 + 700; 740 + 9 + 30 = 779
             id="prompt excludes the tool-use prompt, which is input",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 300,
+                "promptTokensDetails": [modality("TEXT", 40), modality("IMAGE", 260)],
+                "toolUsePromptTokenCount": 700,
+                "toolUsePromptTokensDetails": [modality("TEXT", 180), modality("IMAGE", 520)],
+                "candidatesTokenCount": 1300,
+                "candidatesTokensDetails": [modality("TEXT", 10), modality("IMAGE", 1290)],
+                "totalTokenCount": 2300,
+            },
+            {"input": 220, "input_image": 780, "output": 10, "output_image": 1290},
+            id="the tool-use prompt may have images, too",
         ),
         pytest.param(
             {
@@ -272,12 +285,27 @@ def test_response_without_a_model_version_has_no_model() -> None:
         pytest.param(
             {"trafficType": "ON_DEMAND_PRIORITY"}, "priority", id="Vertex, with the Gemini API's name"
         ),
+        pytest.param({"trafficType": "ON_DEMAND_FLEX"}, "flex", id="Vertex, flex"),
         pytest.param({}, None, id="not reported"),
     ],
 )
 def test_service_tier_is_read_from_the_response(fields: Json, tier: str | None) -> None:
     """The Gemini API and Vertex AI name it differently."""
     assert read_body(answer({**SMALL, **fields}, TEN)).service_tier == tier
+
+
+def test_requested_tier_counts_if_the_response_names_none() -> None:
+    """A response that names the tier may have been served in another one."""
+
+    def tier(**fields: str) -> str | None:
+        reader = GenerateContentReader()
+        reader.read_request({"contents": [], "serviceTier": "FLEX"})
+        reader.read_body(json.dumps(answer({**SMALL, **fields}, TEN)).encode())
+        return reader.reading.service_tier
+
+    assert tier() == "flex"
+    assert tier(serviceTier="standard") == "standard"
+    assert tier(trafficType="PROVISIONED_THROUGHPUT") == "provisioned_throughput"
 
 
 def test_blocked_prompt_has_usage_but_no_candidates() -> None:
@@ -422,6 +450,72 @@ def test_grounding_is_billed_by_query_or_by_prompt(body: Json, units: dict[str, 
     assert read(body).units == units
 
 
+PLACE = {"maps": {"uri": "https://maps.example/1", "title": "Casa", "placeId": "places/1"}}
+PAGE = {"web": {"uri": "https://example.org", "title": "example"}}
+
+
+def grounded_in(model: str, **metadata: Any) -> Json:
+    """Return a response with this grounding metadata."""
+    return answer(SMALL, candidates=[{"groundingMetadata": metadata}], modelVersion=model)
+
+
+@pytest.mark.parametrize("model", ["gemini-3-t", "gemini-2.5-t"])
+@pytest.mark.parametrize(
+    ("metadata", "units"),
+    [
+        pytest.param({"groundingChunks": [PLACE, PLACE]}, {"maps_searches": 1}, id="Google Maps"),
+        pytest.param({"groundingChunks": [PAGE]}, {}, id="pages without queries"),
+        pytest.param({"groundingChunks": [None, "maps", {"maps": None}]}, {}, id="junk"),
+        pytest.param({"retrievalQueries": ["a", "b"]}, {"retrievals": 1}, id="the user's own data"),
+        pytest.param(
+            {"groundingChunks": [PAGE, PLACE], "webSearchQueries": ["a"]},
+            {"web_searches": 1, "maps_searches": 1},
+            id="both",
+        ),
+    ],
+)
+def test_each_grounding_tool_has_a_unit(metadata: Json, units: dict[str, float], model: str) -> None:
+    """A response names no queries to Google Maps, so that only one can be counted."""
+    body = grounded_in(model, **metadata)
+    assert read_body(body).units == units
+    assert read(answer(None, TEN), body, body).units == units
+
+
+def test_enterprise_web_search_has_a_separate_unit() -> None:
+    """Its price differs, and only the request names it."""
+    reader = GenerateContentReader()
+    reader.read_request({"tools": [{"enterpriseWebSearch": {}}]})
+    reader.read_body(json.dumps(grounded("a", "b", usage=SMALL)).encode())
+    assert reader.reading.units == {"enterprise_web_searches": 2}
+
+
+@pytest.mark.parametrize(
+    ("fields", "hours"),
+    [
+        pytest.param(
+            {"createTime": "2026-11-24T20:00:00.123456789Z", "expireTime": "2026-11-24T21:30:00.123456789Z"},
+            1.5,
+            id="90 minutes",
+        ),
+        pytest.param({"expireTime": "2026-11-24T21:00:00Z"}, 0, id="no start"),
+        pytest.param({"createTime": 7, "expireTime": "soon"}, 0, id="junk"),
+        pytest.param(
+            {"createTime": "2026-11-24T20:00:00Z", "expireTime": "2026-11-24T19:00:00Z"}, 0, id="backwards"
+        ),
+        pytest.param(
+            {"createTime": "2026-11-24T20:00:00Z", "expireTime": "2026-11-24T21:00:00"}, 0, id="no zone"
+        ),
+    ],
+)
+def test_cache_is_billed_as_storage_until_it_expires(fields: Json, hours: float) -> None:
+    """The unit is a token for an hour."""
+    reader = CachedContentReader()
+    cache = {"model": "models/gemini-t", "usageMetadata": {"totalTokenCount": 2000}, **fields}
+    reader.read_body(json.dumps(cache).encode())
+    assert reader.reading.tokens == {"cache_write": 2000}
+    assert reader.reading.units == ({"cache_token_hours": 2000 * hours} if hours else {})
+
+
 @pytest.mark.parametrize(
     "chunks",
     [
@@ -448,12 +542,12 @@ def test_error_inside_a_stream_is_read(before: list[Json]) -> None:
     """The error arrives after HTTP 200. Earlier counts are kept."""
     reading = read(*before, FAILED)
 
-    assert (reading.error, reading.tokens) == ("UNAVAILABLE", SMALL_TOKENS if before else None)
+    assert (reading.error, reading.tokens) == ("UNAVAILABLE 503", SMALL_TOKENS if before else None)
 
 
 def test_error_body_is_read() -> None:
     """An error response is plain JSON."""
-    assert read_body(FAILED) == Reading(error="UNAVAILABLE")
+    assert read_body(FAILED) == Reading(error="UNAVAILABLE 503")
 
 
 def test_text_that_mentions_usage_carries_none() -> None:

@@ -269,6 +269,7 @@ class Meter:
             labels=call.labels,
             started=call.started,
             service_tier=call.service_tier,
+            speed=call.speed,
             region=call.region,
             host=call.host,
             batch=self._reader.is_batch,
@@ -292,6 +293,6 @@ def _write(reading: Reading, call: Call, endpoint: Endpoint) -> None:
     if reading.reported_cost is not None and endpoint.reports_usd():
         call.reported_cost, call.reported_costs = reading.reported_cost, reading.reported_costs
     call.cost_source = "local" if endpoint.runs_locally(call.model) else None
-    call.speed = reading.speed
+    call.speed = reading.speed or call.speed
     call.service_tier = reading.service_tier or call.service_tier
     call.region = reading.region or call.region

@@ -72,10 +72,11 @@ _MODEL: Final = re.compile(r"/models/([^/:?]+)")
 
 
 class _Interaction(msgspec.Struct):
-    """The fields of an Interactions request that name what answers it."""
+    """The fields of an Interactions request that name what answers it, and in which tier."""
 
     model: Any = None
     agent: Any = None
+    service_tier: Any = None
 
 
 _decode_interaction: Final = msgspec.json.Decoder(_Interaction).decode
@@ -185,7 +186,8 @@ class GoogleTap:
         body = _decode_interaction(request.content or b"{}")
         model = _name(body.model) or _name(body.agent)
         route = route_of(request.method, url) if reader is UnreadReader else ""
-        return Meter(endpoint=endpoint, model=model, reader=reader, route=route)
+        requested = {"service_tier": body.service_tier} if body.service_tier else None
+        return Meter(endpoint=endpoint, model=model, reader=reader, request=requested, route=route)
 
     def _download_meter(self, api_client: Any, path: str, *_: Any, **options: Any) -> Meter | None:
         reader = reader_for("GET", path)

@@ -40,6 +40,11 @@ class MessagesReader(Reader):
         self._usage: Json = {}
 
     @override
+    def read_request(self, request: Json) -> None:
+        self.reading.speed = text(request.get("speed")) or None
+        self.reading.region = text(request.get("inference_geo"))
+
+    @override
     def may_carry_usage(self, data: bytes) -> bool:
         return b'"usage"' in data or b'"error"' in data
 
@@ -73,6 +78,7 @@ class MessagesReader(Reader):
         reading.tokens = _tokens_of(self._usage)
         reading.service_tier = text(self._usage.get("service_tier")) or reading.service_tier
         reading.speed = text(self._usage.get("speed")) or reading.speed
+        reading.region = text(self._usage.get("inference_geo")) or reading.region
         if searches := count(mapping(self._usage.get("server_tool_use")).get("web_search_requests")):
             reading.units = {"web_searches": searches}
         self._read_iterations(sequence(self._usage.get("iterations")))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, ClassVar, Final
+from datetime import datetime
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from typing_extensions import override
@@ -32,11 +33,13 @@ class _Chunk(_Response, rename="camel"):
 _decode_response: Final = decoder(_Response)
 _decode_chunk: Final = decoder(_Chunk)
 
-_SEARCH_QUERIES: Final = b'SearchQueries"'
-"""The end of the keys `webSearchQueries` and `imageSearchQueries`."""
+_QUERIES: Final = b'Queries"'
+"""The end of the keys `webSearchQueries`, `imageSearchQueries` and `retrievalQueries`."""
+_MAPS: Final = b'"maps"'
+"""The key of a grounding chunk from Google Maps."""
 
 _BILLED_BY_PROMPT: Final = re.compile(r"gemini-(?:live-)?[12]\.")
-"""Models whose searches are billed once for each prompt, not for each query."""
+"""Models whose grounding is billed once for each prompt, not for each query."""
 
 
 class GenerateContentReader(Reader):
@@ -47,19 +50,27 @@ class GenerateContentReader(Reader):
     def __init__(self) -> None:
         super().__init__()
         self._queries: set[tuple[str, str]] = set()
+        self._web_unit = "web_searches"
+
+    @override
+    def read_request(self, request: Json) -> None:
+        self.reading.service_tier = text(request.get("serviceTier")).lower() or None
+        if any("enterpriseWebSearch" in mapping(tool) for tool in sequence(request.get("tools"))):
+            self._web_unit = "enterprise_web_searches"
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
         return (
             b'"usageMetadata"' in data
-            or _SEARCH_QUERIES in data
+            or _QUERIES in data
+            or _MAPS in data
             or (b'"error"' in data and _ERROR.search(data) is not None)
         )
 
     @override
     def read_body(self, data: bytes) -> None:
         self._update(_decode_response(data))
-        if _SEARCH_QUERIES in data:
+        if _QUERIES in data or _MAPS in data:
             self._count_searches(_decode_chunk(data))
 
     @override
@@ -94,22 +105,35 @@ class GenerateContentReader(Reader):
                 self._queries.update(
                     (kind, query) for query in map(text, sequence(grounding.get(kind))) if query
                 )
-        self.reading.units = searches(self.reading.model, len(self._queries))
+            if grounding.get("retrievalQueries"):
+                self._queries.add(("retrieval", ""))
+            # The response does not name the queries to Google Maps.
+            if any(mapping(chunk).get("maps") for chunk in sequence(grounding.get("groundingChunks"))):
+                self._queries.add(("maps", ""))
+        if self._queries:
+            kinds = Counter(kind for kind, _ in self._queries)
+            maps, retrieval = kinds.pop("maps", 0), kinds.pop("retrieval", 0)
+            queries = {self._web_unit: kinds.total(), MAPS_SEARCHES: maps, RETRIEVALS: retrieval}
+            self.reading.units = grounding_units(self.reading.model, queries)
 
 
-def searches(model: str, queries: int) -> dict[str, float]:
-    """Return the billed searches of a response grounded with Google Search.
+MAPS_SEARCHES: Final = "maps_searches"
+RETRIEVALS: Final = "retrievals"
+"""Prompts grounded with the user's own data or with another search engine."""
 
-    Each distinct, non-empty query is billed. Gemini 2.5 and older bill once for a prompt with any
-    (https://ai.google.dev/gemini-api/docs/google-search#pricing).
+
+def grounding_units(model: str, queries: Json) -> dict[str, float]:
+    """Return the billed units of a grounded response.
+
+    Each distinct, non-empty query is billed. Gemini 2.5 and older bill each tool once for a prompt
+    (https://ai.google.dev/gemini-api/docs/pricing).
 
     Args:
         model: the model that searched.
-        queries: the number of distinct queries.
+        queries: the number of distinct queries by unit.
     """
-    if queries and _BILLED_BY_PROMPT.match(model):
-        queries = 1
-    return {"web_searches": queries} if queries else {}
+    by_prompt = _BILLED_BY_PROMPT.match(model) is not None
+    return {unit: 1 if by_prompt else number for unit, number in queries.items() if number}
 
 
 def tier_of(usage: Json) -> str | None:
@@ -129,6 +153,8 @@ class EmbedContentReader(GenerateContentReader):
 
 class _Cache(msgspec.Struct, rename="camel"):
     model: Any = None
+    create_time: Any = None
+    expire_time: Any = None
     usage_metadata: Any = None
 
 
@@ -136,9 +162,10 @@ _decode_cache: Final = decoder(_Cache)
 
 
 class CachedContentReader(Reader):
-    """Creation of a cached prompt, billed as input. The response does not report the cost of storage.
+    """Creation of a cached prompt, billed as input, and as storage until it expires.
 
-    https://cloud.google.com/vertex-ai/generative-ai/docs/context-cache/context-cache-overview.
+    A cache that is deleted earlier costs less; one whose lifetime is extended costs more
+    (https://cloud.google.com/vertex-ai/generative-ai/docs/context-cache/context-cache-overview).
     """
 
     operation = "cached_content"
@@ -153,11 +180,23 @@ class CachedContentReader(Reader):
         self.reading.model = text(cache.model).rpartition("/")[2] or self.reading.model
         usage = mapping(cache.usage_metadata)
         if "totalTokenCount" in usage:
-            self.reading.tokens = without_zeros({"cache_write": count(usage["totalTokenCount"])})
+            tokens = count(usage["totalTokenCount"])
+            self.reading.tokens = without_zeros({"cache_write": tokens})
+            if hours := _hours_between(text(cache.create_time), text(cache.expire_time)):
+                self.reading.units = {"cache_token_hours": tokens * hours}
 
     @override
     def read_event(self, data: bytes) -> None:
         self.read_body(data)
+
+
+def _hours_between(start: str, end: str) -> float:
+    """Return the hours between two timestamps of RFC 3339, or 0 if they are not such timestamps."""
+    try:
+        seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (TypeError, ValueError):  # TypeError: only one of them has a time zone
+        return 0
+    return max(seconds / 3600, 0)
 
 
 class _Predictions(msgspec.Struct):
@@ -209,28 +248,58 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
     (https://ai.google.dev/api/generate-content#UsageMetadata).
     """
     prompt = count(usage.get("promptTokenCount"))
-    read = min(count(usage.get("cachedContentTokenCount")), prompt)
     tool_use = count(usage.get("toolUsePromptTokenCount"))
     thoughts = count(usage.get("thoughtsTokenCount"))
     generated = count(usage.get("candidatesTokenCount"))
     if usage.get("candidatesTokenCount") is None:
         generated = max(count(usage.get("totalTokenCount")) - prompt - tool_use - thoughts, 0)
+    prompt_details = usage.get("promptTokensDetails") or usage.get("promptTokenDetails")
+    return disjoint(
+        Part(prompt, by_modality(prompt_details)),
+        Part(count(usage.get("cachedContentTokenCount")), by_modality(usage.get("cacheTokensDetails"))),
+        Part(tool_use, by_modality(usage.get("toolUsePromptTokensDetails"))),
+        Part(generated, by_modality(usage.get("candidatesTokensDetails"))),
+        thoughts,
+    )
 
-    prompt_by = by_modality(usage.get("promptTokensDetails") or usage.get("promptTokenDetails"))
-    cached_by = by_modality(usage.get("cacheTokensDetails"))
-    cached = split(read, **cached_by)
-    into = split(prompt - read, **{kind: max(prompt_by[kind] - cached_by[kind], 0) for kind in prompt_by})
-    out = split(generated, **by_modality(usage.get("candidatesTokensDetails")))
+
+class Part(NamedTuple):
+    """A count of tokens."""
+
+    total: int
+    by_modality: Counter[str]
+
+
+def disjoint(
+    prompt: Part, cached: Part, tool_use: Part, generated: Part, thoughts: int
+) -> dict[TokenType, int]:
+    """Return disjoint tokens by type.
+
+    Args:
+        prompt: the prompt, cached tokens included.
+        cached: the part of the prompt that was read from a cache.
+        tool_use: the results of tools that the model read.
+        generated: the generated tokens without thoughts.
+        thoughts: the tokens of thoughts.
+    """
+    read = min(cached.total, prompt.total)
+    from_cache = split(read, **cached.by_modality)
+    uncached = {
+        kind: max(prompt.by_modality[kind] - cached.by_modality[kind], 0) for kind in prompt.by_modality
+    }
+    into = Counter(split(prompt.total - read, **uncached))
+    into.update(split(tool_use.total, **tool_use.by_modality))
+    out = split(generated.total, **generated.by_modality)
     return without_zeros(
         {
-            "input": into["rest"] + tool_use,
+            "input": into["rest"],
             "input_audio": into["audio"],
             "input_image": into["image"],
             "input_video": into["video"],
-            "cache_read": cached["rest"],
-            "cache_read_audio": cached["audio"],
-            "cache_read_image": cached["image"],
-            "cache_read_video": cached["video"],
+            "cache_read": from_cache["rest"],
+            "cache_read_audio": from_cache["audio"],
+            "cache_read_image": from_cache["image"],
+            "cache_read_video": from_cache["video"],
             "output": out["rest"],
             "reasoning": thoughts,
             "output_audio": out["audio"],

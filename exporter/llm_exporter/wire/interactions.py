@@ -5,14 +5,16 @@ Agents run in the background; their results are retrieved later.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
 
 from ..call import TokenType
-from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
-from .gemini import by_modality, searches
+from .fields import Json, count, decoder, error_code, mapping, sequence, text
+from .gemini import MAPS_SEARCHES, RETRIEVALS, Part, by_modality, disjoint, grounding_units
 from .reader import Reader
 
 
@@ -30,6 +32,7 @@ class _Interaction(msgspec.Struct):
 class _Step(msgspec.Struct):
     type: Any = None
     arguments: Any = None
+    search_type: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -45,6 +48,14 @@ _decode_steps: Final = decoder(list[_Step])
 _decode_event: Final = decoder(_Event)
 
 
+_WEB: Final = "web_searches"
+_ENTERPRISE: Final = "enterprise_web_searches"
+_UNITS: Final = {"google_search_call": _WEB, "google_maps_call": MAPS_SEARCHES}
+"""The units of the steps that are billed by query."""
+
+_CALLS_GOOGLE: Final = re.compile(rb'"google_(?:search|maps)_call"')
+
+
 class InteractionsReader(Reader):
     """Interactions. In a stream, the last event has the usage and earlier ones have the steps."""
 
@@ -52,11 +63,15 @@ class InteractionsReader(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._queries: set[str] = set()
+        self._queries: set[tuple[str, str]] = set()
+
+    @override
+    def read_request(self, request: Json) -> None:
+        self.reading.service_tier = text(request.get("service_tier")) or None
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
-        return b'"usage"' in data or b'"google_search_call"' in data or b'"error"' in data
+        return b'"usage"' in data or _CALLS_GOOGLE.search(data) is not None or b'"error"' in data
 
     @override
     def read_body(self, data: bytes) -> None:
@@ -82,18 +97,30 @@ class InteractionsReader(Reader):
         reading.service_tier = text(part.service_tier) or reading.service_tier
         reading.error = error_code(part.error) or reading.error
         steps = bytes(part.steps)
-        if b'"google_search_call"' in steps:
+        if _CALLS_GOOGLE.search(steps):
             for step in _decode_steps(steps):
-                self._note_queries({"type": step.type, "arguments": step.arguments})
+                self._note_queries(
+                    {"type": step.type, "arguments": step.arguments, "search_type": step.search_type}
+                )
         if usage := mapping(part.usage):
-            reading.tokens = _tokens_of(usage)
-            reading.units = searches(reading.model, len(self._queries) or _search_count(usage))
+            reading.tokens = tokens_of(usage)
+            reading.units = self._units(usage)
+
+    def _units(self, usage: Json) -> dict[str, float]:
+        noted = Counter(unit for unit, _ in self._queries)
+        if not (noted[_WEB] or noted[_ENTERPRISE]):
+            noted[_WEB] = _grounding_count(usage, "google_search")
+        noted[MAPS_SEARCHES] = noted[MAPS_SEARCHES] or _grounding_count(usage, "google_maps")
+        noted[RETRIEVALS] = _grounding_count(usage, "retrieval")
+        return grounding_units(self.reading.model, noted)
 
     def _note_queries(self, step: Json) -> None:
         """Note the search queries of a step. Steps arrive before the usage."""
-        if step.get("type") == "google_search_call":
+        if unit := _UNITS.get(text(step.get("type"))):
+            if step.get("search_type") == "enterprise_web_search":
+                unit = _ENTERPRISE
             queries = sequence(mapping(step.get("arguments")).get("queries"))
-            self._queries.update(query for query in map(text, queries) if query)
+            self._queries.update((unit, query) for query in map(text, queries) if query)
 
 
 class RetrievedInteractionReader(InteractionsReader):
@@ -102,32 +129,18 @@ class RetrievedInteractionReader(InteractionsReader):
     is_retrieval = True
 
 
-def _search_count(usage: Json) -> int:
-    """Return the number of Google searches in a `usage` object, for responses without the queries."""
+def _grounding_count(usage: Json, kind: str) -> int:
+    """Return how often a tool was used for grounding, for responses without the queries."""
     tools = map(mapping, sequence(usage.get("grounding_tool_count")))
-    return sum(count(tool.get("count")) for tool in tools if tool.get("type") == "google_search")
+    return sum(count(tool.get("count")) for tool in tools if tool.get("type") == kind)
 
 
-def _tokens_of(usage: Json) -> dict[TokenType, int]:
+def tokens_of(usage: Json) -> dict[TokenType, int]:
     """Return the disjoint tokens of a `usage` object; its counts relate as in Gemini's `usageMetadata`."""
-    prompt = count(usage.get("total_input_tokens"))
-    read = min(count(usage.get("total_cached_tokens")), prompt)
-    into = split(prompt - read, **by_modality(usage.get("input_tokens_by_modality"), "tokens"))
-    out = split(
-        count(usage.get("total_output_tokens")),
-        **by_modality(usage.get("output_tokens_by_modality"), "tokens"),
-    )
-    return without_zeros(
-        {
-            "input": into["rest"] + count(usage.get("total_tool_use_tokens")),
-            "input_audio": into["audio"],
-            "input_image": into["image"],
-            "input_video": into["video"],
-            "cache_read": read,
-            "output": out["rest"],
-            "reasoning": count(usage.get("total_thought_tokens")),
-            "output_audio": out["audio"],
-            "output_image": out["image"],
-            "output_video": out["video"],
-        }
-    )
+
+    def part(name: str) -> Part:
+        details = usage.get(f"{name}_tokens_by_modality")
+        return Part(count(usage.get(f"total_{name}_tokens")), by_modality(details, "tokens"))
+
+    thoughts = count(usage.get("total_thought_tokens"))
+    return disjoint(part("input"), part("cached"), part("tool_use"), part("output"), thoughts)

@@ -68,7 +68,7 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST .*/v1/messages$", MessagesReader),
         (r"^POST .*:(?:generateContent|streamGenerateContent)$", GenerateContentReader),
         (r"^POST .*:(?:embedContent|batchEmbedContents)$", EmbedContentReader),
-        (r"^POST .*/imagen[^/]*:predict$", PredictImagesReader),
+        (r"^POST .*/(?:imag|virtual-try-on)[^/]*:predict$", PredictImagesReader),
         (r"^POST .*:predict$", PredictReader),
         (r"^POST .*:predictLongRunning$", VideosReader),
         (r"^POST .*/cachedContents$", CachedContentReader),
@@ -125,8 +125,14 @@ def _any_of(paths: str) -> str:
 
 _FREE: Final = re.compile(rf"(?!.*/(?:{_any_of(_PAID_PATHS)})$)(?:.*/)?(?:{_any_of(_FREE_PATHS)})")
 
-_MAY_BE_BILLED: Final = frozenset({"POST", "PUT"})
-"""The methods that may generate something. `PATCH` changes the properties of an existing object."""
+_LONGER_CACHE: Final = re.compile(r"(?:.*/)?cachedContents/[^/]+")
+"""The only objects whose update may cost something: the response does not say what a longer lifetime adds."""
+
+
+def _may_be_billed(method: str, path: str) -> bool:
+    if method == "PATCH":  # changes the properties of an object
+        return _LONGER_CACHE.fullmatch(path) is not None
+    return method in ("POST", "PUT") and not _FREE.fullmatch(path)
 
 
 @lru_cache(maxsize=1024)  # an application reuses a few paths
@@ -143,4 +149,4 @@ def reader_for(method: str, url: str) -> type[Reader] | None:
     request = f"{method} {path}"
     if reader := next((reader for pattern, reader in _ROUTES if pattern.search(request)), None):
         return reader
-    return UnreadReader if method in _MAY_BE_BILLED and not _FREE.fullmatch(path) else None
+    return UnreadReader if _may_be_billed(method, path) else None
