@@ -27,7 +27,11 @@ from llm_exporter.wire.gemini import (
     PredictImagesReader,
     PredictReader,
 )
-from llm_exporter.wire.interactions import InteractionsReader, RetrievedInteractionReader
+from llm_exporter.wire.interactions import (
+    GoogleDecisionReader,
+    InteractionsReader,
+    RetrievedInteractionReader,
+)
 from llm_exporter.wire.media import (
     ImagesReader,
     SpeechReader,
@@ -502,6 +506,15 @@ SAMPLES: Final = [
     Sample("interaction", InteractionsReader, dump(INTERACTION), JSON, _INTERACTION),
     Sample(
         "interaction stream", InteractionsReader, sse(interactions_events()), SSE, _with_token(_INTERACTION)
+    ),
+    Sample(
+        "Google decision",
+        GoogleDecisionReader,
+        dump(
+            {"answers": {"q": {"choice": WORDS[0]}}, "usage": {"total_input_tokens": 31, "total_tokens": 31}}
+        ),
+        JSON,
+        Reading(tokens={"input": 31}),
     ),
     Sample("retrieved interaction", RetrievedInteractionReader, dump(INTERACTION), JSON, _INTERACTION),
     Sample(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from typing_extensions import override
 
-from ..call import TokenType
+from ..call import Operation, TokenType
 from .fields import Json, count, decoder, error_code, mapping, sequence, text
 from .gemini import MAPS_SEARCHES, RETRIEVALS, Part, by_modality, disjoint, grounding_units
 from .reader import Reader
@@ -59,7 +59,7 @@ _CALLS_GOOGLE: Final = re.compile(rb'"google_(?:search|maps)_call"')
 class InteractionsReader(Reader):
     """Interactions. In a stream, the last event has the usage and earlier ones have the steps."""
 
-    operation = "generate_content"
+    operation: ClassVar[Operation] = "generate_content"
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +127,12 @@ class RetrievedInteractionReader(InteractionsReader):
     """The retrieval of an interaction that an earlier request started."""
 
     is_retrieval = True
+
+
+class GoogleDecisionReader(InteractionsReader):
+    """Answers to questions about an input: the resource `decisions` of google-genai 3."""
+
+    operation = "decision"
 
 
 def _grounding_count(usage: Json, kind: str) -> int:

@@ -16,7 +16,7 @@ from .gemini import (
     PredictImagesReader,
     PredictReader,
 )
-from .interactions import InteractionsReader, RetrievedInteractionReader
+from .interactions import GoogleDecisionReader, InteractionsReader, RetrievedInteractionReader
 from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader, VideosReader
 from .openai import (
     ChatReader,
@@ -56,7 +56,8 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST (?:.*/)?audio/speech$", SpeechReader),
         (r"^POST (?:.*/)?videos(?:/edits|/extensions|/[^/]+/remix)?$", VideosReader),
         (r"^POST (?:.*/)?moderations$", ModerationReader),
-        (r"^POST (?:.*/)?decisions$", DecisionReader),
+        (r"^POST .*/v\d\w*/(?:projects/.*/)?decisions$", GoogleDecisionReader),
+        (r"^POST (?:.*/)?decisions$", DecisionReader),  # relative to the base URL, which has the version
         (r"^POST (?:.*/)?threads/(?:[^/]+/)?runs$", RunReader),
         (r"^POST (?:.*/)?threads/[^/]+/runs/[^/]+/submit_tool_outputs$", RetrievedRunReader),
         (r"^GET (?:.*/)?threads/[^/]+/runs/[^/]+$", RetrievedRunReader),
