@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import product
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_exporter.call import Call, TokenType
+from llm_exporter.config.model import PriceOverride, Prices
 from llm_exporter.pricing.prices import PriceList
 
 NOVEMBER = datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp()
@@ -249,6 +251,130 @@ def test_a_reported_cost_of_zero_for_tokens_is_no_report() -> None:
     """The list price of 300 tokens is $0.00075."""
     call = reported("openai/gpt-4o", {"input": 300}, 0.0)
     assert (call.cost, call.cost_source) == ({"input": 0.00075}, "list")
+
+
+def test_a_reported_cost_of_zero_for_a_free_model_costs_nothing() -> None:
+    call = reported("deepseek/deepseek-r1:free", {"input": 300, "output": 5}, 0.0)
+    assert (call.cost, call.unpriced_tokens) == ({"input": 0.0, "output": 0.0}, 0)
+
+
+def test_a_reported_cost_is_divided_as_the_response_splits_it() -> None:
+    """The prompt and the response each at list prices: $2.50, cached $1.25, output and reasoning $10."""
+    call = Call(
+        provider="openrouter",
+        model="openai/gpt-4o",
+        operation="chat",
+        tokens={"input": 500, "cache_read": 1_000, "output": 100, "reasoning": 300},
+        started=NOVEMBER,
+        reported_cost=0.0168,
+        reported_costs={"input": 0.0048, "output": 0.008, "tools": 0.004},
+    )
+    PriceList().price(call)
+    assert call.cost == pytest.approx(
+        {"input": 0.0024, "cache_read": 0.0024, "output": 0.002, "reasoning": 0.006, "tools": 0.004}
+    )
+    assert (call.cost_source, call.approximated) == ("provider", {})
+
+
+def test_what_the_split_of_a_reported_cost_leaves_over_is_a_fee() -> None:
+    call = Call(
+        provider="perplexity",
+        model="sonar",
+        operation="chat",
+        tokens={"input": 1_000, "output": 1_000},
+        reported_cost=0.01,
+        reported_costs={"input": 0.001, "output": 0.002},
+    )
+    PriceList().price(call)
+    assert call.cost == pytest.approx({"input": 0.001, "output": 0.002, "tools": 0.007})
+
+
+def test_a_split_of_more_than_the_reported_cost_is_scaled_down() -> None:
+    call = Call(
+        provider="perplexity",
+        model="sonar",
+        operation="chat",
+        tokens={"input": 1_000, "output": 1_000},
+        reported_cost=0.003,
+        reported_costs={"input": 0.002, "output": 0.004},
+    )
+    PriceList().price(call)
+    assert call.cost == pytest.approx({"input": 0.001, "output": 0.002})
+
+
+@pytest.mark.parametrize(("usd", "is_suspicious"), [(3.9, False), (4.1, True), (0.041, False), (0.039, True)])
+def test_a_report_ten_times_off_the_list_price_is_kept_and_counted(
+    usd: float, is_suspicious: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The list price is $0.40."""
+    with caplog.at_level(logging.WARNING, "llm_exporter"):
+        call = reported("openai/gpt-4o", {"input": 120_000, "output": 10_000}, usd)
+    assert call.total_cost == pytest.approx(usd)
+    assert call.cost_source == "provider"
+    assert call.approximated == ({"reported_cost": 130_000} if is_suspicious else {})
+    assert ("prices.overrides" in caplog.text) == is_suspicious
+
+
+def test_an_override_takes_precedence_over_a_reported_cost() -> None:
+    call = Call(
+        provider="openrouter",
+        model="openai/gpt-4o",
+        operation="chat",
+        tokens={"input": 1_000_000},
+        reported_cost=7.0,
+    )
+    override = PriceOverride(
+        provider="openrouter", model="openai/gpt-4o", usd_per_million_tokens={"input": Decimal(1)}
+    )
+    PriceList(Prices(overrides=[override])).price(call)
+    assert (call.cost, call.cost_source) == ({"input": 1.0}, "override")
+
+
+def test_a_reported_cost_leaves_nothing_approximate() -> None:
+    call = Call(
+        provider="openrouter",
+        model="openai/gpt-4o",
+        operation="chat",
+        tokens={"input": 1_000},
+        service_tier="warp",
+        reported_cost=0.0025,
+    )
+    PriceList().price(call)
+    assert (call.cost, call.approximated) == ({"input": 0.0025}, {})
+
+
+def test_a_call_to_a_local_server_costs_nothing_even_with_a_fallback() -> None:
+    call = Call(
+        provider="openai",
+        model="llama-3",
+        operation="chat",
+        tokens={"input": 5, "output": 7},
+        cost_source="local",
+    )
+    for _ in range(2):  # the service prices calls without a cost again
+        PriceList(Prices(fallback={"input": Decimal(10)})).price(call)
+        assert (call.cost, call.cost_source) == ({"input": 0.0, "output": 0.0}, "local")
+        assert (call.unpriced_tokens, call.approximated) == (0, {})
+
+
+def test_a_fallback_keeps_the_fees_of_an_unknown_model() -> None:
+    call = Call(
+        provider="openai",
+        model="zebra-9",
+        operation="chat",
+        tokens={"input": 1_000_000},
+        units={"web_searches": 1},
+    )
+    PriceList(Prices(fallback={"input": Decimal(10)})).price(call)
+    assert call.cost == {"input": 10.0, "tools": 0.01}
+    assert (call.cost_source, call.unpriced_tokens) == ("fallback", 1_000_000)
+
+
+def test_audio_seconds_beside_tokens_are_not_a_missing_fee() -> None:
+    call = priced("openai", "gpt-4o-transcribe", {"input_audio": 100}, units={"input_audio_seconds": 10})
+    assert call.approximated == {}
+    call = priced("openai", "zebra-9", {}, units={"input_audio_seconds": 10})
+    assert call.approximated == {"fee": 1}
 
 
 def test_a_reported_cost_without_tokens_is_a_fee() -> None:

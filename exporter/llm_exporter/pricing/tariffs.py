@@ -27,7 +27,7 @@ from .factors import (
 )
 from .fees import fee_rates
 from .names import canonical, hidden_model, is_free, listed_names
-from .rates import UNITS, Rate, Rates, configured_rates, discounted, multiplied, replaced
+from .rates import UNITS, USAGE, Rate, Rates, configured_rates, discounted, multiplied, replaced
 
 if TYPE_CHECKING:
     from .genai import Published
@@ -264,7 +264,7 @@ def _modified(
             continue
         if published := factors_for(model.provider, modifier, value, model.name):
             rates = with_factors(rates, published)
-        elif rates:
+        elif not USAGE.isdisjoint(rates):
             approximated.append(("region" if modifier == "profile" else modifier, value))
     return rates, tuple(approximated)
 
