@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 import llm_exporter
 from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.budgets.errors import BudgetExceeded
-from llm_exporter.budgets.estimates import max_output_tokens
+from llm_exporter.budgets.estimates import Estimates, max_output_tokens
 from llm_exporter.call import Call
 from llm_exporter.client.pipeline import Pipeline
-from llm_exporter.config.model import Config, Prices
+from llm_exporter.config.model import Config, PriceOverride, Prices
 from llm_exporter.pricing.prices import PriceList
 from support.budgets import Clock, Scenario, budget
+
+WHEN = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
@@ -68,5 +72,90 @@ def test_estimate_cost_uses_the_same_prices_as_calls(pipeline: Pipeline) -> None
     assert llm_exporter.estimate_cost("unknown", 1000, 500) is None
     pipeline.configure(Config(prices=Prices(fallback={"input": Decimal(10), "output": Decimal(30)})))
     assert llm_exporter.estimate_cost("unknown", 1000, 500) == 0.025
+    assert llm_exporter.estimate_cost("gpt-4o", 1000.0, 5e2) == 0.0075
     with pytest.raises(ValueError, match="the number of tokens is negative: -1"):
         llm_exporter.estimate_cost("gpt-4o", -1)
+    for number in (0.5, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"the number of tokens is not whole: {number}"):
+            llm_exporter.estimate_cost("gpt-4o", 1, number)
+
+
+def test_estimate_cost_finds_overrides_and_discounts_without_a_provider(pipeline: Pipeline) -> None:
+    override = PriceOverride(
+        provider="house", model="house-model", usd_per_million_tokens={"input": Decimal(2)}
+    )
+    prices = Prices(overrides=[override], discounts={"openai": Decimal("0.5")})
+    pipeline.configure(Config(prices=prices))
+    assert llm_exporter.estimate_cost("house-model", 1_000_000) == 2
+    assert llm_exporter.estimate_cost("HOUSE-MODEL", 1_000_000) == 2
+    assert llm_exporter.estimate_cost("gpt-4o", 1_000_000) == 1.25
+    other = override.model_copy(update={"provider": "other"})
+    pipeline.configure(Config(prices=Prices(overrides=[override, other])))
+    assert llm_exporter.estimate_cost("house-model", 1_000_000) is None  # it could be either
+    assert llm_exporter.estimate_cost("house-model", 1_000_000, provider="other") == 2
+
+
+PROMPT = "four" * 1_000
+"""A thousand tokens."""
+
+
+def may_cost(name: str, request: dict[str, Any], **call: Any) -> float:
+    """Return the estimated USD of a call with a prompt of a thousand tokens and a thousand output tokens."""
+    provider, _, model = name.partition(" ")
+    estimates = Estimates(PriceList())
+    made = Call(provider=provider, model=model, requested_model=model, operation="chat", started=WHEN, **call)
+    body = {"input": PROMPT, "max_tokens": 1_000, "model": model, **request}
+    return estimates.estimate(made, body)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "call", "usd"),
+    [
+        # Claude Opus 5: $5 and $25; written to the cache $6.25, or $10 for an hour
+        pytest.param("anthropic claude-opus-5", {}, {}, 0.03, id="no cache"),
+        pytest.param(
+            "anthropic claude-opus-5",
+            {"system": [{"cache_control": {"type": "ephemeral"}}]},
+            {},
+            0.03125,
+            id="cache write",
+        ),
+        pytest.param(
+            "anthropic claude-opus-5",
+            {"system": [{"cache_control": {"type": "ephemeral", "ttl": "1h"}}]},
+            {},
+            0.035,
+            id="one-hour cache write",
+        ),
+        pytest.param("anthropic claude-opus-5", {"speed": "fast"}, {}, 0.06, id="fast"),
+        pytest.param("anthropic claude-opus-5", {"inference_geo": "us"}, {}, 0.033, id="in the US"),
+        pytest.param(
+            "anthropic claude-opus-5",
+            {"tools": [{"type": "web_search_20250305", "max_uses": 5}]},
+            {},
+            0.08,
+            id="five web searches",
+        ),
+        # gpt-6.1-terra: $1 and $5, cache writes $1.25, 12-hour cache writes $2.50; priority twice, flex half
+        pytest.param("openai gpt-6.1-terra", {}, {}, 0.00625, id="OpenAI writes to the cache unasked"),
+        pytest.param(
+            "openai gpt-6.1-terra", {"prompt_cache_options": {"ttl": "12h"}}, {}, 0.0075, id="12 hours"
+        ),
+        pytest.param("openai gpt-6.1-terra", {"service_tier": "priority"}, {}, 0.0125, id="priority"),
+        pytest.param("openai gpt-6.1-terra", {"service_tier": "flex"}, {}, 0.00625, id="flex may be refused"),
+        pytest.param("openai gpt-6.1-terra", {}, {"region": "eu"}, 0.006875, id="regional host"),
+        pytest.param(
+            "openai gpt-6.1-terra", {"tools": [{"type": "web_search"}]}, {}, 0.01625, id="web search"
+        ),
+        pytest.param("perplexity sonar", {}, {}, 0.014, id="fee for the request"),
+        pytest.param(
+            "google gemini-2.5-flash", {"tools": [{"googleSearch": {}}]}, {}, 0.0378, id="grounding"
+        ),
+        pytest.param("openai llama3", {}, {"cost_source": "local"}, 0.0, id="local"),
+    ],
+)
+def test_an_estimate_is_an_upper_bound(
+    name: str, request_: dict[str, Any], call: dict[str, Any], usd: float
+) -> None:
+    # Strings such as a tier count as a token of the prompt, too.
+    assert may_cost(name, request_, **call) == pytest.approx(usd, rel=2e-3)
