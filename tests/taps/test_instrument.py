@@ -363,6 +363,7 @@ METHODS = {
         "google.genai._api_client:BaseApiClient.download_file",
         "google.genai._api_client:BaseApiClient.async_download_file",
         "google.genai.live:AsyncLive.connect",
+        "google.genai.live_music:AsyncLiveMusic.connect",
         "google.genai._gaos.basesdk:BaseSDK.do_request",
         "google.genai._gaos.basesdk:AsyncBaseSDK.do_request_async",
     ],

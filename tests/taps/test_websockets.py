@@ -27,6 +27,7 @@ from llm_exporter.config.model import Budget, Config
 from llm_exporter.pricing.providers import Endpoint
 from llm_exporter.taps import websocket
 from llm_exporter.wire.realtime import RealtimeConversation
+from llm_exporter.wire.unread import route_of
 from support.awaiting import until
 from support.metered import Metered
 from support.operations import OPENAI
@@ -810,6 +811,68 @@ def test_live_sessions_of_other_clients_are_not_metered(sockets: SocketServer, m
 
     asyncio.run(talk())
     assert metered.calls == []
+
+
+def music(sockets: SocketServer, error: Exception | None = None) -> None:
+    """Open a session of music, raise an error in its block if there is one, and close it and the client."""
+    options = types.HttpOptions(api_version="v1beta")
+    client = llm_exporter.instrument(genai.Client(vertexai=False, api_key="k", http_options=options))
+    client._api_client._websocket_base_url = lambda *_: sockets.url.replace("http:", "ws:")  # type: ignore[method-assign]
+
+    async def play() -> None:
+        async with client.aio as opened, opened.live.music.connect(model="models/lyria-realtime-exp"):
+            if error is not None:
+                raise error
+
+    asyncio.run(play())
+
+
+MUSIC = "WS /ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateMusic"
+
+
+@pytest.mark.filterwarnings("ignore:Realtime music generation is experimental")
+def test_a_session_of_music_is_an_unread_request(sockets: SocketServer, metered: Metered) -> None:
+    sockets.script(Receive(), SETUP)
+    with llm_exporter.labels(agent="band"):
+        music(sockets)
+    call = metered.call
+    assert (call.operation, call.route, call.error, call.agent) == ("unread", MUSIC, None, "band")
+    assert (call.model, call.usage_reported) == ("lyria-realtime-exp", False)
+    assert route_of("WS", sockets.paths[0]) == MUSIC
+    assert metered.total("llm_exporter_unread_requests_total", provider="google", route=MUSIC) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Realtime music generation is experimental")
+def test_a_session_of_music_that_cannot_be_opened_is_a_failed_request(metered: Metered) -> None:
+    with SocketServer() as closed:
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        music(closed)
+    assert (metered.call.operation, metered.call.error) == ("unread", "connection")
+
+
+@pytest.mark.filterwarnings("ignore:Realtime music generation is experimental")
+def test_a_session_of_music_is_refused_when_a_budget_is_used_up(
+    sockets: SocketServer, pipeline: Pipeline, metered: Metered
+) -> None:
+    allow(pipeline, "0.000001")
+    llm_exporter.record(provider="openai", model="gpt-4o", tokens={"output": 1_000_000})
+    assert pipeline.flush()
+    with pytest.raises(llm_exporter.BudgetExceeded):
+        music(sockets)
+    assert sockets.paths == []
+
+
+@pytest.mark.filterwarnings("ignore:Realtime music generation is experimental")
+def test_an_error_in_the_block_of_a_session_of_music_reaches_the_caller(
+    sockets: SocketServer, metered: Metered
+) -> None:
+    sockets.script(Receive(), SETUP)
+    error = LookupError("mine")
+    with pytest.raises(LookupError) as raised:
+        music(sockets, error)
+    assert raised.value is error
+    assert metered.call.error is None
 
 
 @KINDS

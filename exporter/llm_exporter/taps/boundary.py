@@ -21,7 +21,7 @@ def metered(method: Method, meter_for: MeterFor) -> Method:
     def call(*args: Any, **kwargs: Any) -> Any:
         token = current.set(None)  # a request that is not a call is no attempt of a call around it either
         try:
-            meter = _begin(meter_for, args, kwargs)
+            meter = begin(meter_for, *args, **kwargs)
             if meter is None:
                 return method(*args, **kwargs)
             current.set(meter)
@@ -44,7 +44,7 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
     async def call(*args: Any, **kwargs: Any) -> Any:
         token = current.set(None)
         try:
-            meter = _begin(meter_for, args, kwargs)
+            meter = begin(meter_for, *args, **kwargs)
             if meter is None:
                 return await method(*args, **kwargs)
             current.set(meter)
@@ -61,7 +61,12 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
     return call
 
 
-def _begin(meter_for: MeterFor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meter | None:
+def begin(meter_for: MeterFor, *args: Any, **kwargs: Any) -> Meter | None:
+    """Return the meter of a call that begins, or None if it is not metered.
+
+    Raises:
+        BudgetExceeded: if the call must not be sent.
+    """
     meter = guarded("tap", lambda: meter_for(*args, **kwargs))
     if meter is not None:
         meter.hold_budget()

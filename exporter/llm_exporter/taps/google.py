@@ -4,15 +4,15 @@ A call goes through `_request` of the API client, which makes one or more attemp
 (`_async_…` likewise), whichever HTTP library is underneath: httpx2, httpx, aiohttp or requests.
 
 Three kinds of call take another way. Files come through `download_file`. Interactions go through `do_request`
-of a second, generated SDK inside the first one, over the first one's HTTP client. Live
-sessions use a WebSocket.
+of a second, generated SDK inside the first one, over the first one's HTTP client. Live sessions and
+sessions of music use WebSockets.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
 from types import ModuleType
@@ -28,7 +28,7 @@ from ..wire.error_kinds import kind_of_exception, kind_of_status
 from ..wire.live import LiveConversation
 from ..wire.routes import reader_for
 from ..wire.unread import UnreadReader, route_of
-from .boundary import ametered, metered
+from .boundary import ametered, begin, metered
 from .imports import Imported
 from .patches import Method, Patches
 from .private_names import ALWAYS, resolve
@@ -50,6 +50,7 @@ PRIVATE_NAMES: Final = {
     f"{_API_CLIENT}.async_download_file": ALWAYS,
     f"{_API_CLIENT}._httpx_client": ALWAYS,
     f"{_API_CLIENT}._async_httpx_client": ALWAYS,
+    f"{_API_CLIENT}._http_options": ALWAYS,
     "google.genai._api_client:HttpRequest.method": ALWAYS,
     "google.genai._api_client:HttpRequest.url": ALWAYS,
     "google.genai._api_client:HttpRequest.data": ALWAYS,
@@ -58,6 +59,7 @@ PRIVATE_NAMES: Final = {
     "google.genai.client:Client._api_client": ALWAYS,
     "google.genai.live:AsyncLive._api_client": ALWAYS,
     "google.genai.live:AsyncSession._ws": ALWAYS,
+    "google.genai.live_music:AsyncLiveMusic._api_client": ALWAYS,
     f"{_INTERACTIONS}:BaseSDK.do_request": "2.9.0",
     f"{_INTERACTIONS}:BaseSDK.sdk_configuration": "2.9.0",
     f"{_INTERACTIONS}:AsyncBaseSDK.do_request_async": "2.9.0",
@@ -140,6 +142,7 @@ class GoogleTap:
         except ImportError:
             return  # its WebSocket library is not installed
         self._patches.patch(("google.genai.live:AsyncLive.connect", self._connecting))
+        self._patches.patch(("google.genai.live_music:AsyncLiveMusic.connect", self._connecting_music))
 
     def _connecting(self, connect: Method) -> Method:
         @asynccontextmanager
@@ -155,6 +158,34 @@ class GoogleTap:
         if self._switch.is_on(api_client):
             is_on = partial(self._switch.is_on, api_client)
             tap_connection(session._ws, ConnectionMeter(LiveConversation(model), _GOOGLE, is_on))  # noqa: SLF001
+
+    def _connecting_music(self, connect: Method) -> Method:
+        @asynccontextmanager
+        async def connecting(music: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            meter = begin(self._music_meter, music, **kwargs)
+            async with AsyncExitStack() as stack:
+                try:
+                    session = await stack.enter_async_context(connect(music, *args, **kwargs))
+                except BaseException as error:
+                    if meter is not None:
+                        meter.raised(error)
+                    raise
+                if meter is not None:
+                    meter.returned()
+                yield session
+
+        return connecting
+
+    def _music_meter(self, music: Any, model: str = "") -> Meter | None:
+        """Return a meter for a session of music, whose messages do not say what was used."""
+        api_client = music._api_client  # noqa: SLF001
+        if not self._switch.is_on(api_client):
+            return None
+        version = api_client._http_options.api_version  # noqa: SLF001
+        route = route_of(
+            "WS", f"/ws/google.ai.generativelanguage.{version}.GenerativeService.BidiGenerateMusic"
+        )
+        return Meter(endpoint=_GOOGLE, model=_name(model), reader=UnreadReader, route=route)
 
     def _meter(self, api_client: Any, http_request: Any, *_: Any, **__: Any) -> Meter | None:
         if not self._switch.is_on(api_client):
