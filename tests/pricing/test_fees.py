@@ -51,6 +51,11 @@ PRICES = [
     ("google", "gemini-3.8-flash", "web_searches", "0.014"),
     ("google", "gemini-2.5-flash", "maps_searches", "0.025"),
     ("google", "gemini-4-argon", "maps_searches", "0.014"),
+    # https://cloud.google.com/vertex-ai/generative-ai/pricing: Web Grounding for Enterprise costs $45 per
+    # 1,000 prompts of Gemini 2, as much as Search for newer models; grounding with your data $2.50.
+    ("google", "gemini-2.5-pro", "enterprise_web_searches", "0.045"),
+    ("google", "gemini-3.1-pro-preview", "enterprise_web_searches", "0.014"),
+    ("google", "gemini-3.8-flash", "retrievals", "0.0025"),
     # Explicit caches per million tokens and hour: $4.50 (Pro), $1 (Flash), $0.50 (3.6 to 3.8 Flash).
     ("google", "gemini-2.5-pro", "cache_token_hours", "0.0000045"),
     ("google", "gemini-3.1-pro-preview", "cache_token_hours", "0.0000045"),
