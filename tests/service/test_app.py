@@ -512,6 +512,12 @@ CALL = {"provider": "p", "model": "m", "operation": "chat"}
             400,
             "invalid calls: Expected `str`, got `null` - at `$[0].route`",
         ),
+        (
+            json.dumps([{**CALL, "reported_costs": {"tools": -0.5}}]).encode(),
+            "",
+            400,
+            "call 0: reported_costs.tools must be between 0 and 2^53, not -0.5",
+        ),
         (b'[{"provider":"p","model":"m","operation":"o","duration":1e999}]', "", 400, "invalid calls:"),
         (
             json.dumps([{**CALL, "units": {"images": -1}}]).encode(),
