@@ -56,6 +56,7 @@ Operation = Literal[
     "fine_tuning",
     "generate_content",
     "image_generation",
+    "invoke_agent",
     "live",
     "moderation",
     "realtime",
@@ -70,8 +71,9 @@ Operation = Literal[
 
 OpenAI's chat completions, responses and runs of assistants and Anthropic's messages are all `chat`.
 `container` creates a container for code, `decision` is OpenAI's Decisions API, and `evaluation` is a run of
-OpenAI's Evals API. `live` is Google's or OpenAI's Live API, and `realtime` is OpenAI's Realtime API. `unread`
-is a request to a known provider whose response no reader takes.
+OpenAI's Evals API. `invoke_agent` is a session of OpenAI's hosted agents. `live` is Google's or OpenAI's Live
+API, and `realtime` is OpenAI's Realtime API. `unread` is a request to a known provider whose response no
+reader takes.
 """
 
 CostSource = Literal["list", "provider", "override", "fallback", "local"]

@@ -148,3 +148,35 @@ def test_calls_of_a_job_have_the_labels_of_the_request_that_started_it() -> None
     assert retrievals.settle(done) == [line]
     assert line.labels == {"agent": "judge"}
     assert retrievals.close() == []
+
+
+def a_total(tokens: int, *, pending: bool = False, retrieved: bool = False) -> Outcome:
+    """Return the outcome of a request for something that runs, with all its tokens so far."""
+    call = a_call(tokens=tokens)
+    call.tokens = {"input": tokens} if tokens else {}
+    return Outcome(call, response_id="sess", pending=pending, retrieved=retrieved, is_running_total=True)
+
+
+def test_tokens_of_a_running_total_are_counted_as_they_are_added() -> None:
+    retrievals = Retrievals()
+    created = a_total(0, pending=True)
+    assert retrievals.settle(created) == []
+    (first,) = retrievals.settle(a_total(100, retrieved=True))
+    assert (first.id, first.tokens) == (created.call.id, {"input": 100})
+    assert retrievals.settle(a_total(100, retrieved=True)) == []
+    (second,) = retrievals.settle(a_total(130, retrieved=True))
+    assert second.tokens == {"input": 30}
+    assert retrievals.settle(a_total(120, retrieved=True)) == []
+
+
+def test_a_running_total_of_another_process_is_not_counted() -> None:
+    retrievals = Retrievals()
+    assert retrievals.settle(a_total(100, retrieved=True)) == []
+    assert retrievals.settle(a_total(130, retrieved=True)) == []
+
+
+def test_a_running_total_without_tokens_is_counted_without_usage_at_the_end() -> None:
+    retrievals = Retrievals()
+    created = a_total(0, pending=True)
+    retrievals.settle(created)
+    assert retrievals.close() == [created.call]

@@ -48,9 +48,11 @@ from llm_exporter.wire.openai import (
     RetrievedResponseReader,
 )
 from llm_exporter.wire.openai_jobs import (
+    AgentSessionReader,
     ContainerReader,
     EvaluationReader,
     FineTuningReader,
+    RetrievedAgentSessionReader,
     RetrievedEvaluationReader,
     RetrievedFineTuningReader,
     RetrievedRunReader,
@@ -108,6 +110,27 @@ RUN: Final[Json] = {
 _RUN: Final = Reading(model="t", tokens={"input": 31, "output": 7}, response_id="run_t")
 JOB: Final[Json] = {"id": "ftjob-t", "model": "t", "status": "succeeded", "trained_tokens": 900}
 _JOB: Final = Reading(model="t", tokens={}, units={"trained_tokens": 900}, response_id="ftjob-t")
+
+
+def agent_events() -> list[Json]:
+    """Return the events of a streamed session of a hosted agent."""
+    said = [
+        {"type": "agent.session.turn.output_text.delta", "session_id": "sess_t", "delta": word}
+        for word in WORDS
+    ]
+    created = {"type": "agent.session.created", "session": {**SESSION, "usage": None}}
+    return [created, *said, {"type": "agent.session.idle", "session": SESSION}]
+
+
+SESSION: Final[Json] = {
+    "id": "sess_t",
+    "status": "idle",
+    "agent": {"model": "t", "service_tier": "flex"},
+    "usage": {"input_tokens": 31, "output_tokens": 7, "total_tokens": 38},
+}
+_SESSION: Final = Reading(
+    model="t", tokens={"input": 31, "output": 7}, service_tier="flex", response_id="sess_t"
+)
 EVALUATION: Final[Json] = {
     "id": "evalrun_t",
     "status": "completed",
@@ -454,6 +477,9 @@ SAMPLES: Final = [
         JSON,
         Reading(model="t", tokens={"input": 31, "output": 7}),
     ),
+    Sample("agent session", AgentSessionReader, dump(SESSION), JSON, _SESSION),
+    Sample("agent session stream", AgentSessionReader, sse(agent_events()), SSE, _with_token(_SESSION)),
+    Sample("retrieved agent session", RetrievedAgentSessionReader, dump(SESSION), JSON, _SESSION),
     Sample("run", RunReader, dump(RUN), JSON, _RUN),
     Sample("run stream", RunReader, sse(run_events()), SSE, _with_token(_RUN)),
     Sample("retrieved run", RetrievedRunReader, dump(RUN), JSON, _RUN),

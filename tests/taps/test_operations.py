@@ -727,6 +727,34 @@ def test_a_fine_tuning_job_is_counted_once_with_its_trained_tokens(server: Serve
     assert (call.units, call.usage_reported) == ({"trained_tokens": 80_000}, True)
 
 
+def test_a_session_of_an_agent_is_counted_as_its_tokens_are_added(server: Server, metered: Metered) -> None:
+    """gpt-5 at the flex tier: $0.625 and $5 a million tokens."""
+    session = {
+        "id": "sess_1",
+        "object": "agent.session",
+        "status": "in_progress",
+        "agent": {"id": "agent_1", "model": "gpt-5-2025-08-07", "service_tier": "flex"},
+        "usage": None,
+    }
+    usage = {"input_tokens": 2000, "output_tokens": 100, "total_tokens": 2100}
+    more = {"input_tokens": 3000, "output_tokens": 100, "total_tokens": 3100}
+    server.respond_with("/sessions", Response(dump(session)))
+    server.respond_with(
+        "/sess_1",
+        *(Response(dump({**session, "status": "idle", "usage": each})) for each in (usage, usage, more)),
+    )
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        sessions = require(client, "beta.agents.sessions")
+        with llm_exporter.labels(agent="planner"):
+            sessions.create(environment={"id": "env_1"}, agent_id="agent_1", input="x")
+        for _ in range(3):
+            sessions.retrieve("sess_1")
+    first, second = metered.calls
+    assert (first.operation, first.model, first.agent) == ("invoke_agent", "gpt-5-2025-08-07", "planner")
+    assert first.cost == {"input": 0.00125, "output": 0.0005}
+    assert second.tokens == {"input": 1000}
+
+
 def test_an_evaluation_is_counted_once_by_model(server: Server, metered: Metered) -> None:
     """gpt-4o: $2.50, $1.25 cached and $10 a million tokens."""
     run = {"id": "evalrun_1", "object": "eval.run", "eval_id": "eval_1", "status": "queued"}

@@ -35,9 +35,11 @@ from llm_exporter.wire.openai import (
     RetrievedResponseReader,
 )
 from llm_exporter.wire.openai_jobs import (
+    AgentSessionReader,
     ContainerReader,
     EvaluationReader,
     FineTuningReader,
+    RetrievedAgentSessionReader,
     RetrievedEvaluationReader,
     RetrievedFineTuningReader,
     RetrievedRunReader,
@@ -110,6 +112,7 @@ VERTEX = (
         ("/fine_tuning/jobs", FineTuningReader),
         ("/evals/eval_t/runs", EvaluationReader),
         ("/containers", ContainerReader),
+        ("/agents/sessions", AgentSessionReader),
     ],
 )
 def test_generating_request_has_the_reader_of_its_format(url: str, reader: type[Reader]) -> None:
@@ -132,6 +135,8 @@ def test_retrieved_jobs_of_openai_have_readers() -> None:
     assert reader_for("GET", "/fine_tuning/jobs/ftjob-t/events") is None
     assert reader_for("GET", "/evals/eval_t/runs/evalrun_t") is RetrievedEvaluationReader
     assert reader_for("GET", "/evals/eval_t/runs/evalrun_t/output_items") is None
+    assert reader_for("GET", "/agents/sessions/sess_t") is RetrievedAgentSessionReader
+    assert reader_for("GET", "/agents/sessions/sess_t/turns") is None
 
 
 def test_retrieved_results_of_google_have_readers() -> None:
@@ -176,7 +181,7 @@ def test_request_that_generates_nothing_is_not_metered(url: str) -> None:
         "/nochat/completionsx",
         "/models?next=/chat/completions",
         "/threads/runs/unheard-of",
-        "/agents/sessions",
+        "/agents/sessions/sess_t/events",
         "/never/heard/of",
         f"{GEMINI}:summarizeContent",
     ],

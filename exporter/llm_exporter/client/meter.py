@@ -237,6 +237,7 @@ class Meter:
             containers=reading.containers,
             pending=reading.pending,
             retrieved=self._reader.is_retrieval,
+            is_running_total=self._reader.is_running_total,
             headers=self._headers,
         )
 

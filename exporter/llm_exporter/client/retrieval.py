@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..call import Call
+from ..call import Call, TokenType
 
 _REMEMBERED: Final = 100_000
 """The maximum number of responses to remember, at about 100 bytes each."""
@@ -35,6 +35,8 @@ class Outcome:
     """The provider is still generating the response."""
     retrieved: bool = False
     """The request only retrieved a response that another request created."""
+    is_running_total: bool = False
+    """The tokens of the call include those of earlier calls with the same response id."""
     containers: Mapping[str, str] = field(default_factory=dict)
     """The units of the containers that the call ran code in, by their ids."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +56,8 @@ class Retrievals:
         """Whether the request that created the response is counted, by the response's id."""
         self._waiting: OrderedDict[str, Call] = OrderedDict()
         self._inherited: frozenset[str] = frozenset()
+        self._totals: OrderedDict[str, dict[TokenType, int]] = OrderedDict()
+        """The tokens that are counted so far, by the response's id."""
 
     def after_fork(self) -> None:
         """Leave the calls that wait to the parent process, which counts those that are never retrieved."""
@@ -82,6 +86,8 @@ class Retrievals:
         return calls
 
     def _settle(self, outcome: Outcome) -> list[Call]:
+        if outcome.is_running_total and outcome.response_id:
+            return self._increase(outcome)
         if outcome.pending and outcome.response_id:
             return [] if outcome.retrieved else self._wait(outcome)
         if outcome.retrieved and not outcome.sub_calls and not outcome.call.usage_reported:
@@ -135,6 +141,26 @@ class Retrievals:
             call.retries = first.retries + call.retries
             call.service_tier = call.service_tier or first.service_tier
         return call
+
+    def _increase(self, outcome: Outcome) -> list[Call]:
+        """Return the call with the tokens that were not counted before.
+
+        Only the process that created what runs counts it: another one cannot know what is counted already.
+        """
+        call, counted = outcome.call, self._totals.get(outcome.response_id)
+        if counted is None:
+            if outcome.retrieved:
+                return []
+            counted = self._totals[outcome.response_id] = {}
+            if len(self._totals) > self._remembered:
+                self._totals.popitem(last=False)
+        if not call.tokens:
+            return [] if outcome.retrieved else self._wait(outcome)
+        added = {kind: number - counted.get(kind, 0) for kind, number in call.tokens.items()}
+        call.tokens = {kind: number for kind, number in added.items() if number > 0}
+        for kind, number in call.tokens.items():
+            counted[kind] = counted.get(kind, 0) + number
+        return [self._as_requested(outcome)] if call.tokens else []
 
     def _results(self, outcome: Outcome) -> list[Call]:
         """Return the calls of a batch, with the labels of the request that created it, if that is known."""

@@ -1,4 +1,4 @@
-"""What OpenAI runs after it has responded: runs of assistants, fine-tuning jobs, evaluations and containers.
+"""What OpenAI runs after it has responded: assistants, fine-tuning jobs, evaluations, containers and agents.
 
 Runs: https://platform.openai.com/docs/api-reference/runs. Fine-tuning jobs: .../fine-tuning. Evaluations:
 .../evals. Containers: .../containers.
@@ -12,7 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from .fields import count, decoder, error_code, mapping, sequence, text
-from .openai import container_unit, read_usage, tokens_of
+from .openai import container_unit, read_usage, requested_tier, tokens_of
 from .reader import Reader, Reading
 
 _UNFINISHED: Final = frozenset(
@@ -185,3 +185,62 @@ class ContainerReader(_JobReader):
         if name := text(container.id):
             self.reading.tokens = {}
             self.reading.containers = {name: container_unit({"memory_limit": container.memory_limit})}
+
+
+class _Session(msgspec.Struct):
+    id: Any = None
+    status: Any = None
+    agent: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+class _SessionEvent(msgspec.Struct):
+    type: Any = None
+    session: msgspec.Raw = msgspec.Raw()
+    delta: Any = None
+
+
+_decode_session: Final = decoder(_Session)
+_decode_session_event: Final = decoder(_SessionEvent)
+
+
+class AgentSessionReader(Reader):
+    """A session of a hosted agent, with the tokens of all its turns so far.
+
+    Source: the resource `beta.agents` of openai 3.
+    """
+
+    operation = "invoke_agent"
+    is_running_total = True
+
+    @override
+    def may_carry_usage(self, data: bytes) -> bool:
+        return b'"session"' in data
+
+    @override
+    def read_body(self, data: bytes) -> None:
+        session, reading = _decode_session(data), self.reading
+        agent = mapping(session.agent)
+        reading.response_id = text(session.id)
+        reading.model = text(agent.get("model")) or reading.model
+        reading.service_tier = requested_tier(agent) or reading.service_tier
+        if session.status == "failed":
+            reading.error = error_code(mapping(session.error)) or "failed"
+        if usage := mapping(session.usage):
+            read_usage(usage, reading)
+        reading.pending = not reading.tokens
+
+    @override
+    def read_event(self, data: bytes) -> None:
+        event = _decode_session_event(data)
+        if text(event.type).endswith(".delta"):
+            self.note_generated(event.delta)
+        elif session := bytes(event.session):
+            self.read_body(session)
+
+
+class RetrievedAgentSessionReader(AgentSessionReader):
+    """A session that an earlier request created."""
+
+    is_retrieval = True

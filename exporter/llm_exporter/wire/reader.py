@@ -68,6 +68,9 @@ class Reader(ABC):
     is_retrieval: ClassVar[bool] = False
     """Whether the request retrieves the result of an earlier call and is not a call itself."""
 
+    is_running_total: ClassVar[bool] = False
+    """Whether the tokens include those of earlier responses with the same id."""
+
     is_batch: ClassVar[bool] = False
     """Whether the response holds the results of a batch."""
 

@@ -27,9 +27,11 @@ from .openai import (
     RetrievedResponseReader,
 )
 from .openai_jobs import (
+    AgentSessionReader,
     ContainerReader,
     EvaluationReader,
     FineTuningReader,
+    RetrievedAgentSessionReader,
     RetrievedEvaluationReader,
     RetrievedFineTuningReader,
     RetrievedRunReader,
@@ -66,6 +68,8 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST (?:.*/)?evals/[^/]+/runs$", EvaluationReader),
         (r"^GET (?:.*/)?evals/[^/]+/runs/[^/]+$", RetrievedEvaluationReader),
         (r"^POST (?:.*/)?containers$", ContainerReader),
+        (r"^POST (?:.*/)?agents/sessions$", AgentSessionReader),
+        (r"^GET (?:.*/)?agents/sessions/[^/]+(?:/events)?$", RetrievedAgentSessionReader),
         (r"^POST .*/v1/messages$", MessagesReader),
         (r"^POST .*:(?:generateContent|streamGenerateContent)$", GenerateContentReader),
         (r"^POST .*:(?:embedContent|batchEmbedContents)$", EmbedContentReader),
