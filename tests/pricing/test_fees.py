@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 from genai_prices.data import providers
 
+from llm_exporter.call import Call
+from llm_exporter.config.model import Prices
 from llm_exporter.pricing.fees import FEES, Fee, billed_units, fee_rates
+from llm_exporter.pricing.prices import PriceList
 
 WHEN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -106,6 +109,19 @@ def test_a_fee_ends_when_its_introductory_price_does() -> None:
     last, first = datetime(2026, 12, 31, 23, 59, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
     assert "cache_token_hours" in fee_rates("google", "gemini-3.8-flash", last)
     assert "cache_token_hours" not in fee_rates("google", "gemini-3.8-flash", first)
+
+
+def test_a_discount_applies_to_fees() -> None:
+    call = Call(
+        provider="anthropic",
+        model="claude-opus-5",
+        operation="chat",
+        started=WHEN.timestamp(),
+        tokens={"input": 1_000},
+        units={"web_searches": 2},
+    )
+    PriceList(Prices(discounts={"anthropic": Decimal("0.1")})).price(call)
+    assert call.cost == {"input": 0.0045, "tools": 0.018}
 
 
 def test_groq_bills_at_least_ten_seconds_of_audio() -> None:

@@ -171,7 +171,7 @@ class Tariffs:
         standard, rates = discounted(standard, discount), discounted(rates, discount)
         if override is not None:
             rates = replaced(standard, rates, configured_rates(override.usd_per_million_tokens, standard))
-        return {**rates, **fee_rates(model.provider, model.name, when)}
+        return {**rates, **discounted(fee_rates(model.provider, model.name, when), discount)}
 
     def _override(self, terms: Terms) -> PriceOverride | None:
         provider = terms.provider.lower()
