@@ -13,6 +13,7 @@ from unittest import mock
 
 import anthropic
 import httpx
+import httpx2
 import openai
 import pytest
 from google import genai
@@ -323,6 +324,42 @@ def test_calls_of_the_module_openai_are_metered(
     openai.http_client.close()
     llm_exporter.uninstrument()
     assert type(vars(type(openai.chat._client))["_client"]) is property
+
+
+def certified(request: Any) -> Any:
+    """Respond to the exchange of a certificate for a token, and to the calls that follow."""
+    if request.url.path == "/oauth/token":
+        token = {"access_token": "token", "expires_in": 3600, "token_type": "Bearer"}
+        return httpx2.Response(200, json=token)
+    assert request.headers["authorization"] == "Bearer token"
+    return httpx2.Response(
+        200, content=CHAT.responses[0]().body, headers={"content-type": "application/json"}
+    )
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_calls_of_a_client_with_a_certificate_are_metered(kind: str, metered: Metered) -> None:
+    """It sends them with an HTTP client of a second kind."""
+    if not hasattr(openai.auth, "x509_workload_identity"):
+        pytest.skip("this release of openai has no certificates")
+    identity = openai.auth.x509_workload_identity(identity_provider_id="p", service_account_id="s")
+    transport = httpx2.MockTransport(certified)
+    llm_exporter.instrument()
+    if kind == "sync":
+        with openai.OpenAI(
+            workload_identity=identity, http_client=httpx2.Client(transport=transport)
+        ) as client:
+            CHAT.call(client, False)
+    else:
+
+        async def run() -> None:
+            http = httpx2.AsyncClient(transport=transport)
+            async with openai.AsyncOpenAI(workload_identity=identity, http_client=http) as opened:
+                await CHAT.call(opened, False)
+
+        asyncio.run(run())
+    assert metered.call.tokens == CHAT.tokens
+    assert metered.call.retries == []
 
 
 # ---- what code that runs within a call sees

@@ -2,6 +2,9 @@
 
 A connection manager opens a WebSocket in `_connect_ws`, and calls that again to reconnect. Managers that
 cannot reconnect open it in `__enter__`.
+
+A client that authenticates with a certificate makes an attempt through `send_api_request`, which uses another
+HTTP client.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from ..wire.realtime import RealtimeConversation, ResponsesConversation
 from .imports import Imported
 from .patches import Method
 from .private_names import ALWAYS, get_mangled
+from .send import Wrap, wrap_async_send, wrap_send
 from .stainless import StainlessTap, stainless_names
 from .websocket import ConnectionMeter, tap_connection
 
@@ -54,8 +58,12 @@ def _connection_names(module: str, kind: str, *more: str) -> dict[str, str]:
     return {f"{module}:{prefix}{kind}{name}": "3.54.0" for prefix in ("", "Async") for name in names}
 
 
+_CERTIFICATES: Final = "openai.auth._x509"
+
 PRIVATE_NAMES: Final = {
     **stainless_names("openai"),
+    f"{_CERTIFICATES}:SyncX509WorkloadIdentityAuth.send_api_request": "3.54.0",
+    f"{_CERTIFICATES}:AsyncX509WorkloadIdentityAuth.send_api_request": "3.54.0",
     "openai.lib.azure:AzureOpenAI._api_version": ALWAYS,
     "openai.lib.azure:AsyncAzureOpenAI._api_version": ALWAYS,
     "openai.resources.realtime.realtime:RealtimeConnectionManager._connect_ws": "2.32.0",
@@ -102,7 +110,23 @@ class OpenAITap(StainlessTap):
     @property
     @override
     def modules(self) -> Mapping[str, Imported]:
-        return {**super().modules, **dict.fromkeys(_CONNECTIONS, self._patch_managers)}
+        return {
+            **super().modules,
+            _CERTIFICATES: self._patch_certificates,
+            **dict.fromkeys(_CONNECTIONS, self._patch_managers),
+        }
+
+    def _patch_certificates(self, _: ModuleType) -> None:
+        self._patches.patch(
+            (
+                f"{_CERTIFICATES}:SyncX509WorkloadIdentityAuth.send_api_request",
+                partial(_sending, wrap_send),
+            ),
+            (
+                f"{_CERTIFICATES}:AsyncX509WorkloadIdentityAuth.send_api_request",
+                partial(_sending, wrap_async_send),
+            ),
+        )
 
     def _patch_managers(self, module: ModuleType) -> None:
         kind, conversation = _CONNECTIONS[module.__name__]
@@ -128,6 +152,13 @@ class OpenAITap(StainlessTap):
             conversation(model if isinstance(model, str) else ""), endpoint, partial(self._switch.is_on, http)
         )
         tap_connection(getattr(connection, "_connection", connection), meter)
+
+
+def _sending(wrap: Wrap, method: Method) -> Method:
+    def send(identity: Any, request: Any, /, **kwargs: Any) -> Any:
+        return wrap(partial(method, identity))(request, **kwargs)
+
+    return send
 
 
 def _opening(opened: Callable[..., None], method: Method) -> Method:
