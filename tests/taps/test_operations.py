@@ -141,6 +141,54 @@ ROWS = [
         {"input": 0.0015, "output": 0.001},
     ),
     Row(
+        # 2.50 and 10, and $25 for a thousand searches
+        "a search model",
+        OPENAI,
+        "/chat/completions",
+        lambda client: client.chat.completions.create(model="gpt-4o-search-preview", messages=PROMPT),
+        payloads.chat(
+            {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
+            model="gpt-4o-search-preview-2025-03-11",
+        ),
+        "chat",
+        {"input": 1000, "output": 100},
+        {"input": 0.0025, "output": 0.001, "tools": 0.025},
+    ),
+    Row(
+        # gpt-4o: 2.50 and 10, $25 for a thousand searches with the preview, and $0.03 for a container
+        "a response with tools that have fees",
+        OPENAI,
+        "/responses",
+        lambda client: client.responses.create(model="gpt-4o", input="x"),
+        Response(
+            dump(
+                {
+                    **payloads._response(
+                        "completed",
+                        {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100},
+                        "gpt-4o-2024-08-06",
+                    ),
+                    "output": [
+                        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+                        {
+                            "type": "code_interpreter_call",
+                            "id": "ci_1",
+                            "container_id": "cntr_1",
+                            "status": "completed",
+                        },
+                    ],
+                    "tools": [
+                        {"type": "web_search_preview"},
+                        {"type": "code_interpreter", "container": {"type": "auto"}},
+                    ],
+                }
+            )
+        ),
+        "chat",
+        {"input": 1000, "output": 100},
+        {"input": 0.0025, "output": 0.001, "tools": 0.055},
+    ),
+    Row(
         # gpt-6-luna: 0.10, cached 0.01, written to the cache 0.125, and 0.50
         "decisions",
         OPENAI,
