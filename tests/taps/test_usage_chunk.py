@@ -110,6 +110,8 @@ AZURE = "https://t.openai.azure.com/openai/"
     ("base_url", "expected"),
     [
         (OPENAI, True),
+        ("https://us.api.openai.com/v1/", True),
+        ("https://eu.api.openai.com/v1/", True),
         (AZURE, True),
         ("https://t.services.ai.azure.com/openai/v1/", True),
         ("http://localhost:11434/v1/", True),  # Ollama
