@@ -66,7 +66,8 @@ class PriceList:
         if call.reported_cost is not None and tariff.source != "override" and _is_report(call):
             self._use_report(call, call.reported_cost)
             return
-        self._approximate(call, tariff)
+        if tariff.approximated or call.units or not tariff.coarse.keys().isdisjoint(call.tokens):
+            self._approximate(call, tariff)
         if call.unpriced_tokens:
             self._warn_unpriced(call)
             self._apply_fallback(call)
@@ -145,11 +146,10 @@ class PriceList:
         for reason, value in tariff.approximated:
             found[reason] = whole
             self._warn(call, reason, value)
-        if tariff.coarse:
-            for kind, number in call.tokens.items():
-                if reason_ := tariff.coarse.get(UNITS[kind]):
-                    found[reason_] += number
-                    self._warn(call, reason_, kind)
+        for kind, number in call.tokens.items():
+            if coarse := tariff.coarse.get(kind):
+                found[coarse] += number
+                self._warn(call, coarse, kind)
         for unit in call.units:
             if unit not in tariff.rates and not (unit in _INSTEAD_OF_TOKENS and call.tokens):
                 found["fee"] = whole
@@ -216,6 +216,8 @@ def _apply_rates(call: Call, rates: Rates) -> None:
             call.cost[token_type] = float(rate.at(prompt) * number)
         else:
             call.unpriced_tokens += number
+    if not call.units and "requests" not in rates:
+        return
     fees: defaultdict[str, Decimal] = defaultdict(Decimal)
     for unit, used in billed_units(call.provider, call.units).items():
         if rate := rates.get(unit):

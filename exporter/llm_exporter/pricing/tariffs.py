@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..call import ApproximationReason, Call, CostSource
+from ..call import ApproximationReason, Call, CostSource, TokenType
 from ..config.model import PriceFactor, PriceOverride, Prices
 from ..forking import late_import
 from .aliases import listed_name
@@ -99,8 +99,8 @@ class Tariff(NamedTuple):
     rates: Rates
     approximated: tuple[tuple[ApproximationReason, str], ...] = ()
     """Why the rates of all tokens are approximate, with the value that has no price."""
-    coarse: Mapping[str, ApproximationReason] = {}
-    """Why the rates of single units are approximate."""
+    coarse: Mapping[TokenType, ApproximationReason] = {}
+    """Why the rates of single token types are approximate."""
 
     @property
     def prices_tokens(self) -> bool:
@@ -269,10 +269,12 @@ def _modified(
     return rates, tuple(approximated)
 
 
-def _coarse(model: Published, rates: Rates) -> Iterator[tuple[str, ApproximationReason]]:
-    """Yield the units that are priced as another modality or cache lifetime."""
-    for unit, rate in rates.items():
+def _coarse(model: Published, rates: Rates) -> Iterator[tuple[TokenType, ApproximationReason]]:
+    """Yield the token types that are priced as another modality or cache lifetime."""
+    for kind, unit in UNITS.items():
+        if (rate := rates.get(unit)) is None:
+            continue
         if lacks_modality(model.provider, model.name, unit, rate):
-            yield unit, "modality"
+            yield kind, "modality"
         elif lacks_lifetime(unit, rate):
-            yield unit, "lifetime"
+            yield kind, "lifetime"
