@@ -357,6 +357,21 @@ def test_a_call_to_a_local_server_costs_nothing_even_with_a_fallback() -> None:
         assert (call.unpriced_tokens, call.approximated) == (0, {})
 
 
+def test_a_call_to_a_local_server_has_the_configured_price() -> None:
+    call = Call(
+        provider="vllm",
+        model="llama-3",
+        operation="chat",
+        tokens={"input": 1_000_000},
+        cost_source="local",
+    )
+    override = PriceOverride(
+        provider="vllm", model="Llama-3", usd_per_million_tokens={"input": Decimal("0.1")}
+    )
+    PriceList(Prices(overrides=[override])).price(call)
+    assert (call.cost, call.cost_source) == ({"input": 0.1}, "override")
+
+
 def test_a_fallback_keeps_the_fees_of_an_unknown_model() -> None:
     call = Call(
         provider="openai",

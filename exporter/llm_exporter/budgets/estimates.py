@@ -98,7 +98,7 @@ class Estimates:
         output_tokens: int = 0,
         uses: Sequence[str] = (),
     ) -> float:
-        if call.cost_source == "local":
+        if self._prices.costs_nothing(call):
             return 0.0
         terms = Terms.of(call)
         if isinstance(request, dict):

@@ -57,7 +57,7 @@ class PriceList:
         """
         if not call.tokens and not call.units and call.reported_cost is None:
             return
-        if call.cost_source == "local":
+        if self.costs_nothing(call):
             call.cost = dict.fromkeys(call.tokens, 0.0)
             return
         tariff = self._tariff(Terms.of(call), call.started)
@@ -71,6 +71,12 @@ class PriceList:
         if call.unpriced_tokens:
             self._warn_unpriced(call)
             self._apply_fallback(call)
+
+    def costs_nothing(self, call: Call) -> bool:
+        """Return whether a local server runs the call's model, and the configuration has no price for it."""
+        if call.cost_source != "local":
+            return False
+        return self._tariff(Terms.of(call), call.started).source != "override"
 
     def estimate(self, terms: Terms, started: float, input_tokens: int, output_tokens: int) -> float | None:
         """Return the estimated cost of a call in USD, at the standard text rates.
