@@ -197,4 +197,3 @@ def _ignore_signals() -> None:
 def _log_to_stderr() -> None:
     start = _CLEAR_LINE if sys.stderr.isatty() else ""
     logging.basicConfig(format=f"{start}%(message)s")
-    logging.getLogger("llm_exporter").setLevel(logging.INFO)

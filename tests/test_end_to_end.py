@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from openai import NotFoundError, OpenAI
 
@@ -77,6 +78,34 @@ def test_a_request_that_no_reader_takes_is_counted_by_the_service(
     assert failed["error"] == "not_found"
     labels = '{provider="openai",route="POST /v1/things/{id}/runs"}'
     assert f"llm_exporter_unread_requests_total{labels} 1.0\n" in text
+
+
+def test_a_tier_without_a_price_is_counted_by_the_service(
+    server: Server, metered: Metered, tmp_path: Path
+) -> None:
+    """The SDK's process prices the call at the standard tier, and the service counts what it ships."""
+    operation = Operation(CHAT, "sync", stream=False)
+    body = operation.response().body
+    assert isinstance(body, bytes)
+    answer = {**msgspec.json.decode(body), "service_tier": "express"}
+    server.respond_with(operation.path, Response(msgspec.json.encode(answer)))
+    address = server.url.removeprefix("http://")
+    with Served(tmp_path) as served:
+        metered.pipeline.configure(Config(providers={address: "openai"}))
+        metered.pipeline.ship_to(served.url)
+        llm_exporter.instrument()
+        operation.run(operation.client(server.url))
+        metered.pipeline.close()
+        (call,) = served.get("/api/v1/calls")["calls"]
+        cost = served.get("/api/v1/cost")
+        text = served.get_text("/metrics")
+    tokens = sum(CHAT.tokens.values())
+    assert (call["service_tier"], call["approximated"]) == ("express", {"tier": tokens})
+    assert call["cost"] == CHAT.cost
+    assert cost["approximated_tokens"] == tokens
+    (line,) = [line for line in text.splitlines() if line.startswith("llm_price_approximated_tokens_total{")]
+    assert 'reason="tier"' in line
+    assert line.endswith(f" {float(tokens)}")
 
 
 def _await(prometheus: Prometheus, expression: str, value: float) -> None:
