@@ -41,7 +41,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _source(url: str, as_of: str) -> str:
-    """Return a link to the page of a price, with the date on which it was there."""
+    """Return a link to the page of a price, with the date of the price."""
     return f"[{urlsplit(url).hostname}]({url}), {as_of}"
 
 

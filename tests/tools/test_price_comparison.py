@@ -61,6 +61,13 @@ def test_a_price_of_a_tier_that_we_approximate_is_marked(tmp_path: Path) -> None
     ]
 
 
+def test_images_are_compared_by_quality_and_size(tmp_path: Path) -> None:
+    entry = {"litellm_provider": "openai", "input_cost_per_image": 0.5}
+    assert comparison(tmp_path, {"high/1024-x-1536/gpt-image-1": entry}).differences == [
+        Difference("high/1024-x-1536/gpt-image-1", "0.5", "", "images_high_1024x1536")
+    ]
+
+
 def test_a_model_that_we_do_not_know_is_not_compared(tmp_path: Path) -> None:
     assert comparison(tmp_path, {"openai/gpt-nowhere": GPT_4O}) == Comparison(0, 0, [])
 

@@ -75,8 +75,8 @@ def compare(models: Iterable[Model]) -> Comparison:
     differences: list[Difference] = []
     for model in models:
         compared = list(_compared(prices, model, usages))
-        if not any(ratio for usage, ratio, _ in compared if usage.cost_type != "tools"):
-            continue  # a model that we do not know
+        if not any(ratio for usage, ratio, _ in compared if "search" not in usage.name):
+            continue  # a model that we do not know: fees for searches are those of the provider
         number_of_models += 1
         number_of_prices += len(compared)
         differing: defaultdict[tuple[str, str], list[str]] = defaultdict(list)

@@ -55,6 +55,8 @@ _PREFIX: Final = re.compile(
     r"|groq|minimax|mistral|codestral|moonshot|novita|openai|openrouter|perplexity|together_ai|vertex_ai|voyage|xai|zai)/"
 )
 _REGION: Final = re.compile(r"(?:us|eu|us-gov|[a-z]{2}(?:-gov)?-[a-z]+-\d)/")
+_IMAGE: Final = re.compile(r"(low|medium|high)/(\d+)-x-(\d+)/(gpt-image-.*)")
+"""Images by quality and size, which have separate entries."""
 _UNCOMPARABLE: Final = re.compile(
     r".*commitment/.*|claude_platform/.*|(?:low|medium|high|standard|hd|auto|\d+-x-\d+)/.*|\d.*|\*/.*"
 )
@@ -81,6 +83,11 @@ def read(wheel: Path) -> Iterator[Model]:
         table = json.loads(archive.read(FILE), parse_float=Decimal)
     for key, entry in table.items():
         provider = _PROVIDERS.get(str(entry.get("litellm_provider")))
+        if provider == "openai" and (image := _IMAGE.fullmatch(key)):
+            quality, width, height, name = image.groups()
+            per_image = {f"images_{quality}_{width}x{height}": entry.get("input_cost_per_image")}
+            yield Model(key, provider, name, "", per_image)
+            continue
         name = _PREFIX.sub("", key, count=1) if _PREFIX.match(key) else key
         if provider is None or _UNCOMPARABLE.fullmatch(name) or _DATA_ZONE.fullmatch(key):
             continue

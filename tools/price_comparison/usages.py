@@ -81,6 +81,10 @@ def standard_usages() -> Iterator[Usage]:
                 yield _token_usage(kind, key, step, tier, suffix)
     for unit, (key, cost_type) in _UNITS.items():
         yield Usage(unit, key, cost_type, 1_000, units={unit: 1_000})
+    for quality in ("low", "medium", "high"):
+        for size in ("1024x1024", "1024x1536", "1536x1024"):
+            unit = f"images_{quality}_{size}"
+            yield Usage(unit, unit, "tools", 1_000, units={unit: 1_000})
     search = "search_context_cost_per_query"
     for size in ("low", "medium", "high"):
         unit = f"search_requests_{size}"

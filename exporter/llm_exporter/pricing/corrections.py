@@ -12,7 +12,7 @@ from .rates import UNITS, Rate, Rates
 
 
 class Correction(NamedTuple):
-    """The rates of a model that genai-prices does not know, or knows wrongly."""
+    """Rates of a model that genai-prices lacks or has wrongly."""
 
     provider: str
     """The genai-prices provider id."""
@@ -102,7 +102,7 @@ CORRECTIONS: Final[tuple[Correction, ...]] = (
             (r"5\.5", "55", ("5.5", "11", "0.55", "1.1", "33", "49.5")),
         )
     ),
-    # genai-prices takes Azure's models for those of the vendor, and gpt-oss for another reseller's.
+    # genai-prices has the prices of the vendors for these.
     *(
         Correction("azure", model, rates, _AZURE, "2026-11-24")
         for model, rates in (
@@ -156,7 +156,7 @@ CORRECTIONS: Final[tuple[Correction, ...]] = (
         "google", r"gemini-3\.1-flash-lite-image.*", {"cache_read_tokens": "0.025"}, _VERTEX, "2026-11-24"
     ),
     Correction("google", r"gemini-nano-banana-2\.1", {"cache_read_tokens": "0.15"}, _VERTEX, "2026-11-24"),
-    # genai-prices takes it for Gemini 3.8 Flash.
+    # genai-prices has the price of Gemini 3.8 Flash.
     Correction(
         "google",
         r"gemini-3\.8-flash-cyber",
@@ -237,7 +237,7 @@ CORRECTIONS: Final[tuple[Correction, ...]] = (
         "2026-11-24",
     ),
 )
-"""What genai-prices does not have, or has wrongly. A test fails for each entry that is no longer needed."""
+"""Missing and wrong rates of genai-prices. A test fails for each entry that is no longer needed."""
 
 
 def corrected_rates(provider: str, model: str, when: datetime, published: Rates) -> Rates:

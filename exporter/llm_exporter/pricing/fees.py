@@ -12,7 +12,7 @@ from .rates import FEE_TYPES, TOOLS, Rate, Rates
 
 
 class Fee(NamedTuple):
-    """What one use of a unit costs. It replaces the fee of genai-prices, if there is one."""
+    """The price of using a unit. It replaces the fee of genai-prices, if there is one."""
 
     provider: str
     """The genai-prices provider id."""
