@@ -352,6 +352,19 @@ def test_a_failed_second_attempt_is_the_callers_error(server: Server, metered: M
     assert metered.call.error == "not_found"
 
 
+def test_a_host_that_quotes_the_request_in_another_error_is_asked_again(
+    server: Server, metered: Metered
+) -> None:
+    quote = Response(b'{"message": "too long: {\\"stream_options\\": ..."}', status=400)
+    server.respond_with("/chat/completions", quote, quote, payloads.chat_stream(USAGE))
+    with asking(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        with pytest.raises(openai.BadRequestError, match="too long"):
+            stream(client)
+        list(stream(client))
+    assert [b"include_usage" in request.body for request in server.requests] == [True, False, True]
+    assert metered.calls[1].tokens == {"input": 1200, "output": 300}
+
+
 def test_an_error_response_reaches_the_caller_unchanged(server: Server, metered: Metered) -> None:
     server.respond_with("/chat/completions", Response(b'{"error": {"message": "no"}}', status=400))
     client = asking(openai.OpenAI(base_url=server.url, api_key="k"))

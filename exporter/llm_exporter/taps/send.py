@@ -30,10 +30,11 @@ def wrap_send(send: Method) -> Method:
             return send(request, **kwargs)
         try:
             response = send(request, **kwargs)
-            if meter.usage_request is not None and response.status_code in REJECTED:
+            if (added := meter.usage_request) is not None and response.status_code in REJECTED:
                 response.read()
-                if again := guarded("tap", without_usage_request, request, response, meter):
-                    response = send(again, **kwargs)
+                if own_request := guarded("tap", without_usage_request, request, response, meter):
+                    response = send(own_request, **kwargs)
+                    guarded("tap", added.withdrawn, response)
         except BaseException as error:
             meter.attempt_failed(kind_of_exception(error))
             raise
@@ -52,10 +53,11 @@ def wrap_async_send(send: Method) -> Method:
             return await send(request, **kwargs)
         try:
             response = await send(request, **kwargs)
-            if meter.usage_request is not None and response.status_code in REJECTED:
+            if (added := meter.usage_request) is not None and response.status_code in REJECTED:
                 await response.aread()
-                if again := guarded("tap", without_usage_request, request, response, meter):
-                    response = await send(again, **kwargs)
+                if own_request := guarded("tap", without_usage_request, request, response, meter):
+                    response = await send(own_request, **kwargs)
+                    guarded("tap", added.withdrawn, response)
         except BaseException as error:
             meter.attempt_failed(kind_of_exception(error))
             raise

@@ -94,20 +94,29 @@ class UsageRequest:
         """The JSON to send instead."""
 
     def withdraw(self, content: bytes) -> bytes:
-        """Return the content of a request as the caller made it, and never ask this host again.
+        """Return the content of a request as the caller made it.
 
         Later attempts of the SDK do not ask either: `body` becomes the caller's.
         """
         sent = json.loads(content)
         restored = json.dumps(self._restored(sent), ensure_ascii=False, separators=(",", ":")).encode()
         self._restored(self.body)
-        if self._host not in rejecting_hosts:
+        return restored
+
+    def withdrawn(self, response: Any) -> None:
+        """Never ask the host again, if it accepts the caller's own request.
+
+        Otherwise the option was not the reason: some services quote the request in every error.
+
+        Args:
+            response: the response to the caller's own request.
+        """
+        if response.status_code < 400 and self._host not in rejecting_hosts:
             rejecting_hosts.add(self._host)
             log.warning(
                 "llm-exporter: %s rejects stream_options.include_usage and is no longer asked for usage",
                 self._host,
             )
-        return restored
 
     def _restored(self, body: dict[str, Any]) -> dict[str, Any]:
         if "stream_options" in self._original:
