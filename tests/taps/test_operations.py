@@ -919,6 +919,22 @@ def test_results_of_an_openai_batch_are_counted_once_at_batch_rates(server: Serv
     assert metered.samples("llm_calls_in_flight") == {}
 
 
+def test_images_in_a_batch_are_sub_calls_at_batch_rates(server: Server, metered: Metered) -> None:
+    used = {"input_tokens": 500, "output_tokens": 260, "total_tokens": 760}
+    body = {
+        **payloads._response("completed", used, "gpt-5-2025-08-07"),
+        "tools": [{"type": "image_generation", "model": "gpt-image-1-mini"}],
+        "tool_usage": {"image_gen": image_usage(100, 400, 1000)},
+    }
+    server.respond_with("/content", Response(_batch_line(1, body), content_type="application/octet-stream"))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.files.content("file-1").read()
+    assert [(call.operation, call.model, call.batch) for call in metered.calls] == [
+        ("chat", "gpt-5-2025-08-07", True),
+        ("image_generation", "gpt-image-1-mini", True),
+    ]
+
+
 def test_another_openai_file_is_not_a_batch(server: Server, metered: Metered) -> None:
     server.respond_with(
         "/content", Response(b'{"usage": {"prompt_tokens": 5}}\n', content_type="application/octet-stream")
