@@ -52,6 +52,7 @@ from llm_exporter.wire.openai_jobs import (
     ContainerReader,
     EvaluationReader,
     FineTuningReader,
+    GraderReader,
     RetrievedAgentSessionReader,
     RetrievedEvaluationReader,
     RetrievedFineTuningReader,
@@ -429,7 +430,10 @@ SAMPLES: Final = [
         AnthropicResultsReader,
         _result_line("errored", error={"type": "error"}) + _result_line("succeeded", message=MESSAGE),
         "application/x-jsonl",
-        Reading(response_id="batch msg_t", sub_calls=[replace(_MESSAGE, operation="chat")]),
+        Reading(
+            response_id="batch msg_t",
+            sub_calls=[replace(_MESSAGE, operation="chat"), *_MESSAGE.sub_calls],
+        ),
     ),
     Sample(
         "embeddings",
@@ -485,6 +489,17 @@ SAMPLES: Final = [
     Sample("retrieved run", RetrievedRunReader, dump(RUN), JSON, _RUN),
     Sample("fine-tuning", FineTuningReader, dump(JOB), JSON, _JOB),
     Sample("retrieved fine-tuning", RetrievedFineTuningReader, dump(JOB), JSON, _JOB),
+    Sample(
+        "grader",
+        GraderReader,
+        dump({"reward": 1, "model_grader_token_usage_per_model": {"t": RUN["usage"], "u": RUN["usage"]}}),
+        JSON,
+        Reading(
+            model="t",
+            tokens={"input": 31, "output": 7},
+            sub_calls=[Reading(model="u", tokens={"input": 31, "output": 7})],
+        ),
+    ),
     Sample("evaluation", EvaluationReader, dump(EVALUATION), JSON, _EVALUATION),
     Sample("retrieved evaluation", RetrievedEvaluationReader, dump(EVALUATION), JSON, _EVALUATION),
     Sample(

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from llm_exporter.wire.framing import framing_for
-from llm_exporter.wire.openai_jobs import ContainerReader, EvaluationReader, FineTuningReader, RunReader
+from llm_exporter.wire.openai_jobs import (
+    ContainerReader,
+    EvaluationReader,
+    FineTuningReader,
+    GraderReader,
+    RunReader,
+)
 from llm_exporter.wire.reader import Reader, Reading
 
 Json = dict[str, Any]
@@ -175,6 +181,31 @@ def test_evaluation_without_models_has_no_usage() -> None:
 def test_unfinished_evaluation_is_pending(status: str) -> None:
     """Its usage is known when it is retrieved."""
     assert read(EvaluationReader(), evaluation(status)).pending
+
+
+def test_grader_has_the_usage_of_each_model() -> None:
+    """The first model's usage is the call's own."""
+    usage = {"prompt_tokens": 190, "completion_tokens": 30, "cached_tokens": 40, "total_tokens": 220}
+    reading = read(
+        GraderReader(),
+        {"reward": 1.0, "model_grader_token_usage_per_model": {"gpt-t": usage, "judge-t": usage}},
+    )
+
+    tokens: Any = {"input": 150, "cache_read": 40, "output": 30}
+    assert (reading.model, reading.tokens) == ("gpt-t", tokens)
+    assert reading.sub_calls == [Reading(model="judge-t", tokens=tokens)]
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [({}, {}), ({"gpt-t": 220}, None), (None, None)],
+    ids=["no model", "a number", "missing"],
+)
+def test_grader_without_usage_of_a_model(usage: object, tokens: object) -> None:
+    """A grader need not ask a model. A number does not say which tokens it counts."""
+    reading = read(GraderReader(), {"reward": 1.0, "model_grader_token_usage_per_model": usage})
+
+    assert (reading.tokens, reading.sub_calls) == (tokens, [])
 
 
 @pytest.mark.parametrize(("memory", "unit"), [("64g", "containers_64g"), (None, "containers_1g")])

@@ -45,6 +45,7 @@ class _ResultsReader(Reader):
         """
         reader.read_body(response)
         reader.reading.operation = reader.operation
+        # Its own sub-calls are billed at batch rates too.
         self.reading.sub_calls += [reader.reading, *reader.reading.sub_calls]
         self.reading.response_id = self.reading.response_id or f"batch {batch_id}"
 

@@ -166,6 +166,36 @@ class RetrievedEvaluationReader(EvaluationReader):
     is_retrieval = True
 
 
+class _Grade(msgspec.Struct):
+    model_grader_token_usage_per_model: Any = None
+
+
+_decode_grade: Final = decoder(_Grade)
+
+
+class GraderReader(_JobReader):
+    """A run of a grader, which may ask several models.
+
+    Source: https://platform.openai.com/docs/api-reference/graders/run.
+    """
+
+    operation = "evaluation"
+
+    @override
+    def read_body(self, data: bytes) -> None:
+        by_model = _decode_grade(data).model_grader_token_usage_per_model
+        if by_model == {}:
+            self.reading.tokens = {}
+        calls = [
+            Reading(model=model, tokens=tokens)
+            for model, usage in mapping(by_model).items()
+            if (tokens := tokens_of(mapping(usage)))
+        ]
+        if calls:
+            self.reading.model, self.reading.tokens = calls[0].model, calls[0].tokens
+            self.reading.sub_calls = calls[1:]
+
+
 class _Container(msgspec.Struct):
     id: Any = None
     memory_limit: Any = None
