@@ -73,6 +73,7 @@ def test_a_call_event_has_the_numbers_and_labels() -> None:
                 "unpriced_tokens": 0,
                 "approximated_tokens": 120,
                 "approximated": {"tier": 120},
+                "usage_reported": True,
                 "route": "",
                 "duration": 1.5,
                 "error": None,

@@ -354,21 +354,25 @@ def test_failed_and_unpriced_calls_are_marked(served: Served, open_page: Any) ->
     expect(page.locator("#unpriced")).to_have_text("120 tokens have no known price.")
 
 
-def test_approximate_costs_and_unread_requests_are_marked(served: Served, open_page: Any) -> None:
+def test_approximate_and_unknown_costs_are_marked(served: Served, open_page: Any) -> None:
     page = open_page()
-    unread = {"model": "", "operation": "unread", "tokens": {}, "cost": {}, "route": "POST /v1/things/{id}"}
+    no_usage: dict[str, Any] = {"tokens": {}, "cost": {}, "usage_reported": False}
+    unread = {**no_usage, "model": "", "operation": "unread", "route": "POST /v1/things/{id}"}
+    failed = {**no_usage, "error": "timeout"}
     for reload in (False, True):
         send(served, a_call(approximated={"tier": 120, "fee": 1}, id="c-1"), a_call(**unread, id="c-2"))
+        send(served, a_call(**no_usage, id="c-3"), a_call(**failed, id="c-4"))
         if reload:
             page = open_page()
-        expect(page.locator("#recent tr")).to_have_count(2)
-        cells = page.locator("#recent tr").first.locator("td")
-        expect(cells.nth(4)).to_have_text("unread: POST /v1/things/{id}")
-        expect(cells.nth(7)).to_have_text("unknown")
-        cost = page.locator("#recent tr").last.locator("td").nth(7)
-        expect(cost).to_have_text("≈ $0.7500")
-        expect(cost).to_have_class("number warn")
-        expect(cost).to_have_attribute("title", "Approximate, because of: tier, fee")
+        costs = page.locator("#recent tr td:nth-child(8)")
+        expect(costs).to_have_text(["$0.00", "unknown", "unknown", "≈ $0.7500"])
+        expect(costs.nth(0)).to_have_class("number")
+        expect(costs.nth(1)).to_have_attribute("title", "The provider reported no usage")
+        expect(costs.nth(2)).to_have_attribute("title", "llm-exporter cannot read the response")
+        expect(costs.nth(3)).to_have_attribute("title", "Approximate, because of: tier, fee")
+        expect(costs.nth(3)).to_have_class("number warn")
+        operations = page.locator("#recent tr td:nth-child(5)")
+        expect(operations.nth(2)).to_have_text("unread: POST /v1/things/{id}")
         expect(page.locator("#approximated")).to_have_text("120 tokens have an approximate cost.")
         expect(page.locator("#bars-model .name")).to_have_text(["gpt-5", "no model"])
 

@@ -107,6 +107,7 @@ def _call_event(call: Call) -> CallEvent:
         unpriced_tokens=call.unpriced_tokens,
         approximated_tokens=totals.approximated_tokens,
         approximated=call.approximated,
+        usage_reported=call.usage_reported,
         route=call.route,
         duration=call.duration,
         error=call.error,

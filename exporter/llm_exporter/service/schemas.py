@@ -141,6 +141,7 @@ class CallEvent(msgspec.Struct, kw_only=True):
     unpriced_tokens: int
     approximated_tokens: int
     approximated: dict[ApproximationReason, int]
+    usage_reported: bool
     route: str
     duration: float
     error: ErrorKind | None

@@ -254,7 +254,9 @@ function row(call) {
 
 // Return the text of a call's cost, and why it is not exact.
 function costOf(call) {
-  if (call.route && !call.error) return ["unknown", "Not read: see the runbook of LLMRequestsUnread"];
+  if (!call.cost_usd && !call.usage_reported && !call.error) {
+    return ["unknown", call.route ? "llm-exporter cannot read the response" : "The provider reported no usage"];
+  }
   if (!call.cost_usd && call.unpriced_tokens) return ["no price", "The model has no known price"];
   const reasons = Object.keys(call.approximated);
   if (reasons.length) return [`≈ ${usd(call.cost_usd)}`, `Approximate, because of: ${reasons.join(", ")}`];
