@@ -142,6 +142,7 @@ REQUEST2 = httpx2.Request("POST", "https://acme.example")
         (websockets.ConnectionClosedError(None, None), "connection"),
         (asyncio.CancelledError(), "cancelled"),
         (futures.CancelledError(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
         (KeyboardInterrupt(), "cancelled"),
         (SystemExit(), "cancelled"),
         (TimeoutError("t"), "timeout"),

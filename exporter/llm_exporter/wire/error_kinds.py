@@ -72,6 +72,7 @@ def kind_of_code(code: str) -> ErrorKind:
 _KINDS_BY_EXCEPTION: Final[dict[str, ErrorKind]] = {
     # The first match wins: aiohttp's timeouts are ClientErrors too.
     "CancelledError": "cancelled",
+    "GeneratorExit": "cancelled",  # a coroutine that is abandoned
     "KeyboardInterrupt": "cancelled",
     "SystemExit": "cancelled",
     "TimeoutException": "timeout",  # httpx
