@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import inspect
 import os
@@ -22,6 +23,7 @@ from llm_exporter import record
 from llm_exporter.call import UNATTRIBUTED, Call
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.labels import Labels, _innermost, _outermost, current_labels, from_environment, labels
+from support.awaiting import until
 
 
 def now() -> dict[str, str]:
@@ -549,6 +551,29 @@ def test_a_block_in_a_context_manager_is_in_force_in_the_block_of_its_caller() -
     assert planning()(now)() == PLANNER
     asyncio.run(main())
     assert now() == {}
+
+
+@pytest.fixture
+def _planning() -> Iterator[None]:
+    assert now() == {}
+    with labels(agent="planner"):
+        yield
+    assert now() == {}
+
+
+@pytest.mark.usefixtures("_planning")
+def test_a_block_in_a_fixture_is_in_force_in_the_test() -> None:
+    assert now() == PLANNER
+
+
+def test_a_block_may_be_the_first_frame_of_a_thread() -> None:
+    """Then nothing has called it."""
+    planner, context = labels(agent="planner"), copy_context()
+    _thread.start_new_thread(context.run, (planner.__enter__,))
+    until(lambda: context.get(_innermost) not in (None, _outermost()))
+    assert context.run(now) == PLANNER
+    _thread.start_new_thread(context.run, (planner.__exit__, None, None, None))
+    until(lambda: context.get(_innermost) is _outermost())
 
 
 def test_tasks_and_threads_that_a_generator_starts_keep_its_labels_while_it_is_suspended() -> None:

@@ -139,21 +139,25 @@ class _Generator:
 _probe: Final[ContextVar[None]] = ContextVar("llm_exporter_probe")
 
 
+_CALLERS_OF_CONTEXTS: Final = frozenset({"contextlib", "_pytest.fixtures"})
+"""Modules that suspend a generator in its block to have other code run in the block."""
+
+
 def _generator_around() -> FrameType | None:
     """Return the frame of the generator whose code enters or leaves a block, if it is one.
 
-    The generator of a context manager is left out: it is suspended in its block to have the caller run in it.
+    That of a context manager or fixture is left out: its block includes the code that runs meanwhile.
     """
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
-    while frame is not None and _is_of_contextlib(frame):
+    frame = sys._getframe(1).f_back  # noqa: SLF001
+    while frame is not None and _module_of(frame) == "contextlib":
         frame = frame.f_back  # of an `ExitStack`
-    if frame is None or not frame.f_code.co_flags & _GENERATOR or _is_of_contextlib(frame.f_back):
+    if frame is None or not frame.f_code.co_flags & _GENERATOR:
         return None
-    return frame
+    return None if _module_of(frame.f_back) in _CALLERS_OF_CONTEXTS else frame
 
 
-def _is_of_contextlib(frame: FrameType | None) -> bool:
-    return frame is not None and frame.f_globals.get("__name__") == "contextlib"
+def _module_of(frame: FrameType | None) -> object:
+    return frame and frame.f_globals.get("__name__")
 
 
 def from_environment() -> dict[str, str]:
