@@ -307,6 +307,18 @@ def test_credits_that_a_gateway_reports_are_no_dollars(server: Server, metered: 
     assert (metered.call.cost_source, metered.call.reported_cost) == ("list", None)
 
 
+@pytest.mark.parametrize("cost", [{"cost": {"usd": 0.02}}, {"cost_in_usd_ticks": 200_000_000}], ids=str)
+def test_a_cost_that_names_usd_is_believed_from_any_gateway(
+    cost: dict[str, object], server: Server, metered: Metered
+) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, **cost}
+    server.respond_with("/chat/completions", payloads.chat(usage, model="gpt-4o"))
+    with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.chat.completions.create(model="gpt-4o", messages=[])
+    assert metered.call.total_cost == pytest.approx(0.02)
+    assert metered.call.cost_source == "provider"
+
+
 def test_a_local_model_that_nobody_configured_costs_nothing(server: Server, metered: Metered) -> None:
     chat(server, "llama3.2")
     assert metered.call.cost == {"input": 0.0, "output": 0.0}

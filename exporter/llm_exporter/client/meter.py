@@ -291,7 +291,7 @@ def _write(reading: Reading, call: Call, endpoint: Endpoint) -> None:
     call.model = reading.model or call.model
     call.tokens = reading.tokens or {}
     call.units = reading.units
-    if reading.reported_cost is not None and endpoint.reports_usd():
+    if reading.reported_cost is not None and (reading.states_usd or endpoint.reports_usd()):
         call.reported_cost, call.reported_costs = reading.reported_cost, reading.reported_costs
     call.cost_source = "local" if endpoint.runs_locally(call.model) else None
     call.speed = reading.speed or call.speed

@@ -453,6 +453,7 @@ def read_cost(usage: Json, reading: Reading) -> None:
     """
     cost = reported_cost(usage) or None
     reading.reported_cost = cost
+    reading.states_usd = "cost_in_usd_ticks" in usage or "usd" in mapping(usage.get("cost"))
     reading.reported_costs = _parts_of_cost(usage, cost) if cost else {}
 
 

@@ -25,6 +25,8 @@ class Reading:
     """The cost in USD, if the response reports one."""
     reported_costs: dict[str, float] = field(default_factory=dict)
     """The parts of `reported_cost`, if the response splits it: `input` (the prompt), `output` and `tools`."""
+    states_usd: bool = False
+    """Whether the response names USD as the unit of `reported_cost`."""
     containers: dict[str, str] = field(default_factory=dict)
     """The units of the containers that the call ran code in, by their ids. Each is billed once."""
     service_tier: str | None = None
