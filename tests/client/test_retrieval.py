@@ -72,6 +72,18 @@ def test_a_retrieval_without_usage_is_not_a_call() -> None:
     assert Retrievals().settle(Outcome(a_call(), response_id="r", retrieved=True)) == []
 
 
+def test_a_background_response_that_failed_is_counted_when_it_is_retrieved() -> None:
+    retrievals = Retrievals()
+    created = a_call()
+    retrievals.settle(Outcome(created, response_id="r", pending=True))
+    failed = a_call()
+    failed.error = "server_error"
+    (call,) = retrievals.settle(Outcome(failed, response_id="r", retrieved=True))
+    assert (call.id, call.error, call.usage_reported) == (created.id, "server_error", False)
+    assert retrievals.settle(Outcome(a_call(), response_id="r", retrieved=True)) == []
+    assert retrievals.close() == []
+
+
 def test_a_retrieved_response_is_recorded_with_its_sub_calls() -> None:
     retrieved, image = a_call(tokens=1), a_call(tokens=1)
     outcome = Outcome(retrieved, sub_calls=[image], response_id="r", retrieved=True)

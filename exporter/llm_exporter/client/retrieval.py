@@ -90,11 +90,12 @@ class Retrievals:
             return self._increase(outcome)
         if outcome.pending and outcome.response_id:
             return [] if outcome.retrieved else self._wait(outcome)
-        if outcome.retrieved and not outcome.sub_calls and not outcome.call.usage_reported:
+        waits = outcome.response_id in self._waiting
+        if outcome.retrieved and not outcome.sub_calls and not outcome.call.usage_reported and not waits:
             return []  # nothing was retrieved, so there was no call
         if outcome.response_id and self._is_counted(outcome.response_id, created=not outcome.retrieved):
             return []
-        if outcome.retrieved and not outcome.call.usage_reported:
+        if outcome.retrieved and outcome.sub_calls and not outcome.call.usage_reported:
             return self._results(outcome)
         call = self._as_requested(outcome)
         for container, unit in outcome.containers.items():
