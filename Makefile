@@ -7,9 +7,10 @@ FRAMEWORKS := .venv-frameworks
 OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
 PRICES := .prices
+SDKS := .venv-sdks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy test-frameworks prices bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-heavy test-frameworks test-sdks prices bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -27,6 +28,9 @@ test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run t
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
 	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps -o filterwarnings=default $(ARGS)
+
+test-sdks: $(SDKS)/.ready  ## Run the SDKs' own tests, raw and metered; ARGS=--quick runs a part of them
+	PYTHONPATH=.:tests $(SDKS)/bin/python -m sdks $(ARGS)
 
 prices: $(READY) $(PRICES)/.ready  ## Compare our prices with LiteLLM's; ARGS="--write" accepts the differences
 	$(BIN)/python -m tools.price_comparison $(PRICES)/*.whl $(ARGS)
@@ -68,11 +72,16 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--group sdks-oldest --custom-compile-command "make lock" --output-file requirements-sdks-oldest.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-deps \
 		--group pyproject.toml:prices --custom-compile-command "make lock" --output-file requirements-prices.lock
+	grep -oE '^(anthropic|google-genai|openai)==[^ ]+' requirements.lock > $(VENV)/sdks.txt
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--group sdks --constraint $(VENV)/sdks.txt --custom-compile-command "make lock" \
+		--output-file requirements-sdks.lock
 
 $(READY): requirements.lock
 $(FRAMEWORKS)/.ready: requirements-frameworks.lock
 $(OLDER)/.ready: requirements-frameworks-older.lock
 $(OLDEST)/.ready: requirements-sdks-oldest.lock
+$(SDKS)/.ready: requirements-sdks.lock
 
 %/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is required: make PYTHON=...")'
@@ -90,3 +99,4 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 
 clean:  ## Remove virtual environments, caches and builds
 	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(PRICES) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(SDKS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
