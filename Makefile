@@ -98,5 +98,5 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(PRICES) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(SDKS) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(PRICES) $(SDKS)
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

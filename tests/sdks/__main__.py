@@ -110,7 +110,6 @@ class Runner:
             ini = self._scratch / "pytest.ini"
             ini.write_text("[pytest]\nconsider_namespace_packages = true\n")
             command += ["-c", str(ini), "--rootdir", str(self._directory)]
-        command += [f"--deselect={test}" for test in self._suite.left_out]
         return [*command, *tests]
 
     def _environment(self, output: Path, *, metered: bool) -> dict[str, str]:

@@ -25,14 +25,10 @@ class Suite:
     name: str
     """The SDK's distribution."""
     package: str
-    options: tuple[str, ...]
-    """Options for pytest, in place of the SDK's own `addopts`."""
     quick: tuple[str, ...]
     """The tests of `--quick`."""
-    slow: tuple[str, ...] = ()
-    """The tests that `--quick` leaves out, among them."""
-    left_out: tuple[str, ...] = ()
-    """The tests that are never run: they need what no test environment has."""
+    options: tuple[str, ...] = ()
+    """Options for pytest, in place of the SDK's own `addopts`."""
     in_package: bool = False
     """Whether the SDK installs its tests. If not, they are in its source archive."""
 
@@ -59,7 +55,6 @@ SUITES: Final = (
     Suite(
         "openai",
         "openai",
-        options=(),
         quick=(
             "tests/lib/chat",
             "tests/lib/live",
@@ -84,7 +79,6 @@ SUITES: Final = (
     Suite(
         "anthropic",
         "anthropic",
-        options=("-p", "tests._alias_httpx"),
         quick=(
             "tests/lib/streaming",
             "tests/lib/test_azure.py",
@@ -100,12 +94,13 @@ SUITES: Final = (
             "tests/api_resources/test_completions.py",
             "tests/api_resources/test_messages.py",
         ),
+        options=("-p", "tests._alias_httpx"),
     ),
     Suite(
         "google-genai",
         "google.genai",
-        options=("--mode", "replay"),
         quick=("tests/interactions", "tests/gaos", "tests/live", "tests/client/test_httpx2_client.py"),
+        options=("--mode", "replay"),
         in_package=True,
     ),
 )
