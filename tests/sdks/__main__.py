@@ -84,7 +84,7 @@ class Runner:
         start = time.monotonic()
         done = subprocess.run(
             self._command(tests, processes),
-            cwd=self._directory,
+            cwd=self._scratch if self._suite.in_package else self._directory,
             env=self._environment(output, metered=metered),
             capture_output=True,
             text=True,
@@ -110,7 +110,7 @@ class Runner:
             ini = self._scratch / "pytest.ini"
             ini.write_text("[pytest]\nconsider_namespace_packages = true\n")
             command += ["-c", str(ini), "--rootdir", str(self._directory)]
-        return [*command, *tests]
+        return [*command, *(str(self._directory / test) for test in tests)]
 
     def _environment(self, output: Path, *, metered: bool) -> dict[str, str]:
         dropped = (
