@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import product
+from typing import Any
 
 import pytest
 from genai_prices import Usage, calc_price
@@ -341,6 +342,28 @@ def test_a_reported_cost_leaves_nothing_approximate() -> None:
     )
     PriceList().price(call)
     assert (call.cost, call.approximated) == ({"input": 0.0025}, {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"service_tier": "express"}, "; set the price under prices.factors"),
+        ({"speed": "warp"}, ""),  # no setting has the price of a speed
+        ({"units": {"house_visits": 1.0}}, ""),
+    ],
+    ids=["tier", "speed", "fee"],
+)
+def test_the_warning_of_an_approximate_cost_names_the_setting_if_there_is_one(
+    fields: dict[str, Any], remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    prices = PriceList()
+    with caplog.at_level(logging.WARNING, "llm_exporter"):
+        for _ in range(2):
+            prices.price(
+                Call(provider="openai", model="gpt-5", operation="chat", tokens={"input": 9}, **fields)
+            )
+    (record,) = caplog.records
+    assert record.message.endswith(f"count in llm_price_approximated_tokens_total{remedy}")
 
 
 def test_a_call_to_a_local_server_costs_nothing_even_with_a_fallback() -> None:

@@ -193,7 +193,7 @@ class PriceList:
                 call.model,
                 call.provider,
                 _ASSUMPTIONS[reason],
-                "" if reason == "fee" else f"; set the price under {remedy}",
+                "" if reason in ("fee", "speed") else f"; set the price under {remedy}",
             )
 
     def _warn_unpriced(self, call: Call) -> None:
