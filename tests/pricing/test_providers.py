@@ -141,6 +141,8 @@ def test_the_url_takes_precedence_over_the_class_of_the_client() -> None:
         ("https://api.eu.mistral.ai/v1", "mistral", "eu"),
         ("https://us-api.together.ai/v1", "together", "us"),
         ("https://ai-gateway.vercel.sh/v1", "vercel", ""),
+        ("https://t.openai.azure.com/openai/v1/", "azure", ""),
+        ("https://t.openai.azure.us/openai/v1/", "azure", "us"),
     ],
 )
 def test_the_host_or_the_path_shows_the_region(base_url: str, provider: str, region: str) -> None:

@@ -266,6 +266,7 @@ ROWS = [
     # Resellers
     row("Azure batch", "azure gpt-5", AZURE, {"input": 0.625, "output": 5.0}, batch=True),
     row("Azure priority", "azure gpt-5", AZURE, {"input": 2.5, "output": 20.0}, service_tier="priority"),
+    row("Azure Government", "azure gpt-5", AZURE, {"input": 1.25}, ("region",), region="us"),
     row("Azure priority, GPT-5 mini", "azure gpt-5-mini", AZURE, {"input": 0.45}, service_tier="priority"),
     row(
         "Vertex AI Claude batch", "google claude-opus-4-7", VERTEX, {"input": 2.5, "output": 12.5}, batch=True

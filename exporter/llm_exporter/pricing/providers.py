@@ -37,7 +37,7 @@ _BY_HOST: Final = tuple(
         # https://platform.claude.com/docs/en/build-with-claude/claude-platform-on-aws
         (r"^aws-external-anthropic\.[a-z0-9-]+\.api\.aws$", "anthropic"),
         # https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure
-        (r"\.(?:openai|cognitiveservices)\.azure\.(?:com|us|cn)$", "azure"),
+        (r"\.(?:openai|cognitiveservices)\.azure\.(?:com|(?P<region>us|cn))$", "azure"),
         # https://docs.together.ai/docs/serverless/geo-specific-inference
         (r"^(?:(?P<region>[a-z]{2})-)?api\.together\.(?:ai|xyz)$", "together"),
         # https://docs.mistral.ai/inference/regional-inference
