@@ -70,10 +70,10 @@ Operation = Literal[
 """The operations of metered calls. OpenTelemetry's `gen_ai.operation.name` values are used where they exist.
 
 OpenAI's chat completions, responses and runs of assistants and Anthropic's messages are all `chat`.
-`container` creates a container for code, `decision` is OpenAI's Decisions API, and `evaluation` is a run of
-OpenAI's Evals API. `invoke_agent` is a session of OpenAI's hosted agents. `live` is Google's or OpenAI's Live
-API, and `realtime` is OpenAI's Realtime API. `unread` is a request to a known provider whose response no
-reader takes.
+`container` creates a container for code, `decision` is OpenAI's or Google's Decisions API, and `evaluation`
+is a run of OpenAI's Evals API. `invoke_agent` is a session of OpenAI's hosted agents or of Anthropic's
+managed ones, or a dream of the latter. `live` is Google's or OpenAI's Live API, and `realtime` is OpenAI's
+Realtime API. `unread` is a request to a known provider whose response no reader takes.
 """
 
 CostSource = Literal["list", "provider", "override", "fallback", "local"]

@@ -181,9 +181,11 @@ def test_tokens_of_a_running_total_are_counted_as_they_are_added() -> None:
     assert retrievals.settle(a_total(120, retrieved=True)) == []
 
 
-def test_a_running_total_of_another_process_is_not_counted() -> None:
+def test_a_running_total_of_another_process_is_one_call_without_usage() -> None:
     retrievals = Retrievals()
-    assert retrievals.settle(a_total(100, retrieved=True)) == []
+    assert retrievals.settle(a_total(0, retrieved=True)) == []
+    (call,) = retrievals.settle(a_total(100, retrieved=True))
+    assert (call.tokens, call.usage_reported) == ({}, False)
     assert retrievals.settle(a_total(130, retrieved=True)) == []
 
 

@@ -13,6 +13,14 @@ from typing import Any, Final
 
 from llm_exporter.wire import routes
 from llm_exporter.wire.anthropic import MessagesReader
+from llm_exporter.wire.anthropic_agents import (
+    DreamReader,
+    RetrievedDreamReader,
+    RetrievedSessionReader,
+    SessionEventsReader,
+    SessionInputReader,
+    SessionReader,
+)
 from llm_exporter.wire.batches import (
     AnthropicResultsReader,
     GeminiBatchReader,
@@ -375,6 +383,37 @@ def _with_token(reading: Reading) -> Reading:
     return replace(reading, token_seen=True)
 
 
+MANAGED: Final[Json] = {
+    "type": "session",
+    "id": "sesn_t",
+    "status": "idle",
+    "title": WORDS[0],
+    "agent": {"model": {"id": "claude-t-5"}},
+    "usage": {
+        "input_tokens": 21,
+        "output_tokens": 9,
+        "active_seconds": 1.5,
+        "list_cost": {"amount": "150", "currency": "USD"},
+    },
+}
+_MANAGED: Final = Reading(
+    "claude-t-5",
+    tokens={"input": 21, "output": 9},
+    units={"agent_seconds": 1.5},
+    reported_cost=1.5,
+    response_id="sesn_t",
+    pending=True,
+)
+DREAM: Final[Json] = {
+    "type": "dream",
+    "id": "drm_t",
+    "status": "completed",
+    "instructions": WORDS[0],
+    "model": {"id": "claude-t-5"},
+    "usage": {"input_tokens": 21, "output_tokens": 9},
+}
+_DREAM: Final = Reading("claude-t-5", tokens={"input": 21, "output": 9}, response_id="drm_t")
+
 SAMPLES: Final = [
     Sample("chat", ChatReader, dump(CHAT), JSON, _CHAT),
     Sample("chat stream, LF", ChatReader, sse(chat_events(), done=True), SSE, _with_token(_CHAT)),
@@ -548,6 +587,25 @@ SAMPLES: Final = [
     Sample(
         "interaction stream", InteractionsReader, sse(interactions_events()), SSE, _with_token(_INTERACTION)
     ),
+    Sample("session", SessionReader, dump(MANAGED), JSON, _MANAGED),
+    Sample("retrieved session", RetrievedSessionReader, dump(MANAGED), JSON, _MANAGED),
+    Sample(
+        "session events",
+        SessionEventsReader,
+        sse(
+            [
+                {"type": "agent.message", "content": [{"type": "text", "text": "".join(WORDS)}]},
+                {"type": "session.usage", "usage": MANAGED["usage"]},
+            ]
+        ),
+        SSE,
+        replace(_MANAGED, model="", response_id=""),
+    ),
+    Sample(
+        "session input", SessionInputReader, dump({"data": [{"text": WORDS[0]}]}), JSON, Reading(pending=True)
+    ),
+    Sample("dream", DreamReader, dump(DREAM), JSON, _DREAM),
+    Sample("retrieved dream", RetrievedDreamReader, dump(DREAM), JSON, _DREAM),
     Sample(
         "Google decision",
         GoogleDecisionReader,

@@ -51,6 +51,7 @@ class Meter:
         model: the requested model; empty if it is not known.
         reader: the class that reads the response.
         request: the decoded body of the request.
+        url: the URL of the request; empty if the reader does not need it.
         labels: the labels of the call; those in force here by default.
         route: the route of the request, if no reader takes its response.
     """
@@ -75,6 +76,7 @@ class Meter:
         model: str,
         reader: type[Reader],
         request: object = None,
+        url: str = "",
         labels: Mapping[str, str] | None = None,
         route: str = "",
     ) -> None:
@@ -83,6 +85,8 @@ class Meter:
         self._reader.reading.model = model
         if isinstance(request, dict):
             self._reader.read_request(request)
+        if url:
+            self._reader.read_url(url)
         self._request = request
         self._endpoint = endpoint
         self._failures: list[ErrorKind] = []

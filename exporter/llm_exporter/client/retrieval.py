@@ -11,9 +11,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
-from ..call import Call, TokenType
+import msgspec
+
+from ..call import Call
+
+K = TypeVar("K")
+N = TypeVar("N", int, float)
 
 _REMEMBERED: Final = 100_000
 """The maximum number of responses to remember, at about 100 bytes each."""
@@ -36,7 +41,7 @@ class Outcome:
     retrieved: bool = False
     """The request only retrieved a response that another request created."""
     is_running_total: bool = False
-    """The tokens of the call include those of earlier calls with the same response id."""
+    """The usage of the call includes that of earlier calls with the same response id."""
     containers: Mapping[str, str] = field(default_factory=dict)
     """The units of the containers that the call ran code in, by their ids."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -56,8 +61,8 @@ class Retrievals:
         """Whether the request that created the response is counted, by the response's id."""
         self._waiting: OrderedDict[str, Call] = OrderedDict()
         self._inherited: frozenset[str] = frozenset()
-        self._totals: OrderedDict[str, dict[TokenType, int]] = OrderedDict()
-        """The tokens that are counted so far, by the response's id."""
+        self._totals: OrderedDict[str, Call | None] = OrderedDict()
+        """What is counted of each running total, by the response's id; None if another process counts it."""
 
     def after_fork(self) -> None:
         """Leave the calls that wait to the parent process, which counts those that are never retrieved."""
@@ -144,24 +149,46 @@ class Retrievals:
         return call
 
     def _increase(self, outcome: Outcome) -> list[Call]:
-        """Return the call with the tokens that were not counted before.
+        """Return the call with the usage that was not counted before.
 
-        Only the process that created what runs counts it: another one cannot know what is counted already.
+        Only the process that created what runs counts it: another one cannot know what is counted already,
+        and counts one call without usage.
         """
-        call, counted = outcome.call, self._totals.get(outcome.response_id)
-        if counted is None:
+        call, key = outcome.call, outcome.response_id
+        if key not in self._totals:
             if outcome.retrieved:
-                return []
-            counted = self._totals[outcome.response_id] = {}
-            if len(self._totals) > self._remembered:
-                self._totals.popitem(last=False)
-        if not call.tokens:
-            return [] if outcome.retrieved else self._wait(outcome)
-        added = {kind: number - counted.get(kind, 0) for kind, number in call.tokens.items()}
-        call.tokens = {kind: number for kind, number in added.items() if number > 0}
-        for kind, number in call.tokens.items():
-            counted[kind] = counted.get(kind, 0) + number
-        return [self._as_requested(outcome)] if call.tokens else []
+                return [self._not_ours(outcome)] if call.tokens else []
+            self._start_total(key, msgspec.structs.replace(call, tokens={}, units={}, reported_cost=None))
+        counted = self._totals[key]
+        if counted is None:
+            return []
+        tokens, units = _added(call.tokens, counted.tokens), _added(call.units, counted.units)
+        cost = None if call.reported_cost is None else call.reported_cost - (counted.reported_cost or 0)
+        # Costs are reported in whole cents. Usage that costs less is counted with the next cent.
+        waits = cost is not None and cost <= 0 and outcome.pending
+        if waits or not (tokens or units):
+            return [] if outcome.retrieved or tokens else self._wait(outcome)
+        counted.tokens = {**counted.tokens, **{kind: call.tokens[kind] for kind in tokens}}
+        counted.units = {**counted.units, **{unit: call.units[unit] for unit in units}}
+        counted.reported_cost = call.reported_cost
+        call.tokens, call.units = tokens, units
+        call.reported_cost = cost if cost and cost > 0 else None
+        call.model = call.model or counted.model
+        call.labels = {**counted.labels, **call.labels}
+        return [self._as_requested(outcome)]
+
+    def _start_total(self, key: str, counted: Call | None) -> None:
+        self._totals[key] = counted
+        if len(self._totals) > self._remembered:
+            self._totals.popitem(last=False)
+
+    def _not_ours(self, outcome: Outcome) -> Call:
+        """Return a call without usage, for something that another process created."""
+        self._start_total(outcome.response_id, None)
+        self._waiting.pop(outcome.response_id, None)
+        call = outcome.call
+        call.tokens, call.units, call.reported_cost, call.usage_reported = {}, {}, None, False
+        return call
 
     def _results(self, outcome: Outcome) -> list[Call]:
         """Return the calls of a batch, with the labels of the request that created it, if that is known."""
@@ -169,3 +196,8 @@ class Retrievals:
             for call in outcome.sub_calls:
                 call.labels = {**first.labels, **call.labels}
         return outcome.sub_calls
+
+
+def _added(now: Mapping[K, N], counted: Mapping[K, N]) -> dict[K, N]:
+    """Return by how much each value exceeds what is counted, without those that do not."""
+    return {key: value - counted.get(key, 0) for key, value in now.items() if value > counted.get(key, 0)}

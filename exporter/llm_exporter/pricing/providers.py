@@ -73,6 +73,7 @@ _BY_CLIENT: Final = (
 
 REPORT_USD: Final = MappingProxyType(
     {
+        "anthropic": "https://platform.claude.com/docs/en/api/beta/sessions",  # `usage.list_cost`
         "openrouter": "https://openrouter.ai/docs/use-cases/usage-accounting",
         "x-ai": "https://docs.x.ai/developers/advanced-api-usage/cost-tracking",
         "perplexity": "https://docs.perplexity.ai/guides/pricing",

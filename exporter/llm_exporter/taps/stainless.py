@@ -102,7 +102,8 @@ class StainlessTap:
         if reader is ChatReader and may_ask(endpoint, self._switch.asks_for_usage(http)):
             api_version = getattr(client, "_api_version", None)
             added = usage_request(body, options.extra_json, client.base_url, api_version)
-        meter = Meter(endpoint=endpoint, model=_model_in(body), reader=reader, request=body, route=route)
+        model = _model_in(body)
+        meter = Meter(endpoint=endpoint, model=model, reader=reader, request=body, url=url, route=route)
         if added is not None:
             options.json_data = added.body  # the SDK makes new options for each call
             meter.usage_request, meter.filter = added, UsageChunkFilter()

@@ -75,7 +75,7 @@ class MessagesReader(Reader):
         if not usage:
             return
         self._usage.update({name: value for name, value in usage.items() if value is not None})
-        reading.tokens = _tokens_of(self._usage)
+        reading.tokens = tokens_of(self._usage)
         reading.service_tier = text(self._usage.get("service_tier")) or reading.service_tier
         reading.speed = text(self._usage.get("speed")) or reading.speed
         reading.region = text(self._usage.get("inference_geo")) or reading.region
@@ -100,10 +100,10 @@ class MessagesReader(Reader):
         for step in steps:
             if step.get("type") != included:
                 model = text(step.get("model")) or answered
-                reading.sub_calls.append(Reading(model=model, tokens=_tokens_of(step)))
+                reading.sub_calls.append(Reading(model=model, tokens=tokens_of(step)))
 
 
-def _tokens_of(usage: Json) -> dict[TokenType, int]:
+def tokens_of(usage: Json) -> dict[TokenType, int]:
     """Return the disjoint tokens of a `usage` object.
 
     `input_tokens` excludes cache reads and writes; `output_tokens` includes thinking

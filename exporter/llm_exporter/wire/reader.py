@@ -89,6 +89,9 @@ class Reader(ABC):
     def read_request(self, request: Json) -> None:  # noqa: B027 - most responses are self-contained
         """Read from the request what the response leaves out."""
 
+    def read_url(self, url: str) -> None:  # noqa: B027 - most responses name their object
+        """Read from the URL of the request what the response leaves out."""
+
     @abstractmethod
     def may_carry_usage(self, data: bytes) -> bool:
         """Return whether stream events may contain usage or an error.

@@ -7,6 +7,14 @@ from functools import lru_cache
 from typing import Final
 
 from .anthropic import MessagesReader
+from .anthropic_agents import (
+    DreamReader,
+    RetrievedDreamReader,
+    RetrievedSessionReader,
+    SessionEventsReader,
+    SessionInputReader,
+    SessionReader,
+)
 from .batches import AnthropicResultsReader, GeminiBatchReader, GeminiFileReader, OpenAIFileReader
 from .free import CountTokensReader, ModerationReader
 from .gemini import (
@@ -73,6 +81,12 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], type[Reader]], ...]] = tuple(
         (r"^POST (?:.*/)?agents/sessions$", AgentSessionReader),
         (r"^GET (?:.*/)?agents/sessions/[^/]+(?:/events)?$", RetrievedAgentSessionReader),
         (r"^POST .*/v1/messages$", MessagesReader),
+        (r"^POST .*/v1/sessions$", SessionReader),
+        (r"^(?:GET .*/v1/sessions/[^/]+|POST .*/v1/sessions/[^/]+(?:/archive)?)$", RetrievedSessionReader),
+        (r"^GET .*/v1/sessions/[^/]+/events/stream$", SessionEventsReader),
+        (r"^POST .*/v1/(?:sessions/[^/]+/events|deployments/[^/]+/run)$", SessionInputReader),
+        (r"^POST .*/v1/dreams$", DreamReader),
+        (r"^GET .*/v1/dreams/[^/]+$", RetrievedDreamReader),
         (r"^POST .*:(?:generateContent|streamGenerateContent)$", GenerateContentReader),
         (r"^POST .*:(?:embedContent|batchEmbedContents)$", EmbedContentReader),
         (r"^POST .*/(?:imag|virtual-try-on)[^/]*:predict$", PredictImagesReader),
@@ -110,7 +124,7 @@ _FREE_PATHS: Final = """
     agents/automations/*/resume agents/environments/**
     deployments deployments/* deployments/*/archive deployments/*/pause deployments/*/unpause
     dreams/*/archive dreams/*/cancel environments environments/** memory_stores memory_stores/**
-    sessions/* sessions/*/archive sessions/*/resources sessions/*/resources/* sessions/*/threads/*/archive
+    sessions/* sessions/*/resources sessions/*/resources/* sessions/*/threads/*/archive
     skills skills/* skills/*/versions tunnels tunnels/** user_profiles user_profiles/** vaults vaults/**
     organization/** organizations/** projects/*/groups/*/roles projects/*/roles projects/*/roles/*
     projects/*/users/*/roles
