@@ -91,8 +91,8 @@ class Retrievals:
         return calls
 
     def _settle(self, outcome: Outcome) -> list[Call]:
-        if outcome.is_running_total and outcome.response_id:
-            return self._increase(outcome)
+        if outcome.is_running_total and (outcome.response_id or outcome.retrieved):
+            return self._increase(outcome) if outcome.response_id else []
         if outcome.pending and outcome.response_id:
             return [] if outcome.retrieved else self._wait(outcome)
         waits = outcome.response_id in self._waiting
@@ -158,16 +158,18 @@ class Retrievals:
         if key not in self._totals:
             if outcome.retrieved:
                 return [self._not_ours(outcome)] if call.tokens else []
-            self._start_total(key, msgspec.structs.replace(call, tokens={}, units={}, reported_cost=None))
-        counted = self._totals[key]
-        if counted is None:
+            counted = msgspec.structs.replace(call, tokens={}, units={}, reported_cost=None)
+            self._start_total(key, counted)
+        elif (known := self._totals[key]) is None:
             return []
+        else:
+            counted = known
         tokens, units = _added(call.tokens, counted.tokens), _added(call.units, counted.units)
         cost = None if call.reported_cost is None else call.reported_cost - (counted.reported_cost or 0)
         # Costs are reported in whole cents. Usage that costs less is counted with the next cent.
         waits = cost is not None and cost <= 0 and outcome.pending
         if waits or not (tokens or units):
-            return [] if outcome.retrieved or tokens else self._wait(outcome)
+            return [] if outcome.retrieved else self._wait(outcome)
         counted.tokens = {**counted.tokens, **{kind: call.tokens[kind] for kind in tokens}}
         counted.units = {**counted.units, **{unit: call.units[unit] for unit in units}}
         counted.reported_cost = call.reported_cost
