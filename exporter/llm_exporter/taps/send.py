@@ -97,7 +97,9 @@ class HttpClientAttribute:
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
         if owner is None:
             return self
-        http = self._own_value(owner, cls)
+        http = vars(owner).get(self._name) if self._own is None else None  # the usual case, at once
+        if http is None:
+            http = self._own_value(owner, cls)
         if http is None or current.get() is None or type(http) is HttpClientStandIn:
             return http
         return HttpClientStandIn(http, self._wrap)
