@@ -9,7 +9,8 @@ import openai
 import pytest
 
 import llm_exporter
-from llm_exporter.pricing.providers import REPORT_USD, Providers
+from llm_exporter.pricing.endpoint import REPORT_USD
+from llm_exporter.pricing.providers import Providers
 from support import payloads
 from support.metered import Metered
 from support.operations import OPERATIONS, Operation

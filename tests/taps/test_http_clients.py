@@ -21,7 +21,7 @@ from google.genai import types
 
 import llm_exporter
 from llm_exporter.client.meter import Meter, current
-from llm_exporter.pricing.providers import Endpoint
+from llm_exporter.pricing.endpoint import Endpoint
 from llm_exporter.taps.boundary import ametered
 from llm_exporter.wire.openai import ChatReader
 from support.metered import Metered

@@ -24,7 +24,7 @@ import llm_exporter
 from llm_exporter import BudgetExceeded
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Budget, Config
-from llm_exporter.pricing.providers import Endpoint
+from llm_exporter.pricing.endpoint import Endpoint
 from llm_exporter.taps import websocket
 from llm_exporter.wire.realtime import RealtimeConversation
 from llm_exporter.wire.unread import route_of

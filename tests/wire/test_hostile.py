@@ -24,7 +24,7 @@ from llm_exporter.client import default
 from llm_exporter.client.meter import Meter
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.retrieval import Outcome, Retrievals
-from llm_exporter.pricing.providers import Endpoint
+from llm_exporter.pricing.endpoint import Endpoint
 from llm_exporter.wire import framing
 from llm_exporter.wire.openai import ChatReader
 from llm_exporter.wire.reader import Reader

@@ -14,7 +14,7 @@ import msgspec
 from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind, TokenType
 from ..labels import current_labels
-from ..pricing.providers import Endpoint
+from ..pricing.endpoint import Endpoint
 from ..wire.error_kinds import kind_of_code, kind_of_exception
 from ..wire.framing import Framing, Ignored, framing_for
 from ..wire.reader import Reader, Reading

@@ -23,7 +23,7 @@ import msgspec
 from ..client.default import pipeline
 from ..client.guard import guarded
 from ..client.meter import Meter, current
-from ..pricing.providers import Endpoint
+from ..pricing.endpoint import Endpoint
 from ..wire.error_kinds import kind_of_exception, kind_of_status
 from ..wire.live import LiveConversation
 from ..wire.routes import reader_for

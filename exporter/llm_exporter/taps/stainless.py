@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from ..client.default import pipeline
 from ..client.meter import Meter
-from ..pricing.providers import Endpoint
+from ..pricing.endpoint import Endpoint
 from ..wire.openai import ChatReader
 from ..wire.routes import reader_for
 from ..wire.unread import UnreadReader, route_of

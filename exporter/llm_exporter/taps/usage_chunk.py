@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ..client.meter import Meter
-from ..pricing.providers import Endpoint
+from ..pricing.endpoint import Endpoint
 from ..wire.framing import last_blank_line
 
 log = logging.getLogger("llm_exporter")

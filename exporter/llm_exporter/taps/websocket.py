@@ -19,7 +19,7 @@ from ..client.default import pipeline
 from ..client.guard import guarded
 from ..client.meter import Meter
 from ..labels import current_labels
-from ..pricing.providers import Endpoint
+from ..pricing.endpoint import Endpoint
 from ..wire.conversation import CallMessage, Conversation, GenerationRequest
 from ..wire.error_kinds import kind_of_exception
 
