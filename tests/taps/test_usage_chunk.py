@@ -135,6 +135,22 @@ def test_only_services_known_to_accept_the_option_are_asked(base_url: str, expec
     assert not may_ask(endpoint, False)
 
 
+@pytest.mark.parametrize(
+    ("base_url", "expected"),
+    [
+        ("https://gateway.example.com/v1", True),
+        ("https://api.deepseek.com", True),
+        ("https://api.mistral.ai/v1", False),
+        ("https://api.perplexity.ai", False),
+        ("https://adb-1.cloud.databricks.com/serving-endpoints", False),
+    ],
+)
+def test_services_known_to_reject_the_option_are_not_asked_even_if_all_are(
+    base_url: str, expected: bool
+) -> None:
+    assert may_ask(Providers().of(base_url, "OpenAI", "openai"), True) is expected
+
+
 def test_every_service_that_is_asked_has_a_source() -> None:
     assert all(source.startswith("https://") for source in ACCEPTING.values())
 
@@ -440,6 +456,7 @@ def test_a_chunk_with_usage_and_nothing_else_is_hidden(chunk: dict[str, Any]) ->
         {"choices": [], "usage": USAGE, "error": {"message": "overloaded"}},
         {"choices": [], "usage": USAGE, "prompt_filter_results": [{"prompt_index": 0}]},
         {"choices": [], "usage": USAGE, "citations": ["https://example.com"]},
+        {"choices": [], "usage": {**USAGE, "details": "x" * 2**16}},
         {"choices": [{"delta": {"content": '"choices":[],"usage":{"prompt_tokens":1}'}}]},
         [{"choices": [], "usage": USAGE}],
     ],
