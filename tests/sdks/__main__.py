@@ -147,7 +147,7 @@ def runner_of(suite: Suite) -> Iterator[Runner]:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llm-exporter-sdks-")))
         api = ""
         if not suite.in_package:
-            api = stack.enter_context(StandIn(suite.package, directory / "api.md")).address
+            api = stack.enter_context(StandIn(suite.package, directory)).address
         yield Runner(suite, directory, api, scratch)
 
 

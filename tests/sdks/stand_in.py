@@ -1,7 +1,7 @@
 """A stand-in for a provider's API: any method of an SDK gets a response of the type that it promises.
 
 The tests of the SDKs' resources expect a server that follows the OpenAPI description, which the source
-archives do not contain. They do contain `api.md`, which lists the route and the type of each method.
+archives do not contain. They do contain `api.md` files, which list the route and the type of each method.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Route(NamedTuple):
 
 
 def routes(package: str, api: str) -> list[Route]:
-    """Return the routes that an SDK's `api.md` lists, those with the fewest parameters first.
+    """Return the routes that an SDK's `api.md` files list, those with the fewest parameters first.
 
     Args:
         package: the SDK's package.
-        api: the text of `api.md`.
+        api: the text of these files.
     """
     found: dict[tuple[str, str], tuple[str, bytes]] = {}
     for match in _METHOD.finditer(api):
@@ -133,10 +133,15 @@ def _make(type_: Any, depth: int) -> Any:
 
 
 class StandIn:
-    """A server on a loopback port, which ends with its context."""
+    """A server on a loopback port, which ends with its context.
 
-    def __init__(self, package: str, api: Path) -> None:
-        known = routes(package, api.read_text())
+    Args:
+        package: the SDK's package.
+        sources: the directory with the `api.md` files.
+    """
+
+    def __init__(self, package: str, sources: Path) -> None:
+        known = routes(package, "\n".join(path.read_text() for path in sorted(sources.rglob("api.md"))))
 
         class Handler(_Handler):
             routes = known

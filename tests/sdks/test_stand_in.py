@@ -16,16 +16,19 @@ from sdks.stand_in import StandIn, sample
 API = """
 - <code title="post /chat/completions">client.chat.completions.<a href="./src/openai/x.py">create</a>(**params) -> <a href="./src/openai/types/chat/chat_completion.py">ChatCompletion</a></code>
 - <code title="get /chat/completions/{completion_id}">client.chat.completions.<a href="./src/openai/x.py">retrieve</a>(id) -> <a href="./src/openai/types/chat/chat_completion.py">ChatCompletion</a></code>
-- <code title="get /models">client.models.<a href="./src/openai/x.py">list</a>() -> <a href="./src/openai/types/model.py">SyncPage[Model]</a></code>
 - <code title="delete /files/{id}?beta=true">client.files.<a href="./src/openai/x.py">delete</a>(id) -> None</code>
+"""  # noqa: E501
+MODELS_API = """
+- <code title="get /models">client.models.<a href="./src/openai/x.py">list</a>() -> <a href="./src/openai/types/model.py">SyncPage[Model]</a></code>
 """  # noqa: E501
 
 
 @pytest.fixture
 def api(tmp_path: Path) -> StandIn:
-    path = tmp_path / "api.md"
-    path.write_text(API)
-    return StandIn("openai", path)
+    (tmp_path / "api.md").write_text(API)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/api.md").write_text(MODELS_API)
+    return StandIn("openai", tmp_path)
 
 
 def _request(api: StandIn, method: str, path: str, body: bytes | None = None) -> tuple[str, bytes]:
