@@ -99,7 +99,6 @@ SUITES: Final = (
             "tests/api_resources/beta/messages",
             "tests/api_resources/beta/test_messages.py",
             "tests/api_resources/messages",
-            "tests/api_resources/test_completions.py",
             "tests/api_resources/test_messages.py",
         ),
         options=("-p", "tests._alias_httpx"),

@@ -464,3 +464,15 @@ def test_an_abandoned_call_may_be_closed_from_another_context(metered: Metered) 
     call.close()
     assert metered.call.error == "cancelled"
     assert current.get() is None
+
+
+def test_a_stream_that_a_mock_stands_in_for_is_read_as_usual(metered: Metered) -> None:
+    """A mock with a specification passes for its class in `isinstance`, but is not an instance of it."""
+    stream = mock.MagicMock(spec=httpx2.SyncByteStream)
+    chunk = {"candidates": [{"content": {"parts": [{"text": "Hi"}], "role": "model"}}]}
+    stream.__iter__.return_value = [b"data: ", dump(chunk), b"\n\n"]
+    client = llm_exporter.instrument(genai.Client(api_key="key"))
+    with mock.patch.object(httpx2.Client, "send", return_value=httpx2.Response(200, stream=stream)):
+        (received,) = client.models.generate_content_stream(model="gemini-2.5-flash", contents="Hello")
+    assert received.text == "Hi"
+    assert metered.call.model == "gemini-2.5-flash"

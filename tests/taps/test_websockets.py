@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from inspect import signature
 from operator import attrgetter
 from typing import Any
+from unittest import mock
 
 import openai
 import pytest
@@ -1052,3 +1053,13 @@ def test_a_dropped_connection_meter_finishes_its_calls(metered: Metered) -> None
     del meter
     gc.collect()
     assert metered.call.usage_reported is False
+
+
+def test_a_mock_in_place_of_a_connection_is_left_alone(metered: Metered) -> None:
+    connection = mock.Mock()
+    with (
+        mock.patch("websockets.sync.client.connect", return_value=connection),
+        realtime(llm_exporter.instrument(openai.OpenAI(api_key="key"))) as opened,
+    ):
+        opened.send({"type": "response.create"})
+    connection.send.assert_called_once()

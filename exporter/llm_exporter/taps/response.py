@@ -48,7 +48,7 @@ def _tap_httpx(response: Any, meter: Meter) -> None:
         is_decoded = response.headers.get("content-encoding", "") in ("", "identity")
         if not is_decoded:
             response._decoder = TappedDecoder(response._get_content_decoder(), meter)  # noqa: SLF001
-        cls: Any = type(response.stream)
+        cls: Any = response.stream.__class__  # as `isinstance` sees it, which is how httpx checks a mock
         response.stream = _tapped_stream(cls)(response.stream, meter, is_decoded=is_decoded)
         meter.will_stream()
 

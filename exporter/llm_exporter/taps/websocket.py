@@ -34,6 +34,8 @@ def tap_connection(connection: Any, meter: ConnectionMeter) -> None:
         meter: the meter of the connection.
     """
     cls: Any = type(connection)
+    if not hasattr(cls, "recv"):
+        return  # a mock, which receives no messages
     tapped = _tapped_class(cls)
     connection._llm_exporter_meter = meter  # noqa: SLF001
     connection.__class__ = tapped
