@@ -259,6 +259,24 @@ def test_a_reported_cost_of_zero_for_a_free_model_costs_nothing() -> None:
     assert (call.cost, call.unpriced_tokens) == ({"input": 0.0, "output": 0.0}, 0)
 
 
+@pytest.mark.parametrize(("cost", "approximated"), [(None, {"fee": 300}), (0.02, {})])
+def test_searches_of_an_online_model_are_approximate_unless_their_cost_is_reported(
+    cost: float | None, approximated: dict[str, int]
+) -> None:
+    """300 tokens are listed at $0.003 with `gpt-4-turbo`; the fee of the search is not."""
+    call = Call(
+        provider="openrouter",
+        model="openai/gpt-4-turbo:online",
+        operation="chat",
+        tokens={"input": 300},
+        started=NOVEMBER,
+        reported_cost=cost,
+    )
+    PriceList().price(call)
+    assert call.total_cost == (cost or 0.003)
+    assert call.approximated == approximated
+
+
 def test_a_reported_cost_is_divided_as_the_response_splits_it() -> None:
     """The prompt and the response each at list prices: $2.50, cached $1.25, output and reasoning $10."""
     call = Call(

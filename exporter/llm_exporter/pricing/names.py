@@ -64,6 +64,11 @@ def is_free(provider: str, model: str) -> bool:
     return provider == "openrouter" and model.lower().endswith(":free")
 
 
+def searches_web(provider: str, model: str) -> bool:
+    """Return whether the provider searches the web for each request, by the model's name, and bills that."""
+    return provider == "openrouter" and model.lower().endswith(":online")
+
+
 def listed_names(provider: str, model: str) -> Iterator[tuple[str, str]]:
     """Yield the provider ids and names under which a price table may list a model, the best first."""
     name = canonical(provider, model)

@@ -26,7 +26,7 @@ from .factors import (
     with_long_writes,
 )
 from .fees import fee_rates
-from .names import canonical, hidden_model, is_free, listed_names
+from .names import canonical, hidden_model, is_free, listed_names, searches_web
 from .rates import UNITS, USAGE, Rate, Rates, configured_rates, discounted, multiplied, replaced
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ class Tariffs:
         for factor in configured:
             rates = multiplied(rates, factor)
         rates, approximated = _modified(rates, model, modifiers)
+        if any(searches_web(terms.provider, name) for name in terms.models()):
+            approximated = (*approximated, ("fee", "web search"))
         coarse = dict(_coarse(model, rates))
         return Tariff("override" if override else "list", rates, approximated, coarse)
 
