@@ -108,12 +108,11 @@ SUITES: Final = (
         "google.genai",
         quick=(
             "tests/afc",
-            "tests/chats",
+            "tests/client/test_async_stream.py",
             "tests/client/test_httpx2_client.py",
             "tests/gaos",
             "tests/interactions",
             "tests/live",
-            "tests/models",
         ),
         options=("--mode", "replay"),
         in_package=True,
