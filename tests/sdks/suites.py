@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -155,6 +156,8 @@ def _download(name: str, version: str, into: Path) -> Path:
             "-r",
             requirements,
         ),
+        # Building the metadata runs in the unpacked archive, where a relative path would find its modules.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=False,
