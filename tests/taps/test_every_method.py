@@ -49,9 +49,12 @@ FILE: Final = TABLES / "openai.txt"
 SECRET: Final = base64.b64encode(b"secret").decode()
 
 
+SIGNED_AT: Final = int(time.time())
+
+
 def signed(payload: str) -> dict[str, str]:
     """Return the headers of a webhook whose signature is valid."""
-    now = str(int(time.time()))
+    now = str(SIGNED_AT)
     signature = hmac.digest(b"secret", f"{ID}.{now}.{payload}".encode(), hashlib.sha256)
     return {
         "webhook-id": ID,
@@ -185,6 +188,8 @@ def test_every_method_is_metered_or_free_or_unread(
     release, *expected = (TABLES / f"{table.replace(' ', '-')}.txt").read_text().splitlines()
     if numbers(version(sdk)) < numbers(release):
         pytest.skip(f"the table is for release {release}")
+    if sdk == "openai":  # its webhooks expire after five minutes
+        monkeypatch.setattr("openai.lib._webhooks.time", SimpleNamespace(time=lambda: SIGNED_AT))
     llm_exporter.instrument()
 
     walked = set(walk(table, monkeypatch))

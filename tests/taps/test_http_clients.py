@@ -473,6 +473,8 @@ def test_a_stream_that_a_mock_stands_in_for_is_read_as_usual(metered: Metered) -
     chunk = {"candidates": [{"content": {"parts": [{"text": "Hi"}], "role": "model"}}]}
     stream.__iter__.return_value = [b"data: ", dump(chunk), b"\n\n"]
     client = llm_exporter.instrument(genai.Client(api_key="key"))
+    if not isinstance(client._api_client._httpx_client, httpx2.Client):
+        pytest.skip("this release of google-genai uses httpx")
     with mock.patch.object(httpx2.Client, "send", return_value=httpx2.Response(200, stream=stream)):
         (received,) = client.models.generate_content_stream(model="gemini-2.5-flash", contents="Hello")
     assert received.text == "Hi"
