@@ -856,7 +856,7 @@ def test_a_created_container_is_a_call(server: Server, metered: Metered) -> None
         "/containers", Response(dump({"id": "cntr_1", "object": "container", "memory_limit": "16g"}))
     )
     with llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
-        require(client, "containers.create")(name="x", memory_limit="16g")
+        require(client, "containers.create")(name="x", extra_body={"memory_limit": "16g"})
     call = metered.call
     assert (call.operation, call.units, call.usage_reported) == ("container", {"containers_16g": 1}, True)
 
