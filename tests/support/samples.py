@@ -47,14 +47,7 @@ from llm_exporter.wire.media import (
     TranslationReader,
     VideosReader,
 )
-from llm_exporter.wire.openai import (
-    ChatReader,
-    CompletionReader,
-    DecisionReader,
-    EmbeddingsReader,
-    ResponsesReader,
-    RetrievedResponseReader,
-)
+from llm_exporter.wire.openai import ChatReader, CompletionReader, DecisionReader, EmbeddingsReader
 from llm_exporter.wire.openai_jobs import (
     AgentSessionReader,
     ContainerReader,
@@ -67,6 +60,7 @@ from llm_exporter.wire.openai_jobs import (
     RetrievedRunReader,
     RunReader,
 )
+from llm_exporter.wire.openai_responses import ResponsesReader, RetrievedResponseReader
 from llm_exporter.wire.reader import Reader, Reading
 
 Json = dict[str, Any]

@@ -31,7 +31,8 @@ def fails(*args: object, **kwargs: object) -> Any:
 def _readers(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     from llm_exporter.wire.anthropic import MessagesReader
     from llm_exporter.wire.gemini import GenerateContentReader
-    from llm_exporter.wire.openai import ChatReader, ResponsesReader
+    from llm_exporter.wire.openai import ChatReader
+    from llm_exporter.wire.openai_responses import ResponsesReader
 
     for reader in (ChatReader, ResponsesReader, MessagesReader, GenerateContentReader):
         patch.setattr(reader, "read_body", fails)

@@ -27,7 +27,8 @@ from llm_exporter.wire.framing import (
     framing_for,
 )
 from llm_exporter.wire.gemini import GenerateContentReader
-from llm_exporter.wire.openai import ChatReader, ResponsesReader
+from llm_exporter.wire.openai import ChatReader
+from llm_exporter.wire.openai_responses import ResponsesReader
 from llm_exporter.wire.reader import Reader, Reading
 from support.samples import (
     AWS,

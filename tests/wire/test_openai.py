@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from llm_exporter.call import TokenType
 from llm_exporter.wire.error_kinds import kind_of_code
 from llm_exporter.wire.framing import framing_for
-from llm_exporter.wire.openai import ChatReader, ResponsesReader, tokens_of
+from llm_exporter.wire.openai import ChatReader
+from llm_exporter.wire.openai_responses import ResponsesReader
+from llm_exporter.wire.openai_usage import tokens_of
 from llm_exporter.wire.reader import Reader, Reading
 from support.counts import sum_of_counts
 

@@ -26,14 +26,7 @@ from llm_exporter.wire.media import (
     TranslationReader,
     VideosReader,
 )
-from llm_exporter.wire.openai import (
-    ChatReader,
-    CompletionReader,
-    DecisionReader,
-    EmbeddingsReader,
-    ResponsesReader,
-    RetrievedResponseReader,
-)
+from llm_exporter.wire.openai import ChatReader, CompletionReader, DecisionReader, EmbeddingsReader
 from llm_exporter.wire.openai_jobs import (
     AgentSessionReader,
     ContainerReader,
@@ -46,6 +39,7 @@ from llm_exporter.wire.openai_jobs import (
     RetrievedRunReader,
     RunReader,
 )
+from llm_exporter.wire.openai_responses import ResponsesReader, RetrievedResponseReader
 from llm_exporter.wire.reader import Reader
 from llm_exporter.wire.realtime import InputTranscriptionReader, RealtimeReader, ResponseTurnReader
 from llm_exporter.wire.routes import reader_for

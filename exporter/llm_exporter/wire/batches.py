@@ -15,7 +15,8 @@ from typing_extensions import override
 from .anthropic import MessagesReader
 from .fields import Json, count, decoder, text, without_zeros
 from .gemini import EmbedContentReader, GenerateContentReader
-from .openai import ChatReader, CompletionReader, EmbeddingsReader, ResponsesReader
+from .openai import ChatReader, CompletionReader, EmbeddingsReader
+from .openai_responses import ResponsesReader
 from .reader import Reader
 
 

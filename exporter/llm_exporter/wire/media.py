@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from ..call import Operation
 from .fields import Json, amount, decoder, error_code, mapping, text
-from .openai import image_tokens_of, read_cost, svg_sub_call, tokens_of
+from .openai_responses import svg_sub_call
+from .openai_usage import image_tokens_of, read_cost, tokens_of
 from .reader import Reader
 
 

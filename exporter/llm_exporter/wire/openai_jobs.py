@@ -12,7 +12,8 @@ import msgspec
 from typing_extensions import override
 
 from .fields import count, decoder, error_code, mapping, sequence, text
-from .openai import container_unit, read_usage, requested_tier, tokens_of
+from .openai_responses import container_unit
+from .openai_usage import read_usage, requested_tier, tokens_of
 from .reader import Reader, Reading
 
 _UNFINISHED: Final = frozenset(

@@ -16,7 +16,8 @@ from typing_extensions import override
 
 from .conversation import CallMessage, Conversation, GenerationRequest, TurnReader
 from .fields import amount, decoder, mapping, text
-from .openai import DecisionReader, ResponsesReader
+from .openai import DecisionReader
+from .openai_responses import ResponsesReader
 
 _AUDIO: Final = re.compile(rb'"type"\s*:\s*"session\.output_audio\.delta"')
 _HEAD: Final = 256

@@ -15,7 +15,8 @@ from typing_extensions import override
 from .conversation import CallMessage, Conversation, GenerationRequest, TurnReader
 from .fields import Json, decoder, mapping, text
 from .media import TranscriptionReader
-from .openai import ResponsesReader, tokens_of
+from .openai_responses import ResponsesReader
+from .openai_usage import tokens_of
 
 _AUDIO: Final = re.compile(rb'"type"\s*:\s*"response\.(?:output_)?audio\.delta"')
 _HEAD: Final = 256

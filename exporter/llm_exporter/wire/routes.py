@@ -26,14 +26,7 @@ from .gemini import (
 )
 from .interactions import GoogleDecisionReader, InteractionsReader, RetrievedInteractionReader
 from .media import ImagesReader, SpeechReader, TranscriptionReader, TranslationReader, VideosReader
-from .openai import (
-    ChatReader,
-    CompletionReader,
-    DecisionReader,
-    EmbeddingsReader,
-    ResponsesReader,
-    RetrievedResponseReader,
-)
+from .openai import ChatReader, CompletionReader, DecisionReader, EmbeddingsReader
 from .openai_jobs import (
     AgentSessionReader,
     ContainerReader,
@@ -46,6 +39,7 @@ from .openai_jobs import (
     RetrievedRunReader,
     RunReader,
 )
+from .openai_responses import ResponsesReader, RetrievedResponseReader
 from .reader import Reader
 from .unread import UnreadReader
 
