@@ -23,6 +23,7 @@ ORDER = [
     "guard",
     "periods",
     "call",
+    "bounds",
     "labels",
     "config",
     "pricing",

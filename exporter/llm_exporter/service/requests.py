@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
+from ..bounds import clean_call, mistake
 from ..call import Call
 from ..config.durations import seconds
 from ..periods import END_OF_TIME, WINDOWS, Window
@@ -18,10 +19,6 @@ from .ledger.base import SUMMED_BY, Query
 
 MAX_BODY: Final = 64 * 2**20
 """Bytes in a request's body, after decompression."""
-_MAX_STARTED: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
-"""Periods in the last year would end outside of what `datetime` supports."""
-_MAX_NUMBER: Final = 2**53
-"""Floats, which Prometheus uses, cannot represent all integers beyond it."""
 
 FILTERS: Final = ("since", "until", "window", "session", *SUMMED_BY, "label")
 """The parameters that `Parameters.query` reads."""
@@ -47,7 +44,7 @@ _decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
 
 
 def calls_in(body: bytes, encoding: str) -> list[Call]:
-    """Return the calls in a request's body: a list, or an object with `calls`.
+    """Return the calls in a request's body, a list or an object with `calls`, with clean texts.
 
     Raises:
         Problem: The body is invalid. The detail names the first mistake and its place.
@@ -58,8 +55,9 @@ def calls_in(body: bytes, encoding: str) -> list[Call]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"invalid calls: {error}") from None
     for number, call in enumerate(calls):
-        if mistake := _mistake(call):
-            raise Problem(400, f"call {number}: {mistake}")
+        if reason := mistake(call):
+            raise Problem(400, f"call {number}: {reason}")
+        clean_call(call)
     return calls
 
 
@@ -92,28 +90,6 @@ def _decompressed(body: bytes) -> bytes:
 def too_large() -> Problem:
     """Return the error for a body that exceeds `MAX_BODY`."""
     return Problem(413, f"the body exceeds {MAX_BODY} bytes: send fewer calls per request")
-
-
-def _mistake(call: Call) -> str:
-    """Return why a call cannot be counted although its JSON is valid."""
-    if not call.id:
-        return "id must not be empty"
-    numbers: dict[str, float] = {f"tokens.{kind}": number for kind, number in call.tokens.items()}
-    numbers |= {f"units.{unit}": number for unit, number in call.units.items()}
-    numbers |= {f"cost.{kind}": usd for kind, usd in call.cost.items()}
-    numbers |= {f"approximated.{reason}": number for reason, number in call.approximated.items()}
-    numbers |= {f"reported_costs.{kind}": usd for kind, usd in call.reported_costs.items()}
-    numbers |= {"duration": call.duration, "started": call.started, "unpriced_tokens": call.unpriced_tokens}
-    numbers |= {
-        "time_to_first_token": call.time_to_first_token or 0.0,
-        "reported_cost": call.reported_cost or 0.0,
-    }
-    for name, number in numbers.items():
-        if not 0 <= number < _MAX_NUMBER:
-            return f"{name} must be between 0 and 2^53, not {number}"
-    if call.started >= _MAX_STARTED:
-        return f"started must be before the year 9999, not {call.started}"
-    return ""
 
 
 class Parameters:
