@@ -26,6 +26,8 @@ ORDER = [
     "bounds",
     "labels",
     "config",
+    "tls",
+    "web_config",
     "pricing",
     "wire",
     "metrics",

@@ -1,12 +1,12 @@
-"""Load `llm-exporter.yml`, and report its mistakes by line and key."""
+"""Load a configuration file, and report its mistakes by line and key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,7 @@ from .model import Config
 
 Location = tuple[str | int, ...]
 Mistake = tuple[Location, str]
+Model = TypeVar("Model", bound=BaseModel)
 
 _MESSAGES: Final = {
     "missing": "required key is missing",
@@ -33,12 +34,25 @@ _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 def load(path: str | PathLike[str]) -> Config:
-    """Return the configuration in a YAML file.
+    """Return the configuration in `llm-exporter.yml`.
 
     Raises:
         ConfigError: if the file cannot be read or is invalid. The message has one line per mistake.
     """
-    file = Path(path)
+    return load_as(Config, Path(path), Config.inconsistencies)
+
+
+def load_as(model: type[Model], file: Path, inconsistencies: Callable[[Model], Iterable[Mistake]]) -> Model:
+    """Return the configuration in a YAML file.
+
+    Args:
+        model: the model of the file.
+        file: the file.
+        inconsistencies: returns the mistakes that the model does not find.
+
+    Raises:
+        ConfigError: if the file cannot be read or is invalid. The message has one line per mistake.
+    """
     try:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         duplicates = list(_duplicates(root, ()))
@@ -61,11 +75,11 @@ def load(path: str | PathLike[str]) -> Config:
         )
     mistakes: list[Mistake]
     try:
-        config = Config.model_validate({} if content is None else content)
+        config = model.model_validate({} if content is None else content)
     except ValidationError as error:
-        mistakes = [(mistake["loc"], _message(mistake)) for mistake in error.errors()]
+        mistakes = [(mistake["loc"], _message(mistake, model)) for mistake in error.errors()]
     else:
-        mistakes = list(config.inconsistencies())
+        mistakes = list(inconsistencies(config))
         if not mistakes:
             return config
     lines = sorted((_line(root, at), f"{_key(at)}{message}") for at, message in mistakes)
@@ -95,20 +109,19 @@ def _duplicates(node: yaml.Node | None, at: Location) -> Iterator[tuple[int, Loc
             yield from _duplicates(value, (*at, index))
 
 
-def _message(mistake: ErrorDetails) -> str:
+def _message(mistake: ErrorDetails, root: type[BaseModel]) -> str:
     """Return a mistake in words for the author of the file."""
     kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        known = _keys(mistake["loc"][:-1])
+        known = _keys(root, mistake["loc"][:-1])
         close = get_close_matches(str(mistake["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"must be one of {', '.join(known)}"
         return f"unknown key: {hint}"
     return _MESSAGES.get(kind) or message.replace("Input should be", "must be", 1)
 
 
-def _keys(location: Location) -> list[str]:
+def _keys(model: type[BaseModel], location: Location) -> list[str]:
     """Return the valid keys at a location."""
-    model: type[BaseModel] = Config
     for part in location:
         if isinstance(part, str):
             types = _types(model.model_fields[part].annotation)
