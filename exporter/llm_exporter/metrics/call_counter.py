@@ -35,6 +35,8 @@ _DECLARED_TYPES: Final = ("input", "cache_read", "cache_write", "output", "reaso
 """The token types of a series that the configuration declares."""
 _MAX_ROUTES: Final = 100
 """The maximum number of series of unread requests, apart from `other`: routes come from outside."""
+_MAX_RATE: Final = 1e6
+"""The largest output rate that is observed. No model generates faster: the text came in one piece."""
 
 
 class CallCounter:
@@ -139,7 +141,7 @@ class CallCounter:
         generated = call.output_tokens
         if generated > 1 and call.duration > first_token:
             rate = (generated - 1) / (call.duration - first_token)
-            self._output_rate.at(by_operation).observe(rate)
+            self._output_rate.at(by_operation).observe(min(rate, _MAX_RATE))
 
     def _base(self, call: Call, model: str) -> tuple[str, ...]:
         declared = (call.labels.get(name) or UNATTRIBUTED for name in self._declared)

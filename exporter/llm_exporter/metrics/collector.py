@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from ..bounds import clean_text, mistake
 from ..call import Call
 from ..config.model import Config
+from ..guard import guarded
 from . import snapshot
 from .call_counter import CallCounter
 from .exporter_metrics import ExporterMetrics
@@ -19,6 +22,8 @@ from .saved_sample import SavedSample
 from .series_limit import SeriesLimit
 from .specs import Spec
 from .storage import Storage
+
+log = logging.getLogger("llm_exporter")
 
 
 class Metrics(Collector):
@@ -86,8 +91,17 @@ class Metrics(Collector):
         self._calls.ended(call, headers, retrieved=retrieved)
 
     def record(self, call: Call) -> None:
-        """Count a finished call."""
-        self._calls.record(call)
+        """Count a finished call, if it can be counted."""
+        if self.can_count(call):
+            self._calls.record(call)
+
+    def can_count(self, call: Call) -> bool:
+        """Return whether a call can be counted. If not, log why, and count that as an error."""
+        reason = mistake(call)
+        if reason:
+            log.error("llm-exporter: call %s is left out: %s", clean_text(call.id), reason)
+            self.count_error("call")
+        return not reason
 
     def count(self, spec: Spec, number: float, *labels: str) -> None:
         """Add to a counter of the exporter itself, from any thread."""
@@ -144,5 +158,12 @@ class Metrics(Collector):
 
     def _shown(self) -> Registry:
         self._exporter.refresh()
-        self._registry.replace_varying_gauges(self._gauges())
+        guarded("gauges", self._replace_gauges, report=self._report)
         return self._storage.shown(self._registry)
+
+    def _replace_gauges(self) -> None:
+        self._registry.replace_varying_gauges(self._gauges())
+
+    def _report(self, where: str, error: Exception) -> None:
+        log.error("llm-exporter failed in %s", where, exc_info=error)
+        self.count_error(where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 from .registry import Registry
 from .saved_sample import SavedSample
@@ -30,7 +31,7 @@ def restore(registry: Registry, limit: SeriesLimit, samples: Iterable[SavedSampl
     """
     for sample in samples:
         found = registry.find(sample.family, sample.labels)
-        if found is None:
+        if found is None or not 0 <= sample.value < inf:
             continue
         spec, values = found
         if spec.has_call_labels:

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from queue import Empty, Queue
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from prometheus_client.samples import Sample
 
+from ..bounds import clean_call
 from ..budgets.events import Event
 from ..call import Call
 from ..config.model import Config
@@ -24,10 +25,12 @@ from ..metrics.zero_first import ZeroFirst
 from ..pricing.prices import PriceList
 from ..pricing.updates import PriceUpdates
 from .accounts import Accounts
-from .ledger.base import Ledger, LedgerError
+from .ledger.base import Charge, Ledger, LedgerError
 from .schemas import BudgetRow, Receipt
 
 log = logging.getLogger("llm_exporter")
+
+R = TypeVar("R")
 
 _BATCH_CALLS: Final = 10_000
 """Calls in one transaction. Batches that arrive during a transaction share the next one."""
@@ -77,7 +80,7 @@ class Intake:
         counted, calls = ledger.after_checkpoint()
         self.metrics.restore(counted)
         for call in calls:
-            self.metrics.record(call)
+            self._guard("metrics", self.metrics.record, call)
             self.metrics.count(RECEIVED, 1)
         zero_first.release(ledger.released())
         self.accounts = Accounts(config, ledger, self._emit)
@@ -88,13 +91,17 @@ class Intake:
         self._thread.start()
 
     def submit(self, calls: Sequence[Call]) -> Future[Receipt]:
-        """Queue calls for ingestion.
+        """Queue calls for ingestion, except those that cannot be counted.
 
         Returns:
             A future. It resolves once the calls are stored durably, or raises LedgerError.
         """
         receipt: Future[Receipt] = Future()
-        self._queue.put(_Batch(calls, receipt))
+        receipt.set_running_or_notify_cancel()  # a request that gives up must not cancel the ingestion
+        countable = [call for call in calls if self.metrics.can_count(call)]
+        for call in countable:
+            clean_call(call)
+        self._queue.put(_Batch(countable, receipt))
         return receipt
 
     def reconfigure(self, config: Config) -> None:
@@ -130,15 +137,18 @@ class Intake:
         self._guard("accounts", self.accounts.refresh)
         return self.accounts.samples()
 
+    def _charges(self, call: Call) -> Iterable[Charge]:
+        return self._guard("accounts", lambda: list(self.accounts.charges(call))) or ()
+
     def _work(self) -> None:
         checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
         running = True
         while running:
             batches, running = self._queued(max(checkpoint_at - time.monotonic(), 0))
             if batches:
-                self._ingest(batches)
+                self._guard("intake", self._ingest, batches)
             if not running or time.monotonic() >= checkpoint_at:
-                self._checkpoint()
+                self._guard("intake", self._checkpoint)
                 checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
 
     def _queued(self, timeout: float) -> tuple[list[_Batch], bool]:
@@ -160,7 +170,7 @@ class Intake:
             calls = [call for batch in batches for call in batch.calls]
             try:
                 self._price(calls)
-                new = self._ledger.add(calls, self.accounts.charges)
+                new = self._ledger.add(calls, self._charges)
             except Exception as error:
                 self._report("ledger", error)
                 for batch in batches:
@@ -168,8 +178,8 @@ class Intake:
                 return
             self._dirty = self._dirty or bool(calls or new)
             for call in new:
-                self.metrics.record(call)
-                self.metrics.count_received(call)
+                self._guard("metrics", self.metrics.record, call)
+                self._guard("metrics", self.metrics.count_received, call)
             self._acknowledge(batches, {call.id for call in new})
             if new:
                 self._notify(new)
@@ -177,7 +187,7 @@ class Intake:
     def _price(self, calls: list[Call]) -> None:
         for call in calls:
             if not call.cost:
-                self._prices.price(call)
+                self._guard("prices", self._prices.price, call)
 
     def _acknowledge(self, batches: list[_Batch], new: set[str]) -> None:
         for batch in batches:
@@ -195,16 +205,16 @@ class Intake:
 
     def _checkpoint(self) -> None:
         self._ingest([])  # counts calls that were stored although the ledger's reply was lost
-        try:
-            if self._dirty:
-                self._ledger.checkpoint(self.metrics.snapshot())
-                self._dirty = False
-            self._ledger.prune(time.time() - self._retention)
-        except LedgerError as error:
-            self._report("checkpoint", error)
+        if self._dirty:
+            self._guard("checkpoint", self._save)
+        self._guard("prune", self._ledger.prune, time.time() - self._retention)
 
-    def _guard(self, where: str, function: Callable[..., object], *arguments: object) -> None:
-        guarded(where, function, *arguments, report=self._report)
+    def _save(self) -> None:
+        self._ledger.checkpoint(self.metrics.snapshot())
+        self._dirty = False
+
+    def _guard(self, where: str, function: Callable[..., R], *arguments: object) -> R | None:
+        return guarded(where, function, *arguments, report=self._report)
 
     def _report(self, where: str, error: Exception) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
