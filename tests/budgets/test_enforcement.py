@@ -133,7 +133,7 @@ def test_the_spending_of_a_session_is_dropped_when_it_ends() -> None:
     scenario = Scenario(budget(period="total", per=("session",)))
     scenario.spend(1.0, session="a")
     scenario.refusal(session="a")
-    scenario.clock.now += 86401  # a day without a call
+    scenario.monotonic.now += 86401  # a day without a call
     scenario.hold(session="a")
 
 

@@ -5,8 +5,11 @@ The service and the budgets of each process are real. Hypothesis decides what ha
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from itertools import count
@@ -16,59 +19,141 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from llm_exporter import BudgetExceeded, Call
 from llm_exporter.budgets.enforcement import Budgets
-from llm_exporter.budgets.leases import LeaseRequest, LeaseResponse
+from llm_exporter.budgets.lease_messages import AccountUse, LeaseGrant, LeaseRequest, LeaseResponse
+from llm_exporter.budgets.leases import ASK_SECONDS, FIRST_SECONDS, LEASE_SECONDS
 from llm_exporter.config.model import Budget, Config, Prices
 from llm_exporter.pricing.prices import PriceList
 from llm_exporter.service.accounts import Accounts
 from llm_exporter.service.leases import grant_leases
 from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.budgets import Clock
 
 LIMIT = 12
 """Calls: each is estimated at one cent, and costs one cent."""
-CENT: dict[str, Any] = {"messages": [{"role": "user", "content": "four" * 1597}], "max_tokens": 600}
+CENT: dict[str, Any] = {"messages": [{"role": "user", "content": "four" * 1600}], "max_tokens": 600}
+HOUR = 3600.0
+KEPT_SECONDS = 2 * LEASE_SECONDS
+SESSIONS = ("a", "b")
 
 
-def config(limit: int) -> Config:
-    budget = Budget(name="all", period="total", usd=Decimal(limit) / 100, on_exceed="block")
-    return Config(budgets=(budget,))
+def config(limit: int, on_unavailable: str = "fail_closed") -> Config:
+    each = {
+        "name": "each",
+        "period": "hour",
+        "usd": Decimal(limit) / 100,
+        "per": ("session",),
+        "on_exceed": "block",
+        "on_unavailable": on_unavailable,
+    }
+    return Config(budgets=(Budget.model_validate(each),))
 
 
 PROCESSES = st.sampled_from(range(3))
 
 
+def a_cent(clock: Clock, session: str = "a") -> Call:
+    return Call(
+        provider="openai",
+        model="gpt-4o",
+        requested_model="gpt-4o",
+        operation="chat",
+        labels={"session": session},
+        started=clock.now,
+        cost={"output": 0.01},
+    )
+
+
 class Process:
     """A process, and the messages in flight between it and the service."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: Clock, monotonic: Clock) -> None:
         self.name = name
-        self.budgets = Budgets((), PriceList(Prices()), lambda _: None)
+        self.monotonic = monotonic
+        self.budgets = Budgets((), PriceList(Prices()), lambda _: None, clock, monotonic)
         self.request: LeaseRequest | None = None
+        self.valid_until = 0.0
         self.response: LeaseResponse | None = None
+        self.heard = monotonic.now
+        """When the service received its last request."""
+        self.waiting: list[tuple[Call, Iterator[float]]] = []
         self.in_flight: list[Call] = []
         self.unsent: list[Call] = []
         self.unacknowledged: list[Call] = []
+        self.budgets.shared.begin()
+
+    def ask(self) -> None:
+        self.request = self.budgets.shared.request(self.name)
+        self.valid_until = self.monotonic.now + LEASE_SECONDS
+
+    def receive(self) -> None:
+        if self.response is not None:
+            self.budgets.shared.apply(self.response, self.valid_until)
+            self.response = None
+
+    def begin(self, call: Call) -> None:
+        self.waiting.append((call, self.budgets.holding(call, CENT)))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let each waiting call look whether it may be sent."""
+        waiting, self.waiting = self.waiting, []
+        for call, holding in waiting:
+            try:
+                next(holding)
+            except StopIteration:
+                self.in_flight.append(call)
+            except BudgetExceeded:
+                pass
+            else:
+                self.waiting.append((call, holding))
 
 
 class Leasing(RuleBasedStateMachine):
+    """Calls cost what they were estimated at. The budget fails closed, and has one account per session.
+
+    The bound is exact: only calls that the service cannot know of exceed the limit. These are calls that were
+    in flight or not yet sent to the service when their process was killed, was not heard for ten seconds, or
+    saw its clock step back to an earlier period.
+    """
+
     def __init__(self) -> None:
         super().__init__()
         self.limit = LIMIT
+        # The ledger drops accounts by the real time.
+        now = time.time() // HOUR * HOUR + HOUR / 2
+        self.clock, self.monotonic, self.service_clock = Clock(now), Clock(1000.0), Clock(now)
+        self.began = now
         self.directory = tempfile.TemporaryDirectory()
         self.start_service()
-        self.spent = 0
+        self.unknown: set[str] = set()
+        self.sent: dict[str, Call] = {}
         self.names = count()
         self.processes: list[Process] = []
-        for number in range(3):
-            self.processes.append(Process(str(next(self.names))))
-            self.begin(number)
+        for _ in range(3):
+            self.processes.append(self.new_process())
 
     def start_service(self) -> None:
         self.ledger = SqliteLedger(Path(self.directory.name) / "ledger.db")
-        self.accounts = Accounts(config(self.limit), self.ledger, lambda _: None)
+        self.configure()
+
+    def configure(self) -> None:
+        self.accounts = Accounts(config(self.limit), self.ledger, lambda _: None, self.service_clock)
+
+    def new_process(self) -> Process:
+        process = Process(str(next(self.names)), self.clock, self.monotonic)
+        for _ in range(2):  # the first response names the budgets to ask for
+            process.ask()
+            self.answer(process)
+            process.receive()
+        return process
+
+    def teardown(self) -> None:
+        self.ledger.close()
+        self.directory.cleanup()
 
     @rule()
     def restart_service(self) -> None:
@@ -79,34 +164,48 @@ class Leasing(RuleBasedStateMachine):
     def raise_limit(self) -> None:
         """Reload a configuration with a higher limit, which each process receives with its next response."""
         self.limit += 1
-        self.accounts = Accounts(config(self.limit), self.ledger, lambda _: None)
+        self.configure()
 
-    def begin(self, number: int) -> None:
-        self.renew(number)
-        self.renew(number)  # the first response names the budgets to ask for
+    @rule(seconds=st.sampled_from([0.1, 0.9, 6.0, 11.0, 61.0, HOUR]))
+    def pass_time(self, seconds: float) -> None:
+        for clock in (self.clock, self.monotonic, self.service_clock):
+            clock.now += seconds
+        for process in self.processes:
+            if self.monotonic.now - process.heard > KEPT_SECONDS:
+                self.lose_sight_of(process)
+        self.go_on()
 
-    def teardown(self) -> None:
-        self.ledger.close()
-        self.directory.cleanup()
+    @rule(seconds=st.sampled_from([-HOUR, -2.0, 2.0, HOUR, 24 * 365 * HOUR]))
+    def step_clock(self, seconds: float) -> None:
+        """Step the clock of the processes."""
+        self.clock.now += seconds
+        for process in self.processes:
+            self.lose_sight_of(process)
+        self.go_on()
 
-    @rule(number=PROCESSES, most=st.integers(1, LIMIT))
-    def call(self, number: int, most: int) -> None:
-        """Start calls until one is refused, but no more than `most`."""
+    @precondition(lambda self: self.clock.now > self.began + 24 * 100 * HOUR)
+    @rule()
+    def step_a_year_back(self) -> None:
+        self.step_clock(-24 * 365 * HOUR)
+
+    @rule()
+    def step_service_clock_back(self) -> None:
+        self.service_clock.now -= HOUR / 3
+
+    def lose_sight_of(self, process: Process) -> None:
+        self.unknown |= {call.id for call in (*process.in_flight, *process.unsent)}
+
+    @rule(number=PROCESSES, session=st.sampled_from(SESSIONS), most=st.integers(1, LIMIT))
+    def call(self, number: int, session: str, most: int) -> None:
         process = self.processes[number]
         for _ in range(most):
-            call = Call(
-                provider="openai",
-                model="gpt-4o",
-                requested_model="gpt-4o",
-                operation="chat",
-                cost={"output": 0.01},
-            )
-            try:
-                process.budgets.hold(call, CENT)
-            except BudgetExceeded:
-                break
-            process.in_flight.append(call)
-            self.spent += 1
+            process.begin(a_cent(self.clock, session))
+        self.go_on()
+
+    def go_on(self) -> None:
+        for process in self.processes:
+            process.go_on()
+            self.sent |= {call.id: call for call in process.in_flight}
 
     @rule(number=PROCESSES)
     def finish(self, number: int) -> None:
@@ -137,33 +236,40 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(number=PROCESSES)
     def spend_everything(self, number: int) -> None:
-        spent = -1
-        while spent < self.spent:
-            spent = self.spent
-            self.call(number, LIMIT)
+        sent = -1
+        while sent < len(self.sent):
+            sent = len(self.sent)
+            self.call(number, SESSIONS[0], LIMIT)
             self.renew(number)
 
     @rule(number=PROCESSES)
     def request(self, number: int) -> None:
         """Send a request; an earlier one gets no response any more."""
-        process = self.processes[number]
-        process.request, process.response = process.budgets.shared.request(process.name), None
+        self.processes[number].response = None
+        self.processes[number].ask()
 
     @rule(number=PROCESSES)
     def respond(self, number: int) -> None:
-        process = self.processes[number]
+        self.answer(self.processes[number])
+
+    def answer(self, process: Process) -> None:
         if process.request is not None:
-            process.response, process.request = (
-                grant_leases(process.request, self.accounts, self.ledger),
-                None,
-            )
+            process.response = grant_leases(process.request, self.accounts, self.ledger, self.service_clock)
+            process.request = None
+            process.heard = self.monotonic.now
 
     @rule(number=PROCESSES)
     def receive(self, number: int) -> None:
+        self.processes[number].receive()
+        self.go_on()
+
+    @rule(number=PROCESSES)
+    def fail(self, number: int) -> None:
+        """Let a request or its response be lost, which the process notices."""
         process = self.processes[number]
-        if process.response is not None:
-            process.budgets.shared.apply(process.response, time.monotonic() + 60)
-            process.response = None
+        process.request = process.response = None
+        process.budgets.shared.failed()
+        self.go_on()
 
     @rule(number=PROCESSES)
     def end(self, number: int) -> None:
@@ -171,67 +277,255 @@ class Leasing(RuleBasedStateMachine):
         self.finish(number)
         self.ship(number)
         self.acknowledge(number)
-        grant_leases(
-            self.processes[number].budgets.shared.request(self.processes[number].name, ends=True),
-            self.accounts,
-            self.ledger,
-        )
-        self.processes[number] = Process(str(next(self.names)))
-        self.begin(number)
+        process = self.processes[number]
+        request = process.budgets.shared.request(process.name, ends=True)
+        grant_leases(request, self.accounts, self.ledger, self.service_clock)
+        self.processes[number] = self.new_process()
+
+    @rule(number=PROCESSES)
+    def kill(self, number: int) -> None:
+        """Kill a process. Another one ships what it has left on disk."""
+        self.lose_sight_of(self.processes[number])
+        self.ledger.add(self.processes[number].unsent, self.accounts.charges)
+        self.processes[number] = self.new_process()
 
     @invariant()
     def the_limit_is_never_exceeded(self) -> None:
-        assert self.spent <= self.limit
+        known = Counter(
+            (call.labels["session"], call.started // HOUR)
+            for call in self.sent.values()
+            if call.id not in self.unknown
+        )
+        assert max(known.values(), default=0) <= self.limit
 
 
 TestLeasing = Leasing.TestCase
-TestLeasing.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
+TestLeasing.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 
 
 def test_a_shrunken_lease_is_not_free_for_others_before_the_process_knows() -> None:
     leasing = Leasing()
+    leasing.call(0, "a", 1)
+    leasing.renew(0)
     leasing.request(0)
-    leasing.call(0, LIMIT)
-    assert leasing.spent == LIMIT // 2  # the other half is left for the next process
+    leasing.call(0, "a", LIMIT)
+    assert len(leasing.sent) == LIMIT // 2  # the other half is left for the next process
     leasing.respond(0)
     leasing.spend_everything(1)
-    leasing.spend_everything(2)
-    assert leasing.spent == LIMIT
+    assert len(leasing.sent) == LIMIT - 1  # each of the two has half a cent on its lease
     leasing.teardown()
 
 
-def test_a_new_account_and_a_refusal_make_the_renewal_due(tmp_path: Path) -> None:
-    budget = Budget(name="each", period="total", usd=Decimal("0.02"), per=("session",), on_exceed="block")
-    process = Process("a")
-    shared = process.budgets.shared
+class Service:
+    """A service with a budget of `limit` cents per session, an hour long, and its clocks."""
 
-    def hold() -> None:
-        process.budgets.hold(
-            Call(
-                provider="openai",
-                model="gpt-4o",
-                requested_model="gpt-4o",
-                operation="chat",
-                labels={"session": "s"},
-            ),
-            CENT,
-        )
+    def __init__(self, ledger: SqliteLedger, limit: int, on_unavailable: str = "fail_closed") -> None:
+        self.clock, self.monotonic = Clock(time.time() // HOUR * HOUR + HOUR / 2), Clock(1000.0)
+        self.ledger = ledger
+        self.accounts = Accounts(config(limit, on_unavailable), ledger, lambda _: None, self.clock)
 
+    def started(self, name: str = "a") -> Process:
+        """Return a process that knows the budget, and has not made a call."""
+        process = Process(name, self.clock, self.monotonic)
+        self.answer(process)
+        return process
+
+    def answer(self, process: Process) -> None:
+        process.budgets.shared.renewal_due.clear()
+        process.ask()
+        assert process.request is not None
+        process.response = grant_leases(process.request, self.accounts, self.ledger, self.clock)
+        process.receive()
+        process.go_on()
+
+    def spend(self, cents: int) -> None:
+        """Spend from the account of session "a" in another process."""
+        self.ledger.add([a_cent(self.clock) for _ in range(cents)], self.accounts.charges)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
     with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
-        accounts = Accounts(Config(budgets=(budget,)), ledger, lambda _: None)
+        yield ledger
 
-        def renew() -> None:
-            shared.renewal_due.clear()
-            shared.apply(grant_leases(shared.request("a"), accounts, ledger), time.monotonic() + 60)
 
-        renew()
-        assert not shared.renewal_due.is_set()
-        hold()
-        assert shared.renewal_due.is_set()
-        renew()
-        with pytest.raises(BudgetExceeded):
-            hold()
-        assert shared.renewal_due.is_set()
-        renew()
-        hold()
-        assert not shared.renewal_due.is_set()
+@pytest.mark.parametrize("on_unavailable", ["fail_open", "fail_closed"])
+def test_the_first_call_of_a_process_is_refused_when_its_account_is_used_up(
+    on_unavailable: str, ledger: SqliteLedger
+) -> None:
+    service = Service(ledger, 3, on_unavailable)
+    service.spend(3)
+    for name in "xyz":
+        process = service.started(name)
+        process.begin(a_cent(service.clock))
+        assert (len(process.waiting), len(process.in_flight)) == (1, 0)
+        assert process.budgets.shared.renewal_due.is_set()
+        service.answer(process)
+        assert (process.waiting, process.in_flight) == ([], [])
+
+
+@pytest.mark.parametrize("on_unavailable", ["fail_open", "fail_closed"])
+def test_a_call_after_an_idle_minute_waits_for_the_service_only(
+    on_unavailable: str, ledger: SqliteLedger
+) -> None:
+    service = Service(ledger, 3, on_unavailable)
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    assert len(process.in_flight) == 1
+    process.budgets.settle(process.in_flight[0])
+    process.budgets.acknowledge([process.in_flight[0].id])
+    service.ledger.add(process.in_flight, service.accounts.charges)
+    service.monotonic.now += 70
+    process.ask()
+    assert process.request is not None
+    assert process.request.accounts == []  # the lease is not renewed
+    process.begin(a_cent(service.clock))
+    assert len(process.waiting) == 1
+    service.answer(process)
+    assert len(process.in_flight) == 2
+
+
+def test_the_lease_of_a_long_call_is_renewed(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 3)
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    service.monotonic.now += 600
+    process.ask()
+    assert process.request is not None
+    assert [use.used for use in process.request.accounts] == [10**10]
+
+
+@pytest.mark.parametrize(("spent", "sent"), [(3, 0), (1, 2)])
+def test_without_the_service_fail_open_goes_by_its_last_word(
+    spent: int, sent: int, ledger: SqliteLedger
+) -> None:
+    service = Service(ledger, 3, "fail_open")
+    service.spend(spent)
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    for _ in range(5):
+        service.monotonic.now += 70
+        process.budgets.shared.failed()
+        process.begin(a_cent(service.clock))
+        assert process.waiting == []
+    assert len(process.in_flight) == sent
+
+
+def test_a_call_waits_a_second_at_most_and_the_next_one_not_at_all(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 3)
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.monotonic.now += ASK_SECONDS
+    process.go_on()
+    assert len(process.waiting) == 1
+    service.monotonic.now += 0.001
+    with pytest.raises(BudgetExceeded, match="the service that shares it is unavailable"):
+        next(process.waiting.pop()[1])
+    with pytest.raises(BudgetExceeded, match="the service that shares it is unavailable"):
+        process.budgets.hold(a_cent(service.clock), CENT)
+    service.answer(process)
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    assert len(process.in_flight) == 1
+
+
+def test_the_first_call_of_a_process_waits_a_quarter_of_a_second_to_learn_the_budgets() -> None:
+    clock, monotonic = Clock(), Clock()
+    process = Process("a", clock, monotonic)
+    process.begin(a_cent(clock))
+    process.go_on()
+    monotonic.now += FIRST_SECONDS - 0.001
+    process.go_on()
+    assert len(process.waiting) == 1
+    monotonic.now += 0.001
+    process.go_on()
+    assert (len(process.waiting), len(process.in_flight)) == (0, 1)
+    assert not process.budgets.may_refuse
+
+
+def test_a_call_that_does_not_fit_into_the_lease_waits_for_a_larger_one(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 12)
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    for _ in range(12):
+        process.begin(a_cent(service.clock))
+    assert (len(process.in_flight), len(process.waiting)) == (6, 7)
+    service.answer(process)
+    assert (len(process.in_flight), len(process.waiting)) == (12, 0)
+
+
+def test_a_forked_process_knows_the_budgets_and_has_no_lease(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 3)
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    process.budgets.after_fork()
+    with pytest.raises(BudgetExceeded, match="the service that shares it is unavailable"):
+        process.budgets.hold(a_cent(service.clock), CENT)
+
+
+def test_a_request_has_a_thousand_accounts_at_most_and_those_first_that_calls_wait_for(
+    ledger: SqliteLedger,
+) -> None:
+    service = Service(ledger, 3)
+    process = service.started()
+    for number in range(1001):
+        process.begin(a_cent(service.clock, f"s-{number}"))
+    process.go_on()
+    process.ask()
+    assert process.request is not None
+    assert len(process.request.accounts) == 1000
+    assert process.budgets.shared.renewal_due.is_set()
+    (rest,) = {f"s-{number}" for number in range(1001)} - {use.values[0] for use in process.request.accounts}
+    process.ask()
+    assert process.request.accounts[0].values == (rest,)
+
+
+# ---- what a process may claim
+
+
+def grant(service: Service, process: str, **claims: int) -> int:
+    """Let a process claim something, and return the amount of its lease in cents."""
+    (rule,) = service.accounts.budgets
+    use = AccountUse(json.dumps(rule.identity), ("a",), **{"used": 0, **claims})
+    response = grant_leases(LeaseRequest(process, [use]), service.accounts, service.ledger, service.clock)
+    (granted,) = response.granted
+    assert isinstance(granted, LeaseGrant)
+    return granted.amount // 10**10
+
+
+@pytest.mark.parametrize(
+    "claims", [{"used": -(10**15)}, {"keeps": -(10**15)}, {"wanted": -(10**15)}], ids=str
+)
+def test_a_negative_claim_frees_nothing(claims: dict[str, int], ledger: SqliteLedger) -> None:
+    service = Service(ledger, 12)
+    service.spend(12)
+    assert grant(service, "x", **claims) == 0
+
+
+def test_a_process_keeps_no_more_than_it_had(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 12)
+    assert grant(service, "hoarder", keeps=10**15) == 6
+    assert grant(service, "other", wanted=10**15) == 6
+
+
+def test_nobody_gets_more_than_is_left_and_leases_end_by_themselves(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 12)
+    assert grant(service, "greedy", wanted=10**30) == 12
+    assert grant(service, "liar", used=10**30, keeps=10**30) == 12  # which it says that it has spent
+    assert grant(service, "other") == 0
+    service.clock.now += KEPT_SECONDS
+    assert grant(service, "other") == 6
+
+
+def test_a_lease_does_not_outlast_a_step_back_of_the_clock(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 12)
+    assert grant(service, "killed", wanted=12 * 10**10) == 12
+    service.clock.now -= 600
+    assert grant(service, "other") == 0
+    service.clock.now += KEPT_SECONDS
+    assert grant(service, "other") == 6

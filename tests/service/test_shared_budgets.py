@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from llm_exporter import BudgetExceeded
+from llm_exporter.budgets.leases import LeasedAccount
 from llm_exporter.call import Call
 from llm_exporter.client import lease_renewal as renewal
 from llm_exporter.client.pipeline import Pipeline
@@ -180,6 +181,7 @@ def test_calls_fail_open_or_closed_when_the_service_is_unavailable(
         assert [spending.rule.name for spending in pipeline.budgets.shared.budgets] == ["all"]
     (spending,) = pipeline.budgets.shared.budgets
     (account,) = spending.accounts()
+    assert isinstance(account, LeasedAccount)
     until(lambda: account.lease_expired)
     call = Call(provider="openai", model="gpt-4o", requested_model="gpt-4o", operation="chat")
     if on_unavailable == "fail_open":

@@ -30,8 +30,9 @@ class Scenario:
 
     def __init__(self, *budgets: Budget, now: float = NOON) -> None:
         self.clock = Clock(now)
+        self.monotonic = Clock(0.0)
         self.events: list[BudgetReached] = []
-        self.budgets = Budgets(budgets, PriceList(), self.events.append, self.clock)
+        self.budgets = Budgets(budgets, PriceList(), self.events.append, self.clock, self.monotonic)
 
     def call(self, usd: float = 0.0, tokens: int = 0, **labels: str) -> Call:
         return Call(

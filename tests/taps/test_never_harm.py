@@ -46,7 +46,7 @@ def _sinks(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
 
 
 def _budgets(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
-    patch.setattr(pipeline.budgets, "hold", fails)
+    patch.setattr(pipeline.budgets, "holding", fails)
     patch.setattr(pipeline.budgets, "settle", fails)
     patch.setattr(pipeline.thresholds, "settle", fails)
 

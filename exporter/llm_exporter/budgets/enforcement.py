@@ -18,13 +18,17 @@ from ..pricing.prices import PriceList
 from .errors import BudgetExceeded
 from .estimates import Estimates
 from .events import BudgetReached
-from .leases import SharedBudgets
+from .leases import Question, SharedBudgets
 from .notifications import newly_reached
 from .spending import USD, Account, Spending, labels_of
 
 _SMALLEST_AMOUNT: Final = 1
+_PAUSE_SECONDS: Final = 0.005
+"""How often a call that waits for a lease looks for it."""
 
 Notify = Callable[[BudgetReached], object]
+_Estimated = tuple[Spending[Budget], Account, int]
+"""A budget that matches a call, its account, and the call's estimate in its unit."""
 
 
 class Budgets:
@@ -37,6 +41,7 @@ class Budgets:
         prices: prices the estimates.
         notify: receives events, on the thread that calls `settle`.
         clock: returns the Unix time in seconds.
+        monotonic: returns seconds that no change of the clock affects.
     """
 
     def __init__(
@@ -45,10 +50,12 @@ class Budgets:
         prices: PriceList,
         notify: Notify,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._all = [Spending(budget, clock) for budget in budgets]
+        self._all = [Spending(budget, clock, monotonic) for budget in budgets]
         self._blocking = [spending for spending in self._all if spending.rule.on_exceed == "block"]
-        self.shared = SharedBudgets()
+        self.shared = SharedBudgets(clock, monotonic)
+        self._clock = clock
         self._estimates = Estimates(prices)
         self._notify = notify
         self._holds: dict[str, list[tuple[Account, int]]] = {}
@@ -71,7 +78,7 @@ class Budgets:
         self._lock = threading.RLock()
         for call_id in list(self._holds):
             self._release(call_id)
-        self.shared = SharedBudgets()
+        self.shared = self.shared.in_child()
 
     def carry_over(self, other: Budgets) -> None:
         """Keep spending and held amounts over a reload, for budgets that are still configured."""
@@ -87,7 +94,7 @@ class Budgets:
     @property
     def may_refuse(self) -> bool:
         """Whether any budget can refuse a call."""
-        return bool(self._blocking or self.shared.budgets)
+        return bool(self._blocking or self.shared.budgets or self.shared.is_new)
 
     def _matching(self, call: Call) -> list[tuple[Spending[Budget], Account]]:
         """Return the blocking budgets that match a call about to be sent, with their accounts."""
@@ -101,42 +108,78 @@ class Budgets:
         ]
 
     def hold(self, call: Call, request: object) -> None:
+        """As `holding`, sleeping on this thread meanwhile."""
+        for seconds in self.holding(call, request):
+            time.sleep(seconds)
+
+    def holding(self, call: Call, request: object) -> Iterator[float]:
         """Hold the estimated cost of a call in every matching blocking budget, until it is settled.
 
         Args:
             call: the call about to be sent.
             request: its body.
 
+        Yields:
+            The seconds to sleep before the next step, while the service is asked for a lease.
+
         Raises:
             BudgetExceeded: if the estimate does not fit into a budget; then nothing is held.
         """
-        if not self.may_refuse:
-            return
-        with self._lock:
+
+        def estimated() -> list[_Estimated]:
             matching = self._matching(call)
             if not matching:
-                return
+                return []
             usd, tokens = self._estimates.estimate(call, request)
-            holds = []
-            for spending, account in matching:
-                amount = tokens if spending.unit == "tokens" else round(usd * USD)
-                if not account.fits(amount):
-                    raise refusal(spending, account, amount)
-                holds.append((account, amount))
-            for account, amount in holds:
-                account.held += amount
-            self._holds[call.id] = holds
+            return [
+                (spending, account, tokens if spending.unit == "tokens" else round(usd * USD))
+                for spending, account in matching
+            ]
 
-    def refuse_if_exhausted(self, call: Call) -> None:
+        def hold(holds: Sequence[_Estimated]) -> None:
+            for _, account, amount in holds:
+                account.held += amount
+            if holds:
+                self._holds[call.id] = [(account, amount) for _, account, amount in holds]
+
+        yield from self._judging(call, estimated, hold)
+
+    def refusing_if_exhausted(self, call: Call) -> Iterator[float]:
         """Refuse a call that cannot be estimated if nothing is left for it.
+
+        Yields:
+            The seconds to sleep before the next step, while the service is asked for a lease.
 
         Raises:
             BudgetExceeded: if nothing is left in a matching blocking budget.
         """
-        with self._lock:
-            for spending, account in self._matching(call):
-                if not account.fits(_SMALLEST_AMOUNT):
-                    raise refusal(spending, account, _SMALLEST_AMOUNT)
+
+        def estimated() -> list[_Estimated]:
+            return [(spending, account, _SMALLEST_AMOUNT) for spending, account in self._matching(call)]
+
+        yield from self._judging(call, estimated, lambda _: None)
+
+    def _judging(
+        self,
+        call: Call,
+        estimated: Callable[[], list[_Estimated]],
+        admit: Callable[[list[_Estimated]], None],
+    ) -> Iterator[float]:
+        """Refuse or admit a call, once the service has answered for the accounts that lack a lease."""
+        if not self.may_refuse:
+            return
+        question = Question(self.shared)
+        while True:
+            with self._lock:
+                amounts = estimated()
+                if not question.is_open([(account, amount) for _, account, amount in amounts]):
+                    for spending, account, amount in amounts:
+                        if not account.fits(amount):
+                            raise refusal(spending, account, amount)
+                    admit(amounts)
+                    return
+            yield _PAUSE_SECONDS
+            call.started = self._clock()  # a period may have begun meanwhile
 
     def settle(self, call: Call) -> None:
         """Replace the amount held for a call by its usage."""
@@ -189,5 +232,5 @@ def refusal(spending: Spending[Budget], account: Account, amount: int) -> Budget
         estimate=account.to_float(amount),
         limit=account.to_float(account.limit),
         resets_at=account.resets_at,
-        away=account.lease_expired,
+        away=account.away,
     )

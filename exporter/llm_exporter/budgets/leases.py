@@ -1,92 +1,64 @@
-"""Budgets that the service shares among processes, with no request to the service in any call's way.
+"""Budgets that the service shares among processes.
 
 A process has a lease on each account: an amount that it may spend before it asks again. The service never
 leases more than is left, so all processes together stay within the limit. What a process has spent counts
 against its lease until the calls are in the ledger and the lease is renewed. When a lease shrinks, other
 processes get the difference only once the process is known to have received the smaller lease.
+
+A thread renews the leases. A call waits for it only if it needs a lease that the process does not have: the
+first call of a session or of a period, and one that does not fit into the lease although something is left.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-import msgspec
 from typing_extensions import override
 
 from ..call import Call
 from ..config.model import Budget
 from ..periods import Span
 from .events import Unit
+from .lease_messages import (
+    MAX_ACCOUNTS,
+    AccountUse,
+    LeaseGrant,
+    LeaseRequest,
+    LeaseResponse,
+    SharedBudget,
+)
 from .spending import Account, Key, Spending, labels_of
 
 LEASE_SECONDS: Final = 5.0
 """How long a process may spend on a lease. The service keeps the lease for twice as long."""
+ASK_SECONDS: Final = 1.0
+"""The longest time that a call waits for a lease."""
+FIRST_SECONDS: Final = 0.25
+"""The longest time that the first call of a process waits to learn which budgets the service shares."""
 _IDLE_SECONDS: Final = 60.0
 """After this long without a call, the lease on an account of one session or agent is not renewed."""
-
-
-class AccountUse(msgspec.Struct):
-    """The usage that a process reports for one account."""
-
-    rule: str
-    """The service's name of the budget."""
-    values: Key
-    used: int
-    """Spent and not yet in the ledger, or held for calls in flight."""
-    keeps: int = 0
-    """The most that the process may still use of its current lease until it receives another one."""
-    wanted: int = 0
-    """The estimate of a call that was refused."""
-
-
-class LeaseRequest(msgspec.Struct):
-    """The leases that a process asks for."""
-
-    process: str
-    accounts: list[AccountUse] = []
-    ends: bool = False
-    """Whether the process returns its leases because it is exiting."""
-
-
-class LeaseGrant(msgspec.Struct):
-    """The lease on one account."""
-
-    rule: str
-    values: Key
-    start: float | None
-    """When the period began, as a Unix timestamp in seconds; None for a budget without periods."""
-    spent: int
-    """The amount in the ledger, spent by all processes."""
-    amount: int
-
-
-class SharedBudget(msgspec.Struct):
-    """A budget that the service shares."""
-
-    rule: str
-    budget: dict[str, Any]
-
-
-class LeaseResponse(msgspec.Struct):
-    """The shared budgets, and the leases that the service grants."""
-
-    budgets: list[SharedBudget]
-    granted: list[LeaseGrant]
 
 
 class LeasedAccount(Account):
     """An account on a lease from the service.
 
+    Without a valid lease the service is unavailable, since calls ask for a lease before they get here. Then
+    the account fails closed, or it judges by the service's last word and by what this process has spent.
+
     Args:
-        fails_open: whether calls may be sent when the lease has expired.
+        fails_open: whether calls may be sent without a lease.
         renewal_due: set when a lease is missing or too small.
+        monotonic: returns seconds that no change of the clock affects.
     """
 
     __slots__ = (
+        "_monotonic",
         "acknowledged",
         "fails_open",
         "granted",
@@ -106,16 +78,17 @@ class LeasedAccount(Account):
         *,
         fails_open: bool,
         renewal_due: threading.Event,
+        monotonic: Callable[[], float],
     ) -> None:
         super().__init__(labels, limit, unit, span)
         self.fails_open = fails_open
         self.renewal_due = renewal_due
-        self.granted: int | None = None
-        """None before the first response: until then the whole limit is this process's."""
-        self.valid_until = 0.0
+        self._monotonic = monotonic
+        self.granted = 0
+        self.valid_until = -math.inf
         """When the lease expires, by the monotonic clock."""
         self.spent_on_lease = 0
-        self.unacknowledged: dict[str, int] = {}
+        self.unacknowledged: dict[str, tuple[Span, int]] = {}
         """The usage of calls that may not be in the ledger yet, by call id."""
         self.acknowledged = 0
         """The part of `spent_on_lease` that was in the ledger when the last request was made."""
@@ -123,43 +96,67 @@ class LeasedAccount(Account):
         renewal_due.set()
 
     @property
-    @override
     def lease_expired(self) -> bool:
-        return self.granted is not None and time.monotonic() > self.valid_until
+        """Whether there is no valid lease."""
+        return self._monotonic() > self.valid_until
+
+    @property
+    @override
+    def away(self) -> bool:
+        return self.lease_expired and not self.fails_open
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether calls have used it that the ledger may not include yet."""
+        return bool(self.held or self.unacknowledged)
 
     @override
     def fits(self, amount: int) -> bool:
-        if self.granted is None:
-            return super().fits(amount)
         if self.lease_expired:
-            return self.fails_open
-        if self.spent_on_lease + self.held + amount <= self.granted:
-            return True
-        self.wanted = amount
+            return self.fails_open and super().fits(amount)
+        taken = self.spent_on_lease + self.held
+        return taken < self.granted and taken + amount <= self.granted
+
+    def lacks_lease(self, amount: int) -> bool:
+        """Return whether the service must be asked before a call is judged that is estimated at an amount."""
+        return self.lease_expired or (not self.fits(amount) and super().fits(amount))
+
+    def ask(self, amount: int) -> None:
+        """Ask for a lease that a call with this estimate fits into."""
+        self.wanted += max(amount, 1)
         self.renewal_due.set()
-        return False
 
     @override
     def add(self, call_id: str, amount: int) -> None:
         self.spent += amount
         self.spent_on_lease += amount
-        self.unacknowledged[call_id] = amount
+        self.unacknowledged[call_id] = self.span, amount
 
     @override
-    def renew(self, span: Span) -> None:
-        super().renew(span)
-        self.granted, self.spent_on_lease, self.acknowledged = None, 0, 0
-        self.unacknowledged.clear()
+    def add_elsewhere(self, call_id: str, when: float, amount: int) -> Span | None:
+        span = super().add_elsewhere(call_id, when, amount)
+        if span is not None:
+            self.unacknowledged[call_id] = span, amount
+        return span
+
+    @override
+    def enter(self, span: Span) -> None:
+        super().enter(span)
+        self.granted, self.valid_until, self.acknowledged = 0, -math.inf, 0
+        self.spent_on_lease = self._used()
         self.renewal_due.set()
+
+    def _used(self) -> int:
+        return sum(amount for span, amount in self.unacknowledged.values() if span == self.span)
 
     def report(self, rule: str, key: Key) -> AccountUse:
         """Return this account's part of a lease request."""
-        unacknowledged = sum(self.unacknowledged.values())
+        unacknowledged = self._used()
         self.acknowledged = self.spent_on_lease - unacknowledged
         used = unacknowledged + self.held
-        keeps = used if self.granted is None else max(self.granted - self.acknowledged, used)
+        keeps = max(self.granted - self.acknowledged, used)
         wanted, self.wanted = self.wanted, 0
-        return AccountUse(rule, key, used, keeps, wanted)
+        return AccountUse(rule, key, used, keeps, wanted, self.span.start_or_none)
 
     def apply(self, grant: LeaseGrant, valid_until: float) -> None:
         """Replace the lease.
@@ -168,30 +165,79 @@ class LeasedAccount(Account):
             grant: the response to the last request.
             valid_until: when the lease expires, by the monotonic clock.
         """
-        if grant.start not in (self.span.start, None):
+        if grant.start != self.span.start_or_none:
             return  # a new period has begun since the request
         self.granted = grant.amount
         self.spent_on_lease -= self.acknowledged
         self.acknowledged = 0
         self.valid_until = valid_until
-        self.spent = grant.spent + sum(self.unacknowledged.values())
+        self.spent = grant.spent + self._used()
+
+
+class _Reported(NamedTuple):
+    """An account whose lease to renew."""
+
+    rule: str
+    key: Key
+    account: LeasedAccount
+
+    def urgency(self) -> tuple[bool, float]:
+        return not self.account.wanted, self.account.valid_until
 
 
 class SharedBudgets:
-    """The blocking budgets of the service, with this process's leases. Not thread-safe."""
+    """The blocking budgets of the service, with this process's leases. Not thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        clock: returns the Unix time in seconds.
+        monotonic: returns seconds that no change of the clock affects.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.budgets: tuple[Spending[Budget], ...] = ()
         self.renewal_due = threading.Event()
         """Set if leases should be renewed soon. May be set and awaited from any thread."""
+        self.monotonic = monotonic
+        self.sent = self.answered = 0
+        """The number of requests, and of the last one that was answered."""
+        self.responds = False
+        """Whether the service answers in time, as far as is known. If it does not, no call waits."""
+        self._first_until = -math.inf
+        self._clock = clock
         self._by_name: dict[str, Spending[Budget]] = {}
+        self._reported: list[_Reported] = []
         self._unacknowledged: dict[str, list[LeasedAccount]] = {}
         """By call id."""
 
+    def in_child(self) -> SharedBudgets:
+        """Return the same budgets for a forked process, which has no lease yet."""
+        child = SharedBudgets(self._clock, self.monotonic)
+        for rule, spending in self._by_name.items():
+            child._by_name[rule] = child._changed(None, spending.rule)
+        child.budgets = tuple(child._by_name.values())
+        return child
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this process is about to learn which budgets the service shares."""
+        return self.monotonic() < self._first_until
+
+    def begin(self) -> None:
+        """Note that a thread begins to ask the service."""
+        self.responds = True
+        self._first_until = self.monotonic() + FIRST_SECONDS
+
     def request(self, process: str, *, ends: bool = False) -> LeaseRequest:
         """Return the request for this process's leases."""
-        accounts = [account.report(rule, key) for rule, key, account in self._active()]
-        return LeaseRequest(process, accounts, ends)
+        reported = list(self._active())
+        if len(reported) > MAX_ACCOUNTS:
+            reported = heapq.nsmallest(MAX_ACCOUNTS, reported, key=_Reported.urgency)
+            self.renewal_due.set()
+        self._reported = reported
+        self.sent += 1
+        return LeaseRequest(process, [account.report(rule, key) for rule, key, account in reported], ends)
 
     def apply(self, response: LeaseResponse, valid_until: float) -> None:
         """Apply the response to the last request.
@@ -201,10 +247,18 @@ class SharedBudgets:
             valid_until: when the leases expire, by the monotonic clock.
         """
         grants = {(grant.rule, grant.values): grant for grant in response.granted}
-        for rule, key, account in self._active():
+        for rule, key, account in self._reported:
             if grant := grants.get((rule, key)):
                 account.apply(grant, valid_until)
         self._configure(response.budgets)
+        self.answered = self.sent
+        self.responds = True
+        self._first_until = -math.inf
+
+    def failed(self) -> None:
+        """Note that the service did not answer, or not in time."""
+        self.responds = False
+        self._first_until = -math.inf
 
     def _configure(self, shared: Sequence[SharedBudget]) -> None:
         """Replace the budgets. Those that are still shared keep their accounts."""
@@ -221,21 +275,23 @@ class SharedBudgets:
     def _changed(self, before: Spending[Budget] | None, budget: Budget) -> Spending[Budget]:
         """Return the accounts of a new or changed budget. Leases on existing accounts stay."""
         fails_open = budget.on_unavailable == "fail_open"
-        new_account = partial(LeasedAccount, fails_open=fails_open, renewal_due=self.renewal_due)
-        spending = Spending(budget, new_account=new_account)
+        new_account = partial(
+            LeasedAccount, fails_open=fails_open, renewal_due=self.renewal_due, monotonic=self.monotonic
+        )
+        spending = Spending(budget, self._clock, self.monotonic, new_account)
         if before is not None:
             spending.carry_over(before)
             for _, account in _leased(spending):
                 account.fails_open = fails_open
         return spending
 
-    def _active(self) -> Iterator[tuple[str, Key, LeasedAccount]]:
-        """Yield the accounts whose leases to renew, with the name of their budget and their key."""
-        idle = time.time() - _IDLE_SECONDS
+    def _active(self) -> Iterator[_Reported]:
+        """Yield the accounts whose leases to renew."""
+        idle = self.monotonic() - _IDLE_SECONDS
         for rule, spending in self._by_name.items():
             for key, account in _leased(spending):
-                if not key or account.last_used > idle:
-                    yield rule, key, account
+                if not key or account.last_used > idle or account.is_needed:
+                    yield _Reported(rule, key, account)
 
     def spend(self, call: Call) -> None:
         """Add the usage of a call."""
@@ -257,3 +313,45 @@ def _leased(spending: Spending[Budget]) -> Iterator[tuple[Key, LeasedAccount]]:
     for key, account in spending.items():
         if isinstance(account, LeasedAccount):
             yield key, account
+
+
+class Question:
+    """What one call asks the service before it is judged. Not thread-safe.
+
+    Args:
+        shared: the leases of this process.
+    """
+
+    def __init__(self, shared: SharedBudgets) -> None:
+        self._shared = shared
+        self._until = shared.monotonic() + ASK_SECONDS
+        self._asked: int | None = None
+        """The number of requests that had been sent when the call asked."""
+
+    def is_open(self, estimated: Iterable[tuple[Account, int]]) -> bool:
+        """Ask for the leases that the call lacks; return whether to wait for them.
+
+        Args:
+            estimated: the accounts of the call, with its estimate in their unit.
+        """
+        shared = self._shared
+        if not shared.budgets:
+            return shared.is_new
+        lacking = [
+            (account, amount)
+            for account, amount in estimated
+            if isinstance(account, LeasedAccount) and account.lacks_lease(amount)
+        ]
+        if not lacking:
+            return False
+        if self._asked is not None and shared.answered > self._asked:
+            if not any(account.lease_expired for account, _ in lacking):
+                return False
+            self._asked = None  # the answer was for a period that has ended
+        if self._asked is None:
+            self._asked = shared.sent
+            for account, amount in lacking:
+                account.ask(amount)
+        if shared.responds and shared.monotonic() > self._until:
+            shared.failed()
+        return shared.responds

@@ -15,7 +15,8 @@ from typing import Final
 import msgspec
 from pydantic import ValidationError
 
-from ..budgets.leases import LEASE_SECONDS, LeaseResponse, SharedBudgets
+from ..budgets.lease_messages import LeaseResponse
+from ..budgets.leases import LEASE_SECONDS, SharedBudgets
 from .transport import Rejected, ServiceClient, Unavailable
 
 log = logging.getLogger("llm_exporter")
@@ -52,10 +53,11 @@ class LeaseRenewal:
         self._shared = shared
         self._lock = lock
         self._on_result = on_result
-        self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._closing = False
         self._tried = threading.Event()
         """Set after the first request, whether it succeeded or not."""
+        shared.begin()
         self._thread = threading.Thread(target=self._work, name="llm-exporter-leases", daemon=True)
         self._thread.start()
 
@@ -90,6 +92,7 @@ class LeaseRenewal:
                 self._request()  # the first response names the budgets to ask for
         except (Unavailable, Rejected, msgspec.MsgspecError, ValidationError) as error:
             log.debug("llm-exporter: cannot renew the leases on budgets: %s", error)
+            self._shared.failed()
             self._on_result(False)
         except Exception:
             log.exception("llm-exporter: cannot renew the leases on budgets")

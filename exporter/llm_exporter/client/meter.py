@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from math import ceil
 from time import perf_counter
@@ -104,8 +104,11 @@ class Meter:
         if not reader.is_retrieval:
             self._pipeline.started(self._call)
 
-    def hold_budget(self) -> None:
+    def hold_budget(self) -> Iterator[float]:
         """Hold the estimated cost of the call in the budgets that match it.
+
+        Yields:
+            The seconds to sleep before the next step, while a shared budget has no lease for the call.
 
         Raises:
             BudgetExceeded: if the call must not be sent.
@@ -115,11 +118,12 @@ class Meter:
         if self._endpoint.runs_locally(self._call.model):
             self._call.cost_source = "local"
         try:
-            hold = self._pipeline.budgets.hold
-            guarded("budgets", hold, self._call, self._request, allow=BudgetExceeded)
+            yield from self._pipeline.budgets.holding(self._call, self._request)
         except BudgetExceeded as exceeded:
             self.refused(exceeded)
             raise
+        except Exception as error:
+            report_error("budgets", error)
 
     def refused(self, exceeded: BudgetExceeded) -> None:
         """Finish a call that a budget kept from being sent."""

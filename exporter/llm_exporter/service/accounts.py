@@ -130,11 +130,6 @@ class Accounts:
             account = rule.account_at(values)
             yield from (newly_reached if rule in self.budgets else newly_crossed)(rule, account)
 
-    def account_of(self, spending: Spending[Any], values: tuple[str, ...]) -> Account:
-        """Return an account for the current period."""
-        with self._lock:
-            return spending.account_at(values)
-
     def refresh(self) -> None:
         """Read all accounts from the ledger, which other services may also write to."""
         with self._lock:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from ..budgets.leases import LEASE_SECONDS, AccountUse, LeaseGrant, LeaseRequest, LeaseResponse, SharedBudget
-from ..budgets.spending import USD, Account, Spending
+from ..budgets.lease_messages import AccountUse, LeaseGrant, LeaseRequest, LeaseResponse, SharedBudget
+from ..budgets.leases import LEASE_SECONDS
+from ..budgets.spending import USD, Spending
 from ..config.model import Budget
+from ..periods import span_of
 from .accounts import Accounts
 from .ledger.base import Lease, Leases, Ledger
 from .requests import Problem
@@ -33,7 +36,9 @@ def parse_lease_request(body: bytes) -> LeaseRequest:
         raise Problem(400, f"invalid lease request: {error}") from None
 
 
-def grant_leases(request: LeaseRequest, accounts: Accounts, ledger: Ledger) -> LeaseResponse:
+def grant_leases(
+    request: LeaseRequest, accounts: Accounts, ledger: Ledger, clock: Callable[[], float] = time.time
+) -> LeaseResponse:
     """Grant the leases that a process asks for, and name all shared budgets.
 
     Raises:
@@ -45,7 +50,7 @@ def grant_leases(request: LeaseRequest, accounts: Accounts, ledger: Ledger) -> L
         if spending.rule.on_exceed == "block"
     }
     granted = [
-        _grant(request, use, spending, accounts.account_of(spending, use.values), ledger)
+        _grant(request, use, spending, ledger, clock)
         for use in request.accounts
         if (spending := shared.get(use.rule)) is not None and len(use.values) == len(spending.per)
     ]
@@ -54,29 +59,43 @@ def grant_leases(request: LeaseRequest, accounts: Accounts, ledger: Ledger) -> L
 
 
 def _grant(
-    request: LeaseRequest, use: AccountUse, spending: Spending[Budget], account: Account, ledger: Ledger
+    request: LeaseRequest,
+    use: AccountUse,
+    spending: Spending[Budget],
+    ledger: Ledger,
+    clock: Callable[[], float],
 ) -> LeaseGrant:
-    name = spending.ledger_name(use.values, account.span)
-    used, keeps, wanted = max(use.used, 0), max(use.keeps, 0), max(use.wanted, 0)
+    # The period is that of the process's clock, by which its calls are charged.
+    span = span_of(spending.period, clock() if use.start is None else use.start)
+    name = spending.ledger_name(use.values, span)
+    used, keeps, wanted = (_within(amount, spending.limit) for amount in (use.used, use.keeps, use.wanted))
     spent = amount = 0
 
     def decide(leases: Leases) -> Leases:
         nonlocal spent, amount
-        now = time.time()
+        now = clock()
         (in_ledger,) = ledger.spent([name])
         spent = in_ledger.tokens if spending.unit == "tokens" else round(in_ledger.usd * USD)
+        # A lease that ends later was granted before the clock stepped back: it does not last any longer.
+        latest = now + _KEPT_SECONDS
         others = {
-            process: lease
+            process: Lease(lease.amount, min(lease.until, latest))
             for process, lease in leases.items()
             if process != request.process and lease.until > now
         }
-        left = account.limit - spent - sum(lease.amount for lease in others.values()) - used
+        left = spending.limit - spent - sum(lease.amount for lease in others.values()) - used
         # Leave one share for the next process. What is used counts in any case, even beyond the limit.
         share = max(left // (len(others) + 2), wanted)
         amount = used if request.ends else used + max(min(left, share), 0)
         # The process does not know of a smaller lease yet: it may be spending on the old one right now.
-        kept = used if request.ends else max(amount, keeps)
-        return {**others, request.process: Lease(kept, now + _KEPT_SECONDS)} if kept else others
+        before = leases[request.process].amount if request.process in leases else 0
+        kept = used if request.ends else max(amount, min(keeps, before))
+        return {**others, request.process: Lease(kept, latest)} if kept else others
 
     ledger.update_leases(name, decide)
-    return LeaseGrant(use.rule, use.values, account.span.start_or_none, spent, amount)
+    return LeaseGrant(use.rule, use.values, span.start_or_none, spent, amount)
+
+
+def _within(amount: int, limit: int) -> int:
+    """Return a claimed amount within what any process can have: no claim frees or fills a budget for good."""
+    return min(max(amount, 0), limit)

@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from ..budgets.leases import LeaseRequest, LeaseResponse
+from ..budgets.lease_messages import LeaseRequest, LeaseResponse
 from ..call import Call
 from ..periods import WINDOWS
 from . import examples

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..client.guard import guarded
 from ..client.meter import Meter, current
+from ..client.waiting import asleep_through, sleep_through
 from .patches import Method
 
 MeterFor = Callable[..., Meter | None]
@@ -26,6 +27,7 @@ def metered(method: Method, meter_for: MeterFor) -> Method:
                 return method(*args, **kwargs)
             current.set(meter)
             try:
+                sleep_through(meter.hold_budget())
                 result = method(*args, **kwargs)
             except BaseException as error:
                 meter.raised(error)
@@ -49,6 +51,7 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
                 return await method(*args, **kwargs)
             current.set(meter)
             try:
+                await asleep_through(meter.hold_budget())
                 result = await method(*args, **kwargs)
             except BaseException as error:
                 meter.raised(error)
@@ -62,15 +65,8 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
 
 
 def begin(meter_for: MeterFor, *args: Any, **kwargs: Any) -> Meter | None:
-    """Return the meter of a call that begins, or None if it is not metered.
-
-    Raises:
-        BudgetExceeded: if the call must not be sent.
-    """
-    meter = guarded("tap", lambda: meter_for(*args, **kwargs))
-    if meter is not None:
-        meter.hold_budget()
-    return meter
+    """Return the meter of a call that begins, or None if it is not metered."""
+    return guarded("tap", lambda: meter_for(*args, **kwargs))
 
 
 def _leave(token: Token[Meter | None]) -> None:

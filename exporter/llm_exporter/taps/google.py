@@ -23,6 +23,7 @@ import msgspec
 from ..client.default import pipeline
 from ..client.guard import guarded
 from ..client.meter import Meter, current
+from ..client.waiting import asleep_through
 from ..pricing.endpoint import Endpoint
 from ..wire.error_kinds import kind_of_exception, kind_of_status
 from ..wire.live import LiveConversation
@@ -165,6 +166,8 @@ class GoogleTap:
             meter = begin(self._music_meter, music, **kwargs)
             async with AsyncExitStack() as stack:
                 try:
+                    if meter is not None:
+                        await asleep_through(meter.hold_budget())
                     session = await stack.enter_async_context(connect(music, *args, **kwargs))
                 except BaseException as error:
                     if meter is not None:

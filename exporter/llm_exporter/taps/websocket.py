@@ -6,7 +6,7 @@ opened, overlaid with those in force where its first message is received.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from inspect import iscoroutinefunction
 from typing import Any
@@ -16,8 +16,9 @@ import msgspec
 from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind
 from ..client.default import pipeline
-from ..client.guard import guarded
+from ..client.guard import guarded, report_error
 from ..client.meter import Meter
+from ..client.waiting import asleep_through, sleep_through
 from ..labels import current_labels
 from ..pricing.endpoint import Endpoint
 from ..wire.conversation import CallMessage, Conversation, GenerationRequest
@@ -58,17 +59,25 @@ class ConnectionMeter:
         self._meters: dict[str, Meter] = {}
         self._closed = False
 
-    def check_budget(self, message: object) -> None:
+    def check_budget(self, message: object) -> Iterator[float]:
         """Refuse to send a message that requests a response when a budget for it is used up.
 
         No cost is held for the response: neither the cost nor the message it will answer is known yet.
 
+        Yields:
+            The seconds to sleep before the next step, while a shared budget has no lease for the call.
+
         Raises:
             BudgetExceeded: if the message must not be sent.
         """
-        guarded("budgets", self._check_budget, message, allow=BudgetExceeded)
+        try:
+            yield from self._check_budget(message)
+        except BudgetExceeded:
+            raise
+        except Exception as error:
+            report_error("budgets", error)
 
-    def _check_budget(self, message: object) -> None:
+    def _check_budget(self, message: object) -> Iterator[float]:
         requested = self._requested_by(message)
         if requested is None or not pipeline().budgets.may_refuse:
             return
@@ -82,7 +91,7 @@ class ConnectionMeter:
             labels=labels,
         )
         try:
-            pipeline().budgets.refuse_if_exhausted(call)
+            yield from pipeline().budgets.refusing_if_exhausted(call)
         except BudgetExceeded as exceeded:
             Meter(endpoint=self._endpoint, model=model, reader=reader, labels=labels).refused(exceeded)
             raise
@@ -155,7 +164,7 @@ def _tapped_class(cls: Any) -> Any:
 
 def _methods(cls: Any) -> dict[str, Any]:
     def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        self._llm_exporter_meter.check_budget(message)
+        sleep_through(self._llm_exporter_meter.check_budget(message))
         return cls.send(self, message, *args, **kwargs)
 
     def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -178,7 +187,7 @@ def _methods(cls: Any) -> dict[str, Any]:
 
 def _async_methods(cls: Any) -> dict[str, Any]:
     async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        self._llm_exporter_meter.check_budget(message)
+        await asleep_through(self._llm_exporter_meter.check_budget(message))
         return await cls.send(self, message, *args, **kwargs)
 
     async def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
