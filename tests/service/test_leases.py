@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -319,10 +320,17 @@ def test_a_shrunken_lease_is_not_free_for_others_before_the_process_knows() -> N
 class Service:
     """A service with a budget of `limit` cents per session, an hour long, and its clocks."""
 
-    def __init__(self, ledger: SqliteLedger, limit: int, on_unavailable: str = "fail_closed") -> None:
+    def __init__(
+        self,
+        ledger: SqliteLedger,
+        limit: int,
+        on_unavailable: str = "fail_closed",
+        prices: Prices = Prices(),  # noqa: B008  # it is immutable
+    ) -> None:
         self.clock, self.monotonic = Clock(time.time() // HOUR * HOUR + HOUR / 2), Clock(1000.0)
         self.ledger = ledger
-        self.accounts = Accounts(config(limit, on_unavailable), ledger, lambda _: None, self.clock)
+        configured = config(limit, on_unavailable).model_copy(update={"prices": prices})
+        self.accounts = Accounts(configured, ledger, lambda _: None, self.clock)
 
     def started(self, name: str = "a") -> Process:
         """Return a process that knows the budget, and has not made a call."""
@@ -483,6 +491,55 @@ def test_a_request_has_a_thousand_accounts_at_most_and_those_first_that_calls_wa
     (rest,) = {f"s-{number}" for number in range(1001)} - {use.values[0] for use in process.request.accounts}
     process.ask()
     assert process.request.accounts[0].values == (rest,)
+
+
+# ---- prices that only the service has
+
+OVERRIDE = {
+    "provider": "acme",
+    "model": "in-house",
+    "usd_per_million_tokens": {"input": "2.5", "output": "10"},
+}
+
+
+@pytest.mark.parametrize(
+    "prices", [{"overrides": [OVERRIDE]}, {"fallback": {"input": "2.5", "output": "10"}}], ids=str
+)
+def test_a_price_that_only_the_service_has_counts_in_estimates_and_in_what_is_spent(
+    prices: dict[str, Any], ledger: SqliteLedger
+) -> None:
+    service = Service(ledger, 5, prices=Prices.model_validate(prices))
+    process = service.started()
+
+    def a_call() -> Call:
+        return msgspec.structs.replace(
+            a_cent(service.clock), provider="acme", model="in-house", requested_model="in-house", cost={}
+        )
+
+    first = a_call()
+    process.begin(first)
+    service.answer(process)
+    assert [use.used for use in process.budgets.shared.request("a").accounts] == [10**10]
+    first.tokens = {"input": 1600, "output": 1600}
+    process.budgets.settle(first)
+    assert first.cost == {}  # in the metrics of the process
+    assert [use.used for use in process.budgets.shared.request("a").accounts] == [2 * 10**10]
+    first.id = "another"
+    process.begin(first)  # is estimated at the output of the first, up to its maximum
+    service.answer(process)
+    assert [use.used for use in process.budgets.shared.request("a").accounts] == [3 * 10**10]
+    for _ in range(3):
+        process.begin(msgspec.structs.replace(a_call(), id=str(len(process.in_flight))))
+        service.answer(process)
+    assert len(process.in_flight) == 4  # of five cents, one was twice as expensive
+
+
+def test_a_price_of_the_process_comes_before_that_of_the_service(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 5, prices=Prices.model_validate({"fallback": {"input": 100, "output": 100}}))
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    assert [use.used for use in process.budgets.shared.request("a").accounts] == [10**10]
 
 
 # ---- what a process may claim

@@ -18,7 +18,7 @@ from ..pricing.prices import PriceList
 from .errors import BudgetExceeded
 from .estimates import Estimates
 from .events import BudgetReached
-from .leases import Question, SharedBudgets
+from .leases import LeasedAccount, Question, SharedBudgets
 from .notifications import newly_reached
 from .spending import USD, Account, Spending, labels_of
 
@@ -54,8 +54,9 @@ class Budgets:
     ) -> None:
         self._all = [Spending(budget, clock, monotonic) for budget in budgets]
         self._blocking = [spending for spending in self._all if spending.rule.on_exceed == "block"]
-        self.shared = SharedBudgets(clock, monotonic)
+        self.shared = SharedBudgets(prices, clock, monotonic)
         self._clock = clock
+        self._prices = prices
         self._estimates = Estimates(prices)
         self._notify = notify
         self._holds: dict[str, list[tuple[Account, int]]] = {}
@@ -89,6 +90,7 @@ class Budgets:
                     spending.carry_over(before)
             self._holds = other._holds
             self._lock, self.shared = other._lock, other.shared
+            self.shared.prices.own = self._prices
             self._estimates.carry_over(other._estimates)
 
     @property
@@ -127,14 +129,17 @@ class Budgets:
         """
 
         def estimated() -> list[_Estimated]:
-            matching = self._matching(call)
-            if not matching:
-                return []
-            usd, tokens = self._estimates.estimate(call, request)
-            return [
-                (spending, account, tokens if spending.unit == "tokens" else round(usd * USD))
-                for spending, account in matching
-            ]
+            found = []
+            known: dict[bool, tuple[float, int]] = {}
+            for spending, account in self._matching(call):
+                shared = isinstance(account, LeasedAccount)
+                if shared not in known:
+                    estimates = self.shared.estimates if shared else self._estimates
+                    known[shared] = estimates.estimate(call, request)
+                usd, tokens = known[shared]
+                amount = tokens if spending.unit == "tokens" else round(usd * USD)
+                found.append((spending, account, amount))
+            return found
 
         def hold(holds: Sequence[_Estimated]) -> None:
             for _, account, amount in holds:

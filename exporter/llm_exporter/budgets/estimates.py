@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import ceil
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from ..call import PROMPT_TYPES, Call, TokenType
-from ..pricing.prices import PriceList
 from ..pricing.tariffs import Terms
 from ..wire.fields import Json, count, mapping, sequence, text
 from ..wire.text_length import text_length
@@ -40,6 +39,23 @@ _PAID_TOOLS: Final = (
 """The beginnings of the types of paid tools, and their units."""
 
 
+class _Pricing(Protocol):
+    """What estimates need of a price list."""
+
+    def costs_nothing(self, call: Call) -> bool: ...
+
+    def upper_bound(
+        self,
+        terms: Terms,
+        started: float,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        cache_writes: Sequence[TokenType] = (),
+        uses: Sequence[str] = (),
+    ) -> float: ...
+
+
 class _Observed(NamedTuple):
     """The most expensive of a model's recent responses."""
 
@@ -63,7 +79,7 @@ class Estimates:
         prices: prices the estimates.
     """
 
-    def __init__(self, prices: PriceList) -> None:
+    def __init__(self, prices: _Pricing) -> None:
         self._prices = prices
         self._observed: dict[tuple[str, str], _Observed] = {}
 

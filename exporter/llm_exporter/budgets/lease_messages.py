@@ -62,3 +62,5 @@ class LeaseResponse(msgspec.Struct):
 
     budgets: list[SharedBudget]
     granted: list[LeaseGrant]
+    prices: dict[str, Any] = {}
+    """The service's configured prices, for estimates of calls that the process has no price for."""

@@ -24,6 +24,9 @@ from typing_extensions import override
 from ..call import Call
 from ..config.model import Budget
 from ..periods import Span
+from ..pricing.prices import PriceList
+from .charged_prices import ChargedPrices
+from .estimates import Estimates
 from .events import Unit
 from .lease_messages import (
     MAX_ACCOUNTS,
@@ -189,13 +192,19 @@ class SharedBudgets:
     """The blocking budgets of the service, with this process's leases. Not thread-safe.
 
     Args:
+        prices: the prices of this process.
         clock: returns the Unix time in seconds.
         monotonic: returns seconds that no change of the clock affects.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+        self,
+        prices: PriceList,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.prices = ChargedPrices(prices)
+        self.estimates = Estimates(self.prices)
         self.budgets: tuple[Spending[Budget], ...] = ()
         self.renewal_due = threading.Event()
         """Set if leases should be renewed soon. May be set and awaited from any thread."""
@@ -213,7 +222,8 @@ class SharedBudgets:
 
     def in_child(self) -> SharedBudgets:
         """Return the same budgets for a forked process, which has no lease yet."""
-        child = SharedBudgets(self._clock, self.monotonic)
+        child = SharedBudgets(self.prices.own, self._clock, self.monotonic)
+        child.prices.configure(self.prices.configured)
         for rule, spending in self._by_name.items():
             child._by_name[rule] = child._changed(None, spending.rule)
         child.budgets = tuple(child._by_name.values())
@@ -251,6 +261,7 @@ class SharedBudgets:
             if grant := grants.get((rule, key)):
                 account.apply(grant, valid_until)
         self._configure(response.budgets)
+        self.prices.configure(response.prices)
         self.answered = self.sent
         self.responds = True
         self._first_until = -math.inf
@@ -294,7 +305,11 @@ class SharedBudgets:
                     yield _Reported(rule, key, account)
 
     def spend(self, call: Call) -> None:
-        """Add the usage of a call."""
+        """Add the usage of a call, with the cost that the service charges."""
+        if not self.budgets:
+            return
+        call = self.prices.charged(call)
+        self.estimates.observe(call)
         labels = labels_of(call, call.model)
         for spending in self.budgets:
             account = spending.account(labels, (call.model, call.requested_model))

@@ -54,6 +54,10 @@ class Accounts:
         self._emit = emit
         self._clock = clock
         self._lock = threading.RLock()
+        self.prices: dict[str, Any] = config.prices.model_dump(
+            mode="json", exclude_defaults=True, exclude={"update", "update_url"}
+        )
+        """The configured prices, as JSON."""
         self.budgets = [Spending(budget, clock) for budget in config.budgets]
         self.thresholds = [Spending(threshold, clock) for threshold in config.thresholds]
         self._rules: list[Spending[Any]] = [*self.budgets, *self.thresholds]

@@ -55,7 +55,7 @@ def grant_leases(
         if (spending := shared.get(use.rule)) is not None and len(use.values) == len(spending.per)
     ]
     budgets = [SharedBudget(rule, spending.rule.model_dump(mode="json")) for rule, spending in shared.items()]
-    return LeaseResponse(budgets, granted)
+    return LeaseResponse(budgets, granted, accounts.prices)
 
 
 def _grant(
