@@ -1,0 +1,50 @@
+"""The accounts of the service, whose amounts are in the ledger."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from llm_exporter.budgets import spending
+from llm_exporter.budgets.events import BudgetReached, Event
+from llm_exporter.config.model import Config
+from llm_exporter.service.accounts import Accounts
+from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.budgets import Clock, budget
+from support.calls import a_call
+
+
+def test_a_session_that_fell_out_of_memory_is_read_from_the_ledger_and_notified_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spending, "_MAX_ACCOUNTS", 2)
+    events: list[Event] = []
+    config = Config(budgets=(budget("1", period="total", per=("session",)),))
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+        accounts = Accounts(config, ledger, events.append)
+        for number, session in enumerate(["first", "b", "c", "d", "first"]):
+            usd = 0.85 if number == 0 else 0.05
+            call = a_call(id=str(number), labels={"session": session}, cost={"output": usd})
+            accounts.settle(ledger.add([call], accounts.charges))
+        assert {row.labels["session"]: row.spent for row in accounts.rows()} == {"d": 0.05, "first": 0.9}
+    assert [event.ratio for event in events if isinstance(event, BudgetReached)] == [0.8]
+
+
+def test_an_event_is_emitted_once_although_the_clock_steps_back(tmp_path: Path) -> None:
+    midnight = time.time() // 86400 * 86400
+    clock = Clock(midnight - 1)
+    events: list[Event] = []
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+        accounts = Accounts(Config(budgets=(budget("1"),)), ledger, events.append, clock)
+        for number, step in enumerate((0, 2, -2, 2, -2)):
+            clock.now += step
+            call = a_call(id=str(number), started=clock.now, cost={"output": 0.3})
+            accounts.settle(ledger.add([call], accounts.charges))
+        (row,) = accounts.rows()
+    assert row.spent == pytest.approx(0.9)
+    assert [(event.ratio, event.since) for event in events if isinstance(event, BudgetReached)] == [
+        (0.8, midnight - 86400)
+    ]
