@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
+import openai
 import pytest
 
+import llm_exporter
 from llm_exporter import BudgetExceeded
+from llm_exporter.budgets import leases
 from llm_exporter.budgets.leases import LeasedAccount
 from llm_exporter.call import Call
+from llm_exporter.client import default
 from llm_exporter.client import lease_renewal as renewal
 from llm_exporter.client.pipeline import Pipeline
 from support.awaiting import until
@@ -194,3 +200,68 @@ def test_calls_fail_open_or_closed_when_the_service_is_unavailable(
     families = {family.name: family for family in pipeline.registry.collect()}
     assert families["llm_exporter_budget_store_up"].samples[0].value == 0
     pipeline.close()
+
+
+PER_SESSION = """\
+budgets:
+  - {name: each, period: day, per: [session], usd: 0.1, on_exceed: block, on_unavailable: %s}
+"""
+
+
+@pytest.mark.parametrize("on_unavailable", ["fail_open", "fail_closed"])
+def test_no_process_makes_its_first_call_on_a_used_up_account(
+    on_unavailable: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.respond_with("/chat/completions", chat(CENT))
+    monkeypatch.setattr(leases, "ASK_SECONDS", 60.0)
+    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path / "spool"))
+    file = tmp_path / "llm-exporter.yml"
+    file.write_text(PER_SESSION % on_unavailable)
+    spent = [
+        a_call(id=str(number), labels={"session": "used-up"}, cost={"output": 0.01}) for number in range(10)
+    ]
+    with Served(tmp_path, "--config", str(file)) as service:
+        httpx.post(f"{service.url}/api/v1/calls", content=msgspec.json.encode(spent)).raise_for_status()
+        for _ in range(3):
+            pipeline = Pipeline()
+            before = default.replace(pipeline)
+            pipeline.ship_to(service.url)
+            until(lambda shared=pipeline.budgets.shared: shared.budgets)  # type: ignore[misc]
+            try:
+                asyncio.run(_calls(server.url))
+            finally:
+                default.replace(before)
+                pipeline.close()
+    assert len(server.requests) == 3 * 2
+
+
+async def _calls(url: str) -> None:
+    """Make a call on a used-up account and one on a new account, each without and with an event loop."""
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    arguments: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "four"}], "max_tokens": 600}
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        llm_exporter.instrument(client)
+        with llm_exporter.labels(session="used-up"), pytest.raises(BudgetExceeded, match=r"\$0.1000 spent"):
+            await client.chat.completions.create(**arguments)
+        assert ticks  # the loop ran while the call waited for the service
+        with llm_exporter.labels(session="async"):
+            await client.chat.completions.create(**arguments)
+    ticking.cancel()
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client_in_thread:
+        llm_exporter.instrument(client_in_thread)
+        await asyncio.to_thread(_call_in_thread, client_in_thread, arguments)
+
+
+def _call_in_thread(client: openai.OpenAI, arguments: Any) -> None:
+    with llm_exporter.labels(session="used-up"), pytest.raises(BudgetExceeded):
+        client.chat.completions.create(**arguments)
+    with llm_exporter.labels(session="new"):
+        client.chat.completions.create(**arguments)
