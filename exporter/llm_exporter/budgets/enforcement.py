@@ -59,7 +59,7 @@ class Budgets:
         self._prices = prices
         self._estimates = Estimates(prices)
         self._notify = notify
-        self._holds: dict[str, list[tuple[Account, int]]] = {}
+        self._holds: dict[str, list[_Estimated]] = {}
         """By call id."""
         self.after_fork()
 
@@ -127,27 +127,21 @@ class Budgets:
         Raises:
             BudgetExceeded: if the estimate does not fit into a budget; then nothing is held.
         """
-
-        def estimated() -> list[_Estimated]:
-            found = []
-            known: dict[bool, tuple[float, int]] = {}
-            for spending, account in self._matching(call):
-                shared = isinstance(account, LeasedAccount)
-                if shared not in known:
-                    estimates = self.shared.estimates if shared else self._estimates
-                    known[shared] = estimates.estimate(call, request)
-                usd, tokens = known[shared]
-                amount = tokens if spending.unit == "tokens" else round(usd * USD)
-                found.append((spending, account, amount))
-            return found
-
-        def hold(holds: Sequence[_Estimated]) -> None:
-            for _, account, amount in holds:
-                account.held += amount
-            if holds:
-                self._holds[call.id] = [(account, amount) for _, account, amount in holds]
-
-        yield from self._judging(call, estimated, hold)
+        if not self.may_refuse:
+            return
+        question = self._question()
+        while True:
+            with self._lock:
+                estimated = self._estimated(call, request)
+                if question is None or not question.is_open(estimated):
+                    _refuse_what_does_not_fit(estimated)
+                    for _, account, amount in estimated:
+                        account.held += amount
+                    if estimated:
+                        self._holds[call.id] = estimated
+                    return
+            yield _PAUSE_SECONDS
+            call.started = self._clock()  # a period may have begun meanwhile
 
     def refusing_if_exhausted(self, call: Call) -> Iterator[float]:
         """Refuse a call that cannot be estimated if nothing is left for it.
@@ -158,33 +152,31 @@ class Budgets:
         Raises:
             BudgetExceeded: if nothing is left in a matching blocking budget.
         """
-
-        def estimated() -> list[_Estimated]:
-            return [(spending, account, _SMALLEST_AMOUNT) for spending, account in self._matching(call)]
-
-        yield from self._judging(call, estimated, lambda _: None)
-
-    def _judging(
-        self,
-        call: Call,
-        estimated: Callable[[], list[_Estimated]],
-        admit: Callable[[list[_Estimated]], None],
-    ) -> Iterator[float]:
-        """Refuse or admit a call, once the service has answered for the accounts that lack a lease."""
-        if not self.may_refuse:
-            return
-        question = Question(self.shared)
+        question = self._question()
         while True:
             with self._lock:
-                amounts = estimated()
-                if not question.is_open([(account, amount) for _, account, amount in amounts]):
-                    for spending, account, amount in amounts:
-                        if not account.fits(amount):
-                            raise refusal(spending, account, amount)
-                    admit(amounts)
+                smallest = [(*matching, _SMALLEST_AMOUNT) for matching in self._matching(call)]
+                if question is None or not question.is_open(smallest):
+                    _refuse_what_does_not_fit(smallest)
                     return
             yield _PAUSE_SECONDS
-            call.started = self._clock()  # a period may have begun meanwhile
+
+    def _question(self) -> Question | None:
+        return Question(self.shared) if self.shared.budgets or self.shared.is_new else None
+
+    def _estimated(self, call: Call, request: object) -> list[_Estimated]:
+        matching = self._matching(call)
+        if not matching:
+            return []
+        own = charged = None
+        estimated = []
+        for spending, account in matching:
+            if isinstance(account, LeasedAccount):
+                usd, tokens = charged = charged or self.shared.estimates.estimate(call, request)
+            else:
+                usd, tokens = own = own or self._estimates.estimate(call, request)
+            estimated.append((spending, account, tokens if spending.unit == "tokens" else round(usd * USD)))
+        return estimated
 
     def settle(self, call: Call) -> None:
         """Replace the amount held for a call by its usage."""
@@ -206,7 +198,7 @@ class Budgets:
             self._notify(event)
 
     def _release(self, call_id: str) -> None:
-        for account, amount in self._holds.pop(call_id, ()):
+        for _, account, amount in self._holds.pop(call_id, ()):
             account.held -= amount
 
     def accounts(self) -> Iterator[tuple[Budget, Account]]:
@@ -223,6 +215,12 @@ class Budgets:
                 for spending in (*self._all, *self.shared.budgets)
                 if (account := spending.account(labels, models)) is not None
             ]
+
+
+def _refuse_what_does_not_fit(estimated: Iterable[_Estimated]) -> None:
+    for spending, account, amount in estimated:
+        if not account.fits(amount):
+            raise refusal(spending, account, amount)
 
 
 def refusal(spending: Spending[Budget], account: Account, amount: int) -> BudgetExceeded:

@@ -232,7 +232,7 @@ class SharedBudgets:
     @property
     def is_new(self) -> bool:
         """Whether this process is about to learn which budgets the service shares."""
-        return self.monotonic() < self._first_until
+        return self._first_until > -math.inf and self.monotonic() < self._first_until
 
     def begin(self) -> None:
         """Note that a thread begins to ask the service."""
@@ -343,18 +343,18 @@ class Question:
         self._asked: int | None = None
         """The number of requests that had been sent when the call asked."""
 
-    def is_open(self, estimated: Iterable[tuple[Account, int]]) -> bool:
+    def is_open(self, estimated: Iterable[tuple[object, Account, int]]) -> bool:
         """Ask for the leases that the call lacks; return whether to wait for them.
 
         Args:
-            estimated: the accounts of the call, with its estimate in their unit.
+            estimated: the budgets of the call, each with its account and the estimate in its unit.
         """
         shared = self._shared
         if not shared.budgets:
             return shared.is_new
         lacking = [
             (account, amount)
-            for account, amount in estimated
+            for _, account, amount in estimated
             if isinstance(account, LeasedAccount) and account.lacks_lease(amount)
         ]
         if not lacking:

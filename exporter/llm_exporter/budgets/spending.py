@@ -183,7 +183,8 @@ class Spending(Generic[R]):
         account = self._accounts.get(key)
         if account is None:
             account = self._open(key)
-        self._update(account, self._clock())
+        if not account.span.start <= self._clock() < account.span.end:
+            self._update(account)
         now = self._monotonic()
         if self.expires and now - account.last_used > SESSION_SECONDS:
             account.clear()
@@ -192,9 +193,10 @@ class Spending(Generic[R]):
             self._accounts.move_to_end(key)
         return account
 
-    def _update(self, account: Account, now: float) -> None:
-        if not account.span.start <= now < account.span.end:
-            account.enter(span_of(self.period, now))
+    def _update(self, account: Account) -> None:
+        span = span_of(self.period, self._clock())
+        if span != account.span:
+            account.enter(span)
 
     def spend(self, account: Account, call: Call) -> None:
         """Add the usage of a call to the period that it started in, if the account still knows it."""
@@ -211,7 +213,8 @@ class Spending(Generic[R]):
         """Yield the keys and accounts for the current period."""
         now = self._clock()
         for key, account in list(self._accounts.items()):
-            self._update(account, now)
+            if not account.span.start <= now < account.span.end:
+                self._update(account)
             yield key, account
 
     def forget(self, label: str, value: str) -> None:
