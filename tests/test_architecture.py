@@ -18,6 +18,8 @@ PACKAGE = Path(llm_exporter.__file__).parent
 
 ORDER = [
     "errors",
+    "threads",
+    "log",
     "forking",
     "file_lock",
     "guard",

@@ -6,7 +6,7 @@ from llm_exporter.guard import guarded
 
 
 def test_an_error_is_reported_with_the_part_that_failed() -> None:
-    reported: list[tuple[str, Exception]] = []
+    reported: list[tuple[str, BaseException]] = []
     error = ValueError("no")
 
     def fail() -> None:

@@ -8,10 +8,11 @@ imported late is imported under this lock, and `fork` waits for it.
 from __future__ import annotations
 
 import os
-import threading
 from typing import Final
 
-late_import: Final = threading.RLock()
+from .threads import RLock
+
+late_import: Final = RLock()
 """Hold it while importing a module after start-up, or while making what all threads share."""
 
 if hasattr(os, "register_at_fork"):

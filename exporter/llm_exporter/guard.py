@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 R = TypeVar("R")
-Report = Callable[[str, Exception], object]
+Report = Callable[[str, BaseException], object]
 
 
 def guarded(
@@ -15,6 +15,7 @@ def guarded(
     *args: object,
     report: Report,
     allow: type[Exception] | tuple[()] = (),
+    catch: type[BaseException] = Exception,
 ) -> R | None:
     """Call a function; report an exception instead of raising it.
 
@@ -24,6 +25,9 @@ def guarded(
         args: its arguments.
         report: called with `where` and the exception.
         allow: an exception that the caller is meant to get, such as `BudgetExceeded`.
+        catch: what counts as a failure. On a thread of ours it is `BaseException`: a subscriber that raises
+            `SystemExit` or `CancelledError` there must not end the thread. On the caller's thread these are
+            the caller's, such as the `KeyboardInterrupt` of a signal that arrives while our code runs.
 
     Returns:
         The result, or None if the function failed.
@@ -32,6 +36,6 @@ def guarded(
         return function(*args)
     except allow:
         raise
-    except Exception as error:
+    except catch as error:
         report(where, error)
         return None

@@ -6,7 +6,6 @@ label the calls of that code, so a block remembers the generator that it is in.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
@@ -16,7 +15,7 @@ from types import FrameType, MappingProxyType, TracebackType
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote
 
-log = logging.getLogger("llm_exporter")
+from .log import log
 
 F = TypeVar("F", bound=Callable[..., Any])
 

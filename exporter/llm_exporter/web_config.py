@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import logging
 import math
 import os
 import secrets
@@ -26,8 +25,7 @@ from . import tls
 from .config.loading import Mistake, load_as
 from .config.web_model import TlsServerConfig, WebFile
 from .errors import ConfigError
-
-log = logging.getLogger("llm_exporter")
+from .log import log
 
 _MAX_PASSWORD: Final = 72
 """Bytes of a password that bcrypt uses."""

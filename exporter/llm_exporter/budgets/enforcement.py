@@ -7,14 +7,15 @@ errors of their estimates.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from ..call import Call
 from ..config.model import Budget
 from ..pricing.prices import PriceList
+from ..threads import RLock
 from .errors import BudgetExceeded
 from .estimates import Estimates
 from .events import BudgetReached
@@ -69,14 +70,14 @@ class Budgets:
             self.shared.acknowledge(call_ids)
 
     @property
-    def lock(self) -> threading.RLock:
+    def lock(self) -> AbstractContextManager[object]:
         """The lock for reading or changing the accounts."""
         return self._lock
 
     def after_fork(self) -> None:
         """Start over in a forked process, where no thread holds the lock and no call is in flight."""
         # Re-entrant: a signal handler may make a call while the interrupted thread holds the lock.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         for call_id in list(self._holds):
             self._release(call_id)
         self.shared = self.shared.in_child()

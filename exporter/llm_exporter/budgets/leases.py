@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from ..call import Call
 from ..config.model import Budget
 from ..periods import Span
 from ..pricing.prices import PriceList
+from ..threads import Event
 from .charged_prices import ChargedPrices
 from .estimates import Estimates
 from .events import Unit
@@ -80,7 +80,7 @@ class LeasedAccount(Account):
         span: Span,
         *,
         fails_open: bool,
-        renewal_due: threading.Event,
+        renewal_due: Event,
         monotonic: Callable[[], float],
     ) -> None:
         super().__init__(labels, limit, unit, span)
@@ -206,7 +206,7 @@ class SharedBudgets:
         self.prices = ChargedPrices(prices)
         self.estimates = Estimates(self.prices)
         self.budgets: tuple[Spending[Budget], ...] = ()
-        self.renewal_due = threading.Event()
+        self.renewal_due = Event()
         """Set if leases should be renewed soon. May be set and awaited from any thread."""
         self.monotonic = monotonic
         self.sent = self.answered = 0

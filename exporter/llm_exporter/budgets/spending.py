@@ -7,7 +7,6 @@ finer than any published price of one token.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,10 +16,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..call import Call
 from ..config.model import IDS, Budget, Threshold
+from ..log import log
 from ..periods import Period, Span, span_of
 from .events import Unit
-
-log = logging.getLogger("llm_exporter")
 
 R = TypeVar("R", bound=Budget | Threshold)
 Key = tuple[str, ...]

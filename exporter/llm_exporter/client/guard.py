@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from .. import guard
+from ..log import log
 from .default import pipeline
-
-log = logging.getLogger("llm_exporter")
 
 R = TypeVar("R")
 
 
-def report_error(where: str, error: Exception) -> None:
+def report_error(where: str, error: BaseException) -> None:
     """Log an error of our own code and count it in `llm_exporter_errors_total`. Never raises.
 
     Args:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -17,9 +15,9 @@ from pydantic import ValidationError
 
 from ..budgets.lease_messages import LeaseResponse
 from ..budgets.leases import LEASE_SECONDS, SharedBudgets
+from ..log import log
+from ..threads import Event, Thread
 from .transport import Rejected, ServiceClient, Unavailable
-
-log = logging.getLogger("llm_exporter")
 
 _RENEW_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 15.0
@@ -40,6 +38,7 @@ class LeaseRenewal:
         shared: the budgets and leases to keep up to date.
         lock: held while reading or changing `shared`.
         on_result: called after each request with whether it succeeded.
+        on_error: called with each exception that is no answer of the service. The thread goes on.
     """
 
     def __init__(
@@ -48,17 +47,19 @@ class LeaseRenewal:
         shared: SharedBudgets,
         lock: AbstractContextManager[object],
         on_result: Callable[[bool], object],
+        on_error: Callable[[BaseException], object],
     ) -> None:
         self._service = ServiceClient(url)
         self._shared = shared
         self._lock = lock
         self._on_result = on_result
+        self._on_error = on_error
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
-        self._closing = False
-        self._tried = threading.Event()
+        self._closing = Event()
+        self._tried = Event()
         """Set after the first request, whether it succeeded or not."""
         shared.begin()
-        self._thread = threading.Thread(target=self._work, name="llm-exporter-leases", daemon=True)
+        self._thread = Thread(self._work, "llm-exporter-leases", on_error)
         self._thread.start()
 
     def wait_for_first(self) -> None:
@@ -67,19 +68,19 @@ class LeaseRenewal:
 
     def close(self) -> None:
         """Return the leases and end the thread."""
-        self._closing = True
+        self._closing.set()
         self._shared.renewal_due.set()
         self._thread.join(_TIMEOUT_SECONDS)
 
     def _work(self) -> None:
         renewal_due = self._shared.renewal_due
-        while not self._closing:
+        while not self._closing.is_set():
             renewal_due.clear()
             self._renew()
             self._tried.set()
-            if self._closing:
+            if self._closing.is_set():
                 break
-            time.sleep(_MIN_SECONDS)
+            self._closing.wait(_MIN_SECONDS)
             renewal_due.wait(_RENEW_SECONDS if self._shared.budgets else _IDLE_SECONDS)
         self._renew()
         self._service.close()
@@ -94,14 +95,15 @@ class LeaseRenewal:
             log.debug("llm-exporter: cannot renew the leases on budgets: %s", error)
             self._shared.failed()
             self._on_result(False)
-        except Exception:
-            log.exception("llm-exporter: cannot renew the leases on budgets")
+        except BaseException as error:
+            self._shared.failed()
+            self._on_error(error)
         else:
             self._on_result(True)
 
     def _request(self) -> None:
         with self._lock:
-            request = self._shared.request(self._process, ends=self._closing)
+            request = self._shared.request(self._process, ends=self._closing.is_set())
         valid_until = time.monotonic() + LEASE_SECONDS
         response = _decode(self._service.post("/api/v1/budgets/leases", request, _TIMEOUT_SECONDS))
         with self._lock:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -21,6 +21,7 @@ from ..call import Call
 from ..config.model import Config
 from ..errors import ConfigError
 from ..guard import guarded
+from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.multiprocess import storage_from_environment
 from ..pricing.prices import PriceList
@@ -32,8 +33,6 @@ from .retrieval import Outcome, Retrievals
 from .service_url import check_url
 from .shipping import Shipper
 from .worker import Worker
-
-log = logging.getLogger("llm_exporter")
 
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ class Pipeline:
         self._subscribers: tuple[tuple[type[Any], Callable[[Any], object]], ...] = ()
         self._service = ""
         self._closes_at_exit = False
-        self._worker = Worker(started=self._worker_started)
+        self._worker = Worker(self._worker_started, partial(self._count_error, "worker"))
         self._shipper: Shipper | None = None
         self._renewal: LeaseRenewal | None = None
         _pipelines.add(self)
@@ -165,7 +164,11 @@ class Pipeline:
     def _renew_leases(self) -> LeaseRenewal:
         if self._renewal is None:
             self._renewal = LeaseRenewal(
-                self._service, self.budgets.shared, self.budgets.lock, self._store_answered
+                self._service,
+                self.budgets.shared,
+                self.budgets.lock,
+                self._store_answered,
+                partial(self._count_error, "leases"),
             )
         return self._renewal
 
@@ -240,11 +243,11 @@ class Pipeline:
         self.budgets.acknowledge(call_ids)
 
     def _guarded(self, where: str, sink: Callable[[T], object], item: T) -> None:
-        guarded(where, sink, item, report=self._count_error)
+        guarded(where, sink, item, report=self._count_error, catch=BaseException)
 
     def _count_error(self, where: str, error: BaseException) -> None:
-        log.error("llm-exporter failed in %s; the call is not affected", where, exc_info=error)
         self.metrics.count_error(where)
+        log.error("llm-exporter failed in %s; the call is not affected", where, exc_info=error)
 
 
 class _Flushed(Collector):

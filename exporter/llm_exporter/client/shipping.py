@@ -5,21 +5,19 @@ A call whose acknowledgement is lost is sent again, and the service recognizes i
 
 from __future__ import annotations
 
-import logging
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from ..call import Call
+from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.specs import DROPPED, SHIPPED
+from ..threads import Condition, Thread
 from .spool import Spool, spool_for
 from .transport import Rejected, ServiceClient, Unavailable
-
-log = logging.getLogger("llm_exporter")
 
 _BATCH_SIZE: Final = 1000
 _LINGER_SECONDS: Final = 0.1
@@ -60,14 +58,14 @@ class Shipper:
         self._pending: deque[Call] = deque()
         self._on_disk: list[str] = []
         """The ids of this process's calls in the spool."""
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._closing_at: float | None = None
         self._unavailable = False
         self._stuck = False
         """Whether service and disk both fail, so that calls stay in memory until the next try."""
         self._retry_seconds = _MIN_RETRY_SECONDS
         self._check_spool_at = self._clock()
-        self._thread = threading.Thread(target=self._run, name="llm-exporter-shipper", daemon=True)
+        self._thread = Thread(self._run, "llm-exporter-shipper", self._failed)
         self._thread.start()
 
     def add(self, call: Call) -> None:
@@ -90,14 +88,18 @@ class Shipper:
             calls = self._next_batch()
             try:
                 self._ship(calls)
-            except Exception:
-                log.exception("llm-exporter could not ship calls")
+            except BaseException as error:
+                self._failed(error)
                 self._keep(calls)
             if self._closing_at is not None and (self._stuck or not self._pending):
                 break
         self._drop("memory", self._pending)
         self._spool.release()
         self._service.close()
+
+    def _failed(self, error: BaseException) -> None:
+        self._metrics.count_error("shipping")
+        log.error("llm-exporter could not ship calls", exc_info=error)
 
     def _next_batch(self) -> list[Call]:
         """Return the calls to ship next; none if it is time to check the spool."""

@@ -7,7 +7,6 @@ taken over by the next process of the same user that finds them, or by the servi
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,8 +17,7 @@ import msgspec
 
 from ..call import Call, new_id
 from ..file_lock import lock
-
-log = logging.getLogger("llm_exporter")
+from ..log import log
 
 _MAX_BYTES: Final = 256 * 2**20
 """The largest size of one process's file: some hundred thousand calls."""

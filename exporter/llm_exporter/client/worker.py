@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Final
 
-log = logging.getLogger("llm_exporter")
+from ..threads import Empty, Event, Lock, SimpleQueue, Thread
 
 Action = Callable[[], object]
 
@@ -26,10 +23,13 @@ class Worker:
 
     Args:
         started: called on the thread that starts the worker's thread, right afterwards.
+        failed: called on the worker's thread with each exception of an action, also with `SystemExit` and
+            its like. The thread goes on.
     """
 
-    def __init__(self, started: Callable[[], object]) -> None:
+    def __init__(self, started: Callable[[], object], failed: Callable[[BaseException], object]) -> None:
         self._started = started
+        self._failed = failed
         self.reset()
 
     def reset(self) -> None:
@@ -38,8 +38,8 @@ class Worker:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
         """Whether the thread waits to be woken. Only the thread writes this."""
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._thread: Thread | None = None
+        self._starting = Lock()
 
     def put_later(self, action: Action) -> None:
         """Run an action before the next one that is `put`; start and wake nothing for it."""
@@ -59,7 +59,7 @@ class Worker:
                 self._starting.release()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="llm-exporter", daemon=True)
+        self._thread = Thread(self._run, "llm-exporter", self._failed)
         try:
             self._thread.start()
             self._started()
@@ -75,9 +75,9 @@ class Worker:
         Returns:
             False if the time ran out. On the worker's own thread, which cannot wait for itself, True at once.
         """
-        if threading.current_thread() is self._thread:
+        if self._thread is not None and self._thread.is_current:
             return True
-        done = threading.Event()
+        done = Event()
         self.put(done.set)
         self._wake.put(None)
         return done.wait(timeout)
@@ -108,6 +108,6 @@ class Worker:
                 return False
             try:
                 action()
-            except Exception:
-                log.exception("llm-exporter failed on its worker thread; the call is not affected")
+            except BaseException as error:  # the thread is ours: no one else is meant to get it
+                self._failed(error)
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
 from prometheus_client.metrics_core import Metric
@@ -13,6 +12,7 @@ from ..bounds import clean_text, mistake
 from ..call import Call
 from ..config.model import Config
 from ..guard import guarded
+from ..log import log
 from . import snapshot
 from .call_counter import CallCounter
 from .exporter_metrics import ExporterMetrics
@@ -22,8 +22,6 @@ from .saved_sample import SavedSample
 from .series_limit import SeriesLimit
 from .specs import Spec
 from .storage import Storage
-
-log = logging.getLogger("llm_exporter")
 
 
 class Metrics(Collector):
@@ -164,6 +162,6 @@ class Metrics(Collector):
     def _replace_gauges(self) -> None:
         self._registry.replace_varying_gauges(self._gauges())
 
-    def _report(self, where: str, error: Exception) -> None:
+    def _report(self, where: str, error: BaseException) -> None:
         log.error("llm-exporter failed in %s", where, exc_info=error)
         self.count_error(where)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 import time
 from importlib.metadata import version
-from threading import Lock
 
 from ..call import Call
 from ..pricing.updates import table_timestamp
+from ..threads import Lock
 from .registry import Registry
 from .specs import (
     BUDGET_STORE,

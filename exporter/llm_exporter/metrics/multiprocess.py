@@ -6,7 +6,6 @@ that is scraped reads all files, including those of processes that have ended.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +13,13 @@ from pathlib import Path
 from typing_extensions import override
 
 from ..config.model import Config
+from ..log import log
 from .process_files import ProcessFiles, SeriesRecord, SharedSeries
 from .registry import Registry
 from .series import Histogram, Sample, Scalar, labels_text
 from .shared_zero_first import SharedZeroFirst
 from .specs import IN_FLIGHT
 from .storage import Storage
-
-log = logging.getLogger("llm_exporter")
 
 
 class SharedStorage(Storage):
@@ -73,7 +71,7 @@ def storage_from_environment() -> Storage:
     try:
         return SharedStorage(Path(directory))
     except OSError as error:
-        log.error(  # noqa: TRY400
+        log.error(
             "llm-exporter: cannot use PROMETHEUS_MULTIPROC_DIR; /metrics shows only this process: %s", error
         )
         return Storage()

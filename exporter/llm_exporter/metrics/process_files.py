@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import struct
-import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from weakref import finalize
 
 import msgspec
 
+from ..threads import Lock
 from .series import Sample
 
 _SUFFIX: Final = ".llm-exporter"
@@ -52,7 +52,7 @@ class ProcessFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._end = 0
         path = directory / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)

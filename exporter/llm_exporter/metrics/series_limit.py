@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
+from ..log import log
 from .specs import OTHER
-
-log = logging.getLogger("llm_exporter")
 
 _MODEL_HEADROOM: Final = 1.1
 """Share of the limit up to which a new model keeps its name: models are few unless names are made up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
+from ..log import log
 from .zero_first import INTERVALS, SeriesKey, ZeroFirst
-
-log = logging.getLogger("llm_exporter")
 
 
 class SharedZeroFirst(ZeroFirst):

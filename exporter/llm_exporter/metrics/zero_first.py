@@ -7,13 +7,12 @@ Prometheus that scrapes at the configured interval has had time to see it. Then 
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-log = logging.getLogger("llm_exporter")
+from ..log import log
+from ..threads import Lock
 
 SeriesKey = tuple[str, ...]
 """The name of a metric family and the values of its labels."""
@@ -45,7 +44,7 @@ class ZeroFirst:
         self.scrape_interval = scrape_interval
         self._persist = persist
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._held: dict[SeriesKey, float | None] = {}
         """When each series was first shown; None before that."""
 

@@ -6,9 +6,8 @@ import logging
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from ..log import log
 from .names import has_open_weights, runs_in_cloud
-
-log = logging.getLogger("llm_exporter")
 
 REPORT_USD: Final = MappingProxyType(
     {

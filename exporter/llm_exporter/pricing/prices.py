@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
@@ -10,11 +9,10 @@ from typing import Final
 
 from ..call import PROMPT_TYPES, ApproximationReason, Call, TokenType
 from ..config.model import Prices
+from ..log import log
 from .fees import billed_units, cost_type
 from .rates import TOOLS, UNITS, Rates, configured_rates
 from .tariffs import Tariff, Tariffs, Terms
-
-log = logging.getLogger("llm_exporter")
 
 _ZERO: Final = Decimal(0)
 _MAX_CACHED: Final = 10_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from ..call import Call
 from ..config.model import Config
 from ..errors import ConfigError
 from ..guard import guarded
+from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.specs import DUPLICATES, RECEIVED
 from ..metrics.storage import Storage
@@ -27,8 +27,6 @@ from ..pricing.updates import PriceUpdates
 from .accounts import Accounts
 from .ledger.base import Charge, Ledger, LedgerError
 from .schemas import BudgetRow, Receipt
-
-log = logging.getLogger("llm_exporter")
 
 R = TypeVar("R")
 
@@ -216,6 +214,6 @@ class Intake:
     def _guard(self, where: str, function: Callable[..., R], *arguments: object) -> R | None:
         return guarded(where, function, *arguments, report=self._report)
 
-    def _report(self, where: str, error: Exception) -> None:
+    def _report(self, where: str, error: BaseException) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))
         self.metrics.count_error(where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
 import time
@@ -14,10 +13,9 @@ from typing import Final
 
 from ..config.model import Config
 from ..errors import ConfigError
+from ..log import log
 from .intake import Intake
 from .ledger.base import LedgerError
-
-log = logging.getLogger("llm_exporter")
 
 _POLL_SECONDS: Final = 2.0
 
@@ -53,7 +51,7 @@ class Reloading:
             except (ConfigError, LedgerError) as error:
                 self._intake.metrics.set_reloaded(None)
                 # The cause is the file, so a traceback would not help.
-                log.error("llm-exporter: configuration not reloaded: %s", error)  # noqa: TRY400
+                log.error("llm-exporter: configuration not reloaded: %s", error)
                 raise
             self._intake.metrics.set_reloaded(time.time())
             log.info("llm-exporter: reloaded %s", self._file)

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from ..threads import Lock
+
 Imported = Callable[[ModuleType], object]
 """Called with a module that has just been imported, on the importing thread. Must not raise."""
 
@@ -22,7 +24,7 @@ class ImportHook:
 
     def __init__(self) -> None:
         self._awaited: dict[str, Imported] = {}
-        self._changing = threading.Lock()
+        self._changing = Lock()
         self._searching = _Searching()
 
     def expect(self, name: str, imported: Imported) -> None:

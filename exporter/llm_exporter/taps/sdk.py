@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -12,10 +11,9 @@ from typing import Any, Final, Protocol
 
 from ..client import default
 from ..forking import late_import
+from ..log import log
 from .imports import Imported, ImportHook
 from .switch import Switch
-
-log = logging.getLogger("llm_exporter")
 
 _hook: Final = ImportHook()
 

@@ -11,7 +11,6 @@ gets the caller's own request instead, and is not asked again by this process.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, Final
@@ -19,10 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from ..client.meter import Meter
+from ..log import log
 from ..pricing.endpoint import Endpoint
 from ..wire.framing import last_blank_line
-
-log = logging.getLogger("llm_exporter")
 
 ACCEPTING: Final = {
     "openai": "https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options",

@@ -25,7 +25,6 @@ https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections import defaultdict
@@ -45,6 +44,7 @@ from redis.retry import Retry
 from typing_extensions import override
 
 from ...call import Call
+from ...log import log
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
 from ...periods import DAY, END_OF_TIME, Window, span_of
@@ -64,8 +64,6 @@ from .base import (
 )
 from .redis_scripts import ADD, CHECKPOINT, CLAIM, FETCH, OPEN_ACCOUNTS, RESET
 from .redis_sums import cells_of, kind_for, pieces, values_in
-
-log = logging.getLogger("llm_exporter")
 
 _PREFIX: Final = "llm-exporter:"
 _OPTIONS: Final = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")

@@ -1,0 +1,26 @@
+"""The log of llm-exporter. Logging never raises: a broken filter or handler must stop nothing of ours."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+from typing import Any, Final
+
+from typing_extensions import override
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    @override
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        # One frame is ours: the record names the code that logs.
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        try:
+            super().log(level, msg, *args, **kwargs)
+        except Exception as error:
+            if logging.raiseExceptions and sys.stderr is not None:
+                with suppress(Exception):
+                    sys.stderr.write(f"llm-exporter: cannot log {msg!r}: {error!r}\n")
+
+
+log: Final = _Log(logging.getLogger("llm_exporter"))
