@@ -557,7 +557,10 @@ def test_the_latest_possible_call_has_a_period(client: TestClient) -> None:
     assert month["end"] == "9999-01-01T00:00:00.000Z"
 
 
-def test_health_and_readiness(client: TestClient, ledger: SqliteLedger) -> None:
+def test_health_and_readiness(
+    client: TestClient, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_exporter.service.readiness._FRESH_SECONDS", 0.0)
     assert client.get("/-/healthy").text == "healthy\n"
     assert client.get("/-/ready").text == "ready\n"
     ledger.close()

@@ -128,6 +128,7 @@ def test_a_failed_checkpoint_stops_nothing(ledger: SqliteLedger, monkeypatch: py
         raise OverflowError("too large")
 
     monkeypatch.setattr("llm_exporter.service.intake._CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("llm_exporter.service.upkeep._EVERY_SECONDS", 0.02)
     monkeypatch.setattr(ledger, "prune", broken)
     intake = Intake(CONFIG, ledger)
     monkeypatch.setattr(intake.metrics, "snapshot", broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -217,11 +218,16 @@ def test_calls_that_cannot_be_stored_are_neither_acknowledged_nor_counted(
     intake.close()
 
 
-def test_calls_beyond_the_retention_are_deleted_but_stay_counted(ledger: SqliteLedger) -> None:
+def test_calls_beyond_the_retention_are_deleted_but_stay_counted(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_exporter.service.intake._CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("llm_exporter.service.upkeep._EVERY_SECONDS", 0.02)
     intake = Intake(Config(retention=1e-9), ledger)
     intake.submit([a_call(), a_call(), a_call()]).result()
+    while ledger.totals(Query())[()].calls != 1:  # the newest one stays
+        time.sleep(0.01)
     intake.close()
-    assert ledger.totals(Query())[()].calls == 1  # the newest one stays
     intake = Intake(Config(), ledger)
     intake.close()
     assert total(intake, "llm_calls_total") == 3

@@ -54,6 +54,8 @@ class Accounts:
         self._emit = emit
         self._clock = clock
         self._lock = threading.RLock()
+        self._reading = threading.Lock()
+        """Held to read amounts from the ledger, so that no older amount replaces a newer one."""
         self.prices: dict[str, Any] = config.prices.model_dump(
             mode="json", exclude_defaults=True, exclude={"update", "update_url"}
         )
@@ -119,13 +121,18 @@ class Accounts:
         """Read the accounts of calls that were added to the ledger, and emit events."""
         if not self._rules:
             return
-        touched: list[tuple[Spending[Any], tuple[str, ...]]] = []
-        with self._lock:
-            for rule in self._rules:
-                of_rule = {rule.key_of(labels_of(call, call.model), _models(call)) for call in calls} - {None}
-                touched += [(rule, values) for values in of_rule if values is not None]
-            self._read([(rule, rule.account_at(values), values) for rule, values in touched])
-            events = [*self._events(touched)]
+        with self._reading:
+            with self._lock:
+                touched = [
+                    (rule, values)
+                    for rule in self._rules
+                    for values in {rule.key_of(labels_of(call, call.model), _models(call)) for call in calls}
+                    if values is not None
+                ]
+                accounts = [(rule, rule.account_at(values), values) for rule, values in touched]
+            self._read(accounts)
+            with self._lock:
+                events = [*self._events(touched)]
         for event in events:
             self._emit(event)
 
@@ -136,15 +143,21 @@ class Accounts:
 
     def refresh(self) -> None:
         """Read all accounts from the ledger, which other services may also write to."""
-        with self._lock:
-            self._read([(rule, account, values) for rule in self._rules for values, account in rule.items()])
+        with self._reading:
+            with self._lock:
+                accounts = [(rule, account, key) for rule in self._rules for key, account in rule.items()]
+            self._read(accounts)
 
     def _read(self, accounts: Sequence[tuple[Spending[Any], Account, tuple[str, ...]]]) -> None:
-        names = [rule.ledger_name(values, account.span) for rule, account, values in accounts]
-        if not names:
+        spans = [account.span for _, account, _ in accounts]
+        if not spans:
             return
-        for (rule, account, _), spent in zip(accounts, self._ledger.spent(names), strict=True):
-            account.spent = spent.tokens if rule.unit == "tokens" else round(spent.usd * USD)
+        names = [rule.ledger_name(key, span) for (rule, _, key), span in zip(accounts, spans, strict=True)]
+        known = self._ledger.spent(names)  # may hang, so without the lock that scrapes need
+        with self._lock:
+            for (rule, account, _), span, spent in zip(accounts, spans, known, strict=True):
+                if account.span == span:
+                    account.spent = spent.tokens if rule.unit == "tokens" else round(spent.usd * USD)
 
     def forget(self, label: str, value: str) -> None:
         """Delete the accounts of one label value, such as a session that is reset."""

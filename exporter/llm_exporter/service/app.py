@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -27,15 +29,21 @@ from .leases import grant_leases, parse_lease_request
 from .ledger.base import Ledger, LedgerError
 from .live import Live
 from .openapi import description
+from .readiness import Readiness
 from .reloading import Reloading
 from .requests import FILTERS, MAX_BODY, Parameters, Problem, calls_in, decoded, too_large
 from .schemas import BudgetList, ProblemDetails, Scope, UsageReport
+
+T = TypeVar("T")
 
 _PAGE: Final = files(__package__) / "page"
 _DEFAULT_CALLS: Final = 500
 _MAX_CALLS: Final = 10_000
 _MAX_POSITION: Final = 2**62
 _SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+_REPORTS: Final = 3
+_LEASES: Final = 4
+"""Reports and leases at a time."""
 _SWEEP_SECONDS: Final = 5.0
 _SWEEP_CALLS: Final = 1000
 
@@ -71,6 +79,7 @@ def make_app(
             yield
         sweeping.cancel()
         live.close()
+        service.close()
         await asyncio.to_thread(intake.close)
         ledger.close()
 
@@ -125,6 +134,19 @@ class _Service:
         self._ledger = ledger
         self._live = live
         self._reloading = reloading
+        self._readiness = Readiness(ledger)
+        # A slow report delays other reports, and nothing else.
+        self._reading = ThreadPoolExecutor(_REPORTS, thread_name_prefix="llm-exporter-reports")
+        self._leasing = ThreadPoolExecutor(_LEASES, thread_name_prefix="llm-exporter-leases")
+
+    def close(self) -> None:
+        """Begin no more reports and leases."""
+        self._reading.shutdown(wait=False, cancel_futures=True)
+        self._leasing.shutdown(wait=False, cancel_futures=True)
+
+    async def _in(self, threads: Executor, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        run = partial(function, *args, **options)
+        return await asyncio.get_running_loop().run_in_executor(threads, run)
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI description."""
@@ -136,7 +158,7 @@ class _Service:
 
     async def ready(self, request: Request) -> Response:
         """Report that the ledger is available."""
-        await asyncio.to_thread(self._ledger.session, None)
+        await self._readiness.check()
         return Response("ready\n", media_type="text/plain")
 
     async def reload(self, request: Request) -> Response:
@@ -156,7 +178,11 @@ class _Service:
     async def _post_calls(self, request: Request) -> Response:
         """Add calls. The response confirms that they are stored durably."""
         calls = calls_in(await _body(request), request.headers.get("content-encoding", ""))
-        receipt = await asyncio.wrap_future(self._intake.submit(calls))
+        try:
+            receipt = await asyncio.wrap_future(self._intake.submit(calls))
+        except LedgerError:
+            self._readiness.doubt()
+            raise
         return _json(receipt)
 
     async def _get_calls(self, request: Request) -> Response:
@@ -165,7 +191,9 @@ class _Service:
         as_csv = parameters.choice("format", ("json", "csv")) == "csv"
         limit = parameters.integer("limit", _MAX_CALLS) or _DEFAULT_CALLS
         before = parameters.integer("before", _MAX_POSITION)
-        calls = await asyncio.to_thread(self._ledger.calls, parameters.query(), limit=limit, before=before)
+        calls = await self._in(
+            self._reading, self._ledger.calls, parameters.query(), limit=limit, before=before
+        )
         page = reports.call_page(calls, limit)
         if as_csv:
             return Response(
@@ -179,7 +207,7 @@ class _Service:
         """Report cost by dimension."""
         parameters = Parameters(request.query_params, *FILTERS, "by")
         query, by = parameters.query(), parameters.names("by")
-        return _json(await asyncio.to_thread(reports.cost, self._ledger, query, by))
+        return _json(await self._in(self._reading, reports.cost, self._ledger, query, by))
 
     async def usage(self, request: Request) -> Response:
         """Report usage by hour, day or month."""
@@ -189,34 +217,34 @@ class _Service:
             raise Problem(400, "scope and id must be given together, for example scope=agent&id=planner")
         period = parameters.period() or "day"
         query = parameters.query(match={scope: name} if scope else {})
-        periods = await asyncio.to_thread(reports.usage, self._ledger, query, period)
+        periods = await self._in(self._reading, reports.usage, self._ledger, query, period)
         return _json(UsageReport(scope, name or None, period, periods))
 
     async def report(self, request: Request) -> Response:
         """Report totals by several dimensions and by period."""
         parameters = Parameters(request.query_params, *FILTERS, "by", "period")
         query, by, period = parameters.query(), parameters.names("by"), parameters.period()
-        return _json({"rows": await asyncio.to_thread(reports.rows, self._ledger, query, by, period)})
+        return _json({"rows": await self._in(self._reading, reports.rows, self._ledger, query, by, period)})
 
     async def budgets(self, request: Request) -> Response:
         """List budgets."""
         accounts = self._intake.accounts
-        await asyncio.to_thread(accounts.refresh)
+        await self._in(self._reading, accounts.refresh)
         return _json(BudgetList(accounts.rows()))
 
     async def post_leases(self, request: Request) -> Response:
         """Lease amounts of shared budgets to a process."""
         body = decoded(await _body(request), request.headers.get("content-encoding", ""))
         wanted = parse_lease_request(body)
-        return _json(await asyncio.to_thread(grant_leases, wanted, self._intake.accounts, self._ledger))
+        return _json(await self._in(self._leasing, grant_leases, wanted, self._intake.accounts, self._ledger))
 
     async def reset_session(self, request: Request) -> Response:
         """Reset a session."""
         session = request.path_params["id"]
-        if await asyncio.to_thread(self._ledger.session, session) is None:
+        if await self._in(self._reading, self._ledger.session, session) is None:
             raise reports.no_calls(session)
-        await asyncio.to_thread(self._ledger.reset_session, session)
-        await asyncio.to_thread(self._intake.accounts.forget, "session", session)
+        await self._in(self._reading, self._ledger.reset_session, session)
+        await self._in(self._reading, self._intake.accounts.forget, "session", session)
         return Response(status_code=204)
 
     async def post_alerts(self, request: Request) -> Response:

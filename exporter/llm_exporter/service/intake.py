@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, Queue
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -21,18 +22,22 @@ from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.specs import DUPLICATES, RECEIVED
 from ..metrics.storage import Storage
-from ..metrics.zero_first import ZeroFirst
+from ..metrics.zero_first import SeriesKey, ZeroFirst
 from ..pricing.prices import PriceList
 from ..pricing.updates import PriceUpdates
 from .accounts import Accounts
+from .background import Background
 from .ledger.base import Charge, Ledger, LedgerError
 from .schemas import BudgetRow, Receipt
+from .upkeep import Upkeep
 
 R = TypeVar("R")
 
-_BATCH_CALLS: Final = 10_000
+_BATCH_CALLS: Final = 2_000
 """Calls in one transaction. Batches that arrive during a transaction share the next one."""
 _CHECKPOINT_SECONDS: Final = 60.0
+_SCRAPE_WAIT_SECONDS: Final = 0.1
+"""How long a scrape waits for the ledger."""
 
 
 class Listener(Protocol):
@@ -73,8 +78,9 @@ class Intake:
         self._prices = PriceList(config.prices)
         self._updates = PriceUpdates()
         self._updates.configure(config.prices)
-        zero_first = ZeroFirst(config.scrape_interval, ledger.release)
+        zero_first = ZeroFirst(config.scrape_interval, self._release)
         self.metrics = Metrics(config, Storage(zero_first), self._gauges)
+        ledger.report_unreadable(lambda: self.metrics.count_error("ledger"))
         counted, calls = ledger.after_checkpoint()
         self.metrics.restore(counted)
         for call in calls:
@@ -82,6 +88,10 @@ class Intake:
             self.metrics.count(RECEIVED, 1)
         zero_first.release(ledger.released())
         self.accounts = Accounts(config, ledger, self._emit)
+        self._refreshing = Background("accounts", self._refresh_accounts)
+        self._releasing = Background("released", self._save_released)
+        self._due: frozenset[SeriesKey] = frozenset()
+        self._upkeep = Upkeep(ledger, lambda: self._retention, self._report)
         self._queue: Queue[_Batch | None] = Queue()
         self._dirty = True
         self._ingesting = threading.Lock()
@@ -119,12 +129,14 @@ class Intake:
             self._updates.configure(config.prices)
             self.metrics.configure(config)
             self._retention = config.retention
+        self._upkeep.soon()
 
     def close(self) -> None:
         """Ingest the queued calls, write a checkpoint and stop the worker thread."""
         self._updates.stop()
         self._queue.put(None)
         self._thread.join()
+        self._upkeep.close()
 
     def _emit(self, event: Event) -> None:
         log.warning("llm-exporter: %s", event)
@@ -132,8 +144,26 @@ class Intake:
             self._guard("listener", listener.event_occurred, event)
 
     def _gauges(self) -> Iterable[Sample]:
-        self._guard("accounts", self.accounts.refresh)
+        self._guard("accounts", self._refresh)
         return self.accounts.samples()
+
+    def _refresh_accounts(self) -> None:
+        self.accounts.refresh()
+
+    def _refresh(self) -> None:
+        # If the ledger hangs, the last known amounts are shown.
+        with suppress(TimeoutError):
+            self._refreshing.run().result(_SCRAPE_WAIT_SECONDS)
+
+    def _release(self, series: Iterable[SeriesKey]) -> None:
+        self._due = frozenset(series)
+        if not self._due <= self._releasing.run().result(_SCRAPE_WAIT_SECONDS):
+            raise LedgerError("the ledger was slow to store which series were shown")
+
+    def _save_released(self) -> frozenset[SeriesKey]:
+        due = self._due
+        self._ledger.release(due)
+        return due
 
     def _charges(self, call: Call) -> Iterable[Charge]:
         return self._guard("accounts", lambda: list(self.accounts.charges(call))) or ()
@@ -205,7 +235,6 @@ class Intake:
         self._ingest([])  # counts calls that were stored although the ledger's reply was lost
         if self._dirty:
             self._guard("checkpoint", self._save)
-        self._guard("prune", self._ledger.prune, time.time() - self._retention)
 
     def _save(self) -> None:
         self._ledger.checkpoint(self.metrics.snapshot())

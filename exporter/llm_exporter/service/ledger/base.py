@@ -169,7 +169,17 @@ class Ledger(Protocol):
         """Reset a session: its earlier calls stay in the ledger but no longer belong to it."""
 
     def prune(self, before: float) -> int:
-        """Delete calls that were received before a time and are in the checkpoint. Return their number."""
+        """Delete some calls that were received before a time and are in the checkpoint: the oldest ones.
+
+        Returns:
+            The number of deleted calls; 0 if there are no more.
+        """
+
+    def check(self) -> None:
+        """Check that calls could be added now."""
+
+    def report_unreadable(self, report: Callable[[], object]) -> None:
+        """Call a function once for each stored call that cannot be decoded. Such calls are skipped."""
 
     def close(self) -> None:
         """Close the store."""

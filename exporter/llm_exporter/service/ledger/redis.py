@@ -62,6 +62,7 @@ from .base import (
     no_charges,
     totals_of,
 )
+from .decoding import CallDecoder
 from .redis_scripts import ADD, CHECKPOINT, CLAIM, FETCH, OPEN_ACCOUNTS, RESET
 from .redis_sums import cells_of, kind_for, pieces, values_in
 
@@ -77,7 +78,6 @@ _ACCOUNT_FIELDS: Final = ("cost_usd ", "input_tokens ", "output_tokens ")
 
 _encode: Final = msgspec.json.Encoder().encode
 _pack: Final = msgspec.msgpack.Encoder().encode
-_decode_call: Final = msgspec.json.Decoder(Call).decode
 _decode_counted: Final = msgspec.json.Decoder(list[SavedSample]).decode
 _decode_series: Final = msgspec.json.Decoder(SeriesKey).decode
 _decode_leases: Final = msgspec.json.Decoder(Leases).decode
@@ -99,6 +99,7 @@ class RedisLedger(Ledger):
         self._name = masked(url)
         self._instance = instance
         self._client = self._connect(url)
+        self._decode = CallDecoder(self._name)
         self._writing = Lock()
         self._owner = b"0"
         self._seen = b"0"
@@ -173,7 +174,8 @@ class RedisLedger(Ledger):
             self._seen, new, unreported = self._run(
                 ADD, *self._owned(), packed, _SESSION_SECONDS, _pack(list(_SUMS))
             )
-        return [*map(_decode_call, unreported), *(calls[number] for number in new)]
+        earlier = self._decode((int(at), call) for at, call in unreported)
+        return [*(logged.call for logged in earlier), *(calls[number] for number in new)]
 
     def _owned(self) -> tuple[str | bytes, ...]:
         return _PREFIX, self._instance, self._owner, self._seen
@@ -282,16 +284,14 @@ class RedisLedger(Ledger):
     def _all(self, before: int | None) -> Iterator[Logged]:
         end = "+" if before is None else f"({before}-0"
         while entries := self._ask("XREVRANGE", f"{_PREFIX}calls", end, "-", "COUNT", _PAGE_CALLS):
-            for position, fields in entries:
-                yield Logged(_position(position), _decode_call(fields[b"call"]))
+            yield from self._decode(map(_stored, entries))
             end = f"({entries[-1][0].decode()}"
 
     def _fetched(self, positions: Iterable[int]) -> Iterator[Logged]:
         remaining = iter(positions)
         while some := list(islice(remaining, _PAGE_CALLS)):
-            for position, call in zip(some, self._run(FETCH, _PREFIX, *some), strict=True):
-                if call:  # else it was pruned meanwhile
-                    yield Logged(position, _decode_call(call))
+            stored = zip(some, self._run(FETCH, _PREFIX, *some), strict=True)
+            yield from self._decode((at, call) for at, call in stored if call)  # else pruned meanwhile
 
     @override
     def totals(self, query: Query, by: Sequence[str] = ()) -> dict[tuple[str, ...], Totals]:
@@ -364,22 +364,30 @@ class RedisLedger(Ledger):
         }
         pruned, begin, end = 0, "-", f"({max(before * 1e6, 1):.0f}-0"
         while entries := self._ask("XRANGE", f"{_PREFIX}calls", begin, end, "COUNT", _PAGE_CALLS):
-            old = [Logged(_position(position), _decode_call(fields[b"call"])) for position, fields in entries]
-            pruned += self._delete([logged for logged in old if logged.position not in uncounted])
+            old = [stored for stored in map(_stored, entries) if stored[0] not in uncounted]
+            pruned += self._delete([at for at, _ in old], [*self._decode(old)])
             begin = f"({entries[-1][0].decode()}"
         return pruned
 
-    def _delete(self, old: Sequence[Logged]) -> int:
+    def _delete(self, old: Sequence[int], readable: Sequence[Logged]) -> int:
         if not old:
             return 0
         with self._errors(), self._client.pipeline(transaction=True) as transaction:
-            transaction.xdel(f"{_PREFIX}calls", *(f"{logged.position}-0" for logged in old))
-            transaction.hdel(f"{_PREFIX}ids", *(logged.call.id for logged in old))
-            transaction.zrem(f"{_PREFIX}started", *(logged.position for logged in old))
-            for logged in old:
+            transaction.xdel(f"{_PREFIX}calls", *(f"{position}-0" for position in old))
+            transaction.zrem(f"{_PREFIX}started", *old)
+            for logged in readable:
+                transaction.hdel(f"{_PREFIX}ids", logged.call.id)
                 session = dimension(logged.call, "session")
                 transaction.zrem(f"{_PREFIX}session:{session}", logged.position)
             return int(transaction.execute()[0])
+
+    @override
+    def report_unreadable(self, report: Callable[[], object]) -> None:
+        self._decode.report_to(report)
+
+    @override
+    def check(self) -> None:
+        self._ask("SET", f"{_PREFIX}check", time.time(), "EX", 60)
 
     @override
     def close(self) -> None:
@@ -393,6 +401,11 @@ def masked(url: str) -> str:
 
 def _position(entry: bytes) -> int:
     return int(entry.partition(b"-")[0])
+
+
+def _stored(entry: tuple[bytes, dict[bytes, bytes]]) -> tuple[int, bytes]:
+    """Return the position of a stream's entry, and its call as JSON."""
+    return _position(entry[0]), entry[1].get(b"call", b"")
 
 
 def _expiry(charge: Charge) -> int:

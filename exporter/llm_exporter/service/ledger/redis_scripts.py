@@ -33,7 +33,7 @@ local position = math.max(last, now[1] * 1000000 + now[2] - 1)
 local unreported = {}
 for _, at in ipairs(redis.call('ZRANGEBYSCORE', logged, '(' .. ARGV[4], '+inf')) do
     local entry = redis.call('XRANGE', prefix .. 'calls', at, at)[1]
-    if entry then unreported[#unreported + 1] = entry[2][2] end
+    if entry then unreported[#unreported + 1] = {at, entry[2][2]} end
 end
 local new, sums = {}, {}
 for number, call in ipairs(cmsgpack.unpack(ARGV[5])) do

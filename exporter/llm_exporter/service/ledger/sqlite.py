@@ -6,23 +6,20 @@ So both agree, whenever the process was killed.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
 
 from ...call import Call
-from ...file_lock import lock
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
-from ...periods import HOUR, Window, span_of
+from ...periods import Window
 from .base import (
     Charge,
     Charges,
@@ -37,19 +34,31 @@ from .base import (
     no_charges,
     totals_of,
 )
-from .sqlite_queries import ADD_UP, COLUMNS, SPANS, TOTALS, report, where
+from .decoding import CallDecoder
+from .sqlite_file import SqliteFile
+from .sqlite_queries import ADD_UP, COLUMNS, MAX_INTEGER, SPANS, TAKE_OFF, TOTALS, report, where
 from .sqlite_schema import APPLICATION_ID, MIGRATIONS
 
-_MAX_IDS: Final = 500
-"""Ids in one query, well below SQLite's limit of parameters."""
+log = logging.getLogger("llm_exporter")
+
+_SLICE_CALLS: Final = 1000
+"""Calls that are pruned in one transaction, which delays the writers that wait for it."""
+_SLICE_PAGES: Final = 1000
+_PAUSE_SECONDS: Final = 0.05
+"""Lets others write between two slices."""
+_FREE_SHARE: Final = 0.05
+"""The share of free pages in the file that new calls may use."""
+_TRIAL: Final = Call(id="llm-exporter trial", provider="", model="", operation="", started=0.0)
+_MAX_PARAMETERS: Final = 500
+"""Values in one query, well below SQLite's limit of parameters."""
 _INSERT: Final = f"INSERT INTO calls VALUES (NULL, {', '.join('?' * 17)})"  # noqa: S608  # marks only
 _CHARGE: Final = (
-    "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
-    " usd = usd + excluded.usd, tokens = tokens + excluded.tokens, expires = max(expires, excluded.expires)"
+    "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"  # noqa: S608  # no values
+    " usd = usd + excluded.usd, expires = max(expires, excluded.expires),"
+    f" tokens = min(tokens + excluded.tokens, {MAX_INTEGER})"
 )
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode_call: Final = msgspec.json.Decoder(Call).decode
 _decode_leases: Final = msgspec.json.Decoder(Leases).decode
 _decode_counted: Final = msgspec.json.Decoder(list[SavedSample]).decode
 _decode_series: Final = msgspec.json.Decoder(SeriesKey).decode
@@ -68,42 +77,25 @@ class SqliteLedger(Ledger):
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
-        self._writing = Lock()
-        self._reading = Lock()
-        self._lock: IO[str] | None = None
-        with self._errors():
-            if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock = _locked(path)
-            elif not path.is_file():
-                raise LedgerError(f"{path}: no such ledger")
-            self._writer = self._connect(read_only=read_only)
-            # Acknowledged calls survive a power failure.
-            self._writer.execute("PRAGMA synchronous = FULL")
-            self._migrate(read_only=read_only)
-            self._reader = self._connect(read_only=True)
-            self._leases = self._connect(read_only=read_only)
-            # Leases change many times a second. They survive a crash of this process, not a power failure.
-            self._leases.execute("PRAGMA synchronous = NORMAL")
-
-    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        mode = "ro" if read_only else "rwc"
-        connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            check_same_thread=False,
-            isolation_level=None,
-            timeout=30,
-        )
-        if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.create_function("start_of", 2, _start_of, deterministic=True)
-        return connection
+        self._file = SqliteFile(path, read_only=read_only)
+        self._read = self._file.read
+        self._transaction = self._file.transaction
+        self._decode = CallDecoder(str(path))
+        try:
+            with self._file.errors():
+                self._migrate(read_only=read_only)
+                self._leases = self._file.connect(read_only=read_only)
+                # Leases change many times a second. They survive a crash of this process, not of the machine.
+                self._leases.execute("PRAGMA synchronous = NORMAL")
+        except LedgerError:
+            self._file.close()
+            raise
 
     def _migrate(self, *, read_only: bool) -> None:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        (application,) = self._writer.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        writer = self._file.writer
+        (version,) = writer.execute("PRAGMA user_version").fetchone()
+        (application,) = writer.execute("PRAGMA application_id").fetchone()
+        (tables,) = writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and application != APPLICATION_ID:
             raise LedgerError(f"{self._path}: an SQLite database, but not an llm-exporter ledger")
         if version > len(MIGRATIONS):
@@ -117,34 +109,16 @@ class SqliteLedger(Ledger):
                 )
             return
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
-            self._writer.executescript(
+            if tables:
+                log.warning(
+                    "llm-exporter: %s: migrating to schema %d; a large ledger takes minutes",
+                    self._path,
+                    number,
+                )
+            writer.executescript(
                 f"BEGIN; {script}; PRAGMA application_id = {APPLICATION_ID};"
                 f" PRAGMA user_version = {number}; COMMIT"
             )
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"{self._path}: {error}") from error
-
-    @contextmanager
-    def _transaction(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
-        connection = connection or self._writer
-        with self._errors(), self._writing:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._errors(), self._reading:
-            return self._reader.execute(sql, parameters).fetchall()
 
     @override
     def add(self, calls: Sequence[Call], charges: Charges = no_charges) -> list[Call]:
@@ -183,12 +157,14 @@ class SqliteLedger(Ledger):
 
     @override
     def spent(self, accounts: Sequence[str]) -> list[Spent]:
-        marks = ",".join("?" * len(accounts))
-        rows = self._read(
-            f"SELECT account, usd, tokens FROM accounts WHERE account IN ({marks}) AND expires > ?",  # noqa: S608
-            [*accounts, time.time()],
-        )
-        known = {account: Spent(usd, tokens) for account, usd, tokens in rows}
+        known: dict[str, Spent] = {}
+        for some in _batched(accounts):
+            condition = f"account IN ({_marks(some)}) AND expires > ?"
+            rows = self._read(
+                f"SELECT account, usd, tokens FROM accounts WHERE {condition}",  # noqa: S608
+                [*some, time.time()],
+            )
+            known |= {account: Spent(usd, tokens) for account, usd, tokens in rows}
         return [known.get(account, Spent()) for account in accounts]
 
     @override
@@ -216,7 +192,7 @@ class SqliteLedger(Ledger):
         while rows := self._read(
             "SELECT position, call FROM calls WHERE position > ? ORDER BY position LIMIT 1000", (position,)
         ):
-            yield from (_decode_call(call) for _, call in rows)
+            yield from (logged.call for logged in self._decode(rows))
             position = rows[-1][0]
 
     @override
@@ -246,7 +222,7 @@ class SqliteLedger(Ledger):
             f"SELECT position, call FROM calls WHERE {condition} ORDER BY position DESC LIMIT ?",  # noqa: S608
             [*parameters, limit],
         )
-        return [Logged(position, _decode_call(call)) for position, call in rows]
+        return list(self._decode(rows))
 
     @override
     def totals(self, query: Query, by: Sequence[str] = ()) -> dict[tuple[str, ...], Totals]:
@@ -284,58 +260,102 @@ class SqliteLedger(Ledger):
 
     @override
     def prune(self, before: float) -> int:
+        now = time.time()
         with self._transaction() as writer:
-            writer.execute("DELETE FROM accounts WHERE expires < ?", (time.time(),))
-            writer.execute("DELETE FROM leases WHERE expires < ?", (time.time(),))
-            # The newest call stays: the checkpoint refers to its position.
-            pruned = writer.execute(
-                "DELETE FROM calls WHERE received < ? AND position <= (SELECT position FROM checkpoint)"
-                " AND position < (SELECT max(position) FROM calls) RETURNING started",
-                (before,),
-            ).fetchall()
+            writer.execute("DELETE FROM accounts WHERE expires < ?", (now,))
+            writer.execute("DELETE FROM leases WHERE expires < ?", (now,))
+        old = self._oldest(before)
+        if not old:
+            self._shrink()
+            return 0
+        with self._transaction() as writer:
+            condition = "position BETWEEN ? AND ? AND received < ?"
+            slice_ = (old[0], old[-1], before)
+            select = f"SELECT DISTINCT started FROM calls WHERE {condition}"  # noqa: S608
+            starts = writer.execute(select, slice_).fetchall()
             for span in SPANS:
-                # Sum up again: subtracting floats would leave rounding errors.
-                for start in {int(started) // span * span for (started,) in pruned}:
-                    writer.execute("DELETE FROM sums WHERE span = ? AND started = ?", (span, start))
-                    within = "started >= ? AND started < ?"
-                    writer.execute(ADD_UP.format(span=span, condition=within), (start, start + span))
-        return len(pruned)
+                # Reading the rest of the span again could take long. Its sums stay exact but for the last
+                # digits of the cost, until the whole span is pruned.
+                writer.execute(TAKE_OFF.format(span=span, condition=condition), slice_)
+                for start in {int(started) // span * span for (started,) in starts}:
+                    writer.execute(
+                        "DELETE FROM sums WHERE span = ? AND started = ? AND calls <= 0", (span, start)
+                    )
+            return writer.execute(f"DELETE FROM calls WHERE {condition}", slice_).rowcount  # noqa: S608
+
+    def _oldest(self, before: float) -> list[int]:
+        """Return the positions of the oldest calls that may be pruned, in order."""
+        # The newest call stays: the checkpoint refers to its position.
+        ((first, last),) = self._read(
+            "SELECT min(position), min((SELECT position FROM checkpoint), max(position) - 1) FROM calls"
+        )
+        if first is None or last is None:
+            return []
+        # Positions increase with time, so a search for the last old call saves an index on `received`.
+        low, high = first - 1, last
+        while low < high:
+            middle = (low + high + 1) // 2
+            ((received,),) = self._read(
+                "SELECT received FROM calls WHERE position <= ? ORDER BY position DESC LIMIT 1", (middle,)
+            )
+            low, high = (middle, high) if received < before else (low, middle - 1)
+        rows = self._read(
+            "SELECT position FROM calls WHERE position <= ? AND received < ? ORDER BY position LIMIT ?",
+            (low, before, _SLICE_CALLS),
+        )
+        return [position for (position,) in rows]
+
+    def _shrink(self) -> None:
+        """Return some free pages to the file system, unless new calls will soon use them."""
+        previous = 0
+        while True:
+            ((free, pages),) = self._read("SELECT * FROM pragma_freelist_count, pragma_page_count")
+            if free <= pages * _FREE_SHARE or pages == previous:  # a file of an older release never shrinks
+                return
+            previous = pages
+            with self._file.errors(), self._file.exclusively() as writer:
+                writer.execute(f"PRAGMA incremental_vacuum({_SLICE_PAGES})").fetchall()
+            time.sleep(_PAUSE_SECONDS)
+
+    @override
+    def report_unreadable(self, report: Callable[[], object]) -> None:
+        self._decode.report_to(report)
+
+    @override
+    def check(self) -> None:
+        self._file.check()
+        with self._transaction() as writer:
+            # Insert a call as `add` does, take it back, and write something.
+            writer.execute("SAVEPOINT trial")
+            writer.execute(_INSERT, _row(_TRIAL, 0.0))
+            writer.execute("ROLLBACK TO trial")
+            writer.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     @override
     def close(self) -> None:
-        for connection in (self._leases, self._reader, self._writer):
-            connection.close()
-        if self._lock is not None:
-            self._lock.close()
-
-
-@lru_cache(maxsize=100_000)  # hours of a decade: SQLite calls it for every row of a report
-def _start_of(window: Window, hour: int) -> float:
-    """Return the start of the window that an hour is in; hours are counted from 1970."""
-    return span_of(window, hour * HOUR).start
-
-
-def _locked(path: Path) -> IO[str]:
-    """Return a file that is locked as long as it is open, so that a second service cannot count twice."""
-    file = path.with_name(f"{path.name}.lock").open("a")
-    if not lock(file):
-        file.close()
-        raise LedgerError(f"{path}: in use by another llm-exporter serve")
-    return file
+        with self._file.exclusively():
+            self._leases.close()
+        self._file.close()
 
 
 def _known(connection: sqlite3.Connection, ids: list[str]) -> Iterator[str]:
-    for first in range(0, len(ids), _MAX_IDS):
-        some = ids[first : first + _MAX_IDS]
-        marks = ",".join("?" * len(some))
-        rows = connection.execute(f"SELECT id FROM calls WHERE id IN ({marks})", some)  # noqa: S608
+    for some in _batched(ids):
+        rows = connection.execute(f"SELECT id FROM calls WHERE id IN ({_marks(some)})", some)  # noqa: S608
         yield from [known for (known,) in rows]
+
+
+def _batched(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[first : first + _MAX_PARAMETERS] for first in range(0, len(values), _MAX_PARAMETERS))
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _charged(calls: Sequence[Call], charges: Charges) -> Iterator[tuple[str, float, float, int]]:
     for call in calls:
         for charge in charges(call):
-            yield charge.account, charge.expires, call.total_cost, call.total_tokens
+            yield charge.account, charge.expires, call.total_cost, min(call.total_tokens, MAX_INTEGER)
 
 
 def _row(call: Call, received: float) -> tuple[Any, ...]:
@@ -347,9 +367,9 @@ def _row(call: Call, received: float) -> tuple[Any, ...]:
         *(dimension(call, name) for name in COLUMNS),
         totals.errors,
         totals.cost_usd,
-        totals.input_tokens,
-        totals.output_tokens,
-        totals.unpriced_tokens,
+        min(totals.input_tokens, MAX_INTEGER),
+        min(totals.output_tokens, MAX_INTEGER),
+        min(totals.unpriced_tokens, MAX_INTEGER),
         _encode(call).decode(),
-        totals.approximated_tokens,
+        min(totals.approximated_tokens, MAX_INTEGER),
     )

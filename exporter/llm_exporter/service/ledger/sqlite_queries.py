@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import ceil, inf
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ...call import UNATTRIBUTED
-from ...periods import DAY, HOUR, Window
+from ...periods import DAY, END_OF_TIME, HOUR, Window, span_of
 from .base import SUMMED_BY, Query, Totals
 
 COLUMNS: Final = (*SUMMED_BY, "session")
@@ -23,14 +24,37 @@ _SUMS: Final = TOTALS[1:]
 _KEY: Final = f"started, {', '.join(SUMMED_BY)}"
 _BETWEEN: Final = "started >= ? AND started < ?"
 
-ADD_UP: Final = (
-    "INSERT INTO sums SELECT {span}, CAST(started AS INTEGER) / {span} * {span},"  # noqa: S608  # names only
-    f" {', '.join(SUMMED_BY)}, count(*), {', '.join(f'sum({name})' for name in _SUMS)}"
-    f" FROM calls WHERE {{condition}} GROUP BY {', '.join(map(str, range(1, len(SUMMED_BY) + 3)))}"
-    f" ON CONFLICT (span, {_KEY}) DO UPDATE SET"
-    f" {', '.join(f'{name} = {name} + excluded.{name}' for name in TOTALS)}"
-)
+MAX_INTEGER: Final = 2**63 - 1
+"""The largest integer of SQLite. Sums stop there."""
+_LAST_HOUR: Final = END_OF_TIME // HOUR - 24 * 32
+"""Later periods may have no end that `datetime` supports."""
+
+
+@lru_cache(maxsize=100_000)  # hours of a decade: SQLite calls it for every row of a report
+def start_of(window: Window, hour: int) -> float:
+    """Return the start of the window that an hour is in; hours are counted from 1970."""
+    return span_of(window, min(max(hour, 0), _LAST_HOUR) * HOUR).start
+
+
+def _total(name: str) -> str:
+    """Return the SQL that sums up a column. `sum` would fail beyond the largest integer."""
+    return f"total({name})" if name == "cost_usd" else f"CAST(total({name}) AS INTEGER)"
+
+
+def _changed(sign: str, changes: str) -> str:
+    return (
+        "INSERT INTO sums SELECT {span}, CAST(started AS INTEGER) / {span} * {span},"  # noqa: S608  # names only
+        f" {', '.join(SUMMED_BY)}, {sign}count(*), {', '.join(sign + _total(name) for name in _SUMS)}"
+        f" FROM calls WHERE {{condition}} GROUP BY {', '.join(map(str, range(1, len(SUMMED_BY) + 3)))}"
+        f" ON CONFLICT (span, {_KEY}) DO UPDATE SET"
+        f" {', '.join(f'{name} = {changes.format(name)}' for name in TOTALS)}"
+    )
+
+
+ADD_UP: Final = _changed("", f"min({{0}} + excluded.{{0}}, {MAX_INTEGER})")
 """Adds the selected calls to the sums of one span."""
+TAKE_OFF: Final = _changed("-", "max({0} + excluded.{0}, 0)")
+"""Takes the selected calls off the sums of one span. Sums of no calls are left to delete."""
 
 
 class Statement(NamedTuple):
@@ -59,7 +83,7 @@ def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement 
     condition = where(query)
     keys = [_column(name) for name in by]
     start = f"start_of('{period}', CAST(started / {HOUR} AS INTEGER))" if period else "0"
-    columns = [start, *(key.sql for key in keys), *(f"sum({name})" for name in TOTALS)]
+    columns = [start, *(key.sql for key in keys), *(_total(name) for name in TOTALS)]
     groups = ", ".join(str(number) for number in range(1, 2 + len(by)))
     return Statement(
         f"SELECT {', '.join(columns)} FROM ({source.sql}) WHERE {condition.sql}"  # noqa: S608
@@ -128,5 +152,7 @@ def _column(name: str) -> Statement:
     """Return the SQL of a dimension. The names of labels are parameters, because users choose them."""
     if name in COLUMNS:
         return Statement(name, [])
-    value = "(SELECT value FROM json_each(call, '$.labels') WHERE key = ?)"
+    # A call that is not JSON has no labels.
+    call = "CASE WHEN json_valid(call) THEN call END"
+    value = f"(SELECT value FROM json_each({call}, '$.labels') WHERE key = ?)"  # noqa: S608
     return Statement(f"coalesce(nullif({value}, ''), '{UNATTRIBUTED}')", [name])

@@ -68,7 +68,8 @@ MIGRATIONS: Final = (
     INSERT INTO sums
         SELECT value, CAST(started AS INTEGER) / value * value,
             provider, model, operation, agent, phase, project,
-            count(*), sum(errors), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(unpriced_tokens)
+            count(*), sum(errors), total(cost_usd), CAST(total(input_tokens) AS INTEGER),
+            CAST(total(output_tokens) AS INTEGER), CAST(total(unpriced_tokens) AS INTEGER)
         FROM calls, json_each('[86400, 3600]') GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
     """,
     """
