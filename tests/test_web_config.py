@@ -391,20 +391,3 @@ def test_a_new_certificate_is_used_without_a_restart(file: Path, caplog: pytest.
     assert "prometheus.acme.example" in served_certificate(web, client)
     (file.parent / "server.key").unlink()
     assert "prometheus.acme.example" in served_certificate(web, client)
-
-
-def test_only_allowed_subject_alternative_names(file: Path) -> None:
-    web = load(
-        file,
-        EVERYTHING.replace("[prometheus.acme.example]", "['10.0.0.7', '::1', 'spiffe://acme/prometheus']"),
-    )
-
-    def names(*entries: tuple[str, str]) -> dict[str, Any]:
-        return {"subjectAltName": entries}
-
-    assert web.allows(names(("DNS", "x.example"), ("IP Address", "10.0.0.7")))
-    assert web.allows(names(("IP Address", "0:0:0:0:0:0:0:1")))
-    assert web.allows(names(("URI", "spiffe://acme/prometheus")))
-    assert not web.allows(names(("DNS", "prometheus.acme.example")))
-    assert not web.allows({"subject": ()})
-    assert load(file, TLS).allows(None)

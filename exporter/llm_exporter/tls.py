@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -149,16 +149,34 @@ def _path(inline: str | None, file: str | None, directory: Path) -> Iterator[Pat
         yield path
 
 
-def allowed(certificate: dict[str, Any] | None, names: tuple[str, ...] | None) -> bool:
-    """Return whether a client's certificate has one of the names, or there is nothing to check.
+def check_names(context: ssl.SSLContext, allowed: Callable[[], Sequence[str] | None]) -> None:
+    """Let handshakes fail if the client's certificate has none of the allowed names.
 
     Args:
-        certificate: as `getpeercert()` of a socket returns it; None if the client sent none.
-        names: the subject alternative names to accept; None for any.
+        context: the context of a server.
+        allowed: returns the subject alternative names to accept; None for any.
     """
-    if names is None or not certificate:
-        return True
-    return any(_canonical(kind, value) in names for kind, value in certificate.get("subjectAltName", ()))
+
+    class CheckedObject(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            _check_names(self.getpeercert(), allowed())
+
+    class CheckedSocket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            _check_names(self.getpeercert(), allowed())
+
+    context.sslobject_class = CheckedObject
+    context.sslsocket_class = CheckedSocket
+
+
+def _check_names(certificate: Mapping[str, Any] | None, allowed: Sequence[str] | None) -> None:
+    if allowed is None or not certificate:
+        return
+    names = [_canonical(kind, value) for kind, value in certificate.get("subjectAltName", ())]
+    if not any(name in allowed for name in names):
+        raise ssl.SSLCertVerificationError(f"the client's certificate is for {names}, which is not allowed")
 
 
 def _canonical(kind: str, value: str) -> str:

@@ -67,6 +67,7 @@ class WebConfig:
         self._context = self._loaded.context
         if self._context is not None:
             self._context.sni_callback = self._use_current_certificate
+            tls.check_names(self._context, self._allowed_names)
 
     def __repr__(self) -> str:
         return f"<WebConfig {self._file}>"
@@ -98,11 +99,6 @@ class WebConfig:
         New connections get the current certificate.
         """
         return self._context
-
-    def allows(self, certificate: dict[str, Any] | None) -> bool:
-        """Return whether `client_allowed_sans` allows a client's certificate, from `getpeercert()`."""
-        section = self._current().content.tls_server_config
-        return section is None or tls.allowed(certificate, section.client_allowed_sans)
 
     def within_rate_limit(self) -> bool:
         """Count a request, and return whether `rate_limit` admits it."""
@@ -156,6 +152,10 @@ class WebConfig:
         if (section := self._loaded.content.tls_server_config) is not None:
             files += tls.files(section, self._file.parent)
         return {file: _signature(file) for file in files}
+
+    def _allowed_names(self) -> tuple[str, ...] | None:
+        section = self._current().content.tls_server_config
+        return None if section is None else section.client_allowed_sans
 
     def _use_current_certificate(
         self, connection: ssl.SSLObject | ssl.SSLSocket, _: str | None, context: ssl.SSLContext

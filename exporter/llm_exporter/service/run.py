@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,22 @@ import uvicorn
 from ..client.spool import spool_for
 from ..config.model import Config
 from .app import make_app
+from .connections import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Listener, Loop, Protocol
 from .ledger.store import open_ledger
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_BACKLOG: Final = 128
+_OTHER_FILES: Final = 256
+"""File descriptors beside connections: the ledger, spools, requests to Redis."""
 
 
-def serve(config: Config, host: str, port: int, file: Path | None, load: Callable[[], Config]) -> None:
+def serve(
+    config: Config,
+    host: str,
+    port: int,
+    file: Path | None,
+    load: Callable[[], Config],
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
@@ -31,14 +42,44 @@ def serve(config: Config, host: str, port: int, file: Path | None, load: Callabl
         LedgerError: The ledger is unavailable.
         OSError: The address is unavailable.
     """
-    family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    with socket.create_server((host, port), family=family, backlog=1024) as listener:
-        bound = listener.getsockname()[1]
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with socket.create_server((host, port), family=found[0][0], backlog=_BACKLOG) as listening:
+        bound = listening.getsockname()[1]
         spools = [spool_for(name, bound) for name in dict.fromkeys([host, *_LOOPBACK])]
         ledger = open_ledger(config.store, f"{socket.gethostname()}:{bound}")
         app = make_app(config, ledger, spools, file, load)
         server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
+            uvicorn.Config(
+                app,
+                http=Protocol,
+                ws="none",
+                log_level="error",  # a client's mistake is not one of the service
+                access_log=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=5,
+            )
         )
-        print(f"llm-exporter listening on http://{host}:{bound}", flush=True)  # noqa: T201
-        server.run(sockets=[listener])
+        shown = f"[{host}]" if ":" in host else host
+        print(f"llm-exporter listening on http://{shown}:{bound}", flush=True)  # noqa: T201
+        with (
+            Listener(listening, _connection_limit(), respond=True) as listener,
+            asyncio.Runner(loop_factory=Loop) as runner,
+        ):
+            runner.run(server.serve(sockets=[listener]))
+
+
+def _connection_limit() -> int:
+    """Return how many connections there may be, after raising the limit on open files if necessary."""
+    try:
+        import resource  # noqa: PLC0415  # Unix only
+    except ImportError:
+        return MAX_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_CONNECTIONS
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(allowed - _OTHER_FILES, allowed // 2)
