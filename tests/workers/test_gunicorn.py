@@ -182,3 +182,25 @@ def test_a_new_series_is_shown_at_0_first_by_every_worker(application: Applicati
     assert {scraped() for _ in range(4 * WORKERS)} == {8}
     declared = samples(application.get("/metrics"), "llm_calls_total", model="o3")
     assert set(declared.values()) == {0}
+
+
+def test_gunicorn_with_greenlets_is_metered_by_run(server: Server, tmp_path: Path) -> None:
+    """`run` imports llm-exporter before gunicorn patches the standard library in its worker."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "llm_exporter.cli", "run", "--", sys.executable, "-m", "gunicorn"),
+        *("-k", "gevent", "--bind", f"127.0.0.1:{port}", "--worker-tmp-dir", str(tmp_path)),
+        *("--no-control-socket", "--chdir", str(Path(__file__).parent), "application"),
+    ]
+    environment = {**os.environ, "PROVIDER": server.url}
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stderr=log) as process,
+    ):
+        application = Application(port, server)
+        until(lambda: process.poll() is not None or is_up(application))
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        application.call("planner", 20)
+        assert application.total("llm_calls_total") == 20
+        assert application.total("llm_exporter_errors_total") == 0
+        process.terminate()
