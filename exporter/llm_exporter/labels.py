@@ -15,6 +15,7 @@ from types import FrameType, MappingProxyType, TracebackType
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote
 
+from .bounds import clean_text
 from .log import log
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -165,7 +166,7 @@ def from_environment() -> dict[str, str]:
     for pair in filter(None, os.environ.get("LLM_EXPORTER_LABELS", "").split(",")):
         name, equals, value = pair.partition("=")
         if name.strip() and equals:
-            found[unquote(name.strip())] = unquote(value.strip())
+            found[clean_text(unquote(name.strip()))] = clean_text(unquote(value.strip()))
         else:
             log.warning("llm-exporter: LLM_EXPORTER_LABELS: %r is not name=value", pair)
     return found
@@ -326,7 +327,8 @@ def labels(**values: object) -> Labels:
     still inherits the labels. In a `contextlib.contextmanager`, use a block: it includes the caller's.
 
     Args:
-        values: label values by name, converted to strings; None keeps the outer value.
+        values: label values by name, converted to strings of at most 256 bytes in UTF-8, with `?` for control
+            characters; None keeps the outer value.
 
     Returns:
         A context manager that is also a decorator.
@@ -336,4 +338,6 @@ def labels(**values: object) -> Labels:
         ...     dict(current_labels())
         {'agent': 'planner', 'phase': 'plan'}
     """
-    return Labels({name: str(value) for name, value in values.items() if value is not None})
+    return Labels(
+        {clean_text(name): clean_text(str(value)) for name, value in values.items() if value is not None}
+    )

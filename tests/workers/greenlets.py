@@ -72,8 +72,5 @@ errors = [
     for sample in family.samples
     if sample.name == "llm_exporter_errors_total"
 ]
-print(
-    json.dumps(
-        {"outcomes": outcomes, "flushed": flushed, "refused": refused, "seen": len(seen), "errors": errors}
-    )
-)
+result = {"outcomes": outcomes, "flushed": flushed, "refused": refused, "seen": len(seen), "errors": errors}
+sys.stdout.write(json.dumps(result) + "\n")

@@ -1,4 +1,4 @@
-"""Calls are metered, shipped and limited under gevent and eventlet, whenever these patch the standard library."""
+"""Calls are metered, shipped and limited under gevent and eventlet, whenever these patch the library."""
 
 from __future__ import annotations
 

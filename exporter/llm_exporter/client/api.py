@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, overload
 
+from ..bounds import clean_text
 from ..call import Call, ErrorKind, TokenType
 from ..errors import ConfigError
 from ..labels import current_labels
@@ -104,8 +105,9 @@ def subscribe(callback: Callable[[T], object], to: type[T]) -> None: ...
 def subscribe(callback: Callable[[Any], object], to: type[Any] = Call) -> None:
     """Call back with every finished `Call`, or with every `ThresholdCrossed` or `BudgetReached`.
 
-    Callbacks run one at a time on llm-exporter's worker thread, so a slow callback delays no LLM call. An
-    exception in a callback is logged and counted in `llm_exporter_errors_total`.
+    Callbacks run one at a time on llm-exporter's worker thread, so a slow callback delays no LLM call. But the
+    calls wait in memory, uncounted, until it returns: hand slow work to a thread of your own. An exception in
+    a callback, also `SystemExit` and its like, is logged and counted in `llm_exporter_errors_total`.
 
     Args:
         callback: called with each object.
@@ -178,7 +180,7 @@ def check_budget(model: str = "", *, provider: str = "", **labels: object) -> li
     from ..budgets.spending import labels_of  # noqa: PLC0415
     from ..budgets.status import BudgetStatus  # noqa: PLC0415
 
-    given = {name: str(value) for name, value in labels.items() if value is not None}
+    given = {clean_text(name): clean_text(str(value)) for name, value in labels.items() if value is not None}
     call = Call(provider=provider, model=model, operation="chat", labels={**current_labels(), **given})
     return [
         BudgetStatus(

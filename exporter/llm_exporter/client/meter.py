@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from ..bounds import clean_text
 from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind, TokenType
 from ..labels import current_labels
@@ -82,7 +83,7 @@ class Meter:
     ) -> None:
         self._pipeline = pipeline()
         self._reader = reader()
-        self._reader.reading.model = model
+        self._reader.reading.model = model = clean_text(model)
         if isinstance(request, dict):
             self._reader.read_request(request)
         if url:

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from ..bounds import clean_call
 from ..budgets.enforcement import Budgets
 from ..budgets.events import Event
 from ..budgets.gauges import gauges
@@ -99,6 +100,7 @@ class Pipeline:
         self._worker.put(settle)
 
     def _ended(self, outcome: Outcome) -> None:
+        clean_call(outcome.call)
         self.metrics.ended(outcome.call, outcome.headers, retrieved=outcome.retrieved)
 
     def record(self, call: Call) -> None:
@@ -221,6 +223,7 @@ class Pipeline:
         return gauges(self.budgets.accounts(), self.thresholds.accounts())
 
     def _record(self, call: Call) -> None:
+        self._guarded("call", clean_call, call)
         self._guarded("prices", self.prices.price, call)
         self._guarded("budgets", self.budgets.settle, call)
         self._guarded("thresholds", self.thresholds.settle, call)

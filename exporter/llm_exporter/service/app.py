@@ -31,6 +31,7 @@ from .live import Live
 from .openapi import description
 from .readiness import Readiness
 from .reloading import Reloading
+from .repeating import repeat
 from .requests import FILTERS, MAX_BODY, Parameters, Problem, calls_in, decoded, too_large
 from .schemas import BudgetList, ProblemDetails, Scope, UsageReport
 
@@ -74,7 +75,7 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        sweeping = asyncio.create_task(_sweep(intake, spools))
+        sweeping = asyncio.create_task(repeat("sweep", partial(_sweep, intake, spools), intake.metrics))
         async with reloading.watching():
             yield
         sweeping.cancel()
@@ -114,11 +115,10 @@ def make_app(
 
 async def _sweep(intake: Intake, spools: Sequence[Path]) -> None:
     """Ingest the calls that processes left in spools. Retry what fails."""
-    while True:
-        for directory in spools:
-            with suppress(LedgerError, OSError):
-                await asyncio.to_thread(_empty, Spool(directory), intake)
-        await asyncio.sleep(_SWEEP_SECONDS)
+    for directory in spools:
+        with suppress(LedgerError, OSError):
+            await asyncio.to_thread(_empty, Spool(directory), intake)
+    await asyncio.sleep(_SWEEP_SECONDS)
 
 
 def _empty(spool: Spool, intake: Intake) -> None:

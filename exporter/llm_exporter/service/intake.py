@@ -38,6 +38,7 @@ _BATCH_CALLS: Final = 2_000
 _CHECKPOINT_SECONDS: Final = 60.0
 _SCRAPE_WAIT_SECONDS: Final = 0.1
 """How long a scrape waits for the ledger."""
+_RESTART_SECONDS: Final = 1.0
 
 
 class Listener(Protocol):
@@ -169,15 +170,24 @@ class Intake:
         return self._guard("accounts", lambda: list(self.accounts.charges(call))) or ()
 
     def _work(self) -> None:
+        while not self._guard("intake", self._run):
+            time.sleep(_RESTART_SECONDS)
+
+    def _run(self) -> bool:
+        """Ingest until the intake is closed, then return True."""
         checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
         running = True
         while running:
             batches, running = self._queued(max(checkpoint_at - time.monotonic(), 0))
             if batches:
                 self._guard("intake", self._ingest, batches)
+                for batch in batches:
+                    if not batch.receipt.done():
+                        batch.receipt.set_exception(LedgerError("the calls could not be acknowledged"))
             if not running or time.monotonic() >= checkpoint_at:
                 self._guard("intake", self._checkpoint)
                 checkpoint_at = time.monotonic() + _CHECKPOINT_SECONDS
+        return True
 
     def _queued(self, timeout: float) -> tuple[list[_Batch], bool]:
         """Return the queued batches, and whether the intake is still open."""
@@ -199,10 +209,12 @@ class Intake:
             try:
                 self._price(calls)
                 new = self._ledger.add(calls, self._charges)
-            except Exception as error:
+            except BaseException as error:  # whatever it is, it must not end the service
                 self._report("ledger", error)
                 for batch in batches:
-                    batch.receipt.set_exception(error)
+                    batch.receipt.set_exception(
+                        error if isinstance(error, Exception) else LedgerError(repr(error))
+                    )
                 return
             self._dirty = self._dirty or bool(calls or new)
             for call in new:
@@ -241,7 +253,7 @@ class Intake:
         self._dirty = False
 
     def _guard(self, where: str, function: Callable[..., R], *arguments: object) -> R | None:
-        return guarded(where, function, *arguments, report=self._report)
+        return guarded(where, function, *arguments, report=self._report, catch=BaseException)
 
     def _report(self, where: str, error: BaseException) -> None:
         log.error("llm-exporter: %s: %s", where, error, exc_info=not isinstance(error, LedgerError))

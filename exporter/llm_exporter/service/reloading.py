@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from ..errors import ConfigError
 from ..log import log
 from .intake import Intake
 from .ledger.base import LedgerError
+from .repeating import repeat
 
 _POLL_SECONDS: Final = 2.0
 
@@ -68,20 +70,19 @@ class Reloading:
             ValueError, RuntimeError, NotImplementedError, AttributeError
         ):  # not in the main thread, or on Windows
             loop.add_signal_handler(signal.SIGHUP, requested.set)
-        task = asyncio.create_task(self._watch(requested))
+        task = asyncio.create_task(repeat("reloading", partial(self._watch, requested), self._intake.metrics))
         try:
             yield
         finally:
             task.cancel()
 
     async def _watch(self, requested: asyncio.Event) -> None:
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(requested.wait(), _POLL_SECONDS)
-            if requested.is_set() or await asyncio.to_thread(self._fingerprint) != self._loaded:
-                requested.clear()
-                with suppress(ConfigError, LedgerError):  # `reload` logs them
-                    await asyncio.to_thread(self.reload)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(requested.wait(), _POLL_SECONDS)
+        if requested.is_set() or await asyncio.to_thread(self._fingerprint) != self._loaded:
+            requested.clear()
+            with suppress(ConfigError, LedgerError):  # `reload` logs them
+                await asyncio.to_thread(self.reload)
 
     def _fingerprint(self) -> tuple[int, int, int] | None:
         """Return values that change when the file is edited or replaced; None if there is no file."""
