@@ -108,6 +108,21 @@ def test_the_intake_goes_on_after_its_own_code_raises(
 
 
 @pytest.mark.parametrize("error", ERRORS)
+def test_the_upkeep_of_the_ledger_goes_on_after_an_error(
+    ledger: SqliteLedger, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned = Once(ledger.prune, error)
+    monkeypatch.setattr(ledger, "prune", pruned)
+    intake = Intake(Config(), ledger)
+    intake.reconfigure(Config())
+    assert pruned.raised.wait(60)
+    until(lambda: errors_of(intake) == {"prune": 1})
+    intake.reconfigure(Config())
+    assert pruned.went_on.wait(60)
+    intake.close()
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_the_sweep_of_spools_goes_on_after_an_error(
     ledger: SqliteLedger, tmp_path: Path, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:

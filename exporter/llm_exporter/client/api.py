@@ -105,9 +105,10 @@ def subscribe(callback: Callable[[T], object], to: type[T]) -> None: ...
 def subscribe(callback: Callable[[Any], object], to: type[Any] = Call) -> None:
     """Call back with every finished `Call`, or with every `ThresholdCrossed` or `BudgetReached`.
 
-    Callbacks run one at a time on llm-exporter's worker thread, so a slow callback delays no LLM call. But the
-    calls wait in memory, uncounted, until it returns: hand slow work to a thread of your own. An exception in
-    a callback, also `SystemExit` and its like, is logged and counted in `llm_exporter_errors_total`.
+    Callbacks run one at a time on llm-exporter's worker thread, so a slow callback delays no LLM call. But
+    later calls wait in memory, uncounted, until it returns: hand slow work to a thread of your own. An
+    exception in a callback, also `SystemExit` and its like, is logged and counted in
+    `llm_exporter_errors_total`.
 
     Args:
         callback: called with each object.

@@ -22,7 +22,7 @@ class Upkeep:
     """
 
     def __init__(
-        self, ledger: Ledger, retention: Callable[[], float], report: Callable[[str, Exception], object]
+        self, ledger: Ledger, retention: Callable[[], float], report: Callable[[str, BaseException], object]
     ) -> None:
         self._ledger = ledger
         self._retention = retention
@@ -48,7 +48,7 @@ class Upkeep:
             self._wanted.clear()
             try:
                 self._prune()
-            except Exception as error:
+            except BaseException as error:  # whatever it is, it must not end the thread
                 if not self._stopping:
                     self._report("prune", error)
 
