@@ -75,7 +75,8 @@ def check(file: Path) -> str:
         ),
         (
             "store: postgres://u:secret@h/db\n",
-            ":1: store: must be a redis:// URL or the path of an SQLite file, not postgres://",
+            ":1: store: must be a redis:// URL or the path of an SQLite file, not postgres://;"
+            " begin a relative path that contains a colon with ./",
         ),
         ("store: [a]\n", ":1: store: must be a valid string"),
         ("labels: team\n", ":1: labels: must be a list"),

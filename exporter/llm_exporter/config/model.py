@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Annotated, Final, Literal, Self
@@ -44,6 +45,9 @@ _BUILT_IN_LABELS: Final = frozenset(
 _BASE_LABELS: Final = frozenset({"provider", "model", "agent", "phase"})
 IDS: Final = frozenset({"session", "thread", "user"})
 """Labels that are kept in the ledger and never put on metrics, where each value would make a series."""
+_SCHEME: Final = re.compile(r"(?![./])(?P<scheme>[^/]*?):(?P<slashes>/{0,2})", re.DOTALL)
+"""What could be the beginning of a URL: a colon before the first slash."""
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/](?![\\/])") if sys.platform == "win32" else re.compile(r"(?!)")
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 """The schemes of Redis URLs; `unix` is a local socket."""
 
@@ -72,11 +76,26 @@ def _seconds(value: object) -> object:
     return seconds(value) if isinstance(value, str) else value
 
 
+def store_scheme(store: str) -> str:
+    """Return the scheme of a ledger: one of `REDIS_SCHEMES`, `sqlite`, or nothing for the path of a file.
+
+    Raises:
+        ValueError: It is another URL, or not quite one. The message does not show it: it may have a password.
+    """
+    if _DRIVE.match(store) or not (found := _SCHEME.match(store)):
+        return ""
+    scheme = found["scheme"]
+    if scheme in (*REDIS_SCHEMES, "sqlite") and found["slashes"] == "//":
+        return scheme
+    shown = f"{scheme}:{found['slashes']}" if _LABEL.fullmatch(scheme) else "this"
+    raise ValueError(
+        f"must be a redis:// URL or the path of an SQLite file, not {shown};"
+        " begin a relative path that contains a colon with ./"
+    )
+
+
 def _store(store: str) -> str:
-    scheme, colon, _ = store.partition("://")
-    if colon and scheme not in (*REDIS_SCHEMES, "sqlite"):
-        # Show only the scheme: the URL may contain a password.
-        raise ValueError(f"must be a redis:// URL or the path of an SQLite file, not {scheme}://")
+    store_scheme(store)
     return store
 
 

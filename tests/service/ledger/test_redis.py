@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -382,8 +383,8 @@ def test_a_time_is_split_into_the_periods_that_have_sums(
     ("url", "reason"),
     [
         (
-            "redis://user:se/cr@t@127.0.0.1:port/0",
-            r"redis://user:\*\*\*@127.0.0.1:port/0: invalid Redis URL: ",
+            "redis://user:se/cr@t@127.0.0.1:1/0",
+            r"redis://user:\*\*\*@127.0.0.1:1/0: invalid Redis URL: ",
         ),
         (
             "redis://127.0.0.1:6379/0?decode_responses=yes",
@@ -407,10 +408,62 @@ def test_the_error_for_an_invalid_url_hides_the_password(url: str, reason: str) 
         ("redis://:s3cr3t@host:1/0", "redis://:***@host:1/0"),
         ("rediss://me:p@:ss/@host:1/0", "rediss://me:***@host:1/0"),
         ("unix://me:s3cr3t@/run/redis.sock?password=s3cr3t", "unix://me:***@/run/redis.sock"),
+        ("redis://s3cr3t@host:1/0", "redis://***@host:1/0"),
+        ("redis://me:s3?cr3t@host:1/0", "redis://***"),
+        ("redis://me:s3#cr 3t%@host:1/0", "redis://me:***@host:1/0"),
+        ("redis://me:s3cr3t", "redis://***"),
+        ("redis://host/0?password=s3@cr3t", "redis://***"),
+        ("unix:///run/s?password=s3@cr3t", "unix://***"),
     ],
 )
 def test_a_masked_url_has_no_password(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+@pytest.mark.parametrize("character", ["@", ":", "/", "?", "#", "%", " ", "[", "\\", "\n"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "redis://me:{}@127.0.0.1:1/0",
+        "redis://:{}@127.0.0.1:1",
+        "redis://127.0.0.1:1/0?password={}",
+        "redis:/me:{}@127.0.0.1:1/0",
+        "redis:me:{}@127.0.0.1",
+        "rediss:///me:{}@127.0.0.1",
+        ":{}@127.0.0.1",
+        "REDIS://me:{}@127.0.0.1",
+    ],
+)
+def test_no_error_and_no_file_contains_a_password(
+    form: str, character: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = form.format(f"s3cr3t{character}pa55")
+
+    with pytest.raises(LedgerError) as caught:
+        open_ledger(store, "a:1")
+
+    assert not re.search("s3cr3t|pa55", str(caught.value)), str(caught.value)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "llm-exporter.yml").write_text(f"store: {json.dumps(store)}\n")
+    with suppress(ConfigError):
+        load(tmp_path / "llm-exporter.yml")
+        return
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path / "llm-exporter.yml")
+    assert not re.search("s3cr3t|pa55", str(refused.value)), str(refused.value)
+
+
+def test_a_path_with_a_colon_begins_with_a_dot_or_a_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LedgerError, match=r"must be a redis:// URL .*begin a relative path .* with \./$"):
+        open_ledger("a:b.db")
+    open_ledger("./a:b.db").close()
+    open_ledger(f"sqlite://{tmp_path}/c:d.db").close()
+    assert (tmp_path / "a:b.db").exists()
+    assert (tmp_path / "c:d.db").exists()
 
 
 def test_the_error_names_an_unavailable_server() -> None:
@@ -508,9 +561,10 @@ def test_an_unsupported_store_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert str(caught.value) == (
-        f"{file}:2: store: must be a redis:// URL or the path of an SQLite file, not postgres://"
+        f"{file}:2: store: must be a redis:// URL or the path of an SQLite file, not postgres://;"
+        " begin a relative path that contains a colon with ./"
     )
-    with pytest.raises(LedgerError, match=r"^store: must be .* not postgres://$") as opened:
+    with pytest.raises(LedgerError, match=r"^store: must be .* not postgres://;") as opened:
         open_ledger("postgres://me:s3cr3t@host/db")
     assert "s3cr3t" not in str(opened.value)
     file.write_text("store: rediss://me:s3cr3t@host/0\n")

@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from itertools import islice
 from threading import Lock
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 from redis import Redis
@@ -70,6 +70,8 @@ _PREFIX: Final = "llm-exporter:"
 _OPTIONS: Final = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 _TIMEOUT_SECONDS: Final = 4.0
 """With the one retry, this is shorter than the timeout of processes that ship calls."""
+_ADDRESS: Final = re.compile(r"([^\s:@/\[\]]*|\[[^\s@/\[\]]*\])(:[0-9]+)?(/.*)?", re.DOTALL)
+"""A host, a port and a path."""
 _PAGE_CALLS: Final = 1000
 _SESSION_SECONDS: Final = DAY
 _SUMS: Final = Totals.__struct_fields__
@@ -114,7 +116,7 @@ class RedisLedger(Ledger):
 
     def _connect(self, url: str) -> Redis:
         try:
-            options = {option for option, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+            options = {option for option, _ in parse_qsl(_parts(url).query, keep_blank_values=True)}
             if unknown := sorted(options - set(_OPTIONS)):
                 raise LedgerError(
                     f"{self._name}: unsupported option {unknown[0]!r}: use {', '.join(_OPTIONS)}"
@@ -127,8 +129,12 @@ class RedisLedger(Ledger):
                 socket_connect_timeout=_TIMEOUT_SECONDS,
                 retry=Retry(NoBackoff(), 1),
             )
-        except (ValueError, TypeError) as error:
-            raise LedgerError(f"{self._name}: invalid Redis URL: {error}") from None
+        except (ValueError, TypeError):
+            # The reason may quote a part of the password.
+            raise LedgerError(
+                f"{self._name}: invalid Redis URL: write redis://user:password@host:port/db, and in the user"
+                " and the password %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for %"
+            ) from None
 
     def _check(self) -> None:
         """Check that the server does not evict keys, and warn if it may lose acknowledged calls."""
@@ -394,9 +400,25 @@ class RedisLedger(Ledger):
         self._client.close()
 
 
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if "@" in url and ("@" not in parts.netloc or "@" in parts.query):
+        raise ValueError("a part of the password would be taken for something else")
+    return parts
+
+
 def masked(url: str) -> str:
-    """Return a URL for messages, without its password and its options, which may contain a password."""
-    return re.sub(r"://([^:@]*):.*@", r"://\1:***@", url.partition("?")[0])
+    """Return a URL for messages, without its password and its options, which may contain a password.
+
+    If it is unclear where the password ends, only the scheme is shown.
+    """
+    scheme, _, rest = url.partition("://")
+    userinfo, at, address = rest.rpartition("@")
+    address = re.split(r"[?#]", address)[0]
+    user, colon, _ = userinfo.partition(":")
+    if re.search(r"[?/]", user) or "?" in userinfo or not _ADDRESS.fullmatch(address):
+        return f"{scheme}://***"
+    return f"{scheme}://{user if colon else ''}{colon}***@{address}" if at else f"{scheme}://{address}"
 
 
 def _position(entry: bytes) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ...config.model import REDIS_SCHEMES
+from ...config.model import REDIS_SCHEMES, store_scheme
 from .base import Ledger, LedgerError
 from .sqlite import SqliteLedger
 
@@ -29,11 +29,10 @@ def open_ledger(store: str, instance: str = "", *, read_only: bool = False) -> L
         LedgerError: The ledger is unavailable.
     """
     store = store or default_store()
-    scheme, colon, rest = store.partition("://")
-    if not colon:
-        return SqliteLedger(Path(store), read_only=read_only)
-    if scheme == "sqlite":
-        return SqliteLedger(Path(rest), read_only=read_only)
+    try:
+        scheme = store_scheme(store)
+    except ValueError as error:
+        raise LedgerError(f"store: {error}") from None
     if scheme in REDIS_SCHEMES:
         try:
             from .redis import RedisLedger  # noqa: PLC0415  # needs the extra [redis]
@@ -42,5 +41,4 @@ def open_ledger(store: str, instance: str = "", *, read_only: bool = False) -> L
                 raise
             raise LedgerError("store: redis is not installed: pip install 'llm-exporter[redis]'") from None
         return RedisLedger(store, instance, read_only=read_only)
-    # Show the scheme only: the rest may contain a password.
-    raise LedgerError(f"store: must be a redis:// URL or the path of an SQLite file, not {scheme}://")
+    return SqliteLedger(Path(store.removeprefix("sqlite://")), read_only=read_only)
