@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from llm_exporter import BudgetExceeded, Call
+from llm_exporter.budgets import leases
 from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.budgets.lease_messages import AccountUse, LeaseGrant, LeaseRequest, LeaseResponse
 from llm_exporter.budgets.leases import ASK_SECONDS, FIRST_SECONDS, LEASE_SECONDS
@@ -125,7 +126,7 @@ class Leasing(RuleBasedStateMachine):
         super().__init__()
         self.limit = LIMIT
         # The ledger drops accounts by the real time.
-        now = time.time() // HOUR * HOUR + HOUR / 2
+        now = time.time() // HOUR * HOUR + HOUR - 2
         self.clock, self.monotonic, self.service_clock = Clock(now), Clock(1000.0), Clock(now)
         self.began = now
         self.directory = tempfile.TemporaryDirectory()
@@ -167,7 +168,11 @@ class Leasing(RuleBasedStateMachine):
         self.limit += 1
         self.configure()
 
-    @rule(seconds=st.sampled_from([0.1, 0.9, 6.0, 11.0, 61.0, HOUR]))
+    @rule()
+    def almost_end_the_hour(self) -> None:
+        self.pass_time((-self.clock.now - 2) % HOUR)
+
+    @rule(seconds=st.sampled_from([0.1, 0.9, 3.0, 6.0, 11.0, 61.0]))
     def pass_time(self, seconds: float) -> None:
         for clock in (self.clock, self.monotonic, self.service_clock):
             clock.now += seconds
@@ -243,6 +248,17 @@ class Leasing(RuleBasedStateMachine):
             self.call(number, SESSIONS[0], LIMIT)
             self.renew(number)
 
+    @rule(number=PROCESSES, session=st.sampled_from(SESSIONS), begins=st.booleans())
+    def spend_while_asking(self, number: int, session: str, begins: bool) -> None:
+        """Spend a lease before the response to a request that was made before; maybe in a new hour."""
+        self.request(number)
+        self.call(number, session, LIMIT)
+        self.respond(number)
+        if begins:
+            self.pass_time(3.0)
+        self.receive(number)
+        self.call(number, session, LIMIT)
+
     @rule(number=PROCESSES)
     def request(self, number: int) -> None:
         """Send a request; an earlier one gets no response any more."""
@@ -306,15 +322,67 @@ TestLeasing.settings = settings(max_examples=200, stateful_step_count=30, deadli
 
 def test_a_shrunken_lease_is_not_free_for_others_before_the_process_knows() -> None:
     leasing = Leasing()
-    leasing.call(0, "a", 1)
-    leasing.renew(0)
+    for number in (0, 1):
+        leasing.call(number, "a", 1)
+        leasing.renew(number)
     leasing.request(0)
     leasing.call(0, "a", LIMIT)
-    assert len(leasing.sent) == LIMIT // 2  # the other half is left for the next process
-    leasing.respond(0)
+    assert len(leasing.sent) == 1 + LIMIT // 2
+    leasing.respond(0)  # with a smaller lease, because another process has one, too
     leasing.spend_everything(1)
-    assert len(leasing.sent) == LIMIT - 1  # each of the two has half a cent on its lease
+    leasing.spend_everything(2)
+    assert len(leasing.sent) in (LIMIT - 1, LIMIT)
     leasing.teardown()
+
+
+def test_the_lease_of_an_hour_is_none_of_the_next(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 12)
+    process = service.started()
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    process.ask()
+    assert process.request is not None
+    process.response = grant_leases(process.request, service.accounts, ledger, service.clock)
+    service.clock.now += HOUR / 2
+    service.spend(12)  # by another process
+    process.begin(a_cent(service.clock))
+    process.receive()
+    process.go_on()
+    assert len(process.waiting) == 1
+    service.answer(process)
+    assert (len(process.waiting), len(process.in_flight)) == (0, 1)
+
+
+def test_a_call_that_waits_into_the_next_period_belongs_to_that(ledger: SqliteLedger) -> None:
+    service = Service(ledger, 12)
+    process = service.started()
+    call = a_cent(service.clock)
+    process.begin(call)
+    service.clock.now += HOUR / 2
+    service.answer(process)
+    service.answer(process)
+    assert process.in_flight == [call]
+    assert call.started == service.clock.now
+
+
+def test_what_was_spent_before_the_clock_stepped_counts_again_when_it_steps_back(
+    ledger: SqliteLedger,
+) -> None:
+    service = Service(ledger, 4)  # a call is estimated at 1.4 cents once one has ended
+    process = service.started()
+    for _ in range(2):
+        process.begin(a_cent(service.clock))
+        service.answer(process)
+        process.budgets.settle(process.in_flight[-1])
+    for step in (HOUR, -HOUR):
+        service.clock.now += step
+        process.begin(a_cent(service.clock))
+        service.answer(process)
+        process.budgets.settle(process.in_flight[-1])
+    assert len(process.in_flight) == 4
+    process.begin(a_cent(service.clock))
+    service.answer(process)
+    assert len(process.in_flight) == 4
 
 
 class Service:
@@ -476,19 +544,19 @@ def test_a_forked_process_knows_the_budgets_and_has_no_lease(ledger: SqliteLedge
         process.budgets.hold(a_cent(service.clock), CENT)
 
 
-def test_a_request_has_a_thousand_accounts_at_most_and_those_first_that_calls_wait_for(
-    ledger: SqliteLedger,
+def test_a_request_has_a_limited_number_of_accounts_and_those_first_that_calls_wait_for(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leases, "MAX_ACCOUNTS", 10)
     service = Service(ledger, 3)
     process = service.started()
-    for number in range(1001):
+    for number in range(11):
         process.begin(a_cent(service.clock, f"s-{number}"))
-    process.go_on()
     process.ask()
     assert process.request is not None
-    assert len(process.request.accounts) == 1000
+    assert len(process.request.accounts) == 10
     assert process.budgets.shared.renewal_due.is_set()
-    (rest,) = {f"s-{number}" for number in range(1001)} - {use.values[0] for use in process.request.accounts}
+    (rest,) = {f"s-{number}" for number in range(11)} - {use.values[0] for use in process.request.accounts}
     process.ask()
     assert process.request.accounts[0].values == (rest,)
 

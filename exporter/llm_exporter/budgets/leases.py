@@ -145,8 +145,8 @@ class LeasedAccount(Account):
     @override
     def enter(self, span: Span) -> None:
         super().enter(span)
-        self.granted, self.valid_until, self.acknowledged = 0, -math.inf, 0
-        self.spent_on_lease = self._used()
+        self.granted = self.spent_on_lease = self.acknowledged = 0
+        self.valid_until = -math.inf
         self.renewal_due.set()
 
     def _used(self) -> int:
