@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from prometheus_client import generate_latest
 
 from llm_exporter import Call, __version__
 from llm_exporter.config.model import Config
-from llm_exporter.metrics.specs import METRICS
+from llm_exporter.metrics.specs import DROPPED, METRICS
 from support.metered import Metered
 
 BASE = {"provider": "openai", "model": "gpt-4o", "agent": "planner", "phase": "plan"}
@@ -186,3 +187,81 @@ def test_made_up_models_are_counted_as_other_far_beyond_the_series_limit(metered
     assert metered.total("llm_calls_total") == 100
     assert metered.total("llm_calls_total", model="other", agent="other") > 50
     assert metered.total("llm_exporter_series") < 80
+
+
+def scraped(metered: Metered) -> tuple[str, int]:
+    """Return the text of a scrape, and its number of series; a histogram counts as one."""
+    text = b"".join(metered.pipeline.flushed().text(scrape=True, openmetrics=False)).decode()
+    series = {
+        re.sub(r'_(bucket|sum|count)(\{|$)|,?le="[^"]*"', r"\2", line.rpartition(" ")[0])
+        for line in text.splitlines()
+        if not line.startswith("#")
+    }
+    return text, len(series)
+
+
+def test_made_up_providers_are_counted_as_other_far_beyond_the_series_limit(metered: Metered) -> None:
+    """60,000 providers would make 300,000 series."""
+    metered.pipeline.configure(Config(max_series=1000))
+    for number in range(60_000):
+        metered.pipeline.metrics.record(
+            a_call(provider=f"p-{number}", model=f"m-{number}", operation=f"o-{number}", tokens={"input": 1})
+        )
+    assert metered.total("llm_calls_total") == 60_000
+    assert metered.total("llm_tokens_total") == 60_000
+    assert metered.total("llm_calls_total", provider="other", model="other", operation="other") > 59_000
+    assert metered.total("llm_exporter_series") <= 1210
+    assert metered.total("llm_exporter_series_over_limit_total") > 59_000
+    text, series = scraped(metered)
+    assert series <= 1210
+    assert len(text) < 1_000_000
+
+
+def test_further_labels_of_known_series_are_counted_as_other_at_the_hard_limit(metered: Metered) -> None:
+    """Cost types and budgets, which a forged call may make up."""
+    metered.pipeline.configure(Config(max_series=100))
+    for number in range(300):
+        metered.pipeline.metrics.record(
+            a_call(cost={f"type-{number}": 1.0}, error="budget", budget=f"b-{number}")
+        )
+    assert metered.total("llm_calls_total") == 300
+    assert metered.total("llm_cost_usd_total") == 300
+    assert metered.total("llm_cost_usd_total", token_type="other", provider="other") > 200
+    assert metered.total("llm_budget_rejected_calls_total") == 300
+    assert metered.total("llm_budget_rejected_calls_total", budget="other") > 200
+    assert metered.total("llm_exporter_series_over_limit_total") > 200
+    assert metered.total("llm_exporter_series") <= 132
+    metered.pipeline.metrics.count(DROPPED, 1, "memory")
+    assert metered.total("llm_exporter_dropped_calls_total", reason="memory") == 1
+
+
+def test_a_call_in_flight_is_counted_down_where_it_was_counted_up(metered: Metered) -> None:
+    """Also if the limit on the number of series is reached meanwhile."""
+    metrics = metered.pipeline.metrics
+    call = a_call(labels={"agent": "early", "phase": "plan"})
+    metrics.started(call)
+    metered.pipeline.configure(Config(max_series=1))
+    late = a_call(labels={"agent": "late", "phase": "plan"})
+    metrics.started(late)
+    assert metered.total("llm_calls_in_flight", agent="early") == 1
+    assert metered.total("llm_calls_in_flight", agent="other") == 1
+    metrics.ended(call, {}, retrieved=False)
+    metrics.ended(late, {}, retrieved=False)
+    metrics.ended(a_call(), {}, retrieved=False)
+    assert set(metered.samples("llm_calls_in_flight").values()) == {0}
+
+
+def test_a_long_label_gives_a_small_scrape(metered: Metered) -> None:
+    labels = {"agent": "a" * 10_000_000, "phase": "p\n" * 10_000_000}
+    metered.pipeline.metrics.record(a_call(labels=labels, tokens={"input": 1, "output": 2}))
+    text, _ = scraped(metered)
+    assert len(text) < 100_000
+    assert metered.total("llm_calls_total", agent="a" * 256, phase="p?" * 128) == 1
+
+
+def test_rate_limits_of_made_up_resources_are_bounded(metered: Metered) -> None:
+    metered.pipeline.configure(Config(max_series=50))
+    for number in range(300):
+        name = f"x-ratelimit-remaining-{'abcdefghij'[number % 10]}-{'a' * (number // 10)}"
+        metered.pipeline.metrics.ended(a_call(), {name: "1"}, retrieved=True)
+    assert metered.total("llm_exporter_series") <= 66

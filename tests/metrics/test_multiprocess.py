@@ -93,9 +93,10 @@ def two_processes(directory: Path) -> tuple[Metrics, Metrics]:
 def test_counters_and_calls_in_flight_add_up_and_other_gauges_show_the_last_value(tmp_path: Path) -> None:
     one, other = two_processes(tmp_path)
     for metrics, remaining in ((one, "7"), (other, "9")):
+        call = a_call()
+        metrics.started(call)
         metrics.started(a_call())
-        metrics.started(a_call())
-        metrics.ended(a_call(), {"x-ratelimit-remaining-requests": remaining}, retrieved=False)
+        metrics.ended(call, {"x-ratelimit-remaining-requests": remaining}, retrieved=False)
         metrics.record(a_call())
     for metrics in (one, other):
         assert total(metrics, "llm_calls_total") == 2

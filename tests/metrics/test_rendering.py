@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from llm_exporter.bounds import clean_text
 from llm_exporter.metrics.families import Family, HistogramFamily, ScalarFamily
 from llm_exporter.metrics.rendering import rendered
 from llm_exporter.metrics.series import Histogram as OurHistogram
@@ -49,7 +50,7 @@ def families(draw: st.DrawFn) -> tuple[Family[Any], Any]:
     if not names:
         ours.at(())
     for labels, number in draw(st.lists(st.tuples(values, numbers), max_size=6)):
-        child = theirs.labels(*labels) if names else theirs
+        child = theirs.labels(*map(clean_text, labels)) if names else theirs
         feed(ours.at(labels), kind, number)
         feed(child, kind, number)
     return ours, theirs

@@ -276,7 +276,8 @@ class Config(_Section):
     scrape_interval: Seconds = 15.0
     """The longest scrape interval of all Prometheus servers that scrape this exporter."""
     max_series: Annotated[int, Field(gt=0)] = 50_000
-    """The maximum number of call series. Then new series have `other` as agent, phase and custom labels."""
+    """The number of series beyond which new ones have `other` as agent, phase and custom labels. Models and
+    operations become `other` at 110% of it, providers at 120%, and all labels at 130%."""
     series: tuple[SeriesLabels, ...] = ()
     """Series to create at 0 on startup."""
     store: Annotated[str, AfterValidator(_store)] = ""

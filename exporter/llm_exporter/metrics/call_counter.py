@@ -9,6 +9,7 @@ from ..call import UNATTRIBUTED, Call
 from ..config.model import SeriesLabels
 from .rate_limits import rate_limits
 from .registry import Registry
+from .series import Scalar
 from .series_limit import SeriesLimit
 from .specs import (
     APPROXIMATED,
@@ -50,7 +51,10 @@ class CallCounter:
     def __init__(self, registry: Registry, limit: SeriesLimit) -> None:
         self.has_calls = False
         """Whether a call has been counted."""
+        self._registry = registry
         self._limit = limit
+        self._in_flight_of: dict[str, Scalar] = {}
+        """The gauge that each call in flight is counted in, by the id of the call."""
         self._declared = registry.declared_labels
         self._calls = registry.scalars(CALLS)
         self._tokens = registry.scalars(TOKENS)
@@ -74,16 +78,18 @@ class CallCounter:
         """Add a series that the configuration declares, at 0."""
         declared = (labels.labels.get(name, UNATTRIBUTED) for name in self._declared)
         base = (labels.provider, labels.model, labels.agent, labels.phase, *declared)
-        self._limit.allow(base)
-        self._calls.at((*base, labels.operation))
+        self._limit.allow((*base, labels.operation))
+        self._calls.add((*base, labels.operation))
         for token_type in _DECLARED_TYPES:
-            self._tokens.at((*base, token_type))
-            self._cost.at((*base, token_type))
+            self._tokens.add((*base, token_type))
+            self._cost.add((*base, token_type))
 
     def started(self, call: Call) -> None:
         """Count a call as in flight, under the requested model."""
         self.has_calls = True
-        self._in_flight.at(self._base(call, call.requested_model)).inc()
+        asked = self._labels(call, call.requested_model)
+        gauge = self._in_flight_of[call.id] = self._in_flight.at(self._limit.admit(asked)[:-1])
+        gauge.inc()
 
     def ended(self, call: Call, headers: Mapping[str, str], *, retrieved: bool) -> None:
         """Stop counting a call as in flight, and show the rate limits of its response.
@@ -93,19 +99,29 @@ class CallCounter:
             headers: the headers of the response.
             retrieved: whether the call only retrieved an earlier response, and so never `started`.
         """
-        if not retrieved:
-            self._in_flight.at(self._base(call, call.requested_model)).dec()
-        for limit in rate_limits(headers.items()):
-            family = self._rate_limit if limit.kind == "limit" else self._rate_limit_remaining
-            family.at((call.provider, call.model, limit.resource)).set(limit.value)
+        gauge = self._in_flight_of.pop(call.id, None)
+        if gauge is not None:
+            gauge.dec()
+        if limits := rate_limits(headers.items()):
+            provider, model, *_ = self._limit.admit(self._labels(call, call.model))
+            if OTHER in (provider, model):
+                return  # a limit of several models together would mean nothing
+            for limit in limits:
+                family = self._rate_limit if limit.kind == "limit" else self._rate_limit_remaining
+                family.at((provider, model, limit.resource)).set(limit.value)
 
     def record(self, call: Call) -> None:
         """Count a finished call."""
         self.has_calls = True
-        base = self._base(call, call.model)
-        if base[2] == OTHER != call.agent:
+        asked = self._labels(call, call.model)
+        by_operation = self._limit.admit(asked)
+        folded = self._registry.folded
+        self._count(call, by_operation)
+        if by_operation != asked or self._registry.folded != folded:
             self._over_limit.at(()).inc()
-        by_operation = (*base, call.operation)
+
+    def _count(self, call: Call, by_operation: tuple[str, ...]) -> None:
+        base = by_operation[:-1]
         self._calls.at(by_operation).inc()
         if call.error == "budget":
             self._budget_rejected.at((call.budget,)).inc()
@@ -126,15 +142,14 @@ class CallCounter:
         for reason, number in call.approximated.items():
             self._approximated.at((*base, reason)).inc(number)
         if call.route and not call.error:
-            self._unread.at(self._by_route(call)).inc()
+            self._unread.at(self._by_route(base[0], call.route)).inc()
         if call.time_to_first_token is not None:
             self._record_pace(call, by_operation, call.time_to_first_token)
 
-    def _by_route(self, call: Call) -> tuple[str, str]:
+    def _by_route(self, provider: str, route: str) -> tuple[str, str]:
         """Return the provider and the route of an unread request; the route is `other` beyond the limit."""
-        by_route = call.provider, call.route
         known = self._unread.series
-        return by_route if by_route in known or len(known) < _MAX_ROUTES else (call.provider, OTHER)
+        return (provider, route if (provider, route) in known or len(known) < _MAX_ROUTES else OTHER)
 
     def _record_pace(self, call: Call, by_operation: tuple[str, ...], first_token: float) -> None:
         self._time_to_first_token.at(by_operation).observe(first_token)
@@ -143,6 +158,7 @@ class CallCounter:
             rate = (generated - 1) / (call.duration - first_token)
             self._output_rate.at(by_operation).observe(min(rate, _MAX_RATE))
 
-    def _base(self, call: Call, model: str) -> tuple[str, ...]:
+    def _labels(self, call: Call, model: str) -> tuple[str, ...]:
+        """Return the base and declared labels of a call, and its operation."""
         declared = (call.labels.get(name) or UNATTRIBUTED for name in self._declared)
-        return self._limit.admit((call.provider, model, call.agent, call.phase, *declared))
+        return (call.provider, model, call.agent, call.phase, *declared, call.operation)

@@ -50,7 +50,7 @@ class Metrics(Collector):
         self.declared_labels = config.labels
         """The labels that the configuration declares. They cannot change once there are series."""
         self._registry = Registry(config.labels, self._storage, self.zero_first.hold)
-        self._limit = SeriesLimit(self._registry.size, config.max_series)
+        self._limit = SeriesLimit(self._registry, config.max_series)
         self._calls = CallCounter(self._registry, self._limit)
         self._exporter = ExporterMetrics(self._registry)
         self.configure(config)

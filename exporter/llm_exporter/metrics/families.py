@@ -10,7 +10,9 @@ from typing import Final, Generic, TypeVar
 from prometheus_client.metrics_core import Metric
 from typing_extensions import override
 
+from ..bounds import clean_text
 from .series import Histogram, MetricType, Scalar, SeriesFactory, labels_text, number_text
+from .specs import OTHER
 from .zero_first import SeriesKey
 
 S = TypeVar("S", Scalar, Histogram)
@@ -18,6 +20,11 @@ S = TypeVar("S", Scalar, Histogram)
 
 def ignore(_: SeriesKey) -> None:
     """Do nothing about a new series."""
+
+
+def never() -> bool:
+    """Return that there is room for another series."""
+    return False
 
 
 class Family(ABC, Generic[S]):
@@ -30,6 +37,7 @@ class Family(ABC, Generic[S]):
         labels: the names of the labels.
         factory: creates new series.
         on_new: called before a new series is added.
+        is_full: returns whether a new series must have `other` as all labels.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class Family(ABC, Generic[S]):
         *,
         factory: SeriesFactory | None = None,
         on_new: Callable[[SeriesKey], None] = ignore,
+        is_full: Callable[[], bool] = never,
     ) -> None:
         self.name: Final = name
         self.type: Final = type_
@@ -50,7 +59,7 @@ class Family(ABC, Generic[S]):
         """The series by the values of their labels."""
         self._factory = factory or SeriesFactory()
         self._on_new = on_new
-        self._by_raw_values: dict[tuple[str, ...], S] = {}
+        self._is_full = is_full
 
     @abstractmethod
     def zero(self, labels: str) -> S:
@@ -62,17 +71,22 @@ class Family(ABC, Generic[S]):
 
     def at(self, values: tuple[str, ...]) -> S:
         """Return the series with these label values, a new one if there is none yet."""
-        series = self._by_raw_values.get(values)
-        return self._add(values) if series is None else series
+        series = self.series.get(values)
+        return self._bounded(values) if series is None else series
 
-    def _add(self, raw_values: tuple[str, ...]) -> S:
-        # A lone surrogate, for example from a file name, would break every scrape.
-        values: tuple[str, ...] = tuple(value.encode("utf-8", "replace").decode() for value in raw_values)
+    def _bounded(self, raw_values: tuple[str, ...]) -> S:
+        """Return the series of label values that are new, or not clean."""
+        values = tuple(map(clean_text, raw_values))
+        if values not in self.series and self._is_full():
+            values = (OTHER,) * len(values)
+        return self.add(values)
+
+    def add(self, values: tuple[str, ...]) -> S:
+        """Return the series with these label values, a new one if there is none yet, whatever the limit."""
         series = self.series.get(values)
         if series is None:
             self._on_new((self.name, *values))
             series = self.series.setdefault(values, self._new(dict(zip(self.labels, values, strict=True))))
-        self._by_raw_values[raw_values] = series
         return series
 
     def metric(self) -> Metric:
@@ -108,6 +122,7 @@ class HistogramFamily(Family[Histogram]):
         buckets: the upper bounds of the buckets, without infinity.
         factory: creates new series.
         on_new: called before a new series is added.
+        is_full: returns whether a new series must have `other` as all labels.
     """
 
     def __init__(
@@ -119,8 +134,9 @@ class HistogramFamily(Family[Histogram]):
         *,
         factory: SeriesFactory | None = None,
         on_new: Callable[[SeriesKey], None] = ignore,
+        is_full: Callable[[], bool] = never,
     ) -> None:
-        super().__init__(name, "histogram", help_, labels, factory=factory, on_new=on_new)
+        super().__init__(name, "histogram", help_, labels, factory=factory, on_new=on_new, is_full=is_full)
         self.bounds: Final = {number_text(bound): bound for bound in (*buckets, inf)}
         """The upper bounds of all buckets by their `le` label."""
 
@@ -140,7 +156,7 @@ class VaryingGauges(ScalarFamily):
         """Show these gauges, given by their labels, and no others."""
         series: dict[tuple[str, ...], Scalar] = {}
         for labels, value in gauges:
-            pairs = sorted(labels.items())
+            pairs = sorted((name, clean_text(label)) for name, label in labels.items())
             gauge = series[tuple(text for pair in pairs for text in pair)] = Scalar(labels_text(pairs))
             gauge.set(value)
         self.series = series

@@ -85,7 +85,7 @@ def _add(total: Registry, series: SharedSeries) -> None:
     spec, values = found
     if spec.type != "gauge":
         for sample in series.samples:
-            total.families[spec.name].at(values).add(sample)
+            total.families[spec.name].add(values).add(sample)
     elif series.alive:
         ((_, _, value),) = series.samples
         gauge = total.scalars(spec).at(values)

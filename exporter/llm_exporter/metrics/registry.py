@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from prometheus_client.samples import Sample
 
+from ..bounds import clean_text
 from ..call import UNATTRIBUTED
-from .families import Family, HistogramFamily, ScalarFamily, VaryingGauges, ignore
+from .families import Family, HistogramFamily, ScalarFamily, VaryingGauges, ignore, never
 from .series import Histogram, Scalar, SeriesFactory
 from .specs import BASE_LABELS, METRICS, Spec
 from .zero_first import SeriesKey
@@ -36,6 +38,10 @@ class Registry:
         self._scalars: dict[str, ScalarFamily] = {}
         self._histograms: dict[str, HistogramFamily] = {}
         self._varying: dict[str, VaryingGauges] = {}
+        self.max_size = inf
+        """The number of series, as `size` counts, beyond which a new one has `other` as all labels."""
+        self.folded = 0
+        """How often a label value became `other` because of that."""
         self._specs = {spec.name: spec for spec in METRICS}
         self.families: dict[str, Family[Any]] = {spec.name: self._add_family(spec) for spec in METRICS}
         """The families by name, in the order of `METRICS`."""
@@ -45,16 +51,29 @@ class Registry:
         if spec.varying_labels:
             varying = self._varying[spec.name] = VaryingGauges(spec.name, spec.type, spec.help, labels)
             return varying
+        is_full = never if spec.has_few_series else self._is_full
         if spec.type == "histogram":
             histograms = self._histograms[spec.name] = HistogramFamily(
-                spec.name, spec.help, labels, spec.buckets, factory=self._factory, on_new=self._on_new
+                spec.name,
+                spec.help,
+                labels,
+                spec.buckets,
+                factory=self._factory,
+                on_new=self._on_new,
+                is_full=is_full,
             )
             return histograms
         on_new = ignore if spec.type == "gauge" else self._on_new
         scalars = self._scalars[spec.name] = ScalarFamily(
-            spec.name, spec.type, spec.help, labels, factory=self._factory, on_new=on_new
+            spec.name, spec.type, spec.help, labels, factory=self._factory, on_new=on_new, is_full=is_full
         )
         return scalars
+
+    def _is_full(self) -> bool:
+        """Return whether a new series must have `other` as all labels, and count that it does."""
+        is_full = self.size() >= self.max_size
+        self.folded += is_full
+        return is_full
 
     def label_names(self, spec: Spec) -> tuple[str, ...]:
         """Return the names of a metric's labels, the declared ones included."""
@@ -81,7 +100,7 @@ class Registry:
         spec = self._specs.get(family)
         if spec is None:
             return None
-        return spec, tuple(labels.get(name) or UNATTRIBUTED for name in self.label_names(spec))
+        return spec, tuple(clean_text(labels.get(name) or UNATTRIBUTED) for name in self.label_names(spec))
 
     def size(self) -> int:
         """Return the number of series, without those of varying labels; a histogram counts as one."""

@@ -8,7 +8,7 @@ from math import inf
 from .registry import Registry
 from .saved_sample import SavedSample
 from .series_limit import SeriesLimit
-from .specs import BASE_LABELS
+from .specs import CALLS
 
 
 def save(registry: Registry) -> list[SavedSample]:
@@ -34,7 +34,7 @@ def restore(registry: Registry, limit: SeriesLimit, samples: Iterable[SavedSampl
         if found is None or not 0 <= sample.value < inf:
             continue
         spec, values = found
-        if spec.has_call_labels:
-            limit.allow(values[: len(BASE_LABELS) + len(registry.declared_labels)])
+        if spec is CALLS:  # each call that was counted has a series there
+            limit.allow(values)
         suffix = sample.sample.removeprefix(sample.family)
-        registry.families[spec.name].at(values).add((suffix, sample.labels.get("le", ""), sample.value))
+        registry.families[spec.name].add(values).add((suffix, sample.labels.get("le", ""), sample.value))

@@ -12,7 +12,7 @@ _THRESHOLD: Final = ("threshold", "window")
 
 BASE_LABELS: Final = ("provider", "model", "agent", "phase")
 OTHER: Final = "other"
-"""The value of agent, phase and declared labels beyond the limit on the number of series."""
+"""The value of labels beyond the limit on the number of series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,14 @@ class Spec:
     buckets: tuple[float, ...] = ()
     varying_labels: bool = False
     """Whether each series also has the labels that its budget or threshold matches."""
+
+    few_values: bool = False
+    """Whether our code alone chooses the values of the labels, so that they are few."""
+
+    @property
+    def has_few_series(self) -> bool:
+        """Whether nothing from outside can add series."""
+        return self.few_values or not self.labels
 
     @property
     def has_call_labels(self) -> bool:
@@ -191,6 +199,7 @@ ERRORS: Final = Spec(
     "counter",
     "Errors inside the exporter. They never reach the caller.",
     ("where",),
+    few_values=True,
 )
 RECEIVED: Final = Spec(
     "llm_exporter_received_calls_total", "counter", "Calls that the service has added to its ledger."
@@ -210,6 +219,7 @@ DROPPED: Final = Spec(
     "counter",
     "Calls dropped before the service acknowledged them.",
     ("reason",),
+    few_values=True,
 )
 SHIPPING_LAG: Final = Spec(
     "llm_exporter_shipping_lag_seconds",
@@ -227,6 +237,7 @@ BUILD_INFO: Final = Spec(
     "gauge",
     "Always 1. The labels are the versions in use.",
     ("version", "python_version"),
+    few_values=True,
 )
 
 METRICS: Final[tuple[Spec, ...]] = (
