@@ -194,8 +194,8 @@ def test_a_failed_reconfiguration_keeps_charging_the_old_budgets(
         with pytest.raises(LedgerError, match="I/O error"):
             intake.reconfigure(Config(budgets=(Budget(name="other", period="day", usd=Decimal(5)),)))
     intake.submit([a_call()]).result()
-    (budget,) = intake.accounts.rows()
     intake.close()
+    (budget,) = intake.accounts.rows()
     assert budget.spent == 0.75
 
 
