@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import click
 
+from ..client.credentials import authorization
 from ..client.service_url import check_url
 from ..config.loading import load
 from ..errors import ConfigError
@@ -50,7 +51,7 @@ def run(
         if config:
             load(config)
         if url:
-            check_url(url)
+            authorization(check_url(url))
     except ConfigError as error:
         raise Usage(str(error)) from None
     if not url:

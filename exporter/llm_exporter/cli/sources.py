@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol, cast
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import msgspec
 from typing_extensions import override
 
+from ..client.credentials import authorization
+from ..client.transport import Rejected, ServiceClient, Unavailable
+from ..errors import ConfigError
 from ..service import reports
 from ..service.ledger.base import Ledger, LedgerError
 from ..service.requests import FILTERS, Parameters
@@ -50,10 +50,18 @@ class LedgerSource(Source):
 
 
 class ServiceSource(Source):
-    """Queries a running service."""
+    """Queries a running service.
+
+    Raises:
+        LedgerError: it is not the URL of a service, or the token is not one.
+    """
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        try:
+            self._service = ServiceClient(url)
+            authorization(self._service.url)
+        except ConfigError as error:
+            raise LedgerError(str(error)) from None
 
     @override
     def rows(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -68,18 +76,10 @@ class ServiceSource(Source):
             yield from page["calls"]
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
-        url = f"{self._url}/api/v1/{path}?{urlencode(parameters)}"
         try:
-            with urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310  # the user's own URL
-                return msgspec.json.decode(response.read(), type=dict[str, Any])
-        except HTTPError as error:
-            raise LedgerError(f"{self._url}: {_detail(error)}") from None
-        except (URLError, OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError) as error:
-            raise LedgerError(f"{self._url}: {getattr(error, 'reason', error)}") from None
-
-
-def _detail(error: HTTPError) -> str:
-    try:
-        return str(msgspec.json.decode(error.read())["detail"])
-    except (msgspec.MsgspecError, KeyError, TypeError):
-        return f"HTTP {error.code}"
+            response = self._service.get(f"/api/v1/{path}?{urlencode(parameters)}", _TIMEOUT_SECONDS)
+            return msgspec.json.decode(response, type=dict[str, Any])
+        except Unavailable as error:
+            raise LedgerError(str(error)) from None
+        except (Rejected, msgspec.MsgspecError) as error:
+            raise LedgerError(f"{self._service.url}: {error}") from None

@@ -6,6 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from ..forking import late_import
+from .credentials import authorization
 from .service_url import check_url
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def ship_to(url: str) -> None:
     """Also send every call to the service at a URL, as soon as the pipeline exists.
 
     Raises:
-        llm_exporter.ConfigError: if the URL is not that of a service.
+        llm_exporter.ConfigError: if the URL is not that of a service, or the token for it is not one.
     """
     global _service  # noqa: PLW0603
-    check_url(url)
+    authorization(check_url(url))
     with late_import:
         _service = url
         if _pipeline is not None:

@@ -29,6 +29,7 @@ from ..pricing.prices import PriceList
 from ..pricing.providers import Providers
 from ..pricing.updates import PriceUpdates
 from .at_exit import close_at_exit
+from .credentials import authorization
 from .lease_renewal import LeaseRenewal
 from .retrieval import Outcome, Retrievals
 from .service_url import check_url
@@ -67,7 +68,7 @@ class Pipeline:
 
     def __repr__(self) -> str:
         """Name where calls are shipped to, if anywhere."""
-        return f"<Pipeline shipping to {self._service}>" if self._service else "<Pipeline>"
+        return f"<Pipeline shipping to {check_url(self._service)}>" if self._service else "<Pipeline>"
 
     def after_fork(self) -> None:
         """Start over in a forked process, which has none of the parent's threads.
@@ -142,9 +143,9 @@ class Pipeline:
         """Also send every call to the service at a URL, from this process and those forked from it.
 
         Raises:
-            llm_exporter.ConfigError: if it is not the URL of a service.
+            llm_exporter.ConfigError: if it is not the URL of a service, or the token for it is not one.
         """
-        check_url(url)
+        authorization(check_url(url))
         self._close_at_exit()
         self._service = url
         self._renew_leases()

@@ -53,7 +53,7 @@ class Shipper:
         self._service = ServiceClient(url)
         self._shipped = shipped
         self._metrics = metrics
-        self._spool = spool or Spool(spool_for(self._service.host, self._service.port))
+        self._spool = spool or Spool(spool_for(self._service.url.host, self._service.url.port))
         self._clock = clock
         self._pending: deque[Call] = deque()
         self._on_disk: list[str] = []

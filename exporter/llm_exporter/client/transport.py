@@ -1,4 +1,4 @@
-"""HTTP to the exporter service: one kept-alive connection, JSON bodies compressed with gzip."""
+"""Requests to the exporter service, and what its answers mean. Bodies are JSON, compressed with gzip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Final
 
 import msgspec
 
+from ..bounds import clean_text
 from ..call import Call
+from ..errors import ConfigError
+from .connection import Connection, Request
+from .credentials import authorization
 from .service_url import check_url
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -23,6 +27,19 @@ class Unavailable(Exception):  # noqa: N818
     """The service cannot be reached, or cannot answer now."""
 
 
+class _Receipt(msgspec.Struct):
+    """The service's answer to calls."""
+
+    accepted: int
+    duplicates: int
+
+
+class _Problem(msgspec.Struct):
+    """The body of an error of the service."""
+
+    detail: str
+
+
 class ServiceClient:
     """A client of the service at a URL. Not thread-safe.
 
@@ -31,52 +48,94 @@ class ServiceClient:
     """
 
     def __init__(self, url: str) -> None:
-        scheme, host, port, path = check_url(url)
-        self._class = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        self.host = host
-        self.port = port
-        self._path = path
-        self._connection: http.client.HTTPConnection | None = None
+        self.url = check_url(url)
+        self._connection = Connection(self.url)
 
     def send(self, calls: Sequence[Call], timeout: float) -> None:
         """Send calls, and return once the service has acknowledged them.
 
+        Something else may answer with success, such as the login page of a network.
+
         Raises:
-            Unavailable: if it does not answer, or not with success.
+            Unavailable: if it does not answer, or not with a receipt for these calls.
             Rejected: if it answers that they are not valid calls.
         """
-        self.post("/api/v1/calls", calls, timeout)
+        response = self.post("/api/v1/calls", calls, timeout)
+        try:
+            receipt = msgspec.json.decode(response, type=_Receipt)
+        except msgspec.MsgspecError:
+            raise Unavailable(f"{self.url} does not answer like an llm-exporter service") from None
+        if (acknowledged := receipt.accepted + receipt.duplicates) != len(calls):
+            raise Unavailable(
+                f"{self.url} does not answer like an llm-exporter service:"
+                f" it acknowledged {acknowledged} of {len(calls)} calls"
+            )
 
     def post(self, path: str, body: object, timeout: float) -> bytes:
         """Post a JSON body, and return the body of the response.
+
+        Args:
+            path: the path below the service's URL.
+            body: what to encode.
+            timeout: seconds that the whole request may take.
 
         Raises:
             Unavailable: if the service does not answer, or not with success.
             Rejected: if it answers that the request is invalid.
         """
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        return self._request("POST", path, timeout, gzip.compress(_encode(body), compresslevel=1), headers)
+
+    def get(self, path: str, timeout: float) -> bytes:
+        """Return the body at a path.
+
+        Args:
+            path: the path below the service's URL, with its query.
+            timeout: seconds that the whole request may take.
+
+        Raises:
+            Unavailable: if the service does not answer, or not with success.
+            Rejected: if it answers that the request is invalid.
+        """
+        return self._request("GET", path, timeout)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> bytes:
         try:
-            status, response = self._post(path, gzip.compress(_encode(body), compresslevel=1), timeout)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise Unavailable(str(error) or type(error).__name__) from None
-        if status in (400, 413, 422):
-            raise Rejected(f"HTTP {status}: {response[:500].decode(errors='replace')}")
+            shown = authorization(self.url)
+            credentials = {"Authorization": shown} if shown else {}
+            request = Request(method, path, body, {**(headers or {}), **credentials})
+            status, response = self._connection.send(request, timeout)
+        except (OSError, http.client.HTTPException, ConfigError) as error:
+            raise Unavailable(f"{self.url}: {clean_text(str(error)) or type(error).__name__}") from None
         if status != 200:
-            raise Unavailable(f"HTTP {status}: {response[:500].decode(errors='replace')}")
+            raise self._error(status, response)
         return response
 
-    def _post(self, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
-        if self._connection is None:
-            self._connection = self._class(self.host, self.port, timeout=timeout)
-        elif self._connection.sock is not None:
-            self._connection.sock.settimeout(timeout)
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-        self._connection.request("POST", self._path + path, body, headers)
-        response = self._connection.getresponse()
-        return response.status, response.read()
+    def _error(self, status: int, body: bytes) -> Rejected | Unavailable:
+        """Return the meaning of an answer without success."""
+        try:
+            detail = clean_text(msgspec.json.decode(body, type=_Problem).detail)
+        except msgspec.MsgspecError:
+            detail = ""
+        if status == 413 or (detail and status in (400, 422)):
+            return Rejected(f"{self.url}: HTTP {status}: {detail or 'the request is too large'}")
+        if status == 401:
+            hint = "set LLM_EXPORTER_TOKEN or LLM_EXPORTER_TOKEN_FILE to a token that the service accepts"
+            return Unavailable(f"{self.url}: HTTP 401: {hint}")
+        if status == 403:
+            hint = "the token in LLM_EXPORTER_TOKEN or LLM_EXPORTER_TOKEN_FILE lacks a right"
+            return Unavailable(f"{self.url}: HTTP 403: {detail or hint}")
+        if not detail:
+            return Unavailable(f"{self.url} does not answer like an llm-exporter service: HTTP {status}")
+        return Unavailable(f"{self.url}: HTTP {status}: {detail}")
 
     def close(self) -> None:
         """Close the connection. The next request opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
