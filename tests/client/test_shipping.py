@@ -15,18 +15,26 @@ import pytest
 
 import llm_exporter
 from llm_exporter import Call
+from llm_exporter.client.connection import Connection
+from llm_exporter.client.connection import Request as Sent
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.shipping import Shipper
 from llm_exporter.client.spool import Spool
-from llm_exporter.client.transport import ServiceClient
 from llm_exporter.metrics.collector import Metrics
 from support.awaiting import until
 from support.calls import a_call
 from support.operations import CHAT, Operation
-from support.scripted import Response, Server
+from support.scripted import Request, Response, Server
 from support.served import Served
 
-ACKNOWLEDGED = Response(b'{"accepted": 1, "duplicates": 0}')
+
+def receipt(request: Request) -> bytes:
+    """Acknowledge every call of a request."""
+    number = len(msgspec.json.decode(gzip.decompress(request.body)))
+    return b'{"accepted": %d, "duplicates": 0}' % number
+
+
+ACKNOWLEDGED = Response(b"", answer=receipt)
 AWAY = Response(b"the ledger is unavailable", status=503)
 REFUSED = Response(b'{"detail": "invalid calls"}', status=400)
 CALLS = "/api/v1/calls"
@@ -202,7 +210,7 @@ def test_pending_calls_are_bounded_and_the_oldest_are_dropped(
     """Two fit. The service does not answer until all are added."""
     monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 2)
     may_answer = threading.Event()
-    server.respond_with(CALLS, Response([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
+    server.respond_with(CALLS, Response(b"", answer=receipt, before={0: may_answer}))
     shipper = ship()
     shipper.add(a_call(id="first"))
     until(lambda: bool(server.requests))
@@ -221,18 +229,18 @@ def test_no_call_blocks_while_the_service_hangs_and_memory_is_full(
     monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 1)
     monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
     may_answer = threading.Event()
-    server.respond_with(CALLS, Response([ACKNOWLEDGED.body], before={0: may_answer}))  # type: ignore[list-item]
+    server.respond_with(CALLS, Response(b"", answer=receipt, before={0: may_answer}))
     operations = [Operation(CHAT, "sync", stream=stream) for stream in (False, True)]
     server.respond_with(CHAT.paths[0], operations[0].response())
     server.stream_with(CHAT.paths[1], operations[1].response())
     senders = set()
-    post = ServiceClient._post
+    send = Connection.send
 
-    def posting(service: ServiceClient, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
+    def sending(connection: Connection, request: Sent, timeout: float) -> tuple[int, bytes]:
         senders.add(threading.current_thread().name)
-        return post(service, path, body, timeout)
+        return send(connection, request, timeout)
 
-    monkeypatch.setattr(ServiceClient, "_post", posting)
+    monkeypatch.setattr(Connection, "send", sending)
     pipeline.ship_to(server.url)
     pipeline.record(a_call())
     until(lambda: any(request.target == CALLS for request in server.requests))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 
@@ -20,6 +21,8 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     before: dict[int, threading.Event] = field(default_factory=dict)
     """Events to wait for before sending the chunk with this index."""
+    answer: Callable[[Request], bytes] | None = None
+    """Returns the body, in the place of `body`; gated by `before[0]`."""
     cut: bool = False
     """Whether to drop the connection after the last chunk instead of ending the body."""
 
@@ -93,6 +96,9 @@ class Server:
         self.requests.append(Request(method, target, headers, body))
         wants_stream = b'"stream":true' in body.replace(b" ", b"") or ":stream" in target
         response = self._response_for(target.partition("?")[0], wants_stream=wants_stream)
+        if response.answer:
+            body = response.answer(self.requests[-1])
+            response = replace(response, body=[body] if response.before else body)
         await self._send(response, writer)
         return not response.cut
 

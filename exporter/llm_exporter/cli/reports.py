@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import click
@@ -106,7 +106,8 @@ def _parameters(options: dict[str, Any]) -> dict[str, str]:
 def _source(url: str | None, store: str | None) -> Iterator[Source]:
     try:
         if url and not store:
-            yield ServiceSource(url)
+            with closing(ServiceSource(url)) as service:
+                yield service
             return
         ledger = open_ledger(store or "", read_only=True)
         try:

@@ -75,6 +75,10 @@ class ServiceSource(Source):
             page = self._get("calls", {**parameters, "limit": str(_PAGE), "before": str(page["next"])})
             yield from page["calls"]
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._service.close()
+
     def _get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         try:
             response = self._service.get(f"/api/v1/{path}?{urlencode(parameters)}", _TIMEOUT_SECONDS)
