@@ -22,7 +22,7 @@ import click
 from llm_exporter import start_http_server, subscribe, unsubscribe
 from llm_exporter.client.default import pipeline
 from llm_exporter.config.model import Config
-from llm_exporter.metrics.http import MetricsServer
+from llm_exporter.metrics.server import MetricsServer
 from tools.binaries import BinaryUnavailable
 from tools.stack import Grafana, Prometheus, start_stack
 

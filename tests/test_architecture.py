@@ -30,6 +30,7 @@ ORDER = [
     "config",
     "tls",
     "web_config",
+    "host_names",
     "pricing",
     "wire",
     "metrics",

@@ -6,7 +6,7 @@ from .budgets.events import BudgetReached, Event, ThresholdCrossed, Unit
 from .budgets.status import BudgetStatus
 from .call import ApproximationReason, Call, CostSource, ErrorKind, TokenType
 from .labels import Labels
-from .metrics.http import MetricsServer
+from .metrics.server import MetricsServer
 from .periods import Period, Window
 
 __all__ = [

@@ -1,17 +1,13 @@
-"""Serves `/metrics` in the Prometheus text format or OpenMetrics, over ASGI, WSGI or a separate server."""
+"""Responds to requests for `/metrics` in the Prometheus text format or OpenMetrics, over ASGI or WSGI."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from socketserver import ThreadingMixIn
 from typing import Any, Final
 from urllib.parse import parse_qs
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
@@ -19,52 +15,6 @@ from .collector import Metrics
 
 _SCRAPE_TIMEOUT_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
 """Prometheus and compatible scrapers send this header with every scrape; browsers do not."""
-
-
-class MetricsServer:
-    """A running HTTP server for `/metrics`, on a separate thread.
-
-    Args:
-        metrics: returns the metrics to show; called for each request.
-        port: the TCP port; 0 for any free one.
-        addr: the address to listen on.
-
-    Raises:
-        OSError: if it cannot listen on the address.
-    """
-
-    def __init__(self, metrics: Callable[[], Metrics], port: int, addr: str) -> None:
-        self._server = make_server(addr, port, WsgiMetrics(metrics), _server_class(addr, port), _Handler)
-        self.port = self._server.server_port
-        """The port it listens on, even if 0 was given."""
-        self._host = f"[{addr}]" if ":" in addr else addr
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="llm-exporter-metrics", daemon=True
-        )
-        self._thread.start()
-
-    def __repr__(self) -> str:
-        return f"<MetricsServer http://{self._host}:{self.port}/metrics>"
-
-    def close(self) -> None:
-        """Stop the server."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-def _server_class(addr: str, port: int) -> type[_Server]:
-    family = socket.getaddrinfo(addr or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    return type("_Server", (_Server,), {"address_family": family})
-
-
-class _Handler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Log nothing: scrapes are frequent."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,275 @@
+"""A server for `/metrics` on threads of its own, which cannot harm the process that it is in.
+
+It has a limited number of connections, each for one request, and each step of a connection has a time limit:
+a client that is slow on purpose would otherwise use up the process's file descriptors and threads.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from email.utils import formatdate
+from socketserver import BaseRequestHandler, TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Final
+
+from typing_extensions import override
+
+from ..host_names import is_loopback, is_registrable, name_in
+from ..log import log
+from .collector import Metrics
+from .http import MetricsResponse, respond
+
+if TYPE_CHECKING:
+    from ..web_config import WebConfig
+
+MAX_CONNECTIONS: Final = 50
+HEAD_SECONDS: Final = 10.0
+"""How long the TLS handshake and the headers of a request may take, each."""
+READ_SECONDS: Final = 60.0
+"""How long a client may take to read the response."""
+_MAX_HEAD: Final = 16 * 1024
+"""Bytes in the request line and the headers."""
+_CHUNK: Final = 256 * 1024
+_WARN_SECONDS: Final = 60.0
+_RESTART_SECONDS: Final = 1.0
+_FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class MetricsServer:
+    """A running HTTP server for `/metrics`, on separate threads.
+
+    Args:
+        metrics: returns the metrics to show; called for each request.
+        port: the TCP port; 0 for any free one.
+        addr: the address to listen on.
+        web: TLS, users and headers.
+
+    Raises:
+        OSError: if it cannot listen on the address.
+    """
+
+    def __init__(
+        self, metrics: Callable[[], Metrics], port: int, addr: str, web: WebConfig | None = None
+    ) -> None:
+        self._server = _server_class(addr, port)((addr, port), metrics, web)
+        self.port: int = self._server.server_address[1]
+        """The port it listens on, even if 0 was given."""
+        self._url = f"{'https' if self._server.context else 'http'}://{_bracketed(addr)}:{self.port}/metrics"
+        if not self._server.is_local and not (web and web.authenticates):
+            log.warning("llm-exporter: whoever can connect to %s can read the metrics", self._url)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="llm-exporter-metrics", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<MetricsServer {self._url}>"
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._closed = True
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                self._server.serve_forever()
+            except Exception as error:  # it must not end
+                self._server.report(error)
+                time.sleep(_RESTART_SECONDS)
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(
+        self, address: tuple[str, int], metrics: Callable[[], Metrics], web: WebConfig | None
+    ) -> None:
+        super().__init__(address, BaseRequestHandler)  # `finish_request` handles requests
+        self._metrics = metrics
+        self._web = web
+        self.context = web.ssl_context() if web else None
+        self.is_local = is_loopback(str(self.server_address[0]))
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._warned = -_WARN_SECONDS
+
+    def report(self, error: Exception) -> None:
+        """Count an error of ours, and log it."""
+        log.error("llm-exporter: cannot serve /metrics: %r", error)
+        with suppress(Exception):  # it may be the metrics that fail
+            self._metrics().count_error("metrics")
+
+    @override
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # the process may have no file descriptors left: do not try all the time
+            time.sleep(0.1)
+            raise
+
+    @override
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self._refuse(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._places.release()
+            raise
+
+    @override
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    @override
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        request.settimeout(HEAD_SECONDS)
+        connection: socket.socket = request
+        if self.context is not None:
+            connection = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        with connection:
+            if self.context is not None:
+                connection.do_handshake()  # type: ignore[attr-defined]
+            _send(connection, self._response(_received_head(connection)))
+
+    @override
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore errors of the connection, and timeouts; `_response` reports ours."""
+
+    def _refuse(self, request: socket.socket) -> None:
+        try:
+            if self.context is None:
+                request.setblocking(False)
+                request.send(_FULL)
+        except OSError:
+            pass
+        finally:
+            self.shutdown_request(request)
+        if time.monotonic() - self._warned >= _WARN_SECONDS:
+            self._warned = time.monotonic()
+            log.warning(
+                "llm-exporter: %d clients are connected to /metrics, which is the maximum: further ones are"
+                " refused",
+                MAX_CONNECTIONS,
+            )
+
+    def _response(self, head: bytes | None) -> MetricsResponse:
+        try:
+            response = self._answer(head)
+            headers = [*response.headers, ("X-Content-Type-Options", "nosniff")]
+            if self._web is not None:
+                own = self._web.headers
+                headers = [*(header for header in headers if header[0] not in own), *own.items()]
+        except Exception as error:
+            self.report(error)
+            return _plain("500 Internal Server Error")
+        else:
+            return MetricsResponse(response.status, headers, response.body)
+
+    def _answer(self, head: bytes | None) -> MetricsResponse:
+        if head is None:
+            return _plain("431 Request Header Fields Too Large")
+        request = _parsed(head)
+        if request is None:
+            return _plain("400 Bad Request")
+        method, query, headers = request
+        return self._refusal(headers) or respond(self._metrics, method, query, headers)
+
+    def _refusal(self, headers: Mapping[str, str]) -> MetricsResponse | None:
+        web = self._web
+        if web is not None and not web.within_rate_limit():
+            return _plain("429 Too Many Requests")
+        if web is not None and web.users:
+            from ..web_config import credentials  # noqa: PLC0415  # loaded with the web configuration
+
+            given = credentials(headers.get("authorization"))
+            if given is None or not web.check_password(*given):
+                return _plain("401 Unauthorized", ("WWW-Authenticate", 'Basic realm="llm-exporter"'))
+            return None
+        if self.is_local and is_registrable(name_in(headers.get("host", ""))):
+            # A page of another site would read the metrics by DNS rebinding.
+            return _plain("421 Misdirected Request")
+        return None
+
+
+def _server_class(addr: str, port: int) -> type[_Server]:
+    family = socket.getaddrinfo(addr or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    return type("_Server", (_Server,), {"address_family": family})
+
+
+def _bracketed(addr: str) -> str:
+    return f"[{addr}]" if ":" in addr else addr
+
+
+def _received_head(connection: socket.socket) -> bytes | None:
+    """Return a request up to the empty line; None if it is too long.
+
+    Raises:
+        OSError: if it does not arrive in time, or the client is gone.
+    """
+    ends = time.monotonic() + HEAD_SECONDS
+    received = b""
+    while b"\r\n\r\n" not in received:
+        if len(received) > _MAX_HEAD:
+            return None
+        connection.settimeout(_left(ends))
+        block = connection.recv(_MAX_HEAD)
+        if not block:
+            raise ConnectionResetError("the client is gone")
+        received += block
+    return received.partition(b"\r\n\r\n")[0]
+
+
+def _parsed(head: bytes) -> tuple[str, str, dict[str, str]] | None:
+    """Return the method, the query and the headers of a request; None if it is invalid."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return None
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            return None
+        name, value = name.lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return words[0], words[1].partition("?")[2], headers
+
+
+def _plain(status: str, *headers: tuple[str, str]) -> MetricsResponse:
+    body = f"{status[4:]}\n".encode()
+    fields = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers]
+    return MetricsResponse(status, fields, [body])
+
+
+def _send(connection: socket.socket, response: MetricsResponse) -> None:
+    fields = [("Date", formatdate(usegmt=True)), *response.headers, ("Connection", "close")]
+    lines = [f"HTTP/1.1 {response.status}", *(f"{name}: {value}" for name, value in fields), "", ""]
+    ends = time.monotonic() + READ_SECONDS
+    for chunk in _chunks(["\r\n".join(lines).encode("latin-1"), *response.body]):
+        connection.settimeout(_left(ends))
+        connection.sendall(chunk)
+
+
+def _chunks(pieces: Iterable[bytes]) -> Iterable[memoryview]:
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), _CHUNK):
+            yield view[start : start + _CHUNK]
+
+
+def _left(ends: float) -> float:
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
