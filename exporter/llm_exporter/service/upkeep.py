@@ -1,4 +1,4 @@
-"""Prunes the ledger in the background, so that nothing waits for it."""
+"""Prunes the ledger and completes upgrades in the background, so that nothing waits for it."""
 
 from __future__ import annotations
 
@@ -47,15 +47,18 @@ class Upkeep:
             self._wanted.wait(_EVERY_SECONDS)
             self._wanted.clear()
             try:
-                self._prune()
+                self._exhaust(self._prune)
+                self._exhaust(self._ledger.catch_up)
             except BaseException as error:  # whatever it is, it must not end the thread
                 if not self._stopping:
                     self._report("prune", error)
 
-    def _prune(self) -> None:
-        while not self._stopping:
-            began = time.monotonic()
-            if not self._ledger.prune(time.time() - self._retention()):
-                return
+    def _prune(self) -> int:
+        return self._ledger.prune(time.time() - self._retention())
+
+    def _exhaust(self, work: Callable[[], int]) -> None:
+        began = time.monotonic()
+        while not self._stopping and work():
             # Let the calls that arrive have half of the time.
             time.sleep(time.monotonic() - began)
+            began = time.monotonic()

@@ -175,6 +175,13 @@ class Ledger(Protocol):
             The number of deleted calls; 0 if there are no more.
         """
 
+    def catch_up(self) -> int:
+        """Do a part of what an upgrade left to do, if anything.
+
+        Returns:
+            The number of calls in this part; 0 if nothing is left.
+        """
+
     def check(self) -> None:
         """Check that calls could be added now."""
 

@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from typing_extensions import override
 from ...call import Call
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
-from ...periods import Window
+from ...periods import HOUR, Window
 from .base import (
     Charge,
     Charges,
@@ -36,6 +37,7 @@ from .base import (
 )
 from .decoding import CallDecoder
 from .sqlite_file import SqliteFile
+from .sqlite_groups import Groups
 from .sqlite_queries import ADD_UP, COLUMNS, MAX_INTEGER, SPANS, TAKE_OFF, TOTALS, report, where
 from .sqlite_schema import APPLICATION_ID, MIGRATIONS
 
@@ -51,7 +53,7 @@ _FREE_SHARE: Final = 0.05
 _TRIAL: Final = Call(id="llm-exporter trial", provider="", model="", operation="", started=0.0)
 _MAX_PARAMETERS: Final = 500
 """Values in one query, well below SQLite's limit of parameters."""
-_INSERT: Final = f"INSERT INTO calls VALUES (NULL, {', '.join('?' * 17)})"  # noqa: S608  # marks only
+_INSERT: Final = f"INSERT INTO calls VALUES (NULL, {', '.join('?' * 18)})"  # noqa: S608  # marks only
 _CHARGE: Final = (
     "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"  # noqa: S608  # no values
     " usd = usd + excluded.usd, expires = max(expires, excluded.expires),"
@@ -81,6 +83,8 @@ class SqliteLedger(Ledger):
         self._read = self._file.read
         self._transaction = self._file.transaction
         self._decode = CallDecoder(str(path))
+        self._groups = Groups()
+        self._hour, self._grouped_until = -1, 0.0
         try:
             with self._file.errors():
                 self._migrate(read_only=read_only)
@@ -124,16 +128,25 @@ class SqliteLedger(Ledger):
     def add(self, calls: Sequence[Call], charges: Charges = no_charges) -> list[Call]:
         received = time.time()
         by_id = {call.id: call for call in reversed(calls)}  # the first call of an id wins
-        with self._transaction() as writer:
+        with self._transaction() as writer, self._grouping():
             for known in _known(writer, list(by_id)):
                 del by_id[known]
             new = list(reversed(by_id.values()))
             (last,) = writer.execute("SELECT coalesce(max(position), 0) FROM calls").fetchone()
-            writer.executemany(_INSERT, [_row(call, received) for call in new])
+            rows = [_row(call, received, self._groups.id_of(writer, call)) for call in new]
+            writer.executemany(_INSERT, rows)
             for span in SPANS:
                 writer.execute(ADD_UP.format(span=span, condition="position > ?"), (last,))
             writer.executemany(_CHARGE, _charged(new, charges))
         return new
+
+    @contextmanager
+    def _grouping(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._groups.forget()  # new groups are not stored
+            raise
 
     @override
     def retain_rules(self, rules: Sequence[str]) -> set[str]:
@@ -273,14 +286,7 @@ class SqliteLedger(Ledger):
             slice_ = (old[0], old[-1], before)
             select = f"SELECT DISTINCT started FROM calls WHERE {condition}"  # noqa: S608
             starts = writer.execute(select, slice_).fetchall()
-            for span in SPANS:
-                # Reading the rest of the span again could take long. Its sums stay exact but for the last
-                # digits of the cost, until the whole span is pruned.
-                writer.execute(TAKE_OFF.format(span=span, condition=condition), slice_)
-                for start in {int(started) // span * span for (started,) in starts}:
-                    writer.execute(
-                        "DELETE FROM sums WHERE span = ? AND started = ? AND calls <= 0", (span, start)
-                    )
+            _take_off(writer, condition, slice_, starts)
             return writer.execute(f"DELETE FROM calls WHERE {condition}", slice_).rowcount  # noqa: S608
 
     def _oldest(self, before: float) -> list[int]:
@@ -305,6 +311,41 @@ class SqliteLedger(Ledger):
         )
         return [position for (position,) in rows]
 
+    @override
+    def catch_up(self) -> int:
+        hours = self._read(
+            "SELECT started FROM sums INDEXED BY sums_of_group WHERE group_id = 0 AND span = ?"
+            " ORDER BY started DESC LIMIT 1",
+            (HOUR,),
+        )
+        if not hours:
+            return 0
+        ((hour,),) = hours
+        if hour != self._hour:
+            self._hour, self._grouped_until = hour, float(hour)
+        rows = self._read(
+            "SELECT position, call, started FROM calls INDEXED BY calls_by_start"
+            " WHERE started >= ? AND started < ? AND group_id = 0 ORDER BY started LIMIT ?",
+            (self._grouped_until, hour + HOUR, _SLICE_CALLS),
+        )
+        with self._transaction() as writer, self._grouping():
+            if not rows:  # should not happen: the sums have calls that the ledger does not have
+                condition = "group_id = 0 AND span = ? AND started = ?"
+                writer.execute(f"DELETE FROM sums WHERE {condition}", (HOUR, hour))  # noqa: S608
+                return 1
+            calls = {logged.position: logged.call for logged in self._decode(row[:2] for row in rows)}
+            positions = _encode([position for position, _, _ in rows]).decode()
+            chosen = "position IN (SELECT value FROM json_each(?))"
+            _take_off(writer, f"{chosen} AND group_id = 0", (positions,), [(row[2],) for row in rows])
+            writer.executemany(
+                "UPDATE calls SET group_id = ? WHERE position = ?",
+                [(self._groups.id_of(writer, calls.get(row[0], _TRIAL)), row[0]) for row in rows],
+            )
+            for span in SPANS:
+                writer.execute(ADD_UP.format(span=span, condition=chosen), (positions,))
+        self._grouped_until = rows[-1][2]
+        return len(rows)
+
     def _shrink(self) -> None:
         """Return some free pages to the file system, unless new calls will soon use them."""
         previous = 0
@@ -327,7 +368,7 @@ class SqliteLedger(Ledger):
         with self._transaction() as writer:
             # Insert a call as `add` does, take it back, and write something.
             writer.execute("SAVEPOINT trial")
-            writer.execute(_INSERT, _row(_TRIAL, 0.0))
+            writer.execute(_INSERT, _row(_TRIAL, 0.0, 0))
             writer.execute("ROLLBACK TO trial")
             writer.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
@@ -336,6 +377,20 @@ class SqliteLedger(Ledger):
         with self._file.exclusively():
             self._leases.close()
         self._file.close()
+
+
+def _take_off(
+    writer: sqlite3.Connection, condition: str, parameters: Sequence[Any], starts: Iterable[tuple[float]]
+) -> None:
+    """Take calls off the sums. Reading the rest of their spans again could take long.
+
+    Costs stay exact but for their last digits, until all calls of a sum are taken off.
+    """
+    starts = list(starts)
+    for span in SPANS:
+        writer.execute(TAKE_OFF.format(span=span, condition=condition), parameters)
+        for start in {int(started) // span * span for (started,) in starts}:
+            writer.execute("DELETE FROM sums WHERE span = ? AND started = ? AND calls <= 0", (span, start))
 
 
 def _known(connection: sqlite3.Connection, ids: list[str]) -> Iterator[str]:
@@ -358,7 +413,7 @@ def _charged(calls: Sequence[Call], charges: Charges) -> Iterator[tuple[str, flo
             yield charge.account, charge.expires, call.total_cost, min(call.total_tokens, MAX_INTEGER)
 
 
-def _row(call: Call, received: float) -> tuple[Any, ...]:
+def _row(call: Call, received: float, group: int) -> tuple[Any, ...]:
     totals = totals_of(call)
     return (
         call.id,
@@ -372,4 +427,5 @@ def _row(call: Call, received: float) -> tuple[Any, ...]:
         min(totals.unpriced_tokens, MAX_INTEGER),
         _encode(call).decode(),
         min(totals.approximated_tokens, MAX_INTEGER),
+        group,
     )

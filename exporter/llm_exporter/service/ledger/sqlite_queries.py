@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import ceil, inf
 from typing import Any, Final, NamedTuple
@@ -11,7 +11,8 @@ import msgspec
 
 from ...call import UNATTRIBUTED
 from ...periods import DAY, END_OF_TIME, HOUR, Window, span_of
-from .base import SUMMED_BY, Query, Totals
+from .base import DEFAULT, SUMMED_BY, Query, Totals
+from .sqlite_groups import ALL_OMITTED
 
 COLUMNS: Final = (*SUMMED_BY, "session")
 """The dimensions that have a column in `calls`."""
@@ -21,7 +22,7 @@ TOTALS: Final = Totals.__struct_fields__
 _SUMS: Final = TOTALS[1:]
 """The totals that have a column in `calls`, where each row is one call."""
 
-_KEY: Final = f"started, {', '.join(SUMMED_BY)}"
+_KEY: Final = f"started, {', '.join(SUMMED_BY)}, group_id"
 _BETWEEN: Final = "started >= ? AND started < ?"
 
 MAX_INTEGER: Final = 2**63 - 1
@@ -42,11 +43,13 @@ def _total(name: str) -> str:
 
 
 def _changed(sign: str, changes: str) -> str:
+    columns = f"span, {_KEY}"
     return (
-        "INSERT INTO sums SELECT {span}, CAST(started AS INTEGER) / {span} * {span},"  # noqa: S608  # names only
-        f" {', '.join(SUMMED_BY)}, {sign}count(*), {', '.join(sign + _total(name) for name in _SUMS)}"
-        f" FROM calls WHERE {{condition}} GROUP BY {', '.join(map(str, range(1, len(SUMMED_BY) + 3)))}"
-        f" ON CONFLICT (span, {_KEY}) DO UPDATE SET"
+        f"INSERT INTO sums ({columns}, {', '.join(TOTALS)})"  # noqa: S608  # names only
+        f" SELECT {{span}}, CAST(started AS INTEGER) / {{span}} * {{span}}, {', '.join(SUMMED_BY)}, group_id,"
+        f" {sign}count(*), {', '.join(sign + _total(name) for name in _SUMS)}"
+        f" FROM calls WHERE {{condition}} GROUP BY {', '.join(map(str, range(1, len(SUMMED_BY) + 4)))}"
+        f" ON CONFLICT ({columns}) DO UPDATE SET"
         f" {', '.join(f'{name} = {changes.format(name)}' for name in TOTALS)}"
     )
 
@@ -69,19 +72,23 @@ def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement 
 
     Each row has the start of the period (0 for no period), the dimensions and the totals.
     """
-    source = Statement("SELECT *, 1 AS calls FROM calls", [])
-    if query.session is None and {*by, *query.match} <= {*SUMMED_BY}:
+    names = [name for name in dict.fromkeys([*by, *query.match]) if name not in SUMMED_BY]
+    source: Statement | None = Statement("SELECT *, 1 AS calls FROM calls", [])
+    labels: dict[str, str] = {}
+    if "session" not in names and query.session in (None, DEFAULT):
+        spans = (HOUR,) if period == "hour" else SPANS
         since = -inf if query.since is None else query.since
         until = inf if query.until is None else query.until
-        parts = [*_parts(since, until, (HOUR,) if period == "hour" else SPANS)]
-        if not parts:
-            return None
-        source = Statement(
-            " UNION ALL ".join(sql for sql, _ in parts), [bound for _, bounds in parts for bound in bounds]
-        )
-        query = msgspec.structs.replace(query, since=None, until=None)
-    condition = where(query)
-    keys = [_column(name) for name in by]
+        if names or query.session:
+            labels = {name: f"label{number}" for number, name in enumerate(names)}
+            source = labelled(since, until, spans, names, of_default_session=query.session is not None)
+        else:
+            source = _union(_parts(since, until, spans))
+        query = msgspec.structs.replace(query, since=None, until=None, session=None)
+    if source is None:
+        return None
+    condition = where(query, labels)
+    keys = [_column(name, labels) for name in by]
     start = f"start_of('{period}', CAST(started / {HOUR} AS INTEGER))" if period else "0"
     columns = [start, *(key.sql for key in keys), *(_total(name) for name in TOTALS)]
     groups = ", ".join(str(number) for number in range(1, 2 + len(by)))
@@ -96,35 +103,49 @@ def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement 
     )
 
 
+def _union(parts: Iterable[Statement]) -> Statement | None:
+    if not (parts := list(parts)):
+        return None
+    return Statement(
+        " UNION ALL ".join(sql for sql, _ in parts), [value for _, values in parts for value in values]
+    )
+
+
 def _parts(since: float, until: float, spans: Sequence[int]) -> Iterator[Statement]:
     """Yield the parts of a time: whole days, whole hours, and the calls around them.
 
     A month has a hundred times fewer sums than calls.
     """
+    for span, first, last in pieces(since, until, spans):
+        source, calls, condition = "sums", "calls", f"span = {span} AND "
+        if not span:
+            source, calls, condition = "calls", "1 AS calls", ""
+        yield Statement(
+            f"SELECT {_KEY}, {calls}, {', '.join(_SUMS)} FROM {source} WHERE {condition}{_BETWEEN}",  # noqa: S608
+            [first, last],
+        )
+
+
+def pieces(since: float, until: float, spans: Sequence[int]) -> Iterator[tuple[int, float, float]]:
+    """Split a time into the times that sums of each span cover, and those that none covers (a span of 0)."""
     if since >= until:
         return
     if not spans:
-        yield Statement(
-            f"SELECT {_KEY}, 1 AS calls, {', '.join(_SUMS)} FROM calls WHERE {_BETWEEN}",  # noqa: S608
-            [since, until],
-        )
+        yield 0, since, until
         return
     span, *shorter = spans
     first = since if since == -inf else ceil(since / span) * span
     last = until if until == inf else until // span * span
     if first >= last:
-        yield from _parts(since, until, shorter)
+        yield from pieces(since, until, shorter)
         return
-    yield Statement(
-        f"SELECT {_KEY}, {', '.join(TOTALS)} FROM sums WHERE span = {span} AND {_BETWEEN}",  # noqa: S608
-        [first, last],
-    )
-    yield from _parts(since, first, shorter)
-    yield from _parts(last, until, shorter)
+    yield span, first, last
+    yield from pieces(since, first, shorter)
+    yield from pieces(last, until, shorter)
 
 
-def where(query: Query) -> Statement:
-    """Return the condition that a query stands for."""
+def where(query: Query, labels: Mapping[str, str] = {}) -> Statement:
+    """Return the condition that a query stands for, given the columns of labels."""
     conditions = ["1"]
     parameters: list[Any] = []
 
@@ -143,16 +164,95 @@ def where(query: Query) -> Statement:
             query.session,
         )
     for name, value in query.match.items():
-        column = _column(name)
+        column = _column(name, labels)
         add(f"{column.sql} = ?", *column.parameters, value)
     return Statement(" AND ".join(conditions), parameters)
 
 
-def _column(name: str) -> Statement:
+def _column(name: str, labels: Mapping[str, str]) -> Statement:
     """Return the SQL of a dimension. The names of labels are parameters, because users choose them."""
     if name in COLUMNS:
         return Statement(name, [])
-    # A call that is not JSON has no labels.
-    call = "CASE WHEN json_valid(call) THEN call END"
-    value = f"(SELECT value FROM json_each({call}, '$.labels') WHERE key = ?)"  # noqa: S608
-    return Statement(f"coalesce(nullif({value}, ''), '{UNATTRIBUTED}')", [name])
+    return Statement(labels[name], []) if name in labels else Statement(label_in_call(), [name])
+
+
+def label_in_call() -> str:
+    """Return the SQL of the label whose name is a parameter. A call that is not JSON has no labels."""
+    return _label("CASE WHEN json_valid(call) THEN call END, '$.labels'")
+
+
+def _label(source: str) -> str:
+    value = f"(SELECT value FROM json_each({source}) WHERE key = ?)"  # noqa: S608
+    return f"coalesce(nullif({value}, ''), '{UNATTRIBUTED}')"
+
+
+def labelled(
+    since: float, until: float, spans: Sequence[int], names: Sequence[str], *, of_default_session: bool
+) -> Statement | None:
+    """Return the statement for sums and calls with labels, as columns `label0` and so on.
+
+    Sums of groups whose labels are unknown are replaced by those of shorter spans, or by the calls.
+    """
+    columns = f"{', '.join(SUMMED_BY)}{''.join(f', label{number}' for number in range(len(names)))}"
+    of_groups = "".join(f", {_label('labels')} AS label{number}" for number in range(len(names)))
+    of_calls = ", ".join(
+        [*SUMMED_BY, *(f"{label_in_call()} AS label{number}" for number in range(len(names)))]
+    )
+    one = f"1 AS calls, {', '.join(_SUMS)}"
+    reset = f"coalesce((SELECT position FROM resets WHERE session = '{DEFAULT}'), 0)"  # noqa: S608
+    groups, calls = ("1", "1")
+    if of_default_session:
+        groups, calls = f"reset = {reset}", f"session = '{DEFAULT}' AND position > {reset}"
+    unknown = "id = 0"
+    if names:
+        marks = ", ".join("?" * len(names))
+        unknown = (
+            f"labels = '{ALL_OMITTED}' OR EXISTS"  # noqa: S608  # marks only
+            f" (SELECT 1 FROM json_each(labels) WHERE key IN ({marks}) AND type = 'null')"
+        )
+    named = f"named AS MATERIALIZED (SELECT id, reset, {unknown} AS unknown{of_groups} FROM groups)"  # noqa: S608
+    gaps = (
+        "gaps AS MATERIALIZED (SELECT DISTINCT sums.span AS gap_span, sums.started AS gap FROM named"
+        " CROSS JOIN sums INDEXED BY sums_of_group ON group_id = id"
+        " AND span IN (86400, 3600) AND started >= ? AND started < ? WHERE unknown)"
+    )
+
+    def of_sums(span: int, first: float, last: float) -> Iterator[Statement]:
+        yield Statement(
+            f"SELECT started, {columns}, {', '.join(TOTALS)} FROM sums JOIN named ON id = group_id"  # noqa: S608
+            f" WHERE span = {span} AND {_BETWEEN} AND {groups}"
+            f" AND started NOT IN (SELECT gap FROM gaps WHERE gap_span = {span})",
+            [first, last],
+        )
+        if span == DAY:
+            yield Statement(
+                f"SELECT started, {columns}, {', '.join(TOTALS)} FROM gaps CROSS JOIN sums"  # noqa: S608
+                f" ON span = {HOUR} AND started >= gap AND started < gap + {DAY} JOIN named ON id = group_id"
+                f" WHERE gap_span = {DAY} AND gap >= ? AND gap < ? AND {groups}"
+                f" AND started NOT IN (SELECT gap FROM gaps WHERE gap_span = {HOUR})",
+                [first, last],
+            )
+        yield Statement(
+            f"SELECT started, {of_calls}, {one} FROM gaps CROSS JOIN calls INDEXED BY calls_by_start"  # noqa: S608
+            f" ON started >= gap AND started < gap + {HOUR}"
+            f" WHERE gap_span = {HOUR} AND gap >= ? AND gap < ? AND {calls}",
+            [*names, first, last],
+        )
+
+    def of_span(first: float, last: float) -> Iterator[Statement]:
+        yield Statement(
+            f"SELECT started, {of_calls}, {one} FROM calls WHERE {_BETWEEN} AND {calls}",  # noqa: S608
+            [*names, first, last],
+        )
+
+    union = _union(
+        statement
+        for span, first, last in pieces(since, until, spans)
+        for statement in (of_sums(span, first, last) if span else of_span(first, last))
+    )
+    if union is None:
+        return None
+    return Statement(
+        f"WITH {named}, {gaps} {union.sql}",
+        [*names, *names, since - DAY, until, *union.parameters],
+    )

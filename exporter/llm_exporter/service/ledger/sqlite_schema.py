@@ -83,5 +83,41 @@ MIGRATIONS: Final = (
     ALTER TABLE calls ADD COLUMN approximated_tokens INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE sums ADD COLUMN approximated_tokens INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE groups (  -- of calls with the same labels
+        id INTEGER PRIMARY KEY,
+        labels TEXT NOT NULL,  -- as JSON, except for those that `sums` has columns for
+        reset INTEGER NOT NULL,  -- the position of the last reset of the session without a name
+        UNIQUE (labels, reset)
+    ) STRICT;
+    INSERT INTO groups VALUES (0, 'null', -2);  -- calls of older releases, until they have a group
+    ALTER TABLE calls ADD COLUMN group_id INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE sums_by_group (
+        span INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        project TEXT NOT NULL,
+        group_id INTEGER NOT NULL,
+        calls INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        cost_usd REAL NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        unpriced_tokens INTEGER NOT NULL,
+        approximated_tokens INTEGER NOT NULL,
+        PRIMARY KEY (span, started, provider, model, operation, agent, phase, project, group_id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO sums_by_group
+        SELECT span, started, provider, model, operation, agent, phase, project, 0,
+            calls, errors, cost_usd, input_tokens, output_tokens, unpriced_tokens, approximated_tokens
+        FROM sums;
+    DROP TABLE sums;
+    ALTER TABLE sums_by_group RENAME TO sums;
+    CREATE INDEX sums_of_group ON sums (group_id, span, started);
+    """,
 )
 """Each creates a version of the schema from the one before. `user_version` is the number that have run."""
