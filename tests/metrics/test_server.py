@@ -254,7 +254,7 @@ def https_status(server: MetricsServer, context: ssl.SSLContext) -> int | None:
         with urlopen(f"https://127.0.0.1:{server.port}/metrics", timeout=60, context=context) as response:
             assert b"llm_exporter_build_info" in response.read()
             return int(response.status)
-    except (URLError, ConnectionError):
+    except (URLError, ConnectionError, ssl.SSLError):
         return None
 
 
