@@ -1,11 +1,14 @@
-"""Measure what importing llm-exporter adds to every Python process that `llm-exporter run` starts."""
+"""Measure what llm-exporter adds to the start of a Python process, under `run` and without it."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from statistics import median
+
+from llm_exporter.cli.run import STARTUP
 
 from .compared import Row
 
@@ -35,8 +38,25 @@ def measure(work: str) -> tuple[float, float]:
     return median(seconds), median(megabytes)
 
 
+def start(environment: dict[str, str]) -> tuple[float, float]:
+    """Return the CPU seconds and the MB of memory of a Python process that does nothing."""
+    process = subprocess.Popen([sys.executable, "-c", ""], env={**os.environ, **environment})
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**10
+
+
+def started_by_run() -> tuple[float, float]:
+    """Return the CPU seconds and the MB that `llm-exporter run` adds to a process that imports no SDK."""
+    turns = [(start({}), start({"PYTHONPATH": str(STARTUP)})) for _ in range(TURNS)]
+    seconds = median(more[0] - less[0] for less, more in turns)
+    return seconds, median(more[1] - less[1] for less, more in turns)
+
+
 def rows() -> Iterator[Row]:
-    """Compare nothing with importing the package and instrumenting all SDKs, before any is imported."""
+    """Compare nothing with `run`, with importing the package, and with instrumenting all SDKs."""
+    seconds, megabytes = started_by_run()
+    yield Row("a process under run, no SDK", "", f"{seconds * 1e3:.0f} ms, {megabytes:.1f} MB", "10 ms, 2 MB")
     for name, work in (
         ("import, CPU and memory", "import llm_exporter"),
         ("import and instrument()", "import llm_exporter; llm_exporter.instrument()"),

@@ -90,7 +90,7 @@ def test_a_python_without_llm_exporter_runs_unmetered_with_a_message(tmp_path: P
     (tmp_path / "sitecustomize.py").write_text(hides)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     environment = {"PYTHONPATH": path, "LLM_EXPORTER_URL": "http://x"}
-    ran = run("--", sys.executable, "-c", "print('ran')", environment=environment)
+    ran = run("--", sys.executable, "-c", "import openai; print('ran')", environment=environment)
     assert (ran.returncode, ran.stdout) == (0, "ran\n")
     assert ran.stderr.startswith(f"llm-exporter: {sys.executable} is not metered: import of llm_exporter")
 

@@ -16,7 +16,7 @@ from ..config.loading import load
 from ..errors import ConfigError
 from .errors import Usage
 
-_STARTUP: Final = Path(__file__).parents[1] / "client" / "startup"
+STARTUP: Final = Path(__file__).parents[1] / "client" / "startup"
 """The directory with the `sitecustomize` that meters a Python process."""
 
 
@@ -57,7 +57,7 @@ def run(
     if not url:
         click.echo("llm-exporter: calls are not sent anywhere: set --url or LLM_EXPORTER_URL", err=True)
     environment = {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(_STARTUP), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(STARTUP), os.environ.get("PYTHONPATH")])),
         "LLM_EXPORTER_LABELS": ",".join(
             [
                 *filter(None, [os.environ.get("LLM_EXPORTER_LABELS")]),
