@@ -18,6 +18,7 @@ PACKAGE = Path(llm_exporter.__file__).parent
 
 ORDER = [
     "errors",
+    "harmless",
     "threads",
     "log",
     "forking",

@@ -64,7 +64,7 @@ def test_the_sdks_are_awaited() -> None:
     (names,) = (
         ast.literal_eval(node.value)
         for node in ast.parse((STARTUP / "sitecustomize.py").read_text()).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "AWAITED"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "AWAITED"
     )
     assert sorted(names) == sorted(["llm_exporter", *(sdk.package for sdk in _SDKS)])
 

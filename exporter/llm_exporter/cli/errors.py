@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import click
+from typing_extensions import override
+
+from ..harmless import one_line
 
 _EXTRAS: Final = frozenset({"openai", "anthropic", "google", "starlette", "uvicorn"})
 """The top-level modules that only the extras install."""
@@ -14,6 +17,10 @@ class Usage(click.ClickException):
     """A usage error, printed without a traceback."""
 
     exit_code = 2
+
+    @override
+    def format_message(self) -> str:
+        return "\n".join(map(one_line, self.message.split("\n")))
 
 
 def missing(error: ImportError, extra: str) -> click.ClickException:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from ..harmless import csv_cell
 from ..periods import RETENTION, Window, span_of
 from .ledger.base import Ledger, Logged, Query, Totals, totals_of
 from .requests import Problem, rfc3339
@@ -160,6 +161,8 @@ _CSV_COLUMNS: Final = (
 def csv_lines(calls: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield calls as CSV (RFC 4180) with a header line. Tokens, cost, labels and `approximated` are JSON.
 
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+
     Args:
         calls: Each a `CallRow` as JSON. A service of an older release omits newer fields.
     """
@@ -175,7 +178,9 @@ def csv_lines(calls: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _cell(value: object) -> object:
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True)
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def _csv_line(cells: Sequence[object]) -> str:

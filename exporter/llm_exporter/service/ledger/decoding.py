@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from ...call import Call
+from ...log import log
 from .base import Logged
-
-log = logging.getLogger("llm_exporter")
 
 _MAX_KNOWN: Final = 10_000
 

@@ -6,7 +6,6 @@ So both agree, whenever the process was killed.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import msgspec
 from typing_extensions import override
 
 from ...call import Call
+from ...log import log
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
 from ...periods import HOUR, Window
@@ -40,8 +40,6 @@ from .sqlite_file import SqliteFile
 from .sqlite_groups import Groups
 from .sqlite_queries import ADD_UP, COLUMNS, MAX_INTEGER, SPANS, TAKE_OFF, TOTALS, report, where
 from .sqlite_schema import APPLICATION_ID, MIGRATIONS
-
-log = logging.getLogger("llm_exporter")
 
 _SLICE_CALLS: Final = 1000
 """Calls that are pruned in one transaction, which delays the writers that wait for it."""
