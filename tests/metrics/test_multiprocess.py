@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
+import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -173,3 +177,97 @@ def test_a_pipeline_creates_its_file_when_it_is_made(tmp_path: Path, monkeypatch
     pipeline = Pipeline()
     pipeline.close()
     assert [path.suffix for path in tmp_path.iterdir()] == [".llm-exporter"]
+
+
+def _zeroed(path: Path) -> None:
+    path.write_bytes(bytes(100_000))
+
+
+def _truncated(path: Path) -> None:
+    Metrics(storage=SharedStorage(path.parent)).record(a_call(model="cut off"))
+    (written,) = (file for file in path.parent.glob("*-*.llm-exporter") if b"cut off" in file.read_bytes())
+    content = written.read_bytes()
+    written.unlink()
+    path.write_bytes(content[: content.index(b"cut off") + 3])
+
+
+def _of_another_format(path: Path) -> None:
+    path.write_text("llm_calls_total 1\n" * 1000)
+
+
+def _with_a_giant_length(path: Path) -> None:
+    path.write_bytes(struct.pack("<II", 2**32 - 1, 2**32 - 1) + bytes(1000))
+
+
+def _with_a_wrong_key(path: Path) -> None:
+    path.write_bytes(
+        struct.pack("<II", 2, 1) + b"\xff{" + bytes(8) + zlib.crc32(bytes(8)).to_bytes(4, "little")
+    )
+
+
+def _sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**40)
+
+
+def _a_dangling_link(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def _a_link_to_an_endless_file(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _a_link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+BROKEN = {
+    "zeroed": _zeroed,
+    "truncated": _truncated,
+    "another format": _of_another_format,
+    "giant length": _with_a_giant_length,
+    "wrong key": _with_a_wrong_key,
+    "1 TB of nothing": _sparse,
+    "dangling link": _a_dangling_link,
+    "link to /dev/zero": _a_link_to_an_endless_file,
+    "link to itself": _a_link_to_itself,
+    "directory": Path.mkdir,
+    "FIFO": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("make", BROKEN.values(), ids=list(BROKEN))
+def test_a_broken_file_is_skipped_said_once_and_counted(
+    make: Callable[[Path], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = two_processes(tmp_path)
+    one.record(a_call())
+    make(tmp_path / "1-broken.llm-exporter")
+    other.record(a_call())
+    for _ in range(3):
+        assert total(one, "llm_calls_total") == 2
+    assert total(one, "llm_exporter_errors_total") == 1
+    assert len([record for record in caplog.records if "multiprocess" in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, _a_dangling_link], ids=["directory", "FIFO", "link"])
+def test_a_broken_file_of_shown_series_is_said_once(
+    make: Callable[[Path], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """New series stay at 0: no process knows whether a Prometheus has seen them."""
+    make(tmp_path / "series.jsonl")
+    metrics = Metrics(storage=SharedStorage(tmp_path))
+    metrics.record(a_call())
+    for _ in range(3):
+        text = b"".join(metrics.text(scrape=True, openmetrics=False)).decode()
+        assert "llm_calls_total{" in text
+    assert len([record for record in caplog.records if "stay at 0" in record.getMessage()]) == 1
+
+
+def test_only_the_user_can_read_the_files(tmp_path: Path) -> None:
+    metrics = Metrics(storage=SharedStorage(tmp_path))
+    metrics.record(a_call())
+    assert b"".join(metrics.text(scrape=True, openmetrics=False))
+    modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {".llm-exporter": 0o600, ".jsonl": 0o600}

@@ -157,7 +157,7 @@ class Metrics(Collector):
     def _shown(self) -> Registry:
         self._exporter.refresh()
         guarded("gauges", self._replace_gauges, report=self._report)
-        return self._storage.shown(self._registry)
+        return self._storage.shown(self._registry, self._report)
 
     def _replace_gauges(self) -> None:
         self._registry.replace_varying_gauges(self._gauges())

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 
 from typing_extensions import override
 
 from ..config.model import Config
+from ..guard import Report
 from ..log import log
 from .process_files import ProcessFiles, SeriesRecord, SharedSeries
 from .registry import Registry
@@ -48,13 +50,13 @@ class SharedStorage(Storage):
         return _SharedHistogram(labels_text(labels.items()), bounds, record)
 
     @override
-    def shown(self, registry: Registry) -> Registry:
+    def shown(self, registry: Registry, report: Report) -> Registry:
         total = Registry(registry.declared_labels)
         for family in registry.families.values():
             if family.type != "gauge":
                 for values in list(family.series):
                     total.families[family.name].at(values)  # at 0: a series without a value is in no file
-        for series in self._files.read_all():
+        for series in self._files.read_all(report):
             _add(total, series)
         return total
 
@@ -84,9 +86,11 @@ def _add(total: Registry, series: SharedSeries) -> None:
         return
     spec, values = found
     if spec.type != "gauge":
+        if not all(0 <= value < inf for _, _, value in series.samples):
+            return  # another process did not write that
         for sample in series.samples:
             total.families[spec.name].add(values).add(sample)
-    elif series.alive:
+    elif series.alive and not spec.varying_labels and len(series.samples) == 1:
         ((_, _, value),) = series.samples
         gauge = total.scalars(spec).at(values)
         gauge.set(gauge.value + value if spec is IN_FLIGHT else value)

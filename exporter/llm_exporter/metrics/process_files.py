@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import struct
 import time
 import zlib
@@ -17,6 +18,7 @@ from weakref import finalize
 
 import msgspec
 
+from ..guard import Report
 from ..threads import Lock
 from .series import Sample
 
@@ -25,7 +27,10 @@ _HEADER: Final = struct.Struct("<II")
 """Precedes each series: the length of its key, and the number of its values."""
 _CHECKSUM_BYTES: Final = 4
 """Follow the values, to detect a value that is just being written."""
-_READ_ATTEMPTS: Final = 100
+_READ_ATTEMPTS: Final = 1000
+"""How often the values in one file are read again because they are just being written."""
+_MAX_BYTES: Final = 2**28
+"""The largest file that is read. The limit on the number of series keeps ours far below it."""
 
 
 class SharedSeries(NamedTuple):
@@ -52,10 +57,11 @@ class ProcessFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._reported: set[Path] = set()
         self._lock = Lock()
         self._end = 0
         path = directory / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         finalize(self, os.close, self._file)
         _flock(self._file, wait=True)
 
@@ -79,9 +85,23 @@ class ProcessFiles:
         """
         os.pwrite(self._file, values, position)
 
-    def read_all(self) -> list[SharedSeries]:
-        """Return the series of all processes, ordered by the time they were written."""
-        found = [series for path in self.directory.glob(f"*{_SUFFIX}") for series in _read(path)]
+    def read_all(self, report: Report) -> list[SharedSeries]:
+        """Return the series of all processes, ordered by the time they were written.
+
+        Args:
+            report: called with the error of each file that cannot be read, the first time.
+        """
+        found: list[SharedSeries] = []
+        for path in self.directory.glob(f"*{_SUFFIX}"):
+            try:
+                for series in _read(path):
+                    found.append(series)  # noqa: PERF402  # keep what was read before an error
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                if path not in self._reported:
+                    self._reported.add(path)
+                    report("multiprocess", ValueError(f"{path} is not counted: {error}"))
         return sorted(found, key=lambda series: series.written)
 
 
@@ -114,26 +134,58 @@ class SeriesRecord:
             self._files.overwrite(values, self._position)
 
 
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a file and return its descriptor. It neither follows a link nor waits for the end of a FIFO.
+
+    Raises:
+        OSError: if it cannot be opened, or is not a regular file.
+    """
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError("not a regular file")
+    return file
+
+
 def _read(path: Path) -> Iterator[SharedSeries]:
-    with path.open("rb") as file:
+    """Yield the series in a file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it has another format from here on.
+    """
+    with open(open_regular(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+            raise ValueError(f"larger than {_MAX_BYTES} bytes")
         alive = not _flock(file.fileno(), wait=False)
-        content = file.read()
+        content = file.read(_MAX_BYTES)
         position = 0
+        attempts = _READ_ATTEMPTS
         while position + _HEADER.size < len(content):
             length, number = _HEADER.unpack_from(content, position)
             begin = position + _HEADER.size + length
-            position = begin + 8 * number + _CHECKSUM_BYTES
-            values = content[begin:position]
-            for _ in range(_READ_ATTEMPTS):
-                if _checksum(values[:-_CHECKSUM_BYTES]) == values[-_CHECKSUM_BYTES:]:
-                    break
+            end = begin + 8 * number + _CHECKSUM_BYTES
+            if not length or not number or (end > len(content) and not alive):
+                raise ValueError(f"not a series of llm-exporter at byte {position}")
+            if end > len(content):
+                return  # it is just being written
+            values = content[begin:end]
+            while attempts and _checksum(values[:-_CHECKSUM_BYTES]) != values[-_CHECKSUM_BYTES:]:
+                attempts -= 1
                 values = os.pread(file.fileno(), len(values), begin)  # it is just being written
-            else:
-                continue
-            family, labels, names = _decode_key(content[begin - length : begin])
-            written, *numbers = struct.unpack(f"<{number}d", values[:-_CHECKSUM_BYTES])
-            samples = [(suffix, bound, value) for (suffix, bound), value in zip(names, numbers, strict=True)]
-            yield SharedSeries(written, alive, family, labels, samples)
+            if _checksum(values[:-_CHECKSUM_BYTES]) == values[-_CHECKSUM_BYTES:]:
+                yield _series(content[begin - length : begin], values[:-_CHECKSUM_BYTES], alive=alive)
+            position = end
+
+
+def _series(key: bytes, values: bytes, *, alive: bool) -> SharedSeries:
+    try:
+        family, labels, names = _decode_key(key)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a series of llm-exporter: {error}") from None
+    written, *numbers = struct.unpack(f"<{len(values) // 8}d", values)
+    samples = [(suffix, bound, value) for (suffix, bound), value in zip(names, numbers, strict=True)]
+    return SharedSeries(written, alive, family, labels, samples)
 
 
 def _checksum(values: bytes) -> bytes:

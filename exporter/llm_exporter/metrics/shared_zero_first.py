@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +12,11 @@ import msgspec
 from typing_extensions import override
 
 from ..log import log
+from .process_files import open_regular
 from .zero_first import INTERVALS, SeriesKey, ZeroFirst
+
+_MAX_BYTES: Final = 2**28
+"""Bytes that are read at once. The limit on the number of series keeps the file far below it."""
 
 
 class SharedZeroFirst(ZeroFirst):
@@ -29,6 +34,8 @@ class SharedZeroFirst(ZeroFirst):
         super().__init__(scrape_interval, clock=clock)
         self._path = path
         self._offset = 0
+        self._said = False
+        """Whether the last error was logged."""
         self._first_shown: dict[SeriesKey, float] = {}
         self._released: set[SeriesKey] = set()
 
@@ -65,16 +72,19 @@ class SharedZeroFirst(ZeroFirst):
 
     def _read_new_lines(self) -> None:
         try:
-            with self._path.open("rb") as file:
+            with open(open_regular(self._path), "rb") as file:
                 file.seek(self._offset)
-                complete, newline, _ = file.read().rpartition(b"\n")
+                complete, newline, _ = file.read(_MAX_BYTES).rpartition(b"\n")
         except FileNotFoundError:
+            return
+        except OSError as error:
+            self._say(error)
             return
         self._offset += len(complete) + len(newline)
         for line in complete.splitlines():
             try:
                 shown, series = _decode_line(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue  # a line that was cut off because the disk was full
             if shown is None:
                 self._mark_released([series])
@@ -83,13 +93,24 @@ class SharedZeroFirst(ZeroFirst):
 
     def _append(self, lines: Iterable[tuple[float | None, SeriesKey]]) -> bool:
         try:
-            with self._path.open("ab", buffering=0) as file:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with open(open_regular(self._path, flags), "ab", buffering=0) as file:
                 # A single write, so that lines of two processes do not mix.
                 file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-        except OSError:
-            log.exception("llm-exporter could not save which series were shown; new ones stay at 0")
+        except OSError as error:
+            self._say(error)
             return False
+        self._said = False
         return True
+
+    def _say(self, error: OSError) -> None:
+        if not self._said:
+            self._said = True
+            log.error(
+                "llm-exporter could not save which series were shown; new ones stay at 0: %s: %s",
+                self._path,
+                error,
+            )
 
 
 _decode_line: Final = msgspec.json.Decoder(tuple[float | None, SeriesKey]).decode

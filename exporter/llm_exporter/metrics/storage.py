@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config.model import Config
+from ..guard import Report
 from .registry import Registry
 from .series import SeriesFactory
 from .zero_first import ZeroFirst
@@ -21,8 +22,14 @@ class Storage(SeriesFactory):
     def __init__(self, zero_first: ZeroFirst | None = None) -> None:
         self.zero_first = zero_first or ZeroFirst(Config().scrape_interval)
 
-    def shown(self, registry: Registry) -> Registry:
-        """Return the series that `/metrics` shows, given those of this process."""
+    def shown(self, registry: Registry, report: Report) -> Registry:
+        """Return the series that `/metrics` shows, given those of this process.
+
+        Args:
+            registry: the series of this process.
+            report: called with errors in the series of other processes.
+        """
+        del report
         return registry
 
     def after_fork(self) -> Storage:
