@@ -81,8 +81,9 @@ def service(tmp_path: Path) -> Iterator[TestClient]:
         call("coder", "execute", "gpt-4o", (3000, 900), (0.0075, 0.009)),
         call("reviewer", "review", "gpt-4o", (2500, 120), (0.00625, 0.0012)),
     ]
-    with TestClient(make_app(Config(), SqliteLedger(tmp_path / "ledger.db"))) as client:
-        assert client.post("/api/v1/calls", content=msgspec.json.encode(calls)).status_code == 200
+    app = make_app(Config(), SqliteLedger(tmp_path / "ledger.db"))
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.post("/api/v1/calls", json=msgspec.to_builtins(calls)).status_code == 200
         yield client
 
 

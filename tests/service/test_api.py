@@ -16,6 +16,8 @@ from llm_exporter.service.openapi import description
 from support.calls import a_call
 from support.served import Served
 
+JSON = {"content-type": "application/json"}
+
 described = schemathesis.openapi.from_dict(description())
 finite = described.exclude(path="/api/v1/events")  # an endless stream
 
@@ -24,7 +26,7 @@ finite = described.exclude(path="/api/v1/events")  # an endless stream
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Served(tmp_path_factory.mktemp("api")) as served:
         body = msgspec.json.encode([a_call(labels={"session": "0"})])
-        with urlopen(Request(f"{served.url}/api/v1/calls", body)) as response:
+        with urlopen(Request(f"{served.url}/api/v1/calls", body, JSON)) as response:
             assert response.status == 200
         yield served.url
 

@@ -16,6 +16,7 @@ from llm_exporter.service.schemas import Alert
 from support.calls import a_call
 from support.served import Served
 
+JSON = {"content-type": "application/json"}
 ALERT = Alert(key="f", title="too much", detail="", severity="critical", resolved=False)
 
 
@@ -115,7 +116,7 @@ def test_the_stream_has_new_calls_and_alerts(tmp_path: Path) -> None:
     with Served(tmp_path) as served, urlopen(f"{served.url}/api/v1/events", timeout=30) as stream:
 
         def post(path: str, body: object) -> None:
-            with urlopen(Request(served.url + path, msgspec.json.encode(body))):
+            with urlopen(Request(served.url + path, msgspec.json.encode(body), JSON)):
                 pass
 
         def event() -> tuple[str, Any]:

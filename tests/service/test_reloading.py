@@ -25,7 +25,7 @@ def metrics(service: Served) -> dict[str, float]:
 
 
 def post(service: Served, path: str, body: Any = None) -> httpx.Response:
-    return httpx.post(service.url + path, content=msgspec.json.encode(body), timeout=30)
+    return httpx.post(service.url + path, json=msgspec.to_builtins(body), timeout=30)
 
 
 def post_reload(service: Served) -> None:

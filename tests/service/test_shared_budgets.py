@@ -145,7 +145,7 @@ def test_a_new_budget_includes_earlier_spending(tmp_path: Path) -> None:
         for number in range(3)
     ]
     with Served(tmp_path) as service:
-        httpx.post(f"{service.url}/api/v1/calls", content=msgspec.json.encode(calls)).raise_for_status()
+        httpx.post(f"{service.url}/api/v1/calls", json=msgspec.to_builtins(calls)).raise_for_status()
     file = tmp_path / "llm-exporter.yml"
     file.write_text(
         "budgets:\n"
@@ -157,7 +157,7 @@ def test_a_new_budget_includes_earlier_spending(tmp_path: Path) -> None:
     with Served(tmp_path, "--config", str(file)) as service:
         before = _spent(service)
         assert before == {("day", "planner"): 1.5, ("each", "s-0"): 1.0, ("each", "s-1"): 0.5}
-        httpx.post(f"{service.url}/api/v1/calls", content=msgspec.json.encode(calls[:1])).raise_for_status()
+        httpx.post(f"{service.url}/api/v1/calls", json=msgspec.to_builtins(calls[:1])).raise_for_status()
         assert _spent(service) == before  # it was a duplicate
         service.kill()
         service.start()

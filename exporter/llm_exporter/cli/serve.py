@@ -25,13 +25,14 @@ from .errors import Usage, missing
 def serve(*, config: Path | None, host: str, port: int, store: str | None) -> None:
     """Collect the calls of many processes; serve /metrics, a REST API and a live page."""
     try:
+        from ..service.access.tokens import mistakes  # noqa: PLC0415
         from ..service.ledger.base import LedgerError  # noqa: PLC0415
         from ..service.run import serve as run  # noqa: PLC0415  # needs the extra [server]
     except ImportError as error:
         raise missing(error, "llm-exporter[server]") from None
 
     def load_config() -> Config:
-        loaded = load(config) if config else Config()
+        loaded = load(config, mistakes) if config else Config()
         return loaded.model_copy(update={"store": store}) if store else loaded
 
     try:

@@ -33,13 +33,17 @@ _MESSAGES: Final = {
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
-def load(path: str | PathLike[str]) -> Config:
+def load(path: str | PathLike[str], further: Callable[[Config], Iterable[Mistake]] = lambda _: ()) -> Config:
     """Return the configuration in `llm-exporter.yml`.
+
+    Args:
+        path: the path of the file.
+        further: returns the mistakes that only the service can find.
 
     Raises:
         ConfigError: if the file cannot be read or is invalid. The message has one line per mistake.
     """
-    return load_as(Config, Path(path), Config.inconsistencies)
+    return load_as(Config, Path(path), lambda config: [*config.inconsistencies(), *further(config)])
 
 
 def load_as(model: type[Model], file: Path, inconsistencies: Callable[[Model], Iterable[Mistake]]) -> Model:
@@ -75,7 +79,7 @@ def load_as(model: type[Model], file: Path, inconsistencies: Callable[[Model], I
         )
     mistakes: list[Mistake]
     try:
-        config = model.model_validate({} if content is None else content)
+        config = model.model_validate({} if content is None else content, context={"directory": file.parent})
     except ValidationError as error:
         mistakes = [(mistake["loc"], _message(mistake, model)) for mistake in error.errors()]
     else:

@@ -6,7 +6,8 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Annotated, Final, Literal, Self
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
     model_validator,
 )
 
@@ -22,7 +24,13 @@ from ..call import UNATTRIBUTED, TokenType
 from ..periods import Period, Window
 from .durations import seconds
 
+Right = Literal["ingest", "read", "admin"]
+"""`ingest` sends calls and leases budgets, `read` reads metrics and reports, `admin` resets sessions, reloads
+the configuration and receives alerts."""
+
+_S = TypeVar("_S", bound=str)
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_TOKEN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _BUILT_IN_LABELS: Final = frozenset(
     {
         "provider",
@@ -64,6 +72,17 @@ def _label_name(name: str) -> str:
     return name
 
 
+def _token_name(name: str) -> str:
+    if not _TOKEN_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a valid name: use 1 to 64 letters, digits, _, . and -")
+    return name
+
+
+def _beside_the_configuration(file: Path, info: ValidationInfo) -> Path:
+    directory: Path = (info.context or {}).get("directory", Path())
+    return directory / file
+
+
 def _pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
@@ -99,7 +118,7 @@ def _store(store: str) -> str:
     return store
 
 
-def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+def _unique(names: tuple[_S, ...]) -> tuple[_S, ...]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"duplicate value {name!r}")
@@ -266,6 +285,35 @@ class Budget(_Rule):
         return self
 
 
+class Token(_Section):
+    """A bearer token of the service."""
+
+    name: Annotated[str, AfterValidator(_token_name)]
+    """The name in messages and in the log: letters, digits, `_`, `.` and `-`."""
+    file: Annotated[Path, AfterValidator(_beside_the_configuration)]
+    """The file with the token in its first line, relative to the configuration file. The service reads it
+    again when it changes."""
+    rights: Annotated[tuple[Right, ...], Field(min_length=1), AfterValidator(_unique)]
+    """`ingest`: send calls and lease budgets. `read`: read metrics, reports and the live page. `admin`: reset
+    sessions, reload the configuration, receive alerts. No right includes another."""
+    labels: dict[str, str] = {}
+    """Labels of all calls that are sent with the token, whatever the client says. Its leases are limited to
+    budgets that such calls count against."""
+
+    @model_validator(mode="after")
+    def _binds_what_it_sends(self) -> Self:
+        if self.labels and "ingest" not in self.rights:
+            raise ValueError("labels need the right 'ingest': the token sends no calls without it")
+        return self
+
+
+class Auth(_Section):
+    """Who may use the service. Without tokens, anyone who can connect to it."""
+
+    tokens: tuple[Token, ...] = ()
+    """The tokens."""
+
+
 class Config(_Section):
     """The configuration of llm-exporter."""
 
@@ -291,22 +339,39 @@ class Config(_Section):
     """Amounts to notify of."""
     budgets: tuple[Budget, ...] = ()
     """Limits on spending."""
+    auth: Auth = Auth()
+    """Who may use the service."""
 
     def inconsistencies(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yield the location and message of each mistake between sections."""
         known = _BASE_LABELS | IDS | set(self.labels)
         rules: dict[str, Sequence[_Rule]] = {"thresholds": self.thresholds, "budgets": self.budgets}
-        for section, named in rules.items():
-            names: dict[str, int] = {}
-            for index, rule in enumerate(named):
-                if (first := names.setdefault(rule.name, index)) != index:
+        yield from _duplicate_names(("auth", "tokens"), self.auth.tokens)
+        for index, token in enumerate(self.auth.tokens):
+            for label in token.labels:
+                if label not in known - {"provider", "model"}:
                     yield (
-                        (section, index, "name"),
-                        f"duplicate name {rule.name!r}, also used by {section}.{first}",
+                        ("auth", "tokens", index, "labels", label),
+                        f"unknown label {label!r}: declare it in labels",
                     )
+        for section, named in rules.items():
+            yield from _duplicate_names((section,), named)
+            for index, rule in enumerate(named):
                 for location, label in rule.named_labels():
                     at = section, index, *location
                     if label not in known:
                         yield at, f"unknown label {label!r}: declare it in labels"
                     elif location[0] == "per" and label in rule.match:
                         yield at, f"{label!r} is also in match, so it has only one value"
+
+
+def _duplicate_names(
+    section: tuple[str, ...], named: Sequence[_Rule | Token]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    names: dict[str, int] = {}
+    for index, one in enumerate(named):
+        if (first := names.setdefault(one.name, index)) != index:
+            yield (
+                (*section, index, "name"),
+                f"duplicate name {one.name!r}, also used by {'.'.join(section)}.{first}",
+            )

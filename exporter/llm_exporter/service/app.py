@@ -14,15 +14,19 @@ from typing import Any, Final, TypeVar, cast, get_args
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..client.spool import Spool
-from ..config.model import Config
+from ..config.model import Config, Right
 from ..errors import ConfigError
 from ..metrics.http import AsgiMetrics
+from ..web_config import WebConfig
 from . import reports
+from .access.browsers import HEADERS
+from .access.door import Access, Door, Requires, holder_of
 from .alerts import alerts_in
 from .intake import Intake
 from .leases import grant_leases, parse_lease_request
@@ -33,7 +37,8 @@ from .readiness import Readiness
 from .reloading import Reloading
 from .repeating import repeat
 from .requests import FILTERS, MAX_BODY, Parameters, Problem, calls_in, decoded, too_large
-from .schemas import BudgetList, ProblemDetails, Scope, UsageReport
+from .responses import json_response, problem_response
+from .schemas import BudgetList, Scope, UsageReport
 
 T = TypeVar("T")
 
@@ -55,6 +60,10 @@ def make_app(
     spools: Sequence[Path] = (),
     file: Path | None = None,
     load: Callable[[], Config] = Config,
+    *,
+    web: WebConfig | None = None,
+    external_url: str = "",
+    listens_on: str = "127.0.0.1",
 ) -> Starlette:
     """Return the service as an ASGI application. Its lifespan closes the intake and the ledger.
 
@@ -64,13 +73,27 @@ def make_app(
         spools: Directories where processes on this machine may leave calls for this service.
         file: The configuration file, which is reloaded when it changes.
         load: Returns the current configuration.
+        web: The users of the web configuration file, if there are any.
+        external_url: The URL that users reach the service at; empty if it is that of the service itself.
+        listens_on: The address that the service listens on.
 
     Raises:
         LedgerError: The ledger cannot be read.
     """
     live = Live()
     intake = Intake(config, ledger, [live])
-    reloading = Reloading(intake, file, load)
+    access = Access(config.auth, web, external_url, listens_on, lambda: intake.metrics.count_error("auth"))
+
+    def reconfigure(config: Config) -> None:
+        access.refuse_to_open(config.auth)
+        intake.reconfigure(config)
+        access.configure(config.auth)
+
+    def route(path: str, handler: Callable[..., Any], **rights: Right | None) -> Route:
+        """Return a route with the right that each method requires; None if anyone may use it."""
+        return Route(path, handler, methods=[*rights], middleware=[Middleware(Requires, access, rights)])
+
+    reloading = Reloading(intake.metrics, reconfigure, file, load)
     service = _Service(intake, ledger, live, reloading if file else None)
 
     @asynccontextmanager
@@ -86,29 +109,32 @@ def make_app(
 
     return Starlette(
         lifespan=lifespan,
+        middleware=[Middleware(Door, access)],
         routes=[
-            Route("/", _file("index.html")),
-            Route("/page.css", _file("page.css")),
-            Route("/page.js", _file("page.js")),
-            Route("/-/healthy", service.healthy),
-            Route("/-/ready", service.ready),
-            Route("/-/reload", service.reload, methods=["POST"]),
-            Route("/api/v1/calls", service.calls, methods=["GET", "POST"]),
-            Route("/api/v1/cost", service.cost),
-            Route("/api/v1/usage", service.usage),
-            Route("/api/v1/report", service.report),
-            Route("/api/v1/budgets", service.budgets),
-            Route("/api/v1/budgets/leases", service.post_leases, methods=["POST"]),
-            Route("/api/v1/events", service.events),
-            Route("/api/v1/alerts", service.post_alerts, methods=["POST"]),
-            Route("/api/v1/sessions/{id:path}/reset", service.reset_session, methods=["POST"]),
-            Route("/api/v1/openapi.json", service.openapi),
-            Route("/metrics", AsgiMetrics(lambda: intake.metrics), methods=["GET"]),
+            # The files of the page hold no data, and an orchestrator has no token.
+            route("/", _file("index.html"), GET=None),
+            route("/page.css", _file("page.css"), GET=None),
+            route("/page.js", _file("page.js"), GET=None),
+            route("/-/healthy", service.healthy, GET=None),
+            route("/-/ready", service.ready, GET=None),
+            route("/-/reload", service.reload, POST="admin"),
+            route("/api/v1/calls", service.calls, GET="read", POST="ingest"),
+            route("/api/v1/cost", service.cost, GET="read"),
+            route("/api/v1/usage", service.usage, GET="read"),
+            route("/api/v1/report", service.report, GET="read"),
+            route("/api/v1/budgets", service.budgets, GET="read"),
+            route("/api/v1/budgets/leases", service.post_leases, POST="ingest"),
+            route("/api/v1/events", service.events, GET="read"),
+            route("/api/v1/alerts", service.post_alerts, POST="admin"),
+            route("/api/v1/sessions/{id:path}/reset", service.reset_session, POST="admin"),
+            route("/api/v1/openapi.json", service.openapi, GET="read"),
+            route("/metrics", AsgiMetrics(lambda: intake.metrics), GET="read"),
         ],
         exception_handlers={
             Problem: cast("Any", _problem),
             HTTPException: cast("Any", _http_problem),
             LedgerError: cast("Any", _unavailable),
+            Exception: _failed,
         },
     )
 
@@ -150,7 +176,7 @@ class _Service:
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI description."""
-        return _json(description())
+        return json_response(description())
 
     async def healthy(self, request: Request) -> Response:
         """Report that the process runs."""
@@ -178,12 +204,14 @@ class _Service:
     async def _post_calls(self, request: Request) -> Response:
         """Add calls. The response confirms that they are stored durably."""
         calls = calls_in(await _body(request), request.headers.get("content-encoding", ""))
+        for call in calls:
+            call.labels.update(holder_of(request).labels)
         try:
             receipt = await asyncio.wrap_future(self._intake.submit(calls))
         except LedgerError:
             self._readiness.doubt()
             raise
-        return _json(receipt)
+        return json_response(receipt)
 
     async def _get_calls(self, request: Request) -> Response:
         """List calls, newest first, as JSON or CSV."""
@@ -201,13 +229,13 @@ class _Service:
                 media_type="text/csv; charset=utf-8; header=present",
                 headers={"content-disposition": 'attachment; filename="llm-calls.csv"'},
             )
-        return _json(page)
+        return json_response(page)
 
     async def cost(self, request: Request) -> Response:
         """Report cost by dimension."""
         parameters = Parameters(request.query_params, *FILTERS, "by")
         query, by = parameters.query(), parameters.names("by")
-        return _json(await self._in(self._reading, reports.cost, self._ledger, query, by))
+        return json_response(await self._in(self._reading, reports.cost, self._ledger, query, by))
 
     async def usage(self, request: Request) -> Response:
         """Report usage by hour, day or month."""
@@ -218,25 +246,29 @@ class _Service:
         period = parameters.period() or "day"
         query = parameters.query(match={scope: name} if scope else {})
         periods = await self._in(self._reading, reports.usage, self._ledger, query, period)
-        return _json(UsageReport(scope, name or None, period, periods))
+        return json_response(UsageReport(scope, name or None, period, periods))
 
     async def report(self, request: Request) -> Response:
         """Report totals by several dimensions and by period."""
         parameters = Parameters(request.query_params, *FILTERS, "by", "period")
         query, by, period = parameters.query(), parameters.names("by"), parameters.period()
-        return _json({"rows": await self._in(self._reading, reports.rows, self._ledger, query, by, period)})
+        return json_response(
+            {"rows": await self._in(self._reading, reports.rows, self._ledger, query, by, period)}
+        )
 
     async def budgets(self, request: Request) -> Response:
         """List budgets."""
         accounts = self._intake.accounts
         await self._in(self._reading, accounts.refresh)
-        return _json(BudgetList(accounts.rows()))
+        return json_response(BudgetList(accounts.rows()))
 
     async def post_leases(self, request: Request) -> Response:
         """Lease amounts of shared budgets to a process."""
         body = decoded(await _body(request), request.headers.get("content-encoding", ""))
         wanted = parse_lease_request(body)
-        return _json(await self._in(self._leasing, grant_leases, wanted, self._intake.accounts, self._ledger))
+        return json_response(
+            await self._in(self._leasing, grant_leases, wanted, self._intake.accounts, self._ledger)
+        )
 
     async def reset_session(self, request: Request) -> Response:
         """Reset a session."""
@@ -261,6 +293,10 @@ class _Service:
 
 
 async def _body(request: Request) -> bytes:
+    # A page of another site can send any other type without asking.
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise Problem(415, f"the Content-Type must be application/json, not {content_type!r}")
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -273,29 +309,21 @@ async def _body(request: Request) -> bytes:
 
 
 def _file(name: str) -> Callable[[Request], Response]:
-    def send(_: Request) -> Response:
-        # The page loads nothing from other hosts, and shows text from untrusted sources.
-        return FileResponse(
-            str(_PAGE / name), headers={"content-security-policy": "default-src 'self'; img-src data:"}
-        )
-
-    return send
-
-
-def _json(value: object, status: int = 200, media_type: str = "application/json") -> Response:
-    return Response(msgspec.json.encode(value), status, media_type=media_type)
+    return lambda _: FileResponse(str(_PAGE / name))
 
 
 def _problem(_: Request, problem: Problem) -> Response:
-    body = ProblemDetails(problem.status, problem.detail)
-    return _json(body, problem.status, "application/problem+json")
+    return problem_response(problem)
 
 
-def _http_problem(request: Request, error: HTTPException) -> Response:
-    response = _problem(request, Problem(error.status_code, error.detail))
-    response.headers.update(error.headers or {})
-    return response
+def _http_problem(_: Request, error: HTTPException) -> Response:
+    return problem_response(Problem(error.status_code, error.detail, error.headers or {}))
 
 
-def _unavailable(request: Request, error: LedgerError) -> Response:
-    return _problem(request, Problem(503, f"the ledger is unavailable: {error}"))
+def _unavailable(_: Request, error: LedgerError) -> Response:
+    return problem_response(Problem(503, f"the ledger is unavailable: {error}"))
+
+
+def _failed(_: Request, __: Exception) -> Response:
+    """Respond to a mistake of ours. It is outside of the middleware, so it has the headers itself."""
+    return problem_response(Problem(500, "internal error: the log of the service says more", HEADERS))

@@ -52,10 +52,13 @@ _DESCRIPTIONS: Final = {
 }
 _STATUSES: Final = {
     400: "Invalid request.",
+    401: "The service needs authentication.",
+    403: "The token lacks the right, or a page of another site sent the request.",
     404: "Not found.",
     409: "The service runs without a configuration file.",
     413: "The body is too large.",
-    415: "Unsupported Content-Encoding.",
+    415: "Unsupported Content-Encoding or Content-Type.",
+    421: "The service has no authentication, and its host name is unknown.",
     422: "The configuration is invalid, or requires a restart. The old one stays in effect.",
     503: "The ledger is unavailable. Try again later.",
 }
@@ -66,9 +69,29 @@ def description() -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "llm-exporter", "version": version("llm-exporter")},
-        "paths": {**_calls(), **_reports(), **_budgets(), **_live(), **_operations()},
-        "components": {"schemas": {**_schemas(_RESPONSES, complete=True), **_schemas(_REQUESTS)}},
+        "paths": _guarded({**_calls(), **_reports(), **_budgets(), **_live(), **_operations()}),
+        "components": {
+            "schemas": {**_schemas(_RESPONSES, complete=True), **_schemas(_REQUESTS)},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic"},
+            },
+        },
+        # A service without tokens and users admits anyone.
+        "security": [{"token": []}, {"password": []}, {}],
     }
+
+
+def _guarded(paths: Json) -> Json:
+    """Add the responses to requests that may not pass."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            if path in ("/-/healthy", "/-/ready"):
+                operation["security"] = []
+                operation["responses"] |= _problems(403)
+            else:
+                operation["responses"] |= _problems(401, 403, 421)
+    return paths
 
 
 def _schemas(structs: Sequence[type[msgspec.Struct]], *, complete: bool = False) -> Json:
@@ -197,7 +220,10 @@ def _live() -> Json:
             "post": {
                 "summary": "Receive an Alertmanager webhook. The live page shows the alerts.",
                 "requestBody": _body(_ref(Webhook), examples.ALERTS),
-                "responses": {"204": {"description": "The alerts were received."}, **_problems(400, 413)},
+                "responses": {
+                    "204": {"description": "The alerts were received."},
+                    **_problems(400, 413, 415),
+                },
             }
         },
         "/api/v1/events": {

@@ -15,7 +15,7 @@ from typing import Final
 from ..config.model import Config
 from ..errors import ConfigError
 from ..log import log
-from .intake import Intake
+from ..metrics.collector import Metrics
 from .ledger.base import LedgerError
 from .repeating import repeat
 
@@ -23,24 +23,32 @@ _POLL_SECONDS: Final = 2.0
 
 
 class Reloading:
-    """Reloads the configuration of the intake. If that fails, the old configuration stays in effect.
+    """Reloads the configuration. If that fails, the old configuration stays in effect.
 
     Args:
-        intake: Is reconfigured.
+        metrics: Say whether the last reload was successful.
+        reconfigure: Applies a configuration, or raises `ConfigError` or `LedgerError` and changes nothing.
         file: The configuration file; None if there is none.
         load: Returns the current configuration, or raises `ConfigError`.
     """
 
-    def __init__(self, intake: Intake, file: Path | None, load: Callable[[], Config]) -> None:
-        self._intake = intake
+    def __init__(
+        self,
+        metrics: Metrics,
+        reconfigure: Callable[[Config], object],
+        file: Path | None,
+        load: Callable[[], Config],
+    ) -> None:
+        self._metrics = metrics
+        self._reconfigure = reconfigure
         self._file = file
         self._load = load
         self._loaded = self._fingerprint()
         self._lock = threading.Lock()
-        intake.metrics.set_reloaded(time.time())
+        metrics.set_reloaded(time.time())
 
     def reload(self) -> None:
-        """Load the file and reconfigure the intake.
+        """Load the file and apply it.
 
         Raises:
             ConfigError: The file is invalid, or a setting changed that requires a restart.
@@ -49,13 +57,13 @@ class Reloading:
         with self._lock:
             self._loaded = self._fingerprint()
             try:
-                self._intake.reconfigure(self._load())
+                self._reconfigure(self._load())
             except (ConfigError, LedgerError) as error:
-                self._intake.metrics.set_reloaded(None)
+                self._metrics.set_reloaded(None)
                 # The cause is the file, so a traceback would not help.
                 log.error("llm-exporter: configuration not reloaded: %s", error)
                 raise
-            self._intake.metrics.set_reloaded(time.time())
+            self._metrics.set_reloaded(time.time())
             log.info("llm-exporter: reloaded %s", self._file)
 
     @asynccontextmanager
@@ -70,7 +78,7 @@ class Reloading:
             ValueError, RuntimeError, NotImplementedError, AttributeError
         ):  # not in the main thread, or on Windows
             loop.add_signal_handler(signal.SIGHUP, requested.set)
-        task = asyncio.create_task(repeat("reloading", partial(self._watch, requested), self._intake.metrics))
+        task = asyncio.create_task(repeat("reloading", partial(self._watch, requested), self._metrics))
         try:
             yield
         finally:

@@ -666,7 +666,7 @@ def test_a_restart_of_redis_under_load_loses_and_duplicates_nothing(
         until(lambda: scraped(*urls)[0] > 0)
 
         redis.stop(how)
-        answer = httpx.post(f"{first}/api/v1/calls", content=b"[]", timeout=PATIENCE)
+        answer = httpx.post(f"{first}/api/v1/calls", content=b"[]", headers=JSON, timeout=PATIENCE)
         assert answer.status_code == 503
         assert "refused" in answer.json()["detail"]
         assert httpx.get(f"{second}/-/ready").status_code == 503
@@ -683,14 +683,15 @@ def test_a_restart_of_redis_under_load_loses_and_duplicates_nothing(
 def test_metrics_continue_after_a_service_is_killed(redis: RedisServer, tmp_path: Path) -> None:
     port = free_port()
     with service(redis.url, tmp_path, port, end=signal.SIGKILL) as url:
-        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x").raise_for_status()
+        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x", headers=JSON).raise_for_status()
     with service(redis.url, tmp_path, port) as url:
         assert scraped(url) == (1, 0.5)
-        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x").raise_for_status()
-        httpx.post(f"{url}/api/v1/calls", content=CALL % b"y").raise_for_status()
+        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x", headers=JSON).raise_for_status()
+        httpx.post(f"{url}/api/v1/calls", content=CALL % b"y", headers=JSON).raise_for_status()
         assert scraped(url) == (2, 1.0)
 
 
+JSON = {"content-type": "application/json"}
 CALL = b'[{"id": "%b", "provider": "openai", "model": "gpt-5", "operation": "chat", "cost": {"output": 0.5}}]'
 
 

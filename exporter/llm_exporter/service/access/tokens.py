@@ -1,0 +1,122 @@
+"""Tokens in files. They are read again when the files change, so that a new token needs no restart."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from ...config.model import Auth, Config, Token
+from ...log import log
+from .rights import Holder
+
+_MIN_CHARACTERS: Final = 16
+_MAX_CHARACTERS: Final = 4096
+
+
+def read_token(file: Path) -> bytes:
+    """Return the token in the first line of a file.
+
+    Raises:
+        ValueError: The file holds no token that is safe to use. The message names the file and the reason.
+    """
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for a writer
+            raise ValueError(f"{file} is not a regular file")
+        with file.open("rb") as lines:
+            token = lines.readline(_MAX_CHARACTERS + 2).strip()
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror or error}") from None
+    if os.name == "posix" and status.st_mode & stat.S_IROTH:
+        raise ValueError(f"{file} can be read by every user of the machine: chmod o-r {file}")
+    if not token:
+        raise ValueError(f"{file} has no token in its first line")
+    if not _MIN_CHARACTERS <= len(token) <= _MAX_CHARACTERS:
+        raise ValueError(
+            f"the token in {file} has {len(token)} characters: use {_MIN_CHARACTERS} to {_MAX_CHARACTERS},"
+            " for example those of `openssl rand -hex 32`"
+        )
+    if not all(0x21 <= byte <= 0x7E for byte in token):
+        raise ValueError(f"the token in {file} has characters other than visible ASCII")
+    return token
+
+
+def mistakes(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the location and message of each mistake in the files of tokens.
+
+    Only the service reads them: a metered process with the same configuration has no access to them.
+    """
+    first: dict[bytes, int] = {}
+    for index, token in enumerate(config.auth.tokens):
+        at = "auth", "tokens", index, "file"
+        try:
+            secret = read_token(token.file)
+        except ValueError as error:
+            yield at, str(error)
+        else:
+            if (other := first.setdefault(secret, index)) != index:
+                yield at, f"the token in {token.file} is also that of auth.tokens.{other}"
+
+
+class Tokens:
+    """The tokens of a configuration.
+
+    Args:
+        auth: The tokens.
+        count_error: Is called when a token's file can no longer be used. The token is then refused.
+    """
+
+    def __init__(self, auth: Auth, count_error: Callable[[], object]) -> None:
+        self._files: Sequence[_TokenFile] = [_TokenFile(token, count_error) for token in auth.tokens]
+
+    def __bool__(self) -> bool:
+        """Return whether there are tokens."""
+        return bool(self._files)
+
+    def holder(self, secret: bytes) -> Holder | None:
+        """Return the holder of a token; None if it is unknown. Takes the same time for any token."""
+        digest = hashlib.sha256(secret).digest()
+        found = [file.holder for file in self._files if hmac.compare_digest(file.digest(), digest)]
+        return found[0] if found else None
+
+
+class _TokenFile:
+    """A token that follows its file."""
+
+    def __init__(self, token: Token, count_error: Callable[[], object]) -> None:
+        self.holder = Holder(f"token {token.name}", frozenset(token.rights), token.labels)
+        self._file = token.file
+        self._count_error = count_error
+        self._seen: object = ()
+        self._secret: bytes | None = None
+        self._digest = b""
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 digest of the token; empty if the file cannot be used."""
+        seen = self._fingerprint()
+        if seen != self._seen:
+            self._seen = seen
+            self._read()
+        return self._digest
+
+    def _read(self) -> None:
+        try:
+            self._secret = read_token(self._file)
+            self._digest = hashlib.sha256(self._secret).digest()
+        except ValueError as error:
+            self._secret, self._digest = None, b""
+            log.error("llm-exporter: requests with the %s are refused: %s", self.holder.name, error)
+            self._count_error()
+
+    def _fingerprint(self) -> tuple[int, int, int, int] | None:
+        """Return values that change when the file is edited or replaced; None if there is no file."""
+        try:
+            status = self._file.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
