@@ -185,7 +185,7 @@ def test_a_new_series_is_shown_at_0_first_by_every_worker(application: Applicati
 
 
 def test_gunicorn_with_greenlets_is_metered_by_run(server: Server, tmp_path: Path) -> None:
-    """gunicorn patches the standard library in its worker, before or after llm-exporter is imported there."""
+    """Gunicorn patches the standard library in its worker, before or after llm-exporter is imported there."""
     port = free_port()
     command = [
         *(sys.executable, "-m", "llm_exporter.cli", "run", "--", sys.executable, "-m", "gunicorn"),

@@ -78,7 +78,7 @@ class MetricsServer:
         while not self._closed:
             try:
                 self._server.serve_forever()
-            except Exception as error:  # it must not end
+            except BaseException as error:  # whatever it is, it must not end the thread
                 self._server.report(error)
                 time.sleep(_RESTART_SECONDS)
 
@@ -99,7 +99,7 @@ class _Server(ThreadingMixIn, TCPServer):
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._warned = -_WARN_SECONDS
 
-    def report(self, error: Exception) -> None:
+    def report(self, error: BaseException) -> None:
         """Count an error of ours, and log it."""
         log.error("llm-exporter: cannot serve /metrics: %r", error)
         with suppress(Exception):  # it may be the metrics that fail
