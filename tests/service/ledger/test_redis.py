@@ -546,6 +546,20 @@ def test_a_full_server_stores_a_whole_batch_or_nothing(redis: RedisServer) -> No
     intake.close()
 
 
+@pytest.mark.parametrize("key", ["started", "calls", "log:a:1", "session:s"])
+def test_a_key_of_a_wrong_type_stores_nothing(redis: RedisServer, key: str) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    redis.execute("SET", f"llm-exporter:{key}", "x")
+
+    with pytest.raises(LedgerError, match=f"llm-exporter:{key} is a string|WRONGTYPE"):
+        ledger.add([*calls("x"), *calls("y", labels={"session": "s"})])
+
+    redis.execute("DEL", f"llm-exporter:{key}")
+    assert ledger.totals(Query(since=span_of("month", time.time()).start)) == {}
+    assert len(ledger.add([*calls("x"), *calls("y", labels={"session": "s"})])) == 2
+    ledger.close()
+
+
 def test_the_error_without_redis_py_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "llm_exporter.service.ledger.redis")
     monkeypatch.setitem(sys.modules, "redis", None)

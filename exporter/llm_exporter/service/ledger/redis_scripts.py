@@ -27,6 +27,23 @@ return {string.format('%.17g', owner), redis.call('ZREVRANGE', logged, 0, 0)[1] 
 ADD: Final = (
     _OWNED
     + """
+-- Redis does not undo what a failed script has written, so check the types of all keys first.
+local calls, checked = cmsgpack.unpack(ARGV[5]), {}
+local function check(key, kind)
+    if checked[key] then return end
+    checked[key] = true
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then error('WRONGTYPE ' .. key .. ' is a ' .. found) end
+end
+check(prefix .. 'ids', 'hash')
+check(prefix .. 'calls', 'stream')
+check(prefix .. 'started', 'zset')
+check(prefix .. 'position', 'string')
+check(logged, 'zset')
+for _, call in ipairs(calls) do
+    check(prefix .. 'session:' .. call[4], 'zset')
+    for _, cell in ipairs(call[5]) do check(prefix .. cell[1], 'hash') end
+end
 local now = redis.call('TIME')
 local last = tonumber(redis.call('GET', prefix .. 'position') or '0')
 local position = math.max(last, now[1] * 1000000 + now[2] - 1)
@@ -36,7 +53,7 @@ for _, at in ipairs(redis.call('ZRANGEBYSCORE', logged, '(' .. ARGV[4], '+inf'))
     if entry then unreported[#unreported + 1] = {at, entry[2][2]} end
 end
 local new, sums = {}, {}
-for number, call in ipairs(cmsgpack.unpack(ARGV[5])) do
+for number, call in ipairs(calls) do
     local id, json, started, session, cells, totals = unpack(call)
     if redis.call('HSETNX', prefix .. 'ids', id, text(position + 1)) == 1 then
         position = position + 1
