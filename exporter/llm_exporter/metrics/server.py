@@ -101,7 +101,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
     def report(self, error: BaseException) -> None:
         """Count an error of ours, and log it."""
-        log.error("llm-exporter: cannot serve /metrics: %r", error)
+        log.error("llm-exporter: cannot serve /metrics: %s", repr(error))
         with suppress(Exception):  # it may be the metrics that fail
             self._metrics().count_error("metrics")
 
