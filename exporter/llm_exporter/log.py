@@ -15,11 +15,11 @@ from .harmless import one_line
 class _Log(logging.LoggerAdapter[logging.Logger]):
     @override
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        # Texts from outside must not look like lines of the log.
-        args = tuple(one_line(str(arg)) if isinstance(arg, str | Exception) else arg for arg in args)
         # One frame is ours: the record names the code that logs.
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         try:
+            # Texts from outside must not look like lines of the log.
+            args = tuple(one_line(str(arg)) if isinstance(arg, str | Exception) else arg for arg in args)
             super().log(level, msg, *args, **kwargs)
         except Exception as error:
             if logging.raiseExceptions and sys.stderr is not None:

@@ -22,7 +22,7 @@ def report_error(where: str, error: BaseException) -> None:
     try:
         pipeline().error(where, error)
     except Exception:
-        log.exception("llm-exporter failed in %s, and could not count that: %r", where, error)
+        log.exception("llm-exporter failed in %s, and could not count that: %s", where, repr(error))
 
 
 def guarded(
