@@ -10,7 +10,7 @@ PRICES := .prices
 SDKS := .venv-sdks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy test-frameworks test-sdks prices bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-heavy test-frameworks test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-sdks: $(SDKS)/.ready  ## Run the SDKs' own tests, raw and metered; ARGS=--q
 
 prices: $(READY) $(PRICES)/.ready  ## Compare our prices with LiteLLM's; ARGS="--write" accepts the differences
 	$(BIN)/python -m tools.price_comparison $(PRICES)/*.whl $(ARGS)
+
+audit: $(READY)  ## Look up known vulnerabilities of what the image installs; needs the internet
+	$(BIN)/uvx pip-audit --strict --no-deps --disable-pip --requirement requirements-image.lock
 
 bench: $(READY)  ## Run the benchmarks; ARGS="calls" runs one of them
 	$(BIN)/python -m tools.binaries redis-server
@@ -70,6 +73,9 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--output-file requirements-frameworks-older.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group sdks-oldest --custom-compile-command "make lock" --output-file requirements-sdks-oldest.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra all --group image --constraint requirements.lock --custom-compile-command "make lock" \
+		--output-file requirements-image.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-deps \
 		--group pyproject.toml:prices --custom-compile-command "make lock" --output-file requirements-prices.lock
 	grep -oE '^(anthropic|google-genai|openai)==[^ ]+' requirements.lock > $(VENV)/sdks.txt

@@ -33,7 +33,8 @@ HEADERS = {
 # Generated from prometheus/prometheus.yml; to change it, edit that file and run `make kubernetes`.
 #
 # Scrapes every Service with the label `app.kubernetes.io/name: llm-exporter` and a port named `metrics`. The
-# value of that label becomes the job name, by which the alerts recognize the exporter.
+# value of that label becomes the job name, by which the alerts recognize the exporter. The token is that of
+# llm-exporter.yml; remove `authorization` for programs that serve /metrics without one.
 """,
 }
 
@@ -76,6 +77,7 @@ def service_monitor() -> Json:
         "port": PORT,
         "interval": scrape["scrape_interval"],
         "scrapeTimeout": scrape["scrape_timeout"],
+        "authorization": {"credentials": {"name": NAME, "key": "read-token"}},
     }
     return _object(
         "ServiceMonitor",

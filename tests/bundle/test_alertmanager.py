@@ -31,8 +31,12 @@ def test_amtool_accepts_the_configuration(file: Path) -> None:
     assert "SUCCESS" in run("amtool", "check-config", file)
 
 
-def test_the_compose_configuration_differs_only_in_the_address_of_the_exporter() -> None:
-    compose = yaml.safe_dump(settings(COMPOSE))
+def test_the_compose_configuration_differs_only_in_the_address_and_the_token_of_the_exporter() -> None:
+    content = settings(COMPOSE)
+    (webhook,) = content["receivers"][0]["webhook_configs"]
+    credentials = {"credentials_file": "/run/secrets/llm-exporter-token"}
+    assert webhook.pop("http_config") == {"authorization": credentials}
+    compose = yaml.safe_dump(content)
 
     assert compose.count("//exporter:9847/") == 1
     assert yaml.safe_load(compose.replace("//exporter:9847/", "//127.0.0.1:9847/")) == settings(DEFAULT)

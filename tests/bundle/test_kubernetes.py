@@ -9,9 +9,14 @@ from typing import Any
 
 import yaml
 
+from llm_exporter.config.loading import load
 from support.bundle import PROMETHEUS, REPOSITORY, run
 
 KUBERNETES = REPOSITORY / "kubernetes"
+SERVICE: dict[str, Any] = {
+    each["kind"]: each for each in yaml.safe_load_all((KUBERNETES / "llm-exporter.yml").read_text())
+}
+"""The objects of the service, by kind."""
 
 
 def committed(file: str) -> dict[str, Any]:
@@ -55,3 +60,52 @@ def test_the_service_monitor_has_the_configured_interval_and_the_job_of_the_aler
     )
     assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
     assert monitor["spec"]["selector"]["matchLabels"] == {"app.kubernetes.io/name": "llm-exporter"}
+
+
+def test_the_service_runs_without_privileges_and_with_the_image_of_the_dockerfile() -> None:
+    service, workload = SERVICE["Service"], SERVICE["StatefulSet"]["spec"]["template"]
+    (container,) = workload["spec"]["containers"]
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+
+    assert workload["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 9847,
+        "runAsGroup": 9847,
+        "fsGroup": 9847,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts >= {"/etc/llm-exporter", "/var/lib/llm-exporter", "/tmp"}
+    assert "\nUSER 9847\n" in dockerfile
+    assert "\nVOLUME /var/lib/llm-exporter\n" in dockerfile
+    assert '"--config", "/etc/llm-exporter/llm-exporter.yml"]' in dockerfile
+    (port,) = service["spec"]["ports"]
+    assert (port["name"], port["port"]) == ("metrics", 9847)
+    assert service["spec"]["selector"].items() <= workload["metadata"]["labels"].items()
+
+
+def test_the_service_reads_its_tokens_from_the_secret_that_the_service_monitor_uses(tmp_path: Path) -> None:
+    config = SERVICE["ConfigMap"]["data"]["llm-exporter.yml"]
+    (tmp_path / "llm-exporter.yml").write_text(config)
+    tokens = load(tmp_path / "llm-exporter.yml").auth.tokens
+    (volume,) = [
+        each for each in SERVICE["StatefulSet"]["spec"]["template"]["spec"]["volumes"] if "secret" in each
+    ]
+    (endpoint,) = committed("service-monitor.yml")["spec"]["endpoints"]
+
+    assert volume["secret"]["secretName"] == "llm-exporter"
+    by_file = {Path(token.file).name: {*token.rights} for token in tokens}
+    assert by_file == {
+        "ingest-token": {"ingest"},
+        "read-token": {"read"},
+        "admin-token": {"ingest", "read", "admin"},
+    }
+    assert {str(Path(token.file).parent) for token in tokens} == {"/run/secrets/llm-exporter"}
+    header = (KUBERNETES / "llm-exporter.yml").read_text().partition("\napiVersion")[0]
+    assert all(f"--from-literal={name}=" in header for name in by_file)
+    assert endpoint["authorization"] == {"credentials": {"name": "llm-exporter", "key": "read-token"}}

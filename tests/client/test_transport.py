@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -69,6 +70,10 @@ def respond(connection: socket.socket) -> None:
     data = b""
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
+    while len(body) < int(length):  # closing with unread data would reset the connection
+        body += connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\n\r\n" + RECEIPT.body)  # type: ignore[operator]
 
 

@@ -30,6 +30,7 @@ BUDGETS = (
     Budget(name="usd", period="month", usd=Decimal(100), per=("session",)),
     Budget(name="tokens", period="total", tokens=1000, on_exceed="block"),
 )
+JSON = {"content-type": "application/json"}
 CONFIG = Config(budgets=BUDGETS, labels=("team",))
 
 
@@ -213,14 +214,19 @@ def test_every_call_is_refused_or_counted_and_survives_a_restart(bodies: list[di
         accepted = 0
         with TestClient(make_app(CONFIG, SqliteLedger(path))) as client:
             for body in bodies:
-                response = client.post("/api/v1/calls", content=json.dumps([body]).encode())
+                response = client.post("/api/v1/calls", content=json.dumps([body]).encode(), headers=JSON)
                 assert response.status_code in (200, 400)
                 if response.status_code == 200:
                     accepted += response.json()["accepted"]
                 assert calls_shown(client) == accepted
         with TestClient(make_app(CONFIG, SqliteLedger(path))) as client:
             assert calls_shown(client) == accepted
-            assert client.post("/api/v1/calls", content=msgspec.json.encode([a_call()])).status_code == 200
+            assert (
+                client.post(
+                    "/api/v1/calls", content=msgspec.json.encode([a_call()]), headers=JSON
+                ).status_code
+                == 200
+            )
             assert calls_shown(client) == accepted + 1
             report = client.get("/api/v1/report?by=model,provider,agent,session&period=month").json()["rows"]
             assert sum(row["calls"] for row in report) == accepted + 1

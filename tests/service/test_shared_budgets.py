@@ -221,7 +221,7 @@ def test_no_process_makes_its_first_call_on_a_used_up_account(
         a_call(id=str(number), labels={"session": "used-up"}, cost={"output": 0.01}) for number in range(10)
     ]
     with Served(tmp_path, "--config", str(file)) as service:
-        httpx.post(f"{service.url}/api/v1/calls", content=msgspec.json.encode(spent)).raise_for_status()
+        httpx.post(f"{service.url}/api/v1/calls", json=msgspec.to_builtins(spent)).raise_for_status()
         for _ in range(3):
             pipeline = Pipeline()
             before = default.replace(pipeline)

@@ -121,3 +121,29 @@ def test_a_valid_configuration(tmp_path: Path) -> None:
 def test_a_missing_configuration(tmp_path: Path) -> None:
     path = tmp_path / "none.yml"
     assert run("check", path) == (2, f"Error: {path}: No such file or directory\n")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", ""])
+def test_it_refuses_to_listen_beyond_loopback_without_authentication(address: str) -> None:
+    assert serve("--host", address) == (
+        2,
+        f"Error: refusing to listen on {address or 'all addresses'} without authentication: set"
+        " auth.tokens in the configuration, or users or client certificates with --web.config.file;"
+        " --insecure-no-auth lets anyone read and forge spending\n",
+    )
+
+
+def test_it_listens_on_any_address_if_told_that_this_is_insecure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "llm_exporter.cli", "serve", "--host", "0.0.0.0", "--port", "0"]
+    command += ["--store", str(tmp_path / "ledger.db"), "--insecure-no-auth"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("llm-exporter listening on http://0.0.0.0:")
+        process.terminate()
+
+
+def test_an_external_url_must_be_a_url() -> None:
+    assert serve("--web.external-url", "llm.example.com") == (
+        2,
+        "Error: --web.external-url 'llm.example.com': must be a URL like https://llm.example.com:9847\n",
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from ..config.loading import load
 from ..config.model import Config
 from ..errors import ConfigError
+from ..web_config import load_web_config
 from .errors import Usage, missing
 
 
@@ -22,7 +24,29 @@ from .errors import Usage, missing
     "--port", type=click.IntRange(0, 65535), default=9847, help="The port to listen on; 0 for any free one."
 )
 @click.option("--store", help="The ledger, overriding the configuration's `store`.")
-def serve(*, config: Path | None, host: str, port: int, store: str | None) -> None:
+@click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path),
+    help="TLS and users with passwords, in the format of Prometheus' web configuration files.",
+)
+@click.option("--web.external-url", "external_url", default="", help="The URL that browsers use.")
+@click.option(
+    "--insecure-no-auth",
+    "insecure",
+    is_flag=True,
+    help="Listen beyond loopback although anyone could read and forge spending.",
+)
+def serve(
+    *,
+    config: Path | None,
+    host: str,
+    port: int,
+    store: str | None,
+    web_config_file: Path | None,
+    external_url: str,
+    insecure: bool,
+) -> None:
     """Collect the calls of many processes; serve /metrics, a REST API and a live page."""
     try:
         from ..service.access.tokens import mistakes  # noqa: PLC0415
@@ -36,12 +60,33 @@ def serve(*, config: Path | None, host: str, port: int, store: str | None) -> No
         return loaded.model_copy(update={"store": store}) if store else loaded
 
     try:
-        run(load_config(), host, port, config, load_config)
+        web = load_web_config(web_config_file) if web_config_file else None
+        run(
+            load_config(),
+            host,
+            port,
+            config,
+            load_config,
+            web=web,
+            external_url=_checked(external_url),
+            insecure=insecure,
+        )
     except (ConfigError, LedgerError) as error:
         raise Usage(str(error)) from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
         raise Usage(f"cannot listen on {host} port {port}: {reason}") from None
+
+
+def _checked(url: str) -> str:
+    """Return an external URL, or fail with a usage error."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if url and not (parts.scheme in ("http", "https") and parts.hostname):
+        raise Usage(f"--web.external-url {url!r}: must be a URL like https://llm.example.com:9847")
+    return url
 
 
 @click.command()

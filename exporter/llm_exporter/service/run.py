@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import uvicorn
 
 from ..client.spool import spool_for
 from ..config.model import Config
+from ..errors import ConfigError
+from ..web_config import WebConfig
 from .app import make_app
 from .connections import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Listener, Loop, Protocol
 from .ledger.store import open_ledger
@@ -28,6 +31,10 @@ def serve(
     port: int,
     file: Path | None,
     load: Callable[[], Config],
+    *,
+    web: WebConfig | None = None,
+    external_url: str = "",
+    insecure: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -37,37 +44,57 @@ def serve(
         port: The port to listen on; 0 for any free port.
         file: The configuration file, which is reloaded when it changes.
         load: Returns the current configuration.
+        web: TLS, users with passwords, and headers.
+        external_url: The URL that users reach the service at, if it is not that of the address.
+        insecure: Whether to listen beyond loopback without authentication.
 
     Raises:
+        ConfigError: The address is not of loopback, and there is no authentication.
         LedgerError: The ledger is unavailable.
         OSError: The address is unavailable.
     """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    authenticates = bool(config.auth.tokens) or (web is not None and web.authenticates)
+    if not (insecure or authenticates or _is_loopback(str(found[0][4][0]))):
+        raise ConfigError(
+            f"refusing to listen on {host or 'all addresses'} without authentication: set auth.tokens in"
+            " the configuration, or users or client certificates with --web.config.file;"
+            " --insecure-no-auth lets anyone read and forge spending"
+        )
+    context = None if web is None else web.ssl_context()
     with socket.create_server((host, port), family=found[0][0], backlog=_BACKLOG) as listening:
         bound = listening.getsockname()[1]
         spools = [spool_for(name, bound) for name in dict.fromkeys([host, *_LOOPBACK])]
         ledger = open_ledger(config.store, f"{socket.gethostname()}:{bound}")
-        app = make_app(config, ledger, spools, file, load)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=Protocol,
-                ws="none",
-                log_level="error",  # a client's mistake is not one of the service
-                access_log=False,
-                server_header=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=5,
-            )
+        app = make_app(
+            config, ledger, spools, file, load, web=web, external_url=external_url, listens_on=host
         )
+        settings = uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            log_level="error",  # a client's mistake is not one of the service
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=5,
+        )
+        settings.load()
+        settings.ssl = context
+        server = uvicorn.Server(settings)
         shown = f"[{host}]" if ":" in host else host
-        print(f"llm-exporter listening on http://{shown}:{bound}", flush=True)  # noqa: T201
+        scheme = "http" if context is None else "https"
+        print(f"llm-exporter listening on {scheme}://{shown}:{bound}", flush=True)  # noqa: T201
         with (
-            Listener(listening, _connection_limit(), respond=True) as listener,
+            Listener(listening, _connection_limit(), respond=context is None) as listener,
             asyncio.Runner(loop_factory=Loop) as runner,
         ):
             runner.run(server.serve(sockets=[listener]))
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _connection_limit() -> int:

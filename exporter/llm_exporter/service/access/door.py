@@ -80,6 +80,12 @@ class Access:
         """Replace the tokens."""
         self._tokens = Tokens(auth, self._count_error)
 
+    def rate_problem(self) -> Problem | None:
+        """Count a request; return its problem if the web configuration's `rate_limit` refuses it."""
+        if self._web is None or self._web.within_rate_limit():
+            return None
+        return Problem(429, "too many requests: see rate_limit in the web configuration file")
+
     def browser_problem(self, method: str, path: str, headers: Headers) -> Problem | None:
         """Return the problem of a request that a page of another site makes a browser send, if it is one."""
         if not self.required and path not in _PROBES:
@@ -155,7 +161,9 @@ class Door:
                     headers.setdefault(name, value)
             await send(message)
 
-        problem = self._access.browser_problem(scope["method"], scope["path"], Headers(scope=scope))
+        problem = self._access.rate_problem() or self._access.browser_problem(
+            scope["method"], scope["path"], Headers(scope=scope)
+        )
         app = self._app if problem is None else problem_response(problem)
         await app(scope, receive, send_with_headers)
 

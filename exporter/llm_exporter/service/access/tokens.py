@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,8 +31,6 @@ def read_token(file: Path) -> bytes:
             token = lines.readline(_MAX_CHARACTERS + 2).strip()
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror or error}") from None
-    if os.name == "posix" and status.st_mode & stat.S_IROTH:
-        raise ValueError(f"{file} can be read by every user of the machine: chmod o-r {file}")
     if not token:
         raise ValueError(f"{file} has no token in its first line")
     if not _MIN_CHARACTERS <= len(token) <= _MAX_CHARACTERS:
