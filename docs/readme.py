@@ -49,6 +49,10 @@ def _models(pattern: str) -> str:
     return "all" if pattern == ".*" else f"`{pattern}`"
 
 
+def _region(pattern: str) -> str:
+    return "" if pattern == ".*" else f"region `{pattern}`"
+
+
 def fees_table() -> str:
     """Return a Markdown table of the fees per use."""
     rows = (
@@ -56,7 +60,9 @@ def fees_table() -> str:
             fee.provider,
             f"`{fee.unit}`",
             _models(fee.model),
-            f"${fee.usd}" + (f" for {fee.per:,}" if fee.per > 1 else ""),
+            ("about " if fee.approximate else "")
+            + f"${fee.usd}"
+            + (f" for {fee.per:,}" if fee.per > 1 else ""),
             _source(fee.source, fee.as_of) + (f", until {fee.until}" if fee.until else ""),
         )
         for fee in FEES
@@ -70,7 +76,7 @@ def factors_table() -> str:
         (
             factor.provider,
             factor.modifier,
-            _models(factor.value) if factor.modifier != "batch" else "",
+            _models(factor.value) if factor.modifier != "batch" else _region(factor.region),
             _models(factor.model),
             f"`{factor.units}`" if factor.units else "all",
             factor.factor,

@@ -91,6 +91,27 @@ def test_a_session_of_an_agent_costs_8_cents_an_hour() -> None:
     assert round(rate.base * 3_600, 20) == Decimal("0.08")
 
 
+def test_the_fee_of_a_container_is_an_estimate(caplog: pytest.LogCaptureFixture) -> None:
+    """No response reports the minutes that OpenAI bills: the fee is that of 20 minutes."""
+    prices = PriceList()
+    for _ in range(2):
+        call = Call(
+            provider="openai",
+            model="gpt-5",
+            operation="chat",
+            started=WHEN.timestamp(),
+            tokens={"input": 1_000},
+            units={"containers_4g": 2},
+        )
+        prices.price(call)
+        assert call.cost == {"input": 0.00125, "tools": 0.24}
+        assert call.approximated == {"fee": 1_000}
+    assert [record.getMessage() for record in caplog.records] == [
+        "llm-exporter: the responses of model 'gpt-5' of provider 'openai' do not report how much is billed "
+        "for 'containers_4g': the fee is an estimate, and tokens count in llm_price_approximated_tokens_total"
+    ]
+
+
 @pytest.mark.parametrize(
     ("provider", "model", "unit"),
     [

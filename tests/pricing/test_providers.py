@@ -125,7 +125,7 @@ def test_the_url_takes_precedence_over_the_class_of_the_client() -> None:
         ("https://us.api.x.ai/v1", "x-ai", "us"),
         ("https://eu-west-1.api.x.ai/v1", "x-ai", "eu-west-1"),
         ("https://us-central1-aiplatform.googleapis.com/", "google", "us-central1"),
-        ("https://aiplatform.googleapis.com/v1", "google", ""),
+        ("https://aiplatform.googleapis.com/v1", "google", "global"),
         ("https://aiplatform.eu.rep.googleapis.com/v1", "google", "eu"),
         (
             "https://aiplatform.googleapis.com/v1/projects/p/locations/us-east5/endpoints/openapi",

@@ -212,6 +212,21 @@ ROWS = [
         batch=True,
         started=datetime(2026, 9, 1, tzinfo=UTC).timestamp(),  # the table's price begins on 2026-10-14
     ),
+    row(
+        "Gemini embeddings in a batch",
+        "google gemini-embedding-001",
+        GEMINI,
+        {"input": 0.075},
+        batch=True,
+    ),
+    row(
+        "Gemini embeddings in a batch of Vertex AI",
+        "google gemini-embedding-001",
+        VERTEX,
+        {"input": 0.12},
+        batch=True,
+        region="global",
+    ),
     # OpenAI
     row(
         "ultrafast",

@@ -35,6 +35,8 @@ class Factor(NamedTuple):
     """The date on which the page said so."""
     units: str = ""
     """A regular expression for the genai-prices units that it applies to; "" for all tokens."""
+    region: str = ".*"
+    """A regular expression for the region. Calls to Vertex AI have one, those to the Gemini API have none."""
 
     @property
     def number(self) -> Decimal:
@@ -103,6 +105,7 @@ FACTORS: Final = (
         "2026-11-24",
     ),
     Factor("google", "batch", BATCH, _OLD_GEMINI, "1", _GEMINI, "2026-11-24", _CACHED),
+    Factor("google", "batch", BATCH, "gemini-embedding-001", "0.12/0.15", _VERTEX, "2026-11-24", region=".+"),
     Factor("google", "batch", BATCH, "gemini-.*", "0.5", _GEMINI, "2026-11-24"),
     # Vertex AI: Claude, at https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai, too.
     Factor("google", "batch", BATCH, "claude-.*", "0.5", _VERTEX, "2026-11-24"),
@@ -225,7 +228,7 @@ def is_standard(modifier: Modifier, value: str) -> bool:
     return value in _STANDARD[modifier]
 
 
-def factors_for(provider: str, modifier: Modifier, value: str, model: str) -> list[Factor]:
+def factors_for(provider: str, modifier: Modifier, value: str, model: str, region: str = "") -> list[Factor]:
     """Return the published factors of a modifier; empty if none is known.
 
     Args:
@@ -233,6 +236,7 @@ def factors_for(provider: str, modifier: Modifier, value: str, model: str) -> li
         modifier: the modifier.
         value: its value, normalized.
         model: the canonical model name.
+        region: the region of the call, in lower case; "" if it has none.
     """
     return [
         factor
@@ -240,6 +244,7 @@ def factors_for(provider: str, modifier: Modifier, value: str, model: str) -> li
         if (factor.provider, factor.modifier) == (provider, modifier)
         and re.fullmatch(factor.value, value)
         and re.fullmatch(factor.model, model)
+        and re.fullmatch(factor.region, region)
     ]
 
 

@@ -29,6 +29,8 @@ class Fee(NamedTuple):
     """The date on which the page had this price."""
     until: str = ""
     """The date from which the price no longer applies, in UTC."""
+    approximate: bool = False
+    """Whether the provider bills by something that its response does not report."""
 
 
 _OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
@@ -76,11 +78,12 @@ FEES: Final[tuple[Fee, ...]] = (
     Fee("openai", "web_search_previews", _NOT_REASONING, "25", 1_000, _OPENAI, "2026-10-12"),
     Fee("openai", "web_search_previews", _ANY, "10", 1_000, _OPENAI, "2026-10-12"),
     Fee("openai", "storage_searches", _ANY, "2.50", 1_000, _OPENAI, "2026-10-12"),
-    # Per session of 20 minutes.
-    Fee("openai", "containers_1g", _ANY, "0.03", 1, _OPENAI, "2026-08-04"),
-    Fee("openai", "containers_4g", _ANY, "0.12", 1, _OPENAI, "2026-08-04"),
-    Fee("openai", "containers_16g", _ANY, "0.48", 1, _OPENAI, "2026-08-04"),
-    Fee("openai", "containers_64g", _ANY, "1.92", 1, _OPENAI, "2026-08-04"),
+    # Per session of 20 minutes. Most sessions are billed by the minute, and at least five minutes, since
+    # 2026-06-02 (https://developers.openai.com/api/docs/changelog). No response says how long one lasts.
+    *(
+        Fee("openai", f"containers_{memory}", _ANY, usd, 1, _OPENAI, "2026-08-04", approximate=True)
+        for memory, usd in (("1g", "0.03"), ("4g", "0.12"), ("16g", "0.48"), ("64g", "1.92"))
+    ),
     *(
         Fee(
             "openai",
@@ -165,7 +168,7 @@ def fee_rates(provider: str, model: str, when: datetime | None = None) -> Rates:
             and re.fullmatch(fee.model, model)
             and not (fee.until and day >= fee.until)
         ):
-            rates.setdefault(fee.unit, Rate(Decimal(fee.usd) / fee.per))
+            rates.setdefault(fee.unit, Rate(Decimal(fee.usd) / fee.per, approximate=fee.approximate))
     return rates
 
 

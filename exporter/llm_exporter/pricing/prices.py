@@ -155,9 +155,13 @@ class PriceList:
                 found[coarse] += number
                 self._warn(call, coarse, kind)
         for unit in call.units:
-            if unit not in tariff.rates and not (unit in _INSTEAD_OF_TOKENS and call.tokens):
+            rate = tariff.rates.get(unit)
+            if rate is None and not (unit in _INSTEAD_OF_TOKENS and call.tokens):
                 found["fee"] = whole
                 self._warn(call, "fee", unit)
+            elif rate is not None and rate.approximate:
+                found["fee"] = whole
+                self._warn_estimated(call, unit)
         call.approximated = {**call.approximated, **found}
 
     def _use_report(self, call: Call, total: float) -> None:
@@ -192,6 +196,16 @@ class PriceList:
                 call.provider,
                 _ASSUMPTIONS[reason],
                 "" if reason in ("fee", "speed") else f"; set the price under {remedy}",
+            )
+
+    def _warn_estimated(self, call: Call, unit: str) -> None:
+        if self._is_new("estimated fee", call.provider, call.model, unit):
+            log.warning(
+                "llm-exporter: the responses of model %r of provider %r do not report how much is billed for "
+                "%r: the fee is an estimate, and tokens count in llm_price_approximated_tokens_total",
+                call.model,
+                call.provider,
+                unit,
             )
 
     def _warn_unpriced(self, call: Call) -> None:

@@ -126,8 +126,9 @@ def _by_host(host: str, url: str) -> Endpoint | None:
     for pattern, provider in _BY_HOST:
         if match := pattern.search(host):
             region = match.groupdict().get("region") or ""
-            if provider == "google" and not region and (location := _LOCATION.search(url)):
-                region = location[1]
+            if not region and "aiplatform" in host:
+                location = _LOCATION.search(url)
+                region = location[1] if location else "global"
             return Endpoint(provider, region, is_known=True)
     return None
 

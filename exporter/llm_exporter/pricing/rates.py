@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
@@ -60,6 +60,8 @@ class Rate:
     """(prompt tokens above which the tier applies, USD per unit), ascending."""
     origin: str = ""
     """The genai-prices unit that the price table has this rate for; "" if it is not from the table."""
+    approximate: bool = False
+    """Whether the provider bills by something that its response does not report."""
 
     def at(self, prompt_tokens: int) -> Decimal:
         """Return the rate for a request with this many prompt tokens."""
@@ -72,7 +74,7 @@ class Rate:
     def times(self, factor: Decimal) -> Rate:
         """Return a multiple of this rate."""
         tiers = tuple((start, price * factor) for start, price in self.tiers)
-        return Rate(self.base * factor, tiers, self.origin)
+        return replace(self, base=self.base * factor, tiers=tiers)
 
 
 Rates = Mapping[str, Rate]

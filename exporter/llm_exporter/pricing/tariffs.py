@@ -155,7 +155,7 @@ class Tariffs:
         rates = self._rates(terms, model, when, override)
         for factor in configured:
             rates = multiplied(rates, factor)
-        rates, approximated = _modified(rates, model, modifiers)
+        rates, approximated = _modified(rates, model, modifiers, values.get("region", ""))
         if any(searches_web(terms.provider, name) for name in terms.models()):
             approximated = (*approximated, ("fee", "web search"))
         coarse = dict(_coarse(model, rates))
@@ -257,14 +257,14 @@ def _hides_profile(terms: Terms, model: Published) -> bool:
 
 
 def _modified(
-    rates: Rates, model: Published, modifiers: Mapping[Modifier, str]
+    rates: Rates, model: Published, modifiers: Mapping[Modifier, str], region: str
 ) -> tuple[Rates, tuple[tuple[ApproximationReason, str], ...]]:
     """Return rates with the published factors of modifiers, and the modifiers without a price."""
     approximated: list[tuple[ApproximationReason, str]] = []
     for modifier, value in modifiers.items():
         if _VARIANTS.get(modifier) in model.variants:
             continue
-        if published := factors_for(model.provider, modifier, value, model.name):
+        if published := factors_for(model.provider, modifier, value, model.name, region):
             rates = with_factors(rates, published)
         elif not USAGE.isdisjoint(rates):
             approximated.append(("region" if modifier == "profile" else modifier, value))
