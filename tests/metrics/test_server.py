@@ -248,12 +248,16 @@ def served(tmp_path: Path, text: str, name: str = "web.yml") -> MetricsServer:
     return llm_exporter.start_http_server(0, web_config_file=tmp_path / name)
 
 
-def https_status(server: MetricsServer, context: ssl.SSLContext) -> int | None:
+def https_status(server: MetricsServer, context: ssl.SSLContext, **headers: str) -> int | None:
     """Return the status of a scrape; None if either side refuses the other."""
+    request = Request(f"https://127.0.0.1:{server.port}/metrics", headers=headers)
     try:
-        with urlopen(f"https://127.0.0.1:{server.port}/metrics", timeout=60, context=context) as response:
+        with urlopen(request, timeout=60, context=context) as response:
             assert b"llm_exporter_build_info" in response.read()
             return int(response.status)
+    except HTTPError as error:
+        with error:
+            return error.code
     except (URLError, ConnectionError, ssl.SSLError):
         return None
 
@@ -284,6 +288,7 @@ def test_only_clients_with_a_certificate_of_an_allowed_name(
         for certificate, statuses in [(allowed, (200, 200)), (other, (200, None)), (foreign, (None, None))]:
             context = certificates.client_context(certificate)
             assert (https_status(any_name, context), https_status(one_name, context)) == statuses
+            assert https_status(any_name, context, Host="metrics.acme.example") == statuses[0]
         assert https_status(any_name, certificates.client_context()) is None
     finally:
         any_name.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from tools.stack import free_port
@@ -22,12 +24,20 @@ class Served:
         directory: where its ledger and its spool are.
         options: further options of `llm-exporter serve`.
         environment: further environment variables.
+        tls: the context of the client, if the options make the service one with TLS.
     """
 
-    def __init__(self, directory: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.directory = directory
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.tls = tls
         self.ledger = directory / "ledger.db"
         self._options = options
         self.environment = {
@@ -84,9 +94,21 @@ class Served:
 
     def get_text(self, path: str, headers: Mapping[str, str] | None = None) -> str:
         """Return the body of the response to a GET."""
-        with urlopen(Request(self.url + path, headers=dict(headers or {})), timeout=60) as response:
+        request = Request(self.url + path, headers=dict(headers or {}))
+        with urlopen(request, timeout=60, context=self.tls) as response:
             return str(response.read().decode())
 
     def get(self, path: str) -> Any:
         """Return the parsed JSON response to a GET."""
         return json.loads(self.get_text(path))
+
+    def status(self, path: str, headers: Mapping[str, str] | None = None, body: object = None) -> int:
+        """Return the status of the response to a GET, or to a POST if there is a body."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self.url + path, data, {"content-type": "application/json", **(headers or {})})
+        try:
+            with urlopen(request, timeout=60, context=self.tls) as response:
+                return int(response.status)
+        except HTTPError as error:
+            with error:
+                return error.code

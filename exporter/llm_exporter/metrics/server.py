@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from ..host_names import is_loopback, is_registrable, name_in
+from ..host_names import is_loopback, is_registrable, name_and_port
 from ..log import log
 from .collector import Metrics
 from .http import MetricsResponse, respond
@@ -196,7 +196,9 @@ class _Server(ThreadingMixIn, TCPServer):
             if given is None or not web.check_password(*given):
                 return _plain("401 Unauthorized", ("WWW-Authenticate", 'Basic realm="llm-exporter"'))
             return None
-        if self.is_local and is_registrable(name_in(headers.get("host", ""))):
+        if web is not None and web.requires_certificate:
+            return None  # TLS ends before this, as the certificate is not for the attacker's name
+        if self.is_local and is_registrable(name_and_port(headers.get("host", ""))[0]):
             # A page of another site would read the metrics by DNS rebinding.
             return _plain("421 Misdirected Request")
         return None

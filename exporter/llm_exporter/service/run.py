@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import uvicorn
 from ..client.spool import spool_for
 from ..config.model import Config
 from ..errors import ConfigError
+from ..host_names import is_loopback
 from ..web_config import WebConfig
 from .app import make_app
 from .connections import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Listener, Loop, Protocol
@@ -55,7 +55,7 @@ def serve(
     """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     authenticates = bool(config.auth.tokens) or (web is not None and web.authenticates)
-    if not (insecure or authenticates or _is_loopback(str(found[0][4][0]))):
+    if not (insecure or authenticates or is_loopback(str(found[0][4][0]))):
         raise ConfigError(
             f"refusing to listen on {host or 'all addresses'} without authentication: set auth.tokens in"
             " the configuration, or users or client certificates with --web.config.file;"
@@ -91,10 +91,6 @@ def serve(
             asyncio.Runner(loop_factory=Loop) as runner,
         ):
             runner.run(server.serve(sockets=[listener]))
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _connection_limit() -> int:

@@ -16,12 +16,13 @@ https://fetch.spec.whatwg.org/#origin-header and https://www.w3.org/TR/fetch-met
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+
+from ...host_names import is_registrable, name_and_port
 
 HEADERS: Final = {
     # The page loads nothing from other hosts, and shows text from untrusted sources.
@@ -34,23 +35,22 @@ HEADERS: Final = {
 }
 """Headers of every response."""
 
-_PRIVATE: Final = (".localhost", ".internal")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def host_mistake(hosts: Sequence[str], names: frozenset[str]) -> str:
     """Return why a request without authentication may be one of DNS rebinding; empty if it cannot be.
 
-    An IP address cannot be: the browser is then on that address's own site. Nor can a name without a dot,
-    such as that of a container, or one below `localhost` or `internal`: nobody can register them.
+    It cannot be if the name is one that nobody can register. The same goes for an IP address: the browser is
+    then on that address's own site.
 
     Args:
         hosts: The values of the header `Host`. A request without it comes from no browser.
         names: Further names that are fine.
     """
     for host in hosts:
-        name = _split(host)[0]
-        if not (name in names or "." not in name or name.endswith(_PRIVATE) or _is_address(name)):
+        name, _ = name_and_port(host)
+        if is_registrable(name) and name not in names:
             return (
                 f"the host name {name!r} is not one of this service: start it with"
                 " --web.external-url and the URL that you use, or set up authentication"
@@ -89,23 +89,5 @@ def _is_origin_of(origin: str, host: str) -> bool:
         port = parts.port or default
     except (KeyError, ValueError):  # `null`, an extension, or no origin at all
         return False
-    name, host_port = _split(host)
+    name, host_port = name_and_port(host)
     return (parts.hostname or "", str(port)) == (name, host_port or str(default))
-
-
-def _split(host: str) -> tuple[str, str]:
-    """Return the name or address, without brackets, and the port, if there is one."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        name, _, rest = host[1:].partition("]")
-        return name, rest.removeprefix(":")
-    name, _, port = host.partition(":")
-    return name.removesuffix("."), port
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

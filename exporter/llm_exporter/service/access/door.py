@@ -18,7 +18,7 @@ from ...web_config import WebConfig, credentials
 from ..requests import Problem
 from ..responses import problem_response
 from .browsers import HEADERS, host_mistake, origin_mistake
-from .rights import ANYONE, Holder
+from .rights import ANYONE, CERTIFICATE, Holder
 from .tokens import Tokens
 
 _PROBES: Final = ("/-/healthy", "/-/ready")
@@ -50,6 +50,7 @@ class Access:
     ) -> None:
         self._web = web
         self._users = web if web is not None and web.users else None
+        self._certificates = web is not None and web.requires_certificate
         self._external_url = external_url
         self._names = frozenset(
             name.lower() for name in (listens_on, urlsplit(external_url).hostname or "") if name
@@ -59,7 +60,12 @@ class Access:
 
     @property
     def required(self) -> bool:
-        """Whether requests need authentication."""
+        """Whether clients need authentication."""
+        return self._needs_credentials or self._certificates
+
+    @property
+    def _needs_credentials(self) -> bool:
+        """Whether requests need a token or a password, beside the certificate of their connection."""
         return bool(self._tokens) or self._users is not None
 
     def response_headers(self) -> dict[str, str]:
@@ -73,7 +79,7 @@ class Access:
         Raises:
             ConfigError: There is authentication now, and there would be none.
         """
-        if self.required and not auth.tokens and self._users is None:
+        if self.required and not (auth.tokens or self._users is not None or self._certificates):
             raise ConfigError("auth.tokens: the last token cannot go while the service runs: restart it")
 
     def configure(self, auth: Auth) -> None:
@@ -101,8 +107,8 @@ class Access:
         Raises:
             Problem: 401 if that is unknown, 403 if they lack the right.
         """
-        if not self.required:
-            return ANYONE
+        if not self._needs_credentials:
+            return CERTIFICATE if self._certificates else ANYONE
         holder = await self._authenticated(request.headers)
         if right not in holder.rights:
             raise Problem(403, f"{holder.name} lacks the right {right!r}")

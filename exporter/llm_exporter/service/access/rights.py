@@ -15,7 +15,7 @@ class Holder(NamedTuple):
     """Who makes a request."""
 
     name: str
-    """`token NAME` or `user NAME`, which are distinct; empty where no authentication is needed."""
+    """`token NAME`, `user NAME` or `certificate`, which are distinct; empty without authentication."""
     rights: frozenset[Right] = EVERY_RIGHT
     """Rights do not imply one another."""
     labels: Mapping[str, str] = MappingProxyType({})
@@ -24,3 +24,5 @@ class Holder(NamedTuple):
 
 ANYONE: Final = Holder("")
 """Makes every request where no authentication is needed."""
+CERTIFICATE: Final = Holder("certificate")
+"""Makes every request where clients need a certificate to connect, and no token or password."""
