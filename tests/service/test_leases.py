@@ -29,6 +29,7 @@ from llm_exporter.budgets.lease_messages import AccountUse, LeaseGrant, LeaseReq
 from llm_exporter.budgets.leases import ASK_SECONDS, FIRST_SECONDS, LEASE_SECONDS
 from llm_exporter.config.model import Budget, Config, Prices
 from llm_exporter.pricing.prices import PriceList
+from llm_exporter.service.access.rights import ANYONE, Holder
 from llm_exporter.service.accounts import Accounts
 from llm_exporter.service.leases import grant_leases
 from llm_exporter.service.ledger.sqlite import SqliteLedger
@@ -271,7 +272,9 @@ class Leasing(RuleBasedStateMachine):
 
     def answer(self, process: Process) -> None:
         if process.request is not None:
-            process.response = grant_leases(process.request, self.accounts, self.ledger, self.service_clock)
+            process.response = grant_leases(
+                process.request, ANYONE, self.accounts, self.ledger, self.service_clock
+            )
             process.request = None
             process.heard = self.monotonic.now
 
@@ -296,7 +299,7 @@ class Leasing(RuleBasedStateMachine):
         self.acknowledge(number)
         process = self.processes[number]
         request = process.budgets.shared.request(process.name, ends=True)
-        grant_leases(request, self.accounts, self.ledger, self.service_clock)
+        grant_leases(request, ANYONE, self.accounts, self.ledger, self.service_clock)
         self.processes[number] = self.new_process()
 
     @rule(number=PROCESSES)
@@ -342,7 +345,7 @@ def test_the_lease_of_an_hour_is_none_of_the_next(ledger: SqliteLedger) -> None:
     service.answer(process)
     process.ask()
     assert process.request is not None
-    process.response = grant_leases(process.request, service.accounts, ledger, service.clock)
+    process.response = grant_leases(process.request, ANYONE, service.accounts, ledger, service.clock)
     service.clock.now += HOUR / 2
     service.spend(12)  # by another process
     process.begin(a_cent(service.clock))
@@ -397,6 +400,7 @@ class Service:
     ) -> None:
         self.clock, self.monotonic = Clock(time.time() // HOUR * HOUR + HOUR / 2), Clock(1000.0)
         self.ledger = ledger
+        self.holder = ANYONE
         configured = config(limit, on_unavailable).model_copy(update={"prices": prices})
         self.accounts = Accounts(configured, ledger, lambda _: None, self.clock)
 
@@ -410,7 +414,7 @@ class Service:
         process.budgets.shared.renewal_due.clear()
         process.ask()
         assert process.request is not None
-        process.response = grant_leases(process.request, self.accounts, self.ledger, self.clock)
+        process.response = grant_leases(process.request, self.holder, self.accounts, self.ledger, self.clock)
         process.receive()
         process.go_on()
 
@@ -561,6 +565,30 @@ def test_a_request_has_a_limited_number_of_accounts_and_those_first_that_calls_w
     assert process.request.accounts[0].values == (rest,)
 
 
+def test_the_labels_of_a_token_decide_which_accounts_a_process_leases(ledger: SqliteLedger) -> None:
+    """The service charges them for its calls, whatever the process says. It has its session's budget, too."""
+    service = Service(ledger, 3)
+    service.holder = Holder("token a", labels={"session": "a"})
+    process = service.started()
+    for session in ("b", "a", "", "b"):
+        call = a_cent(service.clock, session)
+        process.begin(call)
+        service.answer(process)
+    assert process.request is not None
+    assert [use.values for use in process.request.accounts] == [("a",)]
+    assert len(process.in_flight) == 3
+    for call in process.in_flight:
+        process.budgets.settle(call)
+    service.answer(process)
+    assert [(use.values, use.used) for use in process.request.accounts] == [(("a",), 3 * 10**10)]
+    with pytest.raises(BudgetExceeded):
+        process.budgets.hold(a_cent(service.clock, "b"), CENT)
+    (status,) = process.budgets.accounts_for({"session": "b"})
+    assert status[1].labels == {"session": "a"}
+    child = process.budgets.shared.in_child()
+    assert [key for spending, _ in child.matching({}, ()) for key, _ in spending.items()] == [("a",)]
+
+
 # ---- prices that only the service has
 
 OVERRIDE = {
@@ -617,7 +645,9 @@ def grant(service: Service, process: str, **claims: int) -> int:
     """Let a process claim something, and return the amount of its lease in cents."""
     (rule,) = service.accounts.budgets
     use = AccountUse(json.dumps(rule.identity), ("a",), **{"used": 0, **claims})
-    response = grant_leases(LeaseRequest(process, [use]), service.accounts, service.ledger, service.clock)
+    response = grant_leases(
+        LeaseRequest(process, [use]), ANYONE, service.accounts, service.ledger, service.clock
+    )
     (granted,) = response.granted
     assert isinstance(granted, LeaseGrant)
     return granted.amount // 10**10

@@ -104,11 +104,12 @@ class Budgets:
         model = self._estimates.expected_model(call)
         labels = labels_of(call, model)
         models = (model, call.requested_model)
-        return [
+        own = [
             (spending, account)
-            for spending in (*self._blocking, *self.shared.budgets)
+            for spending in self._blocking
             if (account := spending.account(labels, models)) is not None
         ]
+        return [*own, *self.shared.matching(labels, models)]
 
     def hold(self, call: Call, request: object) -> None:
         """As `holding`, sleeping on this thread meanwhile."""
@@ -211,11 +212,13 @@ class Budgets:
         """Return the budgets that match calls with these labels, each with its account."""
         models = (labels.get("model", ""),)
         with self._lock:
-            return [
+            own = [
                 (spending.rule, account)
-                for spending in (*self._all, *self.shared.budgets)
+                for spending in self._all
                 if (account := spending.account(labels, models)) is not None
             ]
+            shared = self.shared.matching(labels, models)
+            return [*own, *((spending.rule, account) for spending, account in shared)]
 
 
 def _refuse_what_does_not_fit(estimated: Iterable[_Estimated]) -> None:

@@ -64,3 +64,5 @@ class LeaseResponse(msgspec.Struct):
     granted: list[LeaseGrant]
     prices: dict[str, Any] = {}
     """The service's configured prices, for estimates of calls that the process has no price for."""
+    labels: dict[str, str] = {}
+    """The labels that replace those of the process's calls, because its token is bound to them."""

@@ -206,6 +206,8 @@ class SharedBudgets:
         self.prices = ChargedPrices(prices)
         self.estimates = Estimates(self.prices)
         self.budgets: tuple[Spending[Budget], ...] = ()
+        self._labels: dict[str, str] = {}
+        """What the service replaces labels of calls with."""
         self.renewal_due = Event()
         """Set if leases should be renewed soon. May be set and awaited from any thread."""
         self.monotonic = monotonic
@@ -227,6 +229,7 @@ class SharedBudgets:
         for rule, spending in self._by_name.items():
             child._by_name[rule] = child._changed(None, spending.rule)
         child.budgets = tuple(child._by_name.values())
+        child._labels = self._labels
         return child
 
     @property
@@ -262,6 +265,7 @@ class SharedBudgets:
                 account.apply(grant, valid_until)
         self._configure(response.budgets)
         self.prices.configure(response.prices)
+        self._labels = response.labels
         self.answered = self.sent
         self.responds = True
         self._first_until = -math.inf
@@ -304,6 +308,15 @@ class SharedBudgets:
                 if not key or account.last_used > idle or account.is_needed:
                     yield _Reported(rule, key, account)
 
+    def matching(
+        self, labels: Mapping[str, str], models: Iterable[str]
+    ) -> Iterator[tuple[Spending[Budget], Account]]:
+        """Yield the budgets that match a call, each with its account; see `Spending.key_of`."""
+        labels = {**labels, **self._labels}
+        for spending in self.budgets:
+            if (account := spending.account(labels, models)) is not None:
+                yield spending, account
+
     def spend(self, call: Call) -> None:
         """Add the usage of a call, with the cost that the service charges."""
         if not self.budgets:
@@ -311,8 +324,7 @@ class SharedBudgets:
         call = self.prices.charged(call)
         self.estimates.observe(call)
         labels = labels_of(call, call.model)
-        for spending in self.budgets:
-            account = spending.account(labels, (call.model, call.requested_model))
+        for spending, account in self.matching(labels, (call.model, call.requested_model)):
             if isinstance(account, LeasedAccount):
                 spending.spend(account, call)
                 self._unacknowledged.setdefault(call.id, []).append(account)

@@ -266,8 +266,9 @@ class _Service:
         """Lease amounts of shared budgets to a process."""
         body = decoded(await _body(request), request.headers.get("content-encoding", ""))
         wanted = parse_lease_request(body)
+        holder, accounts = holder_of(request), self._intake.accounts
         return json_response(
-            await self._in(self._leasing, grant_leases, wanted, self._intake.accounts, self._ledger)
+            await self._in(self._leasing, grant_leases, wanted, holder, accounts, self._ledger)
         )
 
     async def reset_session(self, request: Request) -> Response:

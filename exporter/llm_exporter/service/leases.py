@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -14,6 +14,7 @@ from ..budgets.leases import LEASE_SECONDS
 from ..budgets.spending import USD, Spending
 from ..config.model import Budget
 from ..periods import span_of
+from .access.rights import Holder
 from .accounts import Accounts
 from .ledger.base import Lease, Leases, Ledger
 from .requests import Problem
@@ -37,9 +38,15 @@ def parse_lease_request(body: bytes) -> LeaseRequest:
 
 
 def grant_leases(
-    request: LeaseRequest, accounts: Accounts, ledger: Ledger, clock: Callable[[], float] = time.time
+    request: LeaseRequest,
+    holder: Holder,
+    accounts: Accounts,
+    ledger: Ledger,
+    clock: Callable[[], float] = time.time,
 ) -> LeaseResponse:
-    """Grant the leases that a process asks for, and name all shared budgets.
+    """Grant the leases that a process asks for, and name the shared budgets that its calls may count against.
+
+    A process whose token is bound to labels only gets leases on accounts of calls with these labels.
 
     Raises:
         LedgerError: if the ledger cannot be used.
@@ -47,23 +54,34 @@ def grant_leases(
     shared = {
         json.dumps(spending.identity): spending
         for spending in accounts.budgets
-        if spending.rule.on_exceed == "block"
+        if spending.rule.on_exceed == "block" and _agree(holder.labels, spending.rule.match)
     }
+    # Processes of other holders have other leases, whatever a process calls itself. Holders have no colon.
+    owner = f"{holder.name}:{request.process}"
     granted = [
-        _grant(request, use, spending, ledger, clock)
+        _grant(owner, use, spending, ledger, clock, ends=request.ends)
         for use in request.accounts
-        if (spending := shared.get(use.rule)) is not None and len(use.values) == len(spending.per)
+        if (spending := shared.get(use.rule)) is not None
+        and len(use.values) == len(spending.per)
+        and _agree(holder.labels, dict(zip(spending.per, use.values, strict=True)))
     ]
     budgets = [SharedBudget(rule, spending.rule.model_dump(mode="json")) for rule, spending in shared.items()]
-    return LeaseResponse(budgets, granted, accounts.prices)
+    return LeaseResponse(budgets, granted, accounts.prices, dict(holder.labels))
+
+
+def _agree(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Return whether a call can have both."""
+    return all(others.get(name, value) == value for name, value in labels.items())
 
 
 def _grant(
-    request: LeaseRequest,
+    owner: str,
     use: AccountUse,
     spending: Spending[Budget],
     ledger: Ledger,
     clock: Callable[[], float],
+    *,
+    ends: bool,
 ) -> LeaseGrant:
     # The period is that of the process's clock, by which its calls are charged.
     span = span_of(spending.period, clock() if use.start is None else use.start)
@@ -81,16 +99,16 @@ def _grant(
         others = {
             process: Lease(lease.amount, min(lease.until, latest))
             for process, lease in leases.items()
-            if process != request.process and lease.until > now
+            if process != owner and lease.until > now
         }
         left = spending.limit - spent - sum(lease.amount for lease in others.values()) - used
         # Leave one share for the next process. What is used counts in any case, even beyond the limit.
         share = max(left // (len(others) + 2), wanted)
-        amount = used if request.ends else used + max(min(left, share), 0)
+        amount = used if ends else used + max(min(left, share), 0)
         # The process does not know of a smaller lease yet: it may be spending on the old one right now.
-        before = leases[request.process].amount if request.process in leases else 0
-        kept = used if request.ends else max(amount, min(keeps, before))
-        return {**others, request.process: Lease(kept, latest)} if kept else others
+        before = leases[owner].amount if owner in leases else 0
+        kept = used if ends else max(amount, min(keeps, before))
+        return {**others, owner: Lease(kept, latest)} if kept else others
 
     ledger.update_leases(name, decide)
     return LeaseGrant(use.rule, use.values, span.start_or_none, spent, amount)
