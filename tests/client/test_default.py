@@ -3,48 +3,64 @@
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+import llm_exporter
+from llm_exporter import threads
 from llm_exporter.client import default
-from llm_exporter.client.lease_renewal import LeaseRenewal
 from llm_exporter.client.pipeline import Pipeline
-from llm_exporter.forking import late_import
+from support.awaiting import until
+from support.scripted import Response, Server
 
 PATIENCE = 60.0
 
 
+@pytest.mark.parametrize("exists", [False, True], ids=["made later", "exists"])
 @pytest.mark.usefixtures("pipeline")
-def test_nothing_is_locked_while_the_first_lease_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock is the one that forks and other threads' first calls wait for."""
-    waiting, answered = threading.Event(), threading.Event()
+def test_no_caller_waits_for_the_service(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, exists: bool
+) -> None:
+    """The service accepts the first request and does not answer before all of this is over."""
+    may_answer = threading.Event()
+    server.respond_with("/leases", Response([b"{}"], before={0: may_answer}))
+    monkeypatch.setenv("LLM_EXPORTER_URL", server.url)
+    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
+    monkeypatch.setattr(default, "_service", "")
+    waited: list[str] = []
+    here = threading.current_thread()
 
-    def wait_for_first(_: LeaseRenewal) -> None:
-        waiting.set()
-        answered.wait(PATIENCE)
+    def watched(wait: object) -> object:
+        def record(*args: object) -> object:
+            if threading.current_thread() is here:
+                waited.append(str(wait))
+            return wait(*args)  # type: ignore[operator]
 
-    monkeypatch.setattr(LeaseRenewal, "wait_for_first", wait_for_first)
-    monkeypatch.setattr(default, "_service", "http://127.0.0.1:9")
-    default.replace(None)
-    first = threading.Thread(target=default.pipeline)
-    first.start()
-    assert waiting.wait(PATIENCE)
-    try:
-        assert late_import.acquire(blocking=False)
-        late_import.release()
-    finally:
-        answered.set()
-        first.join(PATIENCE)
-    default.pipeline().close()
+        return record
+
+    if not exists:
+        default.replace(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threads.Event, "wait", watched(threads.Event.wait))
+        patch.setattr(time, "sleep", watched(time.sleep))
+        llm_exporter.instrument()
+        pipeline = default.pipeline()
+        llm_exporter.record(provider="openai", model="gpt-4o", tokens={"input": 10})
+    assert waited == []
+    until(lambda: [request for request in server.requests if request.target.endswith("/leases")])
+    may_answer.set()
+    pipeline.close()
 
 
 def test_threads_share_one_pipeline(pipeline: Pipeline) -> None:
     made: list[Pipeline] = []
     default.replace(None)
-    threads = [threading.Thread(target=lambda: made.append(default.pipeline())) for _ in range(8)]
-    for thread in threads:
+    makers = [threading.Thread(target=lambda: made.append(default.pipeline())) for _ in range(8)]
+    for thread in makers:
         thread.start()
-    for thread in threads:
+    for thread in makers:
         thread.join(PATIENCE)
     assert len(made) == 8
     assert {id(one) for one in made} == {id(default.pipeline())} != {id(pipeline)}

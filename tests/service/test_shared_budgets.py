@@ -183,7 +183,7 @@ def test_calls_fail_open_or_closed_when_the_service_is_unavailable(
     pipeline = Pipeline()
     with Served(tmp_path, "--config", str(configured(tmp_path, on_unavailable))) as service:
         pipeline.ship_to(service.url)
-        pipeline.wait_for_leases()
+        until(lambda: pipeline.budgets.shared.budgets)
         assert [spending.rule.name for spending in pipeline.budgets.shared.budgets] == ["all"]
     (spending,) = pipeline.budgets.shared.budgets
     (account,) = spending.accounts()

@@ -67,8 +67,6 @@ def ship_to(url: str) -> None:
         _service = url
         if _pipeline is not None:
             _pipeline.ship_to(url)
-    if _pipeline is not None:
-        _pipeline.wait_for_leases()
 
 
 def _made() -> Pipeline:
@@ -83,5 +81,4 @@ def _made() -> Pipeline:
             if _service:
                 made.ship_to(_service)
             _pipeline = made
-    pipeline().wait_for_leases()  # without the lock, which forks and other threads wait for
-    return pipeline()
+        return _pipeline

@@ -25,7 +25,6 @@ _IDLE_SECONDS: Final = 15.0
 _MIN_SECONDS: Final = 0.02
 """The shortest interval, for a process that needs larger leases."""
 _TIMEOUT_SECONDS: Final = 2.0
-_FIRST_SECONDS: Final = 1.0
 
 _decode: Final = msgspec.json.Decoder(LeaseResponse).decode
 
@@ -56,15 +55,9 @@ class LeaseRenewal:
         self._on_error = on_error
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._closing = Event()
-        self._tried = Event()
-        """Set after the first request, whether it succeeded or not."""
         shared.begin()
         self._thread = Thread(self._work, "llm-exporter-leases", on_error)
         self._thread.start()
-
-    def wait_for_first(self) -> None:
-        """Wait for the first response, for up to one second."""
-        self._tried.wait(_FIRST_SECONDS)
 
     def close(self) -> None:
         """Return the leases and end the thread."""
@@ -77,7 +70,6 @@ class LeaseRenewal:
         while not self._closing.is_set():
             renewal_due.clear()
             self._renew()
-            self._tried.set()
             if self._closing.is_set():
                 break
             self._closing.wait(_MIN_SECONDS)

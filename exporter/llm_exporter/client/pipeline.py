@@ -155,11 +155,6 @@ class Pipeline:
             self._closes_at_exit = True
             close_at_exit(self)
 
-    def wait_for_leases(self) -> None:
-        """Wait for the first leases on the service's budgets, for up to one second."""
-        if self._renewal is not None:
-            self._renewal.wait_for_first()
-
     def _worker_started(self) -> None:
         if self._service:
             self._renew_leases()
