@@ -18,6 +18,8 @@ PACKAGE = Path(llm_exporter.__file__).parent
 
 ORDER = [
     "errors",
+    "http_url",
+    "no_redirects",
     "harmless",
     "threads",
     "log",

@@ -162,7 +162,7 @@ def test_an_existing_folder_is_used(tmp_path: Path, grafana: StandIn) -> None:
         ),
         ((412, {}, b'{"message": "was changed by someone"}'), "responded with 412: was changed by someone"),
         ((502, {}, b"<html>"), "responded with 502: Bad Gateway"),
-        ((301, {"Location": "https://elsewhere/"}, b""), "redirects to https://elsewhere/: use that as"),
+        ((301, {"Location": "https://elsewhere/"}, b""), "redirects to https://elsewhere: use that as"),
         ((200, {}, b"<html>"), "is not a Grafana server: it did not return JSON"),
     ],
 )
@@ -187,7 +187,7 @@ def test_an_invalid_token_and_an_unreachable_grafana_are_reported(tmp_path: Path
 
     assert wrong.stderr == f"Error: {grafana.url} rejected the token\n"
     assert away.stderr == "Error: cannot reach http://127.0.0.1:1: [Errno 111] Connection refused\n"
-    assert nonsense.stderr == "Error: nonsense is not a Grafana server: it did not return JSON\n"
+    assert nonsense.stderr == "Error: --grafana-url: must begin with http:// or https://\n"
     assert {wrong.exit_code, away.exit_code, nonsense.exit_code} == {2}
 
 

@@ -148,4 +148,4 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
     )
     result = run("report", "--url", "nothing")
     assert result.exit_code == 2
-    assert result.output.startswith("Error: LLM_EXPORTER_URL: 'nothing' is not the URL of a service")
+    assert result.output.startswith("Error: LLM_EXPORTER_URL: must begin with http:// or https://")

@@ -118,7 +118,7 @@ def test_a_signal_reaches_the_program() -> None:
         ),
         (("--url", "http://x", "/"), 126, "Error: /: Permission denied\n"),
         (("--label", "project", "python"), 2, "Error: --label 'project': must be name=value\n"),
-        (("--url", "ftp://x", "python"), 2, "Error: LLM_EXPORTER_URL: 'ftp://x' is not the URL of a service"),
+        (("--url", "ftp://x", "python"), 2, "Error: LLM_EXPORTER_URL: must begin with http:// or https://"),
         (("--config", "none.yml", "python"), 2, "Error: none.yml: No such file or directory\n"),
     ],
 )

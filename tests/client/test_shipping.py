@@ -267,10 +267,10 @@ def test_no_call_blocks_while_the_service_hangs_and_memory_is_full(
 @pytest.mark.parametrize(
     ("url", "mistake"),
     [
-        ("127.0.0.1:9847", "is not the URL of a service, like http://127.0.0.1:9847"),
-        ("ftp://127.0.0.1", "is not the URL of a service, like http://127.0.0.1:9847"),
-        ("http://", "is not the URL of a service, like http://127.0.0.1:9847"),
-        ("http://host:port", "is not a URL: Port could not be cast to integer value as 'port'"),
+        ("127.0.0.1:9847", "must begin with http:// or https://, like http://127.0.0.1:9847"),
+        ("ftp://127.0.0.1", "must begin with http:// or https://, like http://127.0.0.1:9847"),
+        ("http://", "must have a host, like http://127.0.0.1:9847"),
+        ("http://host:port", "must have a valid host and port, like http://127.0.0.1:9847"),
     ],
 )
 def test_an_invalid_url_raises_at_once(

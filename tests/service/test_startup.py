@@ -145,5 +145,5 @@ def test_it_listens_on_any_address_if_told_that_this_is_insecure(tmp_path: Path)
 def test_an_external_url_must_be_a_url() -> None:
     assert serve("--web.external-url", "llm.example.com") == (
         2,
-        "Error: --web.external-url 'llm.example.com': must be a URL like https://llm.example.com:9847\n",
+        "Error: --web.external-url: must begin with http:// or https://, like https://llm.example.com:9847\n",
     )

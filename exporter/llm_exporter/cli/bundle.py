@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ..http_url import parse_http_url
+from ..no_redirects import opener
+
 FOLDER: Final = "llm"
 """The uid of the dashboards' folder, the same as in the provisioning."""
 TIMEOUT: Final = 30.0
@@ -75,7 +78,13 @@ def push(url: str, token: str) -> Iterator[str]:
     Raises:
         PushFailed: Grafana is unreachable or rejected a request.
     """
-    grafana = _Grafana(url.rstrip("/"), token)
+    try:
+        parts = parse_http_url(url)
+    except ValueError as error:
+        raise PushFailed(f"--grafana-url: {error}") from None
+    if parts.credentials:
+        raise PushFailed("--grafana-url: must have no user and password, because the token is sent instead")
+    grafana = _Grafana(str(parts), token)
     if grafana.request("GET", f"/api/folders/{FOLDER}", missing_ok=True) is None:
         grafana.request("POST", "/api/folders", {"uid": FOLDER, "title": "LLM"})
     for file in sorted((bundle("grafana") / "dashboards").glob("*.json")):
@@ -86,17 +95,16 @@ def push(url: str, token: str) -> Iterator[str]:
         yield f"{grafana.url}{pushed['url']}"
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect, so that the token is sent to one server only."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
+def _shown(location: str | None) -> str:
+    try:
+        return str(parse_http_url(location or ""))
+    except ValueError:
+        return "another address"
 
 
 class _Grafana:
     def __init__(self, url: str, token: str) -> None:
         self.url, self._token = url, token
-        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def request(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
         """Return the decoded response, or None for a missing resource if `missing_ok`."""
@@ -106,7 +114,7 @@ class _Grafana:
             request = urllib.request.Request(  # noqa: S310  # the user's own URL
                 self.url + path, data, headers, method=method
             )
-            with self._opener.open(request, timeout=TIMEOUT) as response:
+            with opener.open(request, timeout=TIMEOUT) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             with error:
@@ -128,7 +136,7 @@ class _Grafana:
                 "give its service account the role Editor"
             )
         if 300 <= error.code < 400:
-            return f"{self.url} redirects to {error.headers['Location']}: use that as --grafana-url"
+            return f"{self.url} redirects to {_shown(error.headers['Location'])}: use that as --grafana-url"
         try:
             message = json.loads(error.read(10_000))["message"]
         except (ValueError, KeyError, TypeError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
 from ..config.loading import load
 from ..config.model import Config
 from ..errors import ConfigError
+from ..http_url import parse_http_url
 from ..web_config import load_web_config
 from .errors import Usage, missing
 
@@ -81,11 +81,11 @@ def serve(
 def _checked(url: str) -> str:
     """Return an external URL, or fail with a usage error."""
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if url and not (parts.scheme in ("http", "https") and parts.hostname):
-        raise Usage(f"--web.external-url {url!r}: must be a URL like https://llm.example.com:9847")
+        credentials = parse_http_url(url).credentials if url else ""
+    except ValueError as error:
+        raise Usage(f"--web.external-url: {error}, like https://llm.example.com:9847") from None
+    if credentials:
+        raise Usage("--web.external-url: must have no user and password")
     return url
 
 

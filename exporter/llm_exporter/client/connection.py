@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from typing_extensions import override
 
-from .service_url import ServiceUrl
+from ..http_url import HttpUrl
 
 _MAX_RESPONSE: Final = 64 * 2**20
 """The largest body to read, in bytes. A page of 10,000 calls is a tenth of this."""
@@ -31,7 +31,7 @@ class Request(NamedTuple):
 class Connection:
     """A connection to a service, opened by a request. Not thread-safe. Redirects are not followed."""
 
-    def __init__(self, url: ServiceUrl) -> None:
+    def __init__(self, url: HttpUrl) -> None:
         self._url = url
         self._context: ssl.SSLContext | None = None
         self._http: http.client.HTTPConnection | None = None

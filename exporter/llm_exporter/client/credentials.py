@@ -7,10 +7,10 @@ from base64 import b64encode
 from pathlib import Path
 
 from ..errors import ConfigError
-from .service_url import ServiceUrl
+from ..http_url import HttpUrl
 
 
-def authorization(url: ServiceUrl) -> str:
+def authorization(url: HttpUrl) -> str:
     """Return the `Authorization` header for a service; empty if there is nothing to show.
 
     The token of `LLM_EXPORTER_TOKEN` comes first, then the first line of `LLM_EXPORTER_TOKEN_FILE`, which is

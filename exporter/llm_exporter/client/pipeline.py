@@ -53,7 +53,7 @@ class Pipeline:
         self.budgets = Budgets((), self.prices, self.emit)
         self.thresholds = Thresholds((), self.emit)
         self.providers = Providers()
-        self._updates = PriceUpdates()
+        self._updates = PriceUpdates(lambda: self.metrics.count_error("prices"))
         self._retrievals = Retrievals()
         self.registry = CollectorRegistry()
         """A registry for `/metrics` alone: other packages use `llm_*` names on the default one."""

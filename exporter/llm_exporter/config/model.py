@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ..call import UNATTRIBUTED, TokenType
+from ..http_url import parse_http_url
 from ..periods import Period, Window
 from .durations import seconds
 
@@ -55,6 +56,8 @@ IDS: Final = frozenset({"session", "thread", "user"})
 """Labels that are kept in the ledger and never put on metrics, where each value would make a series."""
 _SCHEME: Final = re.compile(r"(?![./])(?P<scheme>[^/]*?):(?P<slashes>/{0,2})", re.DOTALL)
 """What could be the beginning of a URL: a colon before the first slash."""
+_USER: Final = re.compile(r"(?!\.{0,2}/(?!/))[^@]*:.*@", re.DOTALL)
+"""What could be a URL with a user and password whose beginning is mistyped."""
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/](?![\\/])") if sys.platform == "win32" else re.compile(r"(?!)")
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 """The schemes of Redis URLs; `unix` is a local socket."""
@@ -91,6 +94,12 @@ def _pattern(pattern: str) -> str:
     return pattern
 
 
+def _http_url(url: str) -> str:
+    if url:
+        parse_http_url(url)
+    return url
+
+
 def _seconds(value: object) -> object:
     return seconds(value) if isinstance(value, str) else value
 
@@ -101,12 +110,17 @@ def store_scheme(store: str) -> str:
     Raises:
         ValueError: It is another URL, or not quite one. The message does not show it: it may have a password.
     """
-    if _DRIVE.match(store) or not (found := _SCHEME.match(store)):
+    if _DRIVE.match(store):
         return ""
-    scheme = found["scheme"]
-    if scheme in (*REDIS_SCHEMES, "sqlite") and found["slashes"] == "//":
+    found = _SCHEME.match(store)
+    if found is None and not _USER.match(store):
+        return ""
+    scheme = found["scheme"] if found else ""
+    if found and scheme in REDIS_SCHEMES and found["slashes"] == "//":
         return scheme
-    shown = f"{scheme}:{found['slashes']}" if _LABEL.fullmatch(scheme) else "this"
+    if store.startswith("sqlite:///"):
+        return "sqlite"
+    shown = f"{scheme}:{found['slashes']}" if found and _LABEL.fullmatch(scheme) else "this"
     raise ValueError(
         f"must be a redis:// URL or the path of an SQLite file, not {shown};"
         " begin a relative path that contains a colon with ./"
@@ -189,7 +203,7 @@ class Prices(_Section):
     """USD per million tokens of models without a known price. The default is no cost."""
     update: bool = False
     """Whether to fetch newer price tables from the internet every hour."""
-    update_url: str = ""
+    update_url: Annotated[str, AfterValidator(_http_url)] = ""
     """The URL to fetch price tables from. The default is that of `genai-prices`."""
 
 

@@ -6,32 +6,37 @@ Importing the library takes 0.1 s to 0.2 s, so import this module inside functio
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request
 
 import genai_prices.data
-from genai_prices import UpdatePrices, data_snapshot
+from genai_prices import data_snapshot
 from genai_prices.data_units import unit_data
-from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
+from genai_prices.types import ModelInfo, ModelPrice, TieredPrices, _providers_from_raw
 from genai_prices.units import UnitDef, UnitRegistry
+from genai_prices.update_prices import DEFAULT_UPDATE_URL
 
+from ..http_url import parse_http_url, without_credentials
+from ..no_redirects import opener
 from .rates import FEE_TYPES, UNITS, Rate, Rates
 
 _REGISTRY: Final = UnitRegistry(unit_data)
 _COUNTED: Final = tuple(
     _REGISTRY.units[unit] for unit in (*UNITS.values(), *FEE_TYPES) if unit in _REGISTRY.units
 )
+_TIMEOUT_SECONDS: Final = 10.0
 _INSTALLED_AT: Final = Path(genai_prices.data.__file__ or "").stat().st_mtime
 
 
-class Updater(Protocol):
-    """A thread that fetches the price table every hour."""
-
-    def stop(self) -> None:
-        """Stop fetching."""
+class TableError(Exception):
+    """A price table could not be fetched."""
 
 
 def find_provider(url: str) -> str | None:
@@ -107,15 +112,30 @@ def table_timestamp() -> float:
     return snapshot.timestamp.timestamp() if snapshot.from_auto_update else _INSTALLED_AT
 
 
-def start_updates(url: str) -> Updater:
-    """Start fetching newer price tables every hour.
+def fetch_table(url: str) -> None:
+    """Fetch a newer price table, and use it from now on.
 
     Args:
         url: the table's URL; "" for the one that genai-prices publishes.
+
+    Raises:
+        TableError: It could not be fetched. The text contains no part of the URL, which may have a password.
     """
-    updater = UpdatePrices(url=url) if url else UpdatePrices()
-    updater.start()
-    return cast("Updater", updater)
+    # The HTTP client of genai-prices shows the whole URL in its log and its errors.
+    credentials = parse_http_url(url).credentials if url else ""
+    headers = {"Authorization": f"Basic {b64encode(credentials.encode()).decode()}"} if credentials else {}
+    try:
+        request = Request(without_credentials(url or DEFAULT_UPDATE_URL), headers=headers)  # noqa: S310
+        with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+            providers = _providers_from_raw(json.load(response))
+    except HTTPError as error:
+        error.close()
+        raise TableError(f"HTTP {error.code}") from None
+    except OSError as error:
+        raise TableError(str(getattr(error, "reason", error))) from None
+    except Exception:
+        raise TableError("the response is not a price table") from None
+    data_snapshot.set_custom_snapshot(data_snapshot.DataSnapshot(providers, from_auto_update=True))
 
 
 def _rates(prices: ModelPrice) -> Rates:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Final
 
 from ..config.model import Prices
 from ..forking import late_import
+from ..http_url import parse_http_url
+from ..log import log
+from ..threads import Event, Thread
 
-if TYPE_CHECKING:
-    from .genai import Updater
+_INTERVAL_SECONDS: Final = 3600.0
 
 
 def table_timestamp() -> float:
@@ -23,22 +26,55 @@ class PriceUpdates:
     """Fetches newer price tables every hour, if configured.
 
     A failed fetch changes nothing: the current table only gets older, which its metric shows.
+
+    Args:
+        count_error: Is called after each failed fetch.
     """
 
-    def __init__(self) -> None:
-        self._updater: Updater | None = None
+    def __init__(self, count_error: Callable[[], object]) -> None:
+        self._count_error = count_error
+        self._fetching: _Fetching | None = None
 
     def configure(self, config: Prices) -> None:
         """Start or stop fetching, as configured."""
         self.stop()
         if config.update:
-            with late_import:
-                from . import genai  # noqa: PLC0415  # takes 0.1 s
-
-            self._updater = genai.start_updates(config.update_url)
+            self._fetching = _Fetching(config.update_url, self._count_error)
 
     def stop(self) -> None:
         """Stop fetching. The last fetched table stays in use."""
-        if self._updater is not None:
-            self._updater.stop()
-            self._updater = None
+        if self._fetching is not None:
+            self._fetching.stop()
+            self._fetching = None
+
+
+class _Fetching:
+    """Fetches tables from a URL, on a thread of its own."""
+
+    def __init__(self, url: str, count_error: Callable[[], object]) -> None:
+        self._url = url
+        self._count_error = count_error
+        self._stopped = Event()
+        Thread(self._run, "llm-exporter-prices", self._failed).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._fetch()
+            except BaseException as error:  # whatever it is, the next fetch may succeed
+                self._failed(error)
+            self._stopped.wait(_INTERVAL_SECONDS)
+
+    def _fetch(self) -> None:
+        with late_import:
+            from . import genai  # noqa: PLC0415  # takes 0.1 s
+
+        genai.fetch_table(self._url)
+
+    def _failed(self, error: BaseException) -> None:
+        shown = parse_http_url(self._url) if self._url else "the URL of genai-prices"
+        log.warning("llm-exporter: cannot fetch prices from %s: %s", shown, error or type(error).__name__)
+        self._count_error()

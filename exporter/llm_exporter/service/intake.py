@@ -77,10 +77,10 @@ class Intake:
         self._store = config.store
         self._retention = config.retention
         self._prices = PriceList(config.prices)
-        self._updates = PriceUpdates()
-        self._updates.configure(config.prices)
         zero_first = ZeroFirst(config.scrape_interval, self._release)
         self.metrics = Metrics(config, Storage(zero_first), self._gauges)
+        self._updates = PriceUpdates(lambda: self.metrics.count_error("prices"))
+        self._updates.configure(config.prices)
         ledger.report_unreadable(lambda: self.metrics.count_error("ledger"))
         counted, calls = ledger.after_checkpoint()
         self.metrics.restore(counted)

@@ -384,11 +384,11 @@ def test_a_time_is_split_into_the_periods_that_have_sums(
     [
         (
             "redis://user:se/cr@t@127.0.0.1:1/0",
-            r"redis://user:\*\*\*@127.0.0.1:1/0: invalid Redis URL: ",
+            r"redis://\*\*\*@127.0.0.1:1/0: invalid Redis URL: ",
         ),
         (
             "redis://127.0.0.1:6379/0?decode_responses=yes",
-            "unsupported option 'decode_responses': use db,",
+            "unsupported option: use db,",
         ),
         ("redis://127.0.0.1:6379/0?db=x", r"redis://127.0.0.1:6379/0: invalid Redis URL: "),
         ("unix:///nowhere/redis.sock", r"unix:///nowhere/redis.sock: .*No such file"),
@@ -405,12 +405,12 @@ def test_the_error_for_an_invalid_url_hides_the_password(url: str, reason: str) 
     ("url", "shown"),
     [
         ("redis://127.0.0.1/0", "redis://127.0.0.1/0"),
-        ("redis://:s3cr3t@host:1/0", "redis://:***@host:1/0"),
-        ("rediss://me:p@:ss/@host:1/0", "rediss://me:***@host:1/0"),
-        ("unix://me:s3cr3t@/run/redis.sock?password=s3cr3t", "unix://me:***@/run/redis.sock"),
+        ("redis://:s3cr3t@host:1/0", "redis://***@host:1/0"),
+        ("rediss://me:p@:ss/@host:1/0", "rediss://***@host:1/0"),
+        ("unix://me:s3cr3t@/run/redis.sock?password=s3cr3t", "unix://***@/run/redis.sock"),
         ("redis://s3cr3t@host:1/0", "redis://***@host:1/0"),
         ("redis://me:s3?cr3t@host:1/0", "redis://***"),
-        ("redis://me:s3#cr 3t%@host:1/0", "redis://me:***@host:1/0"),
+        ("redis://me:s3#cr 3t%@host:1/0", "redis://***@host:1/0"),
         ("redis://me:s3cr3t", "redis://***"),
         ("redis://host/0?password=s3@cr3t", "redis://***"),
         ("unix:///run/s?password=s3@cr3t", "unix://***"),

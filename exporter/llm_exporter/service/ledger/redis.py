@@ -117,10 +117,8 @@ class RedisLedger(Ledger):
     def _connect(self, url: str) -> Redis:
         try:
             options = {option for option, _ in parse_qsl(_parts(url).query, keep_blank_values=True)}
-            if unknown := sorted(options - set(_OPTIONS)):
-                raise LedgerError(
-                    f"{self._name}: unsupported option {unknown[0]!r}: use {', '.join(_OPTIONS)}"
-                )
+            if not options <= set(_OPTIONS):  # its name may be the end of a password
+                raise LedgerError(f"{self._name}: unsupported option: use {', '.join(_OPTIONS)}")
             # Retry once, because the server may have closed an idle connection.
             return Redis.from_url(
                 url,
@@ -412,17 +410,16 @@ def _parts(url: str) -> SplitResult:
 
 
 def masked(url: str) -> str:
-    """Return a URL for messages, without its password and its options, which may contain a password.
+    """Return a URL for messages, without its user, its password and its options, which may have a password.
 
     If it is unclear where the password ends, only the scheme is shown.
     """
     scheme, _, rest = url.partition("://")
     userinfo, at, address = rest.rpartition("@")
     address = re.split(r"[?#]", address)[0]
-    user, colon, _ = userinfo.partition(":")
-    if re.search(r"[?/]", user) or "?" in userinfo or not _ADDRESS.fullmatch(address):
+    if "?" in userinfo or "/" in userinfo.partition(":")[0] or not _ADDRESS.fullmatch(address):
         return f"{scheme}://***"
-    return f"{scheme}://{user if colon else ''}{colon}***@{address}" if at else f"{scheme}://{address}"
+    return f"{scheme}://***@{address}" if at else f"{scheme}://{address}"
 
 
 def _position(entry: bytes) -> int:
