@@ -17,11 +17,11 @@ import msgspec
 
 from llm_exporter import Call
 from llm_exporter.config.model import Config
+from llm_exporter.service.bodies import calls_in, decompressed
 from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import Ledger
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.ledger.sqlite import SqliteLedger
-from llm_exporter.service.requests import calls_in
 from support.redis_server import RedisServer
 
 from .compared import Row
@@ -74,7 +74,7 @@ def _rate(intake: Intake, bodies: list[bytes]) -> float:
     began = process_time()
     pending: Future[Any] | None = None
     for body in bodies:
-        batch = calls_in(body, "gzip")
+        batch = calls_in(decompressed(body, "gzip"))
         if pending is not None:
             pending.result()
         pending = intake.submit(batch)

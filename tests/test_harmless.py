@@ -75,3 +75,24 @@ def test_a_text_cannot_forge_a_line_of_the_log(
 
 def test_an_error_of_a_command_keeps_its_lines_only() -> None:
     assert Usage(f"first\nsecond{CLEAR_SCREEN}").format_message() == "first\nsecond\\x1b[2J"
+
+
+def test_the_text_of_an_exception_cannot_look_like_a_line_of_the_log() -> None:
+    """Whoever logs it: here a logger and a handler of the standard library."""
+    forged = "ERROR:root:forged"
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+    log.logger.addHandler(handler)
+    try:
+        for line_end in ("\n", "\r", "\r\n", "\v", "\x1c", "\x85", "\u2028"):
+            error = ValueError(f"bad{line_end}{forged}\x1b[2J")
+            error.add_note(f"note{line_end}{forged}")
+            log.error("failed", exc_info=error)
+    finally:
+        log.logger.removeHandler(handler)
+    lines = written.getvalue().splitlines()
+    assert sum(forged in line for line in lines) == 14
+    assert not any(line.startswith("ERROR") and line != "ERROR:llm_exporter:failed" for line in lines)
+    assert all(line.startswith("    ") for line in lines if line != "ERROR:llm_exporter:failed")
+    assert "\x1b" not in written.getvalue()

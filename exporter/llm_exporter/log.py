@@ -27,4 +27,19 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
                     sys.stderr.write(f"llm-exporter: cannot log {msg!r}: {error!r}\n")
 
 
+class HarmlessTracebacks(logging.Filter):
+    """Indents and escapes tracebacks: the text of an exception must not look like lines of the log."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and not record.exc_text:
+            with suppress(Exception):
+                traceback = _FORMATTER.formatException(record.exc_info)
+                record.exc_text = "\n".join(f"    {one_line(line)}" for line in traceback.splitlines())
+        return True
+
+
+_FORMATTER: Final = logging.Formatter()
+
 log: Final = _Log(logging.getLogger("llm_exporter"))
+log.logger.addFilter(HarmlessTracebacks())

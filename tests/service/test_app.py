@@ -21,8 +21,8 @@ from llm_exporter import Call
 from llm_exporter.config.model import Config
 from llm_exporter.service import examples
 from llm_exporter.service.app import make_app
+from llm_exporter.service.bodies import MAX_BODY
 from llm_exporter.service.ledger.sqlite import SqliteLedger
-from llm_exporter.service.requests import MAX_BODY
 from support.calls import a_call
 
 JSON = {"content-type": "application/json"}
@@ -666,3 +666,47 @@ def test_the_examples_are_real_responses(client: TestClient) -> None:
     missing = client.get("/api/v1/cost", params={"session": "s-18"}).json()
     assert missing == {**examples.PROBLEM, "detail": "session 's-18' has no calls"}
     assert client.post("/api/v1/alerts", json=examples.ALERTS).status_code == 204
+
+
+BIG = "1" + "0" * 30
+NO_INTEGERS = ("0", "-1", "1.5", BIG, "9" * 5000, "1e3", "0x10", "nan", "inf", "", " 1", "\uff11", "\u0661")
+NO_TIMES = ("-1", BIG, "9" * 5000, "1e400", "nan", "inf", "-inf", "", "0x10", "0001-01-01", "9999-99-99")
+NO_DURATIONS = ("0", "-1", BIG, "9" * 5000, "1e400", "nan", "inf", "9999999w", " ", "5x")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        *(("calls", name, value) for name in ("limit", "before") for value in NO_INTEGERS),
+        *(
+            (path, name, value)
+            for path in ("calls", "cost", "report", "usage")
+            for name in ("since", "until")
+            for value in NO_TIMES
+        ),
+        *((path, "window", value) for path in ("calls", "cost", "report") for value in NO_DURATIONS),
+    ],
+)
+def test_a_number_outside_of_its_bounds_is_named(
+    client: TestClient, path: str, name: str, value: str
+) -> None:
+    response = client.get(f"/api/v1/{path}", params={name: value})
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith(name)
+
+
+@pytest.mark.parametrize("text", [BIG, "-1", "NaN", "Infinity", "1e400", "253402300800", "true"])
+def test_the_start_of_a_leased_period_has_bounds(client: TestClient, text: str) -> None:
+    account = b'{"rule": "r", "values": [], "used": 1, "start": ' + text.encode() + b"}"
+    response = client.post(
+        "/api/v1/budgets/leases", content=b'{"process": "p", "accounts": [' + account + b"]}", headers=JSON
+    )
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith("invalid lease request: ")
+
+
+@pytest.mark.parametrize("amount", [10**30, -(10**30)])
+def test_the_amounts_of_a_lease_request_may_be_any_integers(client: TestClient, amount: int) -> None:
+    account = {"rule": "r", "values": [], "used": amount, "keeps": amount, "wanted": amount}
+    response = client.post("/api/v1/budgets/leases", json={"process": "p", "accounts": [account]})
+    assert (response.status_code, response.json()["granted"]) == (200, [])

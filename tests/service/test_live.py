@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import msgspec
+import pytest
 
-from llm_exporter.service.live import Live
+from llm_exporter.metrics.collector import Metrics
+from llm_exporter.service.live import EventStream, Live
+from llm_exporter.service.requests import Problem
 from llm_exporter.service.schemas import Alert
 from support.calls import a_call
 from support.served import Served
@@ -26,21 +30,32 @@ def parsed(event: bytes) -> tuple[str, Any]:
     return kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def live(metrics: Metrics) -> Live:
+    return Live(lambda: metrics)
+
+
 async def subscribed(live: Live) -> AsyncIterator[bytes]:
     """Return a subscription that has started."""
-    events = live.subscribe()
+    events = live.subscribe().events()
     assert await anext(events) == b": listening\n\n"
     return events
 
 
-def test_every_subscriber_receives_calls_and_alerts_in_order() -> None:
+def test_every_subscriber_receives_calls_and_alerts_in_order(live: Live) -> None:
     async def scenario() -> None:
-        live = Live()
         subscribers = [await subscribed(live), await subscribed(live)]
         live.calls_added([a_call(id="c-1"), a_call(id="c-2", error="timeout")])
         live.publish_alert(ALERT)
         for subscriber in subscribers:
-            events = [parsed(await anext(subscriber)) for _ in range(3)]
+            calls, alert = (await anext(subscriber)).split(b"\n\n"), await anext(subscriber)
+            assert calls.pop() == b""
+            events = [parsed(event) for event in (*calls, alert)]
             assert [kind for kind, _ in events] == ["call", "call", "alert"]
             assert [(call["id"], call["error"]) for _, call in events[:2]] == [
                 ("c-1", None),
@@ -51,9 +66,8 @@ def test_every_subscriber_receives_calls_and_alerts_in_order() -> None:
     asyncio.run(scenario())
 
 
-def test_a_call_event_has_the_numbers_and_labels() -> None:
+def test_a_call_event_has_the_numbers_and_labels(live: Live) -> None:
     async def scenario() -> None:
-        live = Live()
         subscriber = await subscribed(live)
         labels = {"agent": "coder", "tier": "gold"}
         live.calls_added([a_call(id="c-1", started=5.0, labels=labels, approximated={"tier": 120})])
@@ -84,29 +98,80 @@ def test_a_call_event_has_the_numbers_and_labels() -> None:
     asyncio.run(scenario())
 
 
-def test_a_slow_subscriber_receives_a_missed_event() -> None:
-    """Up to 1,000 events wait. Then they are dropped, and a `missed` event replaces them."""
+def test_a_slow_subscriber_receives_a_missed_event(live: Live, metrics: Metrics) -> None:
+    """Up to 1,000 events wait. Then they are dropped and counted, and a `missed` event replaces them."""
 
     async def scenario() -> None:
-        live = Live()
         subscriber = await subscribed(live)
-        live.calls_added([a_call(id=f"c-{number}") for number in range(1001)])
+        live.calls_added([a_call() for _ in range(1000)])
+        live.calls_added([a_call(id="c-1000")])
+        live.calls_added([a_call(id="c-1001")])
         assert parsed(await anext(subscriber)) == ("missed", {})
         kind, call = parsed(await anext(subscriber))
-        assert (kind, call["id"]) == ("call", "c-1000")
+        assert (kind, call["id"]) == ("call", "c-1001")
+
+        live.calls_added([a_call() for _ in range(999)])
+        live.publish_alert(ALERT)
+        assert (await anext(subscriber)).count(b"event: call") == 999
+        assert parsed(await anext(subscriber))[0] == "alert"
+
+    asyncio.run(scenario())
+    assert value(metrics, "llm_exporter_missed_events_total") == 1001
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return sum(
+        sample.value
+        for family in metrics.collect()
+        for sample in family.samples
+        if sample.name == name and sample.labels.items() >= labels.items()
+    )
+
+
+def test_there_are_so_many_streams_at_most(
+    live: Live, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        open_ = [live.subscribe() for _ in range(200)]
+        for _ in range(2):
+            with pytest.raises(Problem, match="200 event streams are open") as caught:
+                live.subscribe()
+            assert (caught.value.status, caught.value.headers) == (503, {"retry-after": "30"})
+        open_[0].close()
+        live.subscribe()
+
+    asyncio.run(scenario())
+    assert value(metrics, "llm_exporter_refused_requests_total", reason="streams") == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "llm-exporter: 200 event streams are open, which is the maximum: new ones are refused"
+    ]
+
+
+def test_a_stream_whose_client_leaves_at_once_is_closed(live: Live) -> None:
+    async def leave() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(_: object) -> None:
+        raise ConnectionResetError
+
+    async def scenario() -> None:
+        stream = EventStream(live.subscribe())
+        assert live.subscribers == 1
+        with suppress(Exception):
+            await stream({"type": "http", "asgi": {"spec_version": "2.3"}}, leave, send)
+        assert live.subscribers == 0
 
     asyncio.run(scenario())
 
 
-def test_a_closed_subscription_is_removed_and_closing_ends_the_others() -> None:
+def test_a_closed_subscription_is_removed_and_closing_ends_the_others(live: Live) -> None:
     async def scenario() -> None:
-        live = Live()
         closed, open_ = await subscribed(live), await subscribed(live)
         await closed.aclose()  # type: ignore[attr-defined]
-        assert len(live._subscribers) == 1
+        assert live.subscribers == 1
         live.close()
         assert [event async for event in open_] == []
-        assert live._subscribers == set()
+        assert live.subscribers == 0
 
     asyncio.run(scenario())
 

@@ -13,12 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from llm_exporter.client.spool import Spool
-from llm_exporter.config.model import Config
+from llm_exporter.config.model import Config, Prices
+from llm_exporter.metrics.collector import Metrics
+from llm_exporter.pricing.updates import PriceUpdates
 from llm_exporter.service import app as app_module
 from llm_exporter.service.app import make_app
 from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import LedgerError
 from llm_exporter.service.ledger.sqlite import SqliteLedger
+from llm_exporter.service.live import Live, Subscription
+from llm_exporter.service.openapi import description
 from llm_exporter.service.reloading import Reloading
 from llm_exporter.service.schemas import Receipt
 from support.awaiting import until
@@ -148,3 +152,70 @@ def test_the_watch_on_the_configuration_goes_on_after_an_error(
         assert watched.raised.wait(60)
         assert watched.went_on.wait(60)
         assert errors(client.get("/metrics").text) == {"reloading": 1}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_failed_request_is_counted_and_logged_and_ends_nothing(
+    ledger: SqliteLedger,
+    error: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whether the handler fails, or the thread that it waits for."""
+    monkeypatch.setattr(ledger, "session", Once(ledger.session, error))
+    monkeypatch.setattr("llm_exporter.service.app.description", Once(description, error))
+    with TestClient(make_app(Config(), ledger), base_url="http://127.0.0.1") as client:
+        for path in ("/api/v1/cost", "/api/v1/openapi.json"):
+            response = client.get(path)
+            assert response.status_code == 500
+            assert response.json()["detail"] == "internal error: the log of the service says more"
+            assert response.headers["x-frame-options"] == "DENY"
+            assert client.get(path).status_code == 200
+        assert errors(client.get("/metrics").text) == {"request": 2}
+    assert [record.getMessage() for record in caplog.records] == ["llm-exporter failed in a request"] * 2
+
+
+def test_a_report_that_the_ledger_cannot_make_is_counted(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "session", Once(ledger.session, LedgerError))
+    with TestClient(make_app(Config(), ledger), base_url="http://127.0.0.1") as client:
+        assert [client.get("/api/v1/cost").status_code for _ in range(2)] == [503, 200]
+        assert errors(client.get("/metrics").text) == {"ledger": 1}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_the_live_page_goes_on_after_an_error(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics()
+    monkeypatch.setattr(Subscription, "put", Once(Subscription.put, error))
+
+    async def scenario() -> None:
+        live = Live(lambda: metrics)
+        events = live.subscribe().events()
+        assert await anext(events) == b": listening\n\n"
+        live.calls_added([a_call(id="lost")])
+        live.calls_added([a_call(id="next")])
+        assert b'"id":"next"' in await anext(events)
+
+    asyncio.run(scenario())
+    assert errors(b"".join(metrics.text(scrape=False, openmetrics=False)).decode()) == {"live": 1}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_fetching_prices_goes_on_after_an_error(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch = Once(lambda _: None, error)
+    monkeypatch.setattr("llm_exporter.pricing.updates._INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr("llm_exporter.pricing.genai.fetch_table", fetch)
+    counted = threading.Event()
+    updates = PriceUpdates(counted.set)
+    updates.configure(Prices(update=True))
+    assert counted.wait(60)
+    assert fetch.went_on.wait(60)
+    updates.stop()
+    assert caplog.messages == [
+        f"llm-exporter: cannot fetch prices from the URL of genai-prices: {error.__name__}"
+    ]

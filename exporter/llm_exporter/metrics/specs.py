@@ -209,6 +209,18 @@ DUPLICATES: Final = Spec(
     "counter",
     "Calls received more than once. They are counted only once.",
 )
+REFUSED: Final = Spec(
+    "llm_exporter_refused_requests_total",
+    "counter",
+    "Requests that the service refused because of a limit: `size`, `memory` or `streams`.",
+    ("reason",),
+    few_values=True,
+)
+MISSED_EVENTS: Final = Spec(
+    "llm_exporter_missed_events_total",
+    "counter",
+    "Events that slow subscribers of the service missed.",
+)
 SHIPPED: Final = Spec(
     "llm_exporter_shipped_calls_total",
     "counter",
@@ -272,6 +284,8 @@ METRICS: Final[tuple[Spec, ...]] = (
     ERRORS,
     RECEIVED,
     DUPLICATES,
+    REFUSED,
+    MISSED_EVENTS,
     SHIPPED,
     DROPPED,
     SHIPPING_LAG,

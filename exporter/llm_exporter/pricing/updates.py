@@ -55,7 +55,7 @@ class _Fetching:
         self._url = url
         self._count_error = count_error
         self._stopped = Event()
-        Thread(self._run, "llm-exporter-prices", self._failed).start()
+        Thread(self._run, "llm-exporter-prices", self._broke).start()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -65,16 +65,22 @@ class _Fetching:
             try:
                 self._fetch()
             except BaseException as error:  # whatever it is, the next fetch may succeed
-                self._failed(error)
+                self._broke(error)
             self._stopped.wait(_INTERVAL_SECONDS)
 
     def _fetch(self) -> None:
         with late_import:
             from . import genai  # noqa: PLC0415  # takes 0.1 s
 
-        genai.fetch_table(self._url)
+        try:
+            genai.fetch_table(self._url)
+        except genai.TableError as error:
+            self._failed(str(error))
 
-    def _failed(self, error: BaseException) -> None:
+    def _broke(self, error: BaseException) -> None:
+        self._failed(type(error).__name__)  # its text may contain the URL
+
+    def _failed(self, reason: str) -> None:
         shown = parse_http_url(self._url) if self._url else "the URL of genai-prices"
-        log.warning("llm-exporter: cannot fetch prices from %s: %s", shown, error or type(error).__name__)
+        log.warning("llm-exporter: cannot fetch prices from %s: %s", shown, reason)
         self._count_error()

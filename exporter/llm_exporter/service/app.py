@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -15,30 +15,33 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from ..call import Call
 from ..client.spool import Spool
 from ..config.model import Config, Right
 from ..errors import ConfigError
 from ..metrics.http import AsgiMetrics
+from ..metrics.specs import REFUSED
 from ..web_config import WebConfig
 from . import reports
-from .access.browsers import HEADERS
 from .access.door import Access, Door, Requires, holder_of
 from .alerts import alerts_in
+from .bodies import MAX_BODY, Bodies, calls_in
 from .intake import Intake
 from .leases import grant_leases, parse_lease_request
-from .ledger.base import Ledger, LedgerError
-from .live import Live
+from .ledger.base import Ledger, LedgerError, Query
+from .live import EventStream, Live
 from .openapi import description
 from .readiness import Readiness
 from .reloading import Reloading
 from .repeating import repeat
-from .requests import FILTERS, MAX_BODY, Parameters, Problem, calls_in, decoded, too_large
-from .responses import json_response, problem_response
-from .schemas import BudgetList, Scope, UsageReport
+from .requests import FILTERS, Parameters, Problem
+from .responses import JSON, encoded, json_response, problem_response
+from .schemas import BudgetList, CallPage, Scope, UsageReport
+from .survival import Survival
 
 T = TypeVar("T")
 
@@ -80,7 +83,7 @@ def make_app(
     Raises:
         LedgerError: The ledger cannot be read.
     """
-    live = Live()
+    live = Live(lambda: intake.metrics)
     intake = Intake(config, ledger, [live])
     access = Access(config.auth, web, external_url, listens_on, lambda: intake.metrics.count_error("auth"))
 
@@ -109,7 +112,7 @@ def make_app(
 
     return Starlette(
         lifespan=lifespan,
-        middleware=[Middleware(Door, access)],
+        middleware=[Middleware(Survival, intake.metrics), Middleware(Door, access)],
         routes=[
             # The files of the page hold no data, and an orchestrator has no token.
             route("/", _file("index.html"), GET=None),
@@ -134,7 +137,6 @@ def make_app(
             Problem: cast("Any", _problem),
             HTTPException: cast("Any", _http_problem),
             LedgerError: cast("Any", _unavailable),
-            Exception: _failed,
         },
     )
 
@@ -161,18 +163,26 @@ class _Service:
         self._live = live
         self._reloading = reloading
         self._readiness = Readiness(ledger)
+        self._bodies = Bodies(partial(intake.metrics.count, REFUSED, 1))
         # A slow report delays other reports, and nothing else.
         self._reading = ThreadPoolExecutor(_REPORTS, thread_name_prefix="llm-exporter-reports")
         self._leasing = ThreadPoolExecutor(_LEASES, thread_name_prefix="llm-exporter-leases")
 
     def close(self) -> None:
         """Begin no more reports and leases."""
+        self._bodies.close()
         self._reading.shutdown(wait=False, cancel_futures=True)
         self._leasing.shutdown(wait=False, cancel_futures=True)
 
-    async def _in(self, threads: Executor, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        run = partial(function, *args, **options)
-        return await asyncio.get_running_loop().run_in_executor(threads, run)
+    async def _in(self, threads: Executor, function: Callable[..., T], *args: Any) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, partial(function, *args))
+        except LedgerError:
+            self._intake.metrics.count_error("ledger")
+            raise
+
+    async def _report(self, report: Callable[..., msgspec.Struct | dict[str, Any]], *args: Any) -> Response:
+        return Response(await self._in(self._reading, encoded, report, *args), media_type=JSON)
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI description."""
@@ -203,14 +213,13 @@ class _Service:
 
     async def _post_calls(self, request: Request) -> Response:
         """Add calls. The response confirms that they are stored durably."""
-        calls = calls_in(await _body(request), request.headers.get("content-encoding", ""))
-        for call in calls:
-            call.labels.update(holder_of(request).labels)
-        try:
-            receipt = await asyncio.wrap_future(self._intake.submit(calls))
-        except LedgerError:
-            self._readiness.doubt()
-            raise
+        labels = holder_of(request).labels
+        async with self._bodies.decoded(request, partial(_calls_in, labels), MAX_BODY) as calls:
+            try:
+                receipt = await asyncio.wrap_future(self._intake.submit(calls))
+            except LedgerError:
+                self._readiness.doubt()
+                raise
         return json_response(receipt)
 
     async def _get_calls(self, request: Request) -> Response:
@@ -219,23 +228,27 @@ class _Service:
         as_csv = parameters.choice("format", ("json", "csv")) == "csv"
         limit = parameters.integer("limit", _MAX_CALLS) or _DEFAULT_CALLS
         before = parameters.integer("before", _MAX_POSITION)
-        calls = await self._in(
-            self._reading, self._ledger.calls, parameters.query(), limit=limit, before=before
-        )
-        page = reports.call_page(calls, limit)
+        query = parameters.query()
         if as_csv:
             return Response(
-                "".join(reports.csv_lines(msgspec.to_builtins(page.calls))),
+                await self._in(self._reading, self._csv, query, limit, before),
                 media_type="text/csv; charset=utf-8; header=present",
                 headers={"content-disposition": 'attachment; filename="llm-calls.csv"'},
             )
-        return json_response(page)
+        return await self._report(self._page, query, limit, before)
+
+    def _page(self, query: Query, limit: int, before: int | None) -> CallPage:
+        return reports.call_page(self._ledger.calls(query, limit=limit, before=before), limit)
+
+    def _csv(self, query: Query, limit: int, before: int | None) -> str:
+        page = self._page(query, limit, before)
+        return "".join(reports.csv_lines(map(msgspec.to_builtins, page.calls)))
 
     async def cost(self, request: Request) -> Response:
         """Report cost by dimension."""
         parameters = Parameters(request.query_params, *FILTERS, "by")
         query, by = parameters.query(), parameters.names("by")
-        return json_response(await self._in(self._reading, reports.cost, self._ledger, query, by))
+        return await self._report(reports.cost, self._ledger, query, by)
 
     async def usage(self, request: Request) -> Response:
         """Report usage by hour, day or month."""
@@ -245,31 +258,34 @@ class _Service:
             raise Problem(400, "scope and id must be given together, for example scope=agent&id=planner")
         period = parameters.period() or "day"
         query = parameters.query(match={scope: name} if scope else {})
-        periods = await self._in(self._reading, reports.usage, self._ledger, query, period)
-        return json_response(UsageReport(scope, name or None, period, periods))
+
+        def report() -> UsageReport:
+            return UsageReport(scope, name or None, period, reports.usage(self._ledger, query, period))
+
+        return await self._report(report)
 
     async def report(self, request: Request) -> Response:
         """Report totals by several dimensions and by period."""
         parameters = Parameters(request.query_params, *FILTERS, "by", "period")
         query, by, period = parameters.query(), parameters.names("by"), parameters.period()
-        return json_response(
-            {"rows": await self._in(self._reading, reports.rows, self._ledger, query, by, period)}
-        )
+        return await self._report(lambda: {"rows": reports.rows(self._ledger, query, by, period)})
 
     async def budgets(self, request: Request) -> Response:
         """List budgets."""
         accounts = self._intake.accounts
-        await self._in(self._reading, accounts.refresh)
-        return json_response(BudgetList(accounts.rows()))
+
+        def report() -> BudgetList:
+            accounts.refresh()
+            return BudgetList(accounts.rows())
+
+        return await self._report(report)
 
     async def post_leases(self, request: Request) -> Response:
         """Lease amounts of shared budgets to a process."""
-        body = decoded(await _body(request), request.headers.get("content-encoding", ""))
-        wanted = parse_lease_request(body)
         holder, accounts = holder_of(request), self._intake.accounts
-        return json_response(
-            await self._in(self._leasing, grant_leases, wanted, holder, accounts, self._ledger)
-        )
+        async with self._bodies.decoded(request, parse_lease_request) as wanted:
+            granted = await self._in(self._leasing, grant_leases, wanted, holder, accounts, self._ledger)
+        return json_response(granted)
 
     async def reset_session(self, request: Request) -> Response:
         """Reset a session."""
@@ -282,31 +298,23 @@ class _Service:
 
     async def post_alerts(self, request: Request) -> Response:
         """Publish the alerts in an Alertmanager webhook."""
-        for alert in alerts_in(await _body(request)):
-            self._live.publish_alert(alert)
+        async with self._bodies.decoded(request, alerts_in) as alerts:
+            for alert in alerts:
+                self._live.publish_alert(alert)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
         """Stream server-sent events."""
-        return StreamingResponse(
-            self._live.subscribe(), media_type="text/event-stream", headers={"cache-control": "no-store"}
-        )
+        return EventStream(self._live.subscribe())
 
 
-async def _body(request: Request) -> bytes:
-    # A page of another site can send any other type without asking.
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise Problem(415, f"the Content-Type must be application/json, not {content_type!r}")
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise too_large()
-    except ClientDisconnect:
-        raise Problem(400, "the request body is incomplete") from None
-    return bytes(body)
+def _calls_in(labels: Mapping[str, str], body: bytes) -> list[Call]:
+    """Return the calls in a body, with the labels of whoever sends them."""
+    calls = calls_in(body)
+    if labels:
+        for call in calls:
+            call.labels.update(labels)
+    return calls
 
 
 def _file(name: str) -> Callable[[Request], Response]:
@@ -323,8 +331,3 @@ def _http_problem(_: Request, error: HTTPException) -> Response:
 
 def _unavailable(_: Request, error: LedgerError) -> Response:
     return problem_response(Problem(503, f"the ledger is unavailable: {error}"))
-
-
-def _failed(_: Request, __: Exception) -> Response:
-    """Respond to a mistake of ours. It is outside of the middleware, so it has the headers itself."""
-    return problem_response(Problem(500, "internal error: the log of the service says more", HEADERS))

@@ -56,11 +56,11 @@ _STATUSES: Final = {
     403: "The token lacks the right, or a page of another site sent the request.",
     404: "Not found.",
     409: "The service runs without a configuration file.",
-    413: "The body is too large.",
+    413: "The body is too large, or has too many calls. Send fewer per request.",
     415: "Unsupported Content-Encoding or Content-Type.",
     421: "The service has no authentication, and its host name is unknown.",
     422: "The configuration is invalid, or requires a restart. The old one stays in effect.",
-    503: "The ledger is unavailable. Try again later.",
+    503: "The ledger is unavailable, or a limit of the service is reached. Try again later.",
 }
 
 
@@ -222,7 +222,7 @@ def _live() -> Json:
                 "requestBody": _body(_ref(Webhook), examples.ALERTS),
                 "responses": {
                     "204": {"description": "The alerts were received."},
-                    **_problems(400, 413, 415),
+                    **_problems(400, 413, 415, 503),
                 },
             }
         },
@@ -230,7 +230,7 @@ def _live() -> Json:
             "get": {
                 "summary": "Stream server-sent events: call, budgets, budget, threshold, alert, missed.",
                 "responses": _responses(
-                    {"type": "string"}, media_type="text/event-stream", example=examples.EVENTS
+                    {"type": "string"}, 503, media_type="text/event-stream", example=examples.EVENTS
                 ),
             }
         },

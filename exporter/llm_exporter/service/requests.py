@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
-import msgspec
-
-from ..bounds import clean_call, mistake
-from ..call import Call
 from ..config.durations import seconds
 from ..periods import END_OF_TIME, WINDOWS, Window
 from .ledger.base import SUMMED_BY, Query
-
-MAX_BODY: Final = 64 * 2**20
-"""Bytes in a request's body, after decompression."""
 
 FILTERS: Final = ("since", "until", "window", "session", *SUMMED_BY, "label")
 """The parameters that `Parameters.query` reads."""
 
 _T = TypeVar("_T", bound=str)
-_decode_calls: Final = msgspec.json.Decoder(list[Call]).decode
 
 
 class Problem(Exception):  # noqa: N818
@@ -36,62 +27,6 @@ class Problem(Exception):  # noqa: N818
         self.status = status
         self.detail = detail
         self.headers = headers
-
-
-class _Envelope(msgspec.Struct):
-    calls: list[Call]
-
-
-_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
-
-
-def calls_in(body: bytes, encoding: str) -> list[Call]:
-    """Return the calls in a request's body, a list or an object with `calls`, with clean texts.
-
-    Raises:
-        Problem: The body is invalid. The detail names the first mistake and its place.
-    """
-    body = decoded(body, encoding)
-    try:
-        calls = _decode_envelope(body).calls if body.lstrip()[:1] == b"{" else _decode_calls(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"invalid calls: {error}") from None
-    for number, call in enumerate(calls):
-        if reason := mistake(call):
-            raise Problem(400, f"call {number}: {reason}")
-        clean_call(call)
-    return calls
-
-
-def decoded(body: bytes, encoding: str) -> bytes:
-    """Return a request's body without its content encoding.
-
-    Raises:
-        Problem: The encoding is unsupported, or the body is invalid in it.
-    """
-    if encoding == "gzip":
-        return _decompressed(body)
-    if encoding not in ("", "identity"):
-        raise Problem(415, f"unsupported Content-Encoding {encoding!r}: use gzip")
-    return body
-
-
-def _decompressed(body: bytes) -> bytes:
-    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        decompressed = decompressor.decompress(body, MAX_BODY)
-    except zlib.error as error:
-        raise Problem(400, f"invalid gzip: {error}") from None
-    if decompressor.unconsumed_tail:
-        raise too_large()
-    if not decompressor.eof:
-        raise Problem(400, "invalid gzip: the body is truncated")
-    return decompressed
-
-
-def too_large() -> Problem:
-    """Return the error for a body that exceeds `MAX_BODY`."""
-    return Problem(413, f"the body exceeds {MAX_BODY} bytes: send fewer calls per request")
 
 
 class Parameters:
@@ -187,9 +122,12 @@ class Parameters:
         if since is not None:
             raise Problem(400, "window and since are mutually exclusive")
         try:
-            return time.time() - seconds(window)
+            since = time.time() - seconds(window)
         except ValueError as error:
             raise Problem(400, f"window: {error}") from None
+        if since < 0:
+            raise Problem(400, f"window must not reach back beyond the year 1970, unlike {window!r}")
+        return since
 
 
 def rfc3339(moment: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..client.spool import spool_for
 from ..config.model import Config
 from ..errors import ConfigError
 from ..host_names import is_loopback
+from ..log import HarmlessTracebacks
 from ..web_config import WebConfig
 from .app import make_app
 from .connections import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Listener, Loop, Protocol
@@ -80,6 +82,8 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=5,
         )
+        for name in ("uvicorn.error", "asyncio"):
+            logging.getLogger(name).addFilter(HarmlessTracebacks())
         settings.load()
         settings.ssl = context
         server = uvicorn.Server(settings)
