@@ -251,6 +251,73 @@ def test_a_call_in_flight_is_counted_down_where_it_was_counted_up(metered: Meter
     assert set(metered.samples("llm_calls_in_flight").values()) == {0}
 
 
+def test_a_failed_call_is_counted_under_the_model_that_answered_before(metered: Metered) -> None:
+    """91 of 100 calls to a short name succeed and report the exact model. It failed in 9 %."""
+    exact = "gpt-4o-2024-08-06"
+    record = metered.pipeline.metrics.record
+    for number in range(100):
+        if number % 11 == 10:
+            record(a_call(requested_model="gpt-4o", error="overloaded", retries=["timeout"]))
+        else:
+            record(a_call(requested_model="gpt-4o", model=exact))
+    of_model = {**BASE, "model": exact}
+    assert metered.samples("llm_calls_total") == {("planner", exact, "chat", "plan", "openai"): 100}
+    assert metered.samples("llm_call_errors_total", **of_model) == {("overloaded", "chat"): 9}
+    assert metered.samples("llm_latency_seconds_count", **of_model) == {("chat",): 100}
+    assert metered.samples("llm_retries_total", **of_model) == {("timeout",): 9}
+
+
+def test_a_failed_call_keeps_the_requested_name_until_that_name_has_answered(metered: Metered) -> None:
+    """Another provider's answer, an unread request, and a call without a requested name teach nothing."""
+    record = metered.pipeline.metrics.record
+    record(a_call(requested_model="gpt-4o", provider="azure", model="gpt-4o-2024-08-06"))
+    record(a_call(requested_model="gpt-4o", route="POST /v1/things", model="unknown"))
+    record(a_call(model="gpt-4o-2024-08-06"))
+    record(a_call(requested_model="gpt-4o", error="timeout"))
+    assert metered.samples("llm_call_errors_total", **BASE) == {("timeout", "chat"): 1}
+
+
+def test_a_call_that_fails_after_its_model_answered_is_counted_under_that_model(metered: Metered) -> None:
+    record = metered.pipeline.metrics.record
+    record(a_call(requested_model="gpt-4o", model="gpt-4o-2024-08-06"))
+    record(a_call(requested_model="gpt-4o", model="gpt-4o-2024-11-20", error="cancelled"))
+    assert metered.total("llm_call_errors_total", model="gpt-4o-2024-11-20") == 1
+
+
+def test_the_thousandth_and_first_requested_name_makes_the_oldest_forgotten(metered: Metered) -> None:
+    record = metered.pipeline.metrics.record
+    metered.pipeline.configure(Config(max_series=100_000))
+    for number in range(1001):
+        record(a_call(requested_model=f"name-{number}", model="zebra-9"))
+    for number in range(1001):
+        record(a_call(requested_model=f"name-{number}", model=f"name-{number}", error="timeout"))
+    assert metered.total("llm_call_errors_total", model="name-0") == 1
+    assert metered.total("llm_call_errors_total", model="zebra-9") == 1000
+
+
+def test_calls_in_flight_are_counted_under_the_model_that_will_probably_answer(metered: Metered) -> None:
+    """And are counted down there, although another model has answered meanwhile."""
+    metrics = metered.pipeline.metrics
+    first, second = (a_call(requested_model="gpt-4o") for _ in range(2))
+    metrics.started(first)
+    metrics.record(a_call(requested_model="gpt-4o", model="gpt-4o-2024-08-06"))
+    metrics.started(second)
+    assert metered.total("llm_calls_in_flight", model="gpt-4o") == 1
+    assert metered.total("llm_calls_in_flight", model="gpt-4o-2024-08-06") == 1
+    metrics.record(a_call(requested_model="gpt-4o", model="gpt-4o-2024-11-20"))
+    for call in (first, second):
+        metrics.ended(call, {}, retrieved=False)
+    assert set(metered.samples("llm_calls_in_flight").values()) == {0}
+
+
+def test_rate_limits_in_the_response_of_a_failed_call_are_those_of_the_model(metered: Metered) -> None:
+    metrics = metered.pipeline.metrics
+    metrics.record(a_call(requested_model="gpt-4o", model="gpt-4o-2024-08-06"))
+    failed = a_call(requested_model="gpt-4o", error="rate_limited")
+    metrics.ended(failed, {"x-ratelimit-remaining-requests": "0"}, retrieved=False)
+    assert metered.samples("llm_rate_limit_remaining") == {("gpt-4o-2024-08-06", "openai", "requests"): 0}
+
+
 def test_a_long_label_gives_a_small_scrape(metered: Metered) -> None:
     labels = {"agent": "a" * 10_000_000, "phase": "p\n" * 10_000_000}
     metered.pipeline.metrics.record(a_call(labels=labels, tokens={"input": 1, "output": 2}))

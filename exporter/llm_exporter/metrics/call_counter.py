@@ -7,6 +7,7 @@ from typing import Final
 
 from ..call import UNATTRIBUTED, Call
 from ..config.model import SeriesLabels
+from .answered_models import AnsweredModels
 from .rate_limits import rate_limits
 from .registry import Registry
 from .series import Scalar
@@ -53,6 +54,7 @@ class CallCounter:
         """Whether a call has been counted."""
         self._registry = registry
         self._limit = limit
+        self._models = AnsweredModels()
         self._in_flight_of: dict[str, Scalar] = {}
         """The gauge that each call in flight is counted in, by the id of the call."""
         self._declared = registry.declared_labels
@@ -85,9 +87,9 @@ class CallCounter:
             self._cost.add((*base, token_type))
 
     def started(self, call: Call) -> None:
-        """Count a call as in flight, under the requested model."""
+        """Count a call as in flight, under the model that will probably answer."""
         self.has_calls = True
-        asked = self._labels(call, call.requested_model)
+        asked = self._labels(call, self._models.expected(call))
         gauge = self._in_flight_of[call.id] = self._in_flight.at(self._limit.admit(asked)[:-1])
         gauge.inc()
 
@@ -103,7 +105,7 @@ class CallCounter:
         if gauge is not None:
             gauge.dec()
         if limits := rate_limits(headers.items()):
-            provider, model, *_ = self._limit.admit(self._labels(call, call.model))
+            provider, model, *_ = self._limit.admit(self._labels(call, self._models.of(call)))
             if OTHER in (provider, model):
                 return  # a limit of several models together would mean nothing
             for limit in limits:
@@ -113,7 +115,8 @@ class CallCounter:
     def record(self, call: Call) -> None:
         """Count a finished call."""
         self.has_calls = True
-        asked = self._labels(call, call.model)
+        self._models.learn(call)
+        asked = self._labels(call, self._models.of(call))
         by_operation = self._limit.admit(asked)
         folded = self._registry.folded
         self._count(call, by_operation)

@@ -75,7 +75,7 @@ class Metrics(Collector):
         return self._calls.has_calls
 
     def started(self, call: Call) -> None:
-        """Count a call as in flight, under the requested model."""
+        """Count a call as in flight, under the model that will probably answer."""
         self._calls.started(call)
 
     def ended(self, call: Call, headers: Mapping[str, str], *, retrieved: bool) -> None:

@@ -85,7 +85,9 @@ OUTPUT_RATE: Final = _call_spec(
     "operation",
     buckets=(5, 10, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1000),
 )
-IN_FLIGHT: Final = _call_spec("llm_calls_in_flight", "gauge", "Calls in flight, by requested model.")
+IN_FLIGHT: Final = _call_spec(
+    "llm_calls_in_flight", "gauge", "Calls in flight, by the model that last answered to the requested name."
+)
 RETRIES: Final = _call_spec(
     "llm_retries_total", "counter", "Retries, by the error that caused them.", "error"
 )
