@@ -203,6 +203,13 @@ ERRORS: Final = Spec(
     ("where",),
     few_values=True,
 )
+AUTHENTICATION_FAILURES: Final = Spec(
+    "llm_exporter_authentication_failures_total",
+    "counter",
+    "Requests to the service with a wrong token or password, or a session that has ended.",
+    ("credentials",),
+    few_values=True,
+)
 RECEIVED: Final = Spec(
     "llm_exporter_received_calls_total", "counter", "Calls that the service has added to its ledger."
 )
@@ -284,6 +291,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     RELOADED_AT,
     UNREAD_REQUESTS,
     ERRORS,
+    AUTHENTICATION_FAILURES,
     RECEIVED,
     DUPLICATES,
     REFUSED,

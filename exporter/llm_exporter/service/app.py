@@ -24,10 +24,11 @@ from ..client.spool import Spool
 from ..config.model import Config, Right
 from ..errors import ConfigError
 from ..metrics.http import AsgiMetrics
-from ..metrics.specs import REFUSED
+from ..metrics.specs import AUTHENTICATION_FAILURES, REFUSED
 from ..web_config import WebConfig
 from . import reports
 from .access.door import Access, Door, Requires, holder_of
+from .access.login import Login
 from .alerts import alerts_in
 from .bodies import MAX_BODY, Bodies, calls_in
 from .intake import Intake
@@ -85,7 +86,14 @@ def make_app(
     """
     live = Live(lambda: intake.metrics)
     intake = Intake(config, ledger, [live])
-    access = Access(config.auth, web, external_url, listens_on, lambda: intake.metrics.count_error("auth"))
+    access = Access(
+        config.auth,
+        web,
+        external_url,
+        listens_on,
+        lambda: intake.metrics.count_error("auth"),
+        count_failure=lambda kind: intake.metrics.count(AUTHENTICATION_FAILURES, 1, kind),
+    )
 
     def reconfigure(config: Config) -> None:
         access.refuse_to_open(config.auth)
@@ -98,6 +106,7 @@ def make_app(
 
     reloading = Reloading(intake.metrics, reconfigure, file, load)
     service = _Service(intake, ledger, live, reloading if file else None)
+    login = Login(access, service.bodies)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -121,6 +130,9 @@ def make_app(
             route("/-/healthy", service.healthy, GET=None),
             route("/-/ready", service.ready, GET=None),
             route("/-/reload", service.reload, POST="admin"),
+            route("/-/login", login.sign_in, POST=None),
+            route("/-/logout", login.sign_out, POST=None),
+            route("/-/session", login.session, GET="read"),
             route("/api/v1/calls", service.calls, GET="read", POST="ingest"),
             route("/api/v1/cost", service.cost, GET="read"),
             route("/api/v1/usage", service.usage, GET="read"),
@@ -163,14 +175,14 @@ class _Service:
         self._live = live
         self._reloading = reloading
         self._readiness = Readiness(ledger)
-        self._bodies = Bodies(partial(intake.metrics.count, REFUSED, 1))
+        self.bodies = Bodies(partial(intake.metrics.count, REFUSED, 1))
         # A slow report delays other reports, and nothing else.
         self._reading = ThreadPoolExecutor(_REPORTS, thread_name_prefix="llm-exporter-reports")
         self._leasing = ThreadPoolExecutor(_LEASES, thread_name_prefix="llm-exporter-leases")
 
     def close(self) -> None:
         """Begin no more reports and leases."""
-        self._bodies.close()
+        self.bodies.close()
         self._reading.shutdown(wait=False, cancel_futures=True)
         self._leasing.shutdown(wait=False, cancel_futures=True)
 
@@ -214,7 +226,7 @@ class _Service:
     async def _post_calls(self, request: Request) -> Response:
         """Add calls. The response confirms that they are stored durably."""
         labels = holder_of(request).labels
-        async with self._bodies.decoded(request, partial(_calls_in, labels), MAX_BODY) as calls:
+        async with self.bodies.decoded(request, partial(_calls_in, labels), MAX_BODY) as calls:
             try:
                 receipt = await asyncio.wrap_future(self._intake.submit(calls))
             except LedgerError:
@@ -283,7 +295,7 @@ class _Service:
     async def post_leases(self, request: Request) -> Response:
         """Lease amounts of shared budgets to a process."""
         holder, accounts = holder_of(request), self._intake.accounts
-        async with self._bodies.decoded(request, parse_lease_request) as wanted:
+        async with self.bodies.decoded(request, parse_lease_request) as wanted:
             granted = await self._in(self._leasing, grant_leases, wanted, holder, accounts, self._ledger)
         return json_response(granted)
 
@@ -298,7 +310,7 @@ class _Service:
 
     async def post_alerts(self, request: Request) -> Response:
         """Publish the alerts in an Alertmanager webhook."""
-        async with self._bodies.decoded(request, alerts_in) as alerts:
+        async with self.bodies.decoded(request, alerts_in) as alerts:
             for alert in alerts:
                 self._live.publish_alert(alert)
         return Response(status_code=204)

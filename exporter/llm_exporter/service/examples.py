@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 PROBLEM: Final = {"status": 404, "detail": "session 's-17' has no calls"}
+SESSION: Final = {"name": "token people", "rights": ["admin", "read"], "signed_in": True}
 CALL: Final = {
     "id": "019aaf6f5f3c0123456789abcdef0123",
     "provider": "openai",

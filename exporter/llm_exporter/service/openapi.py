@@ -25,13 +25,15 @@ from .schemas import (
     Receipt,
     Report,
     Scope,
+    Session,
+    SignIn,
     UsageReport,
     Webhook,
 )
 
 Json = dict[str, Any]
 
-_REQUESTS: Final = (Call, LeaseRequest, Webhook)
+_REQUESTS: Final = (Call, LeaseRequest, Webhook, SignIn)
 _RESPONSES: Final = (
     Receipt,
     CallPage,
@@ -40,6 +42,7 @@ _RESPONSES: Final = (
     Report,
     BudgetList,
     LeaseResponse,
+    Session,
     ProblemDetails,
 )
 _TIME: Final = "RFC 3339, for example 2026-01-31T12:00:00Z, or Unix seconds"
@@ -55,7 +58,7 @@ _STATUSES: Final = {
     401: "The service needs authentication.",
     403: "The token lacks the right, or a page of another site sent the request.",
     404: "Not found.",
-    409: "The service runs without a configuration file.",
+    409: "The service runs without a configuration file, or without tokens.",
     413: "The body is too large, or has too many calls. Send fewer per request.",
     415: "Unsupported Content-Encoding or Content-Type.",
     421: "The service has no authentication, and its host name is unknown.",
@@ -75,10 +78,16 @@ def description() -> Json:
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "password": {"type": "http", "scheme": "basic"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "llm-exporter-session",
+                    "description": "What signing in sets. Over HTTPS, the name begins with __Host-.",
+                },
             },
         },
         # A service without tokens and users admits anyone.
-        "security": [{"token": []}, {"password": []}, {}],
+        "security": [{"token": []}, {"password": []}, {"session": []}, {}],
     }
 
 
@@ -89,6 +98,9 @@ def _guarded(paths: Json) -> Json:
             if path in ("/-/healthy", "/-/ready"):
                 operation["security"] = []
                 operation["responses"] |= _problems(403)
+            elif path in ("/-/login", "/-/logout"):
+                operation["security"] = []
+                operation["responses"] |= _problems(403, 421)
             else:
                 operation["responses"] |= _problems(401, 403, 421)
     return paths
@@ -259,6 +271,25 @@ def _operations() -> Json:
         "/-/healthy": {"get": {"summary": "Check that the process runs.", "responses": _plain("healthy\n")}},
         "/-/ready": {
             "get": {"summary": "Check that the ledger is available.", "responses": _plain("ready\n", 503)}
+        },
+        "/-/login": {
+            "post": {
+                "summary": "Sign in to the live page with a token: set a session cookie for twelve hours.",
+                "requestBody": _body(_ref(SignIn), {"token": "the token in the file"}),
+                "responses": _responses(_ref(Session), 400, 401, 409, 413, 415, example=examples.SESSION),
+            }
+        },
+        "/-/logout": {
+            "post": {
+                "summary": "Sign out of the live page: delete the session cookie.",
+                "responses": {"204": {"description": "The browser deletes the cookie."}},
+            }
+        },
+        "/-/session": {
+            "get": {
+                "summary": "Return who makes the request, and with which rights.",
+                "responses": _responses(_ref(Session), example=examples.SESSION),
+            }
         },
         "/-/reload": {
             "post": {

@@ -22,7 +22,9 @@ _T = TypeVar("_T", bound=str)
 class Problem(Exception):  # noqa: N818
     """An error response, as in RFC 9457."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self, status: int, detail: str, headers: Mapping[str, str | Sequence[str]] = MappingProxyType({})
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail

@@ -45,5 +45,7 @@ def problem_response(problem: Problem) -> Response:
     """Return an error as in RFC 9457."""
     details = ProblemDetails(problem.status, problem.detail)
     response = json_response(details, problem.status, "application/problem+json")
-    response.headers.update(problem.headers)
+    for name, values in problem.headers.items():
+        for value in [values] if isinstance(values, str) else values:
+            response.headers.append(name, value)
     return response

@@ -11,6 +11,7 @@ import msgspec
 
 from ..budgets.events import Unit
 from ..call import ApproximationReason, Call, ErrorKind
+from ..config.model import Right
 from ..periods import Period, Window
 from .ledger.base import Totals
 
@@ -31,6 +32,22 @@ class ProblemDetails(msgspec.Struct):
 
     status: int
     detail: str
+
+
+class SignIn(msgspec.Struct):
+    """The token of a person who signs in to the live page."""
+
+    token: Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class Session(msgspec.Struct):
+    """Who makes a request, and what they may do."""
+
+    name: str
+    """`token NAME`, `user NAME` or `certificate`; empty if the service has no authentication."""
+    rights: list[Right]
+    signed_in: bool
+    """Whether the session cookie of the live page says so, which signing out deletes."""
 
 
 class Receipt(msgspec.Struct, kw_only=True, frozen=True):

@@ -33,6 +33,9 @@ RIGHTS = {
     ("GET", "/-/healthy"): None,
     ("GET", "/-/ready"): None,
     ("POST", "/-/reload"): "admin",
+    ("POST", "/-/login"): None,
+    ("POST", "/-/logout"): None,
+    ("GET", "/-/session"): "read",
     ("GET", "/api/v1/calls"): "read",
     ("POST", "/api/v1/calls"): "ingest",
     ("GET", "/api/v1/cost"): "read",
@@ -146,7 +149,10 @@ def test_who_is_not_known_is_told_how_to_authenticate(
 ) -> None:
     response = client.get("/metrics", headers=headers)
     assert response.status_code == 401
-    assert response.headers["www-authenticate"] == 'Bearer realm="llm-exporter", Basic realm="llm-exporter"'
+    assert response.headers.get_list("www-authenticate") == [
+        'Bearer realm="llm-exporter"',
+        'Basic realm="llm-exporter"',
+    ]
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json() == {
         "status": 401,

@@ -25,6 +25,8 @@ from starlette.datastructures import Headers
 from ...host_names import is_registrable, name_and_port
 
 HEADERS: Final = {
+    # What a browser got with a session must not outlive it.
+    "cache-control": "no-store",
     # The page loads nothing from other hosts, and shows text from untrusted sources.
     "content-security-policy": "default-src 'self'; img-src data:; base-uri 'none'; form-action 'self';"
     " frame-ancestors 'none'",

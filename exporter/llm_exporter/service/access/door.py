@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, cast
@@ -19,6 +20,7 @@ from ..requests import Problem
 from ..responses import problem_response
 from .browsers import HEADERS, host_mistake, origin_mistake
 from .rights import ANYONE, CERTIFICATE, Holder
+from .sessions import SessionCookie
 from .tokens import Tokens
 
 _PROBES: Final = ("/-/healthy", "/-/ready")
@@ -26,6 +28,8 @@ _PROBES: Final = ("/-/healthy", "/-/ready")
 _HOLDER: Final = "llm_exporter.holder"
 _PASSWORDS: Final = ThreadPoolExecutor(1, "llm-exporter-passwords")
 """Checks passwords, which is slow on purpose: guesses keep no more than this thread busy."""
+_RECHECK_SECONDS: Final = 5.0
+"""How long a stream goes on at least before its credentials are checked again."""
 _REALM: Final = 'realm="llm-exporter"'
 
 
@@ -38,6 +42,7 @@ class Access:
         external_url: The URL that users reach the service at; empty if it is that of the service itself.
         listens_on: The address that the service listens on.
         count_error: Is called when a token's file can no longer be used.
+        count_failure: Is called when credentials are wrong, with their kind.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class Access:
         external_url: str,
         listens_on: str,
         count_error: Callable[[], object],
+        *,
+        count_failure: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._web = web
         self._users = web if web is not None and web.users else None
@@ -56,6 +63,10 @@ class Access:
             name.lower() for name in (listens_on, urlsplit(external_url).hostname or "") if name
         )
         self._count_error = count_error
+        self._count_failure = count_failure
+        self._cookie = SessionCookie(
+            secure=external_url.startswith("https:") or (web is not None and web.ssl_context() is not None)
+        )
         self._tokens = Tokens(auth, count_error)
 
     @property
@@ -109,22 +120,55 @@ class Access:
         """
         if not self._needs_credentials:
             return CERTIFICATE if self._certificates else ANYONE
-        holder = await self._authenticated(request.headers)
-        if right not in holder.rights:
-            raise Problem(403, f"{holder.name} lacks the right {right!r}")
+        kind, holder = await self._authenticated(request)
+        if holder is None:
+            if kind:
+                self._count_failure(kind)
+            raise self._unauthorized("unknown" if kind else "missing")
+        self._check(holder, right)
         return holder
 
-    async def _authenticated(self, headers: Headers) -> Holder:
-        authorization = headers.get("authorization", "")
+    def sign_in(self, token: str, right: Right) -> tuple[Holder, str]:
+        """Return the holder of a token, and the `Set-Cookie` header of a new session.
+
+        Raises:
+            Problem: 401 if the token is unknown, 403 if it lacks the right, 409 if there are no tokens.
+        """
+        if not self._tokens:
+            raise Problem(409, "the service has no tokens: nobody can sign in with one")
+        found = self._tokens.sign_in(token.encode(), time.time())
+        if found is None:
+            self._count_failure("token")
+            raise Problem(401, "the token is unknown", {"www-authenticate": f"Bearer {_REALM}"})
+        holder, session = found
+        self._check(holder, right)
+        return holder, self._cookie.set(session)
+
+    def sign_out(self) -> str:
+        """Return the `Set-Cookie` header that ends a session."""
+        return self._cookie.clear()
+
+    def is_signed_in(self, request: Request) -> bool:
+        """Return whether an admitted request was admitted by its cookie."""
+        return self._needs_credentials and "authorization" not in request.headers
+
+    @staticmethod
+    def _check(holder: Holder, right: Right) -> None:
+        if right not in holder.rights:
+            raise Problem(403, f"{holder.name} lacks the right {right!r}")
+
+    async def _authenticated(self, request: Request) -> tuple[str, Holder | None]:
+        """Return the kind of the credentials, empty if there are none, and their holder if they are right."""
+        authorization = request.headers.get("authorization", "")
         scheme, _, token = authorization.partition(" ")
-        holder = None
+        session = request.cookies.get(self._cookie.name, "")
         if scheme.lower() == "bearer":
-            holder = self._tokens.holder(token.strip().encode("latin-1"))
-        elif scheme.lower() == "basic" and self._users is not None:
-            holder = await _user(self._users, authorization)
-        if holder is None:
-            raise self._unauthorized("unknown" if scheme else "missing")
-        return holder
+            return "token", self._tokens.holder(token.strip().encode("latin-1"))
+        if scheme.lower() == "basic":
+            return "password", None if self._users is None else await _user(self._users, authorization)
+        if not scheme and session:
+            return "session", self._tokens.signed_in(session, time.time())
+        return ("other" if scheme else ""), None
 
     def _unauthorized(self, what: str) -> Problem:
         use = ["a token (Authorization: Bearer …)"] if self._tokens else []
@@ -133,7 +177,8 @@ class Access:
             use.append("a user and password (Basic)")
             challenges.append(f"Basic {_REALM}")
         detail = f"the credentials are {what}: send {' or '.join(use)}"
-        return Problem(401, detail, {"www-authenticate": ", ".join(challenges)})
+        # In one header each: browsers do not find Basic behind another scheme.
+        return Problem(401, detail, {"www-authenticate": challenges})
 
 
 async def _user(web: WebConfig, authorization: str) -> Holder | None:
@@ -189,11 +234,36 @@ class Requires:
         self._rights = {**rights, "HEAD": rights.get("GET")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a request, or refuse it."""
+        """Pass on a request, or refuse it. End a stream soon after its credentials have become invalid."""
         right = self._rights[scope["method"]]
-        if right is not None:
-            scope[_HOLDER] = await self._access.admit(Request(scope), right)
-        await self._app(scope, receive, send)
+        if right is None:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        checked = time.monotonic()
+
+        async def send_while_admitted(message: Message) -> None:
+            nonlocal checked
+            now = time.monotonic()
+            if message["type"] == "http.response.start":
+                checked = now
+            elif now - checked >= _RECHECK_SECONDS and message.get("more_body"):
+                checked = now
+                try:
+                    await self._access.admit(request, right)
+                except Problem:
+                    raise _StreamEndedError from None
+            await send(message)
+
+        scope[_HOLDER] = await self._access.admit(request, right)
+        try:
+            await self._app(scope, receive, send_while_admitted)
+        except _StreamEndedError:
+            await send({"type": "http.response.body", "body": b""})
+
+
+class _StreamEndedError(Exception):
+    """The credentials have become invalid. It is no `Problem`, for which there would be another response."""
 
 
 def holder_of(request: Request) -> Holder:

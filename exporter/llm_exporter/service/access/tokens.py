@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from ...config.model import Auth, Config, Token
 from ...log import log
 from .rights import Holder
+from .sessions import is_valid, name_in, new_session, session_key
 
 _MIN_CHARACTERS: Final = 16
 _MAX_CHARACTERS: Final = 4096
@@ -69,7 +70,9 @@ class Tokens:
     """
 
     def __init__(self, auth: Auth, count_error: Callable[[], object]) -> None:
-        self._files: Sequence[_TokenFile] = [_TokenFile(token, count_error) for token in auth.tokens]
+        self._files: Mapping[str, _TokenFile] = {
+            token.name: _TokenFile(token, count_error) for token in auth.tokens
+        }
 
     def __bool__(self) -> bool:
         """Return whether there are tokens."""
@@ -77,8 +80,25 @@ class Tokens:
 
     def holder(self, secret: bytes) -> Holder | None:
         """Return the holder of a token; None if it is unknown. Takes the same time for any token."""
+        found = self._found(secret)
+        return None if found is None else found.holder
+
+    def sign_in(self, secret: bytes, now: float) -> tuple[Holder, str] | None:
+        """Return the holder of a token and a new session; None if the token is unknown."""
+        found = self._found(secret)
+        return None if found is None else (found.holder, new_session(found.name, session_key(secret), now))
+
+    def signed_in(self, session: str, now: float) -> Holder | None:
+        """Return who signed in to a session; None if it has ended or is forged."""
+        file = self._files.get(name_in(session))
+        secret = None if file is None else file.secret()
+        if file is None or secret is None or not is_valid(session, session_key(secret), now):
+            return None
+        return file.holder
+
+    def _found(self, secret: bytes) -> _TokenFile | None:
         digest = hashlib.sha256(secret).digest()
-        found = [file.holder for file in self._files if hmac.compare_digest(file.digest(), digest)]
+        found = [file for file in self._files.values() if hmac.compare_digest(file.digest(), digest)]
         return found[0] if found else None
 
 
@@ -86,6 +106,7 @@ class _TokenFile:
     """A token that follows its file."""
 
     def __init__(self, token: Token, count_error: Callable[[], object]) -> None:
+        self.name = token.name
         self.holder = Holder(f"token {token.name}", frozenset(token.rights), token.labels)
         self._file = token.file
         self._count_error = count_error
@@ -95,11 +116,19 @@ class _TokenFile:
 
     def digest(self) -> bytes:
         """Return the SHA-256 digest of the token; empty if the file cannot be used."""
+        self._follow()
+        return self._digest
+
+    def secret(self) -> bytes | None:
+        """Return the token; None if the file cannot be used."""
+        self._follow()
+        return self._secret
+
+    def _follow(self) -> None:
         seen = self._fingerprint()
         if seen != self._seen:
             self._seen = seen
             self._read()
-        return self._digest
 
     def _read(self) -> None:
         try:

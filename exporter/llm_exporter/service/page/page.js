@@ -9,7 +9,15 @@ const REFRESH_DELAY = 3e3;
 const MAX_REFRESH_DELAY = 30e3;
 const MINUTE = 60e3;
 
-const state = { cost: null, labels: new Set(), label: "", recent: [], seen: new Set(), connected: false };
+const state = {
+  cost: null,
+  labels: new Set(),
+  label: "",
+  recent: [],
+  seen: new Set(),
+  rights: [],
+  connected: false,
+};
 
 const usd = (value) => {
   const digits = value === 0 || value >= 1 ? 2 : value < 0.01 ? 6 : 4;
@@ -26,6 +34,7 @@ function make(tag, className, text) {
 
 async function get(path) {
   const response = await fetch(path);
+  if (response.status === 401) showSignIn(response);
   if (!response.ok) throw new Error(`${path}: HTTP ${response.status}`);
   return response.json();
 }
@@ -172,7 +181,7 @@ function show() {
   byId("today").textContent = usd(today.cost_usd);
   byId("session").textContent = session.session ?? "";
   byId("session-cost").textContent = usd(session.cost_usd);
-  byId("reset").hidden = !session.session;
+  byId("reset").hidden = !session.session || !state.rights.includes("admin");
   byId("cost").textContent = usd(cost.cost_usd);
   byId("calls").textContent = count(cost.calls);
   byId("errors").textContent = count(cost.errors);
@@ -281,6 +290,40 @@ function alert({ key, title, detail, severity, resolved }) {
   byId("alerts").append(item);
 }
 
+// ---- signing in
+
+const post = (path, body = {}) =>
+  fetch(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  }).catch(() => null);
+
+// The service admits nobody without a token, or no longer. If it has users, the browser has asked for a password.
+function showSignIn(response) {
+  if (state.cost) return location.reload(); // what a session showed must not outlive it
+  const asksForPassword = response.headers.get("www-authenticate")?.includes("Basic");
+  showStatus(asksForPassword ? "Reload the page to sign in" : "Signed out");
+  for (const id of ["links", "alerts", "data", "sign-out"]) byId(id).hidden = true;
+  if (asksForPassword || !byId("sign-in").hidden) return;
+  byId("sign-in").hidden = false;
+  byId("token").focus();
+}
+
+byId("sign-in-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const response = await post("-/login", { token: byId("token").value.trim() });
+  if (response?.ok) return location.reload();
+  const reason = response ? (await response.json()).detail : "the service does not respond";
+  byId("sign-in-error").textContent = `Could not sign in: ${reason}`;
+  byId("token").select();
+});
+
+byId("sign-out").addEventListener("click", async () => {
+  if ((await post("-/logout"))?.ok) location.reload();
+  else showStatus("Could not sign out");
+});
+
 // ---- connection
 
 function showStatus(text = state.connected ? "Live" : "Reconnecting…") {
@@ -294,10 +337,25 @@ function setConnected(connected) {
   if (connected) refresh();
 }
 
-function connect() {
+// A browser reconnects by itself unless there was an HTTP error, such as that of a session that has ended.
+async function connect() {
+  try {
+    const { rights, signed_in } = await get("-/session");
+    state.rights = rights;
+    byId("sign-out").hidden = !signed_in;
+  } catch (error) {
+    if (byId("data").hidden) return; // signed out
+    showStatus(error instanceof TypeError ? undefined : error.message);
+    setTimeout(connect, REFRESH_DELAY);
+    return;
+  }
   const events = new EventSource("api/v1/events");
   events.addEventListener("open", () => setConnected(true));
-  events.addEventListener("error", () => setConnected(false));
+  events.addEventListener("error", () => {
+    const closed = events.readyState === EventSource.CLOSED;
+    setConnected(false);
+    if (closed) setTimeout(connect, REFRESH_DELAY);
+  });
   events.addEventListener("call", (event) => addCall(JSON.parse(event.data)));
   events.addEventListener("missed", refresh);
   events.addEventListener("budgets", (event) => {
@@ -315,7 +373,7 @@ byId("label").addEventListener("change", (event) => {
 byId("reset").addEventListener("click", async () => {
   const name = state.session.session;
   if (!confirm(`Reset session ${name}? It counts from zero again. Its calls stay in the ledger.`)) return;
-  const response = await fetch(`api/v1/sessions/${encodeURIComponent(name)}/reset`, { method: "POST" }).catch(() => null);
+  const response = await post(`api/v1/sessions/${encodeURIComponent(name)}/reset`);
   if (response?.ok) refresh();
   else showStatus(`Could not reset session ${name}`);
 });
