@@ -93,6 +93,46 @@ def ship(server: Server, signals: Signals, tmp_path: Path) -> Iterator[Callable[
         shipper.close(0)
 
 
+def test_a_batch_that_is_too_large_is_shipped_in_parts(tmp_path: Path) -> None:
+    """600 calls with 31 kB of labels each exceed what the service accepts in one request."""
+    labels = {f"{number:0256}": "v" * 256 for number in range(60)}
+    calls = [a_call(id=f"c-{number}", labels=labels) for number in range(600)]
+    metrics = Metrics()
+    with Served(tmp_path) as served:
+        shipper = Shipper(served.url, metrics, Spool(tmp_path / "own"))
+        for call in calls:
+            shipper.add(call)
+        shipper.close(60)
+        assert served.get("/api/v1/report?by=provider")["rows"][0]["calls"] == 600
+        refused = 'llm_exporter_refused_requests_total{reason="size"} '
+        assert float(served.get_text("/metrics").partition(refused)[2].split("\n")[0]) >= 1
+    assert counted(metrics, "llm_exporter_shipped_calls_total") == 600
+    assert counted(metrics, "llm_exporter_dropped_calls_total") == 0
+
+
+def test_only_the_call_that_is_too_large_is_set_aside(
+    ship: Callable[..., Shipper], server: Server, signals: Signals, tmp_path: Path
+) -> None:
+    too_large = Response(b'{"detail": "call 2 exceeds 1048576 bytes"}', status=413)
+    # All four, the first two, the other two, and each of these.
+    server.respond_with(CALLS, too_large, ACKNOWLEDGED, too_large, too_large, ACKNOWLEDGED)
+    waiting = Spool(tmp_path)
+    waiting.add([a_call(id=f"c-{number}") for number in range(4)])
+    waiting.release()
+    ship()
+    signals.wait("llm_exporter_shipped_calls_total", 3)
+    signals.wait("llm_exporter_dropped_calls_total", 1)
+    assert len(server.requests) == 5
+    (file,) = tmp_path.glob("*.refused")
+    assert [msgspec.json.decode(line)["id"] for line in file.read_text().splitlines()] == ["c-2"]
+
+
+def counted(metrics: Metrics, name: str) -> float:
+    return sum(
+        sample.value for family in metrics.collect() for sample in family.samples if sample.name == name
+    )
+
+
 def test_calls_are_shipped_in_batches(
     server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:

@@ -2,45 +2,82 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from heapq import nlargest
+from typing import Final
 
 from prometheus_client.samples import Sample
 
 from ..config.model import Budget, Threshold
 from ..metrics.specs import (
+    ACCOUNTS_LEFT_OUT,
     BUDGET_LIMIT_TOKENS,
     BUDGET_LIMIT_USD,
     BUDGET_SPENT_TOKENS,
     BUDGET_SPENT_USD,
     THRESHOLD,
     THRESHOLD_SPENT,
+    Spec,
 )
 from .spending import Account, without_ids
 
-_BY_UNIT = {
+_BY_UNIT: Final = {
     "usd": (BUDGET_LIMIT_USD, BUDGET_SPENT_USD),
     "tokens": (BUDGET_LIMIT_TOKENS, BUDGET_SPENT_TOKENS),
 }
 
 
+MAX_ACCOUNTS: Final = 1000
+"""The largest number of accounts of a rule that have series. Labels from outside make accounts."""
+
+
 def gauges(
     budgets: Iterable[tuple[Budget, Account]], thresholds: Iterable[tuple[Threshold, Account]]
 ) -> Iterator[Sample]:
-    """Yield the samples. Of accounts that differ only in ids, such as those of sessions, take the fullest."""
-    rows = [
-        (*_BY_UNIT[account.unit], {"budget": budget.name, "period": budget.period}, account)
-        for budget, account in budgets
-    ]
-    rows += [
-        (THRESHOLD, THRESHOLD_SPENT, {"threshold": threshold.name, "window": threshold.window}, account)
-        for threshold, account in thresholds
-    ]
-    fullest: dict[tuple[object, ...], tuple[str, str, dict[str, str], Account]] = {}
-    for limit, spent, names, account in rows:
-        labels = {**names, **without_ids(account.labels)}
-        key = limit.name, *sorted(labels.items())
-        if key not in fullest or account.spent > fullest[key][3].spent:
-            fullest[key] = limit.name, spent.name, labels, account
-    for limit_name, spent_name, labels, account in fullest.values():
-        yield Sample(limit_name, labels, account.to_float(account.limit))
-        yield Sample(spent_name, labels, account.to_float(account.spent))
+    """Yield the samples of the fullest accounts of each rule, and how many others it has.
+
+    Of accounts that differ only in ids, such as those of sessions, take the fullest. The others have no sum:
+    it could not be compared with the limit, which is that of one account.
+    """
+    rules: dict[tuple[str, str, str], _Rule] = {}
+    for budget, account in budgets:
+        names = {"budget": budget.name, "period": budget.period}
+        rule = _Rule(*_BY_UNIT[account.unit], names)
+        rules.setdefault((rule.limit.name, budget.name, budget.period), rule).add(account)
+    for threshold, account in thresholds:
+        names = {"threshold": threshold.name, "window": threshold.window}
+        rule = _Rule(THRESHOLD, THRESHOLD_SPENT, names)
+        rules.setdefault((THRESHOLD.name, threshold.name, threshold.window), rule).add(account)
+    left_out: Counter[str] = Counter()
+    for (_, name, _), rule in rules.items():
+        for labels, account in rule.fullest():
+            yield Sample(rule.limit.name, labels, account.to_float(account.limit))
+            yield Sample(rule.spent.name, labels, account.to_float(account.spent))
+        left_out[name] += max(len(rule.accounts) - MAX_ACCOUNTS, 0)
+    for name, number in left_out.items():
+        yield Sample(ACCOUNTS_LEFT_OUT.name, {"rule": name}, number)
+
+
+class _Rule:
+    """The accounts of a budget or threshold, by the labels of their series."""
+
+    def __init__(self, limit: Spec, spent: Spec, names: dict[str, str]) -> None:
+        self.limit = limit
+        self.spent = spent
+        self.accounts: dict[tuple[tuple[str, str], ...], Account] = {}
+        self._names = names
+
+    def add(self, account: Account) -> None:
+        labels = tuple(sorted(without_ids(account.labels).items()))
+        known = self.accounts.get(labels)
+        if known is None or account.spent > known.spent:
+            self.accounts[labels] = account
+
+    def fullest(self) -> Iterator[tuple[dict[str, str], Account]]:
+        """Yield the labels and accounts that have series."""
+        accounts = self.accounts.items()
+        if len(accounts) > MAX_ACCOUNTS:
+            accounts = dict(nlargest(MAX_ACCOUNTS, accounts, key=lambda each: each[1].spent)).items()
+        for labels, account in accounts:
+            yield {**self._names, **dict(labels)}, account

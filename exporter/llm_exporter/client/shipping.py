@@ -17,7 +17,7 @@ from ..metrics.collector import Metrics
 from ..metrics.specs import DROPPED, SHIPPED
 from ..threads import Condition, Thread
 from .spool import Spool, spool_for
-from .transport import Rejected, ServiceClient, Unavailable
+from .transport import Rejected, ServiceClient, TooLarge, Unavailable
 
 _BATCH_SIZE: Final = 1000
 _LINGER_SECONDS: Final = 0.1
@@ -127,6 +127,11 @@ class Shipper:
         except Unavailable as reason:
             self._back_off(reason)
             return False
+        except TooLarge as reason:
+            if len(calls) > 1:
+                half = len(calls) // 2
+                return self._send(calls[:half]) and self._send(calls[half:])
+            self._set_aside(calls, reason)
         except Rejected as reason:
             self._set_aside(calls, reason)
         else:

@@ -23,6 +23,10 @@ class Rejected(Exception):  # noqa: N818
     """The service rejects a request for good: sending it again would not help."""
 
 
+class TooLarge(Rejected):
+    """The service rejects a request because of its size: parts of it may be accepted."""
+
+
 class Unavailable(Exception):  # noqa: N818
     """The service cannot be reached, or cannot answer now."""
 
@@ -124,8 +128,10 @@ class ServiceClient:
             detail = clean_text(msgspec.json.decode(body, type=_Problem).detail)
         except msgspec.MsgspecError:
             detail = ""
-        if status == 413 or (detail and status in (400, 422)):
-            return Rejected(f"{self.url}: HTTP {status}: {detail or 'the request is too large'}")
+        if status == 413:
+            return TooLarge(f"{self.url}: HTTP 413: {detail or 'the request is too large'}")
+        if detail and status in (400, 422):
+            return Rejected(f"{self.url}: HTTP {status}: {detail}")
         if status == 401:
             hint = "set LLM_EXPORTER_TOKEN or LLM_EXPORTER_TOKEN_FILE to a token that the service accepts"
             return Unavailable(f"{self.url}: HTTP 401: {hint}")

@@ -166,6 +166,13 @@ THRESHOLD_SPENT: Final = Spec(
     _THRESHOLD,
     varying_labels=True,
 )
+ACCOUNTS_LEFT_OUT: Final = Spec(
+    "llm_exporter_accounts_left_out",
+    "gauge",
+    "Accounts of a budget or threshold without series, because they are not among its 1,000 fullest.",
+    ("rule",),
+    varying_labels=True,
+)
 BUDGET_STORE: Final = Spec(
     "llm_exporter_budget_store_up",
     "gauge",
@@ -283,6 +290,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     BUDGET_REJECTED,
     THRESHOLD,
     THRESHOLD_SPENT,
+    ACCOUNTS_LEFT_OUT,
     BUDGET_STORE,
     SERIES,
     SERIES_LIMIT,
