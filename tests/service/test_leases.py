@@ -145,6 +145,7 @@ class Leasing(RuleBasedStateMachine):
 
     def configure(self) -> None:
         self.accounts = Accounts(config(self.limit), self.ledger, lambda _: None, self.service_clock)
+        self.accounts.register()
 
     def new_process(self) -> Process:
         process = Process(str(next(self.names)), self.clock, self.monotonic)
@@ -403,6 +404,7 @@ class Service:
         self.holder = ANYONE
         configured = config(limit, on_unavailable).model_copy(update={"prices": prices})
         self.accounts = Accounts(configured, ledger, lambda _: None, self.clock)
+        self.accounts.register()
 
     def started(self, name: str = "a") -> Process:
         """Return a process that knows the budget, and has not made a call."""

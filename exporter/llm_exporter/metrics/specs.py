@@ -178,6 +178,12 @@ BUDGET_STORE: Final = Spec(
     "gauge",
     "1 if the service that shares the budgets responded to the last request, 0 if not.",
 )
+CATCHING_UP: Final = Spec(
+    "llm_exporter_budgets_catching_up",
+    "gauge",
+    "Budgets and thresholds that do not include all calls from before they were configured yet.",
+    varying_labels=True,
+)
 SERIES: Final = Spec("llm_exporter_series", "gauge", "Exported series. A histogram counts as one.")
 SERIES_LIMIT: Final = Spec(
     "llm_exporter_series_limit", "gauge", "Number of series beyond which new label values become `other`."
@@ -292,6 +298,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     THRESHOLD_SPENT,
     ACCOUNTS_LEFT_OUT,
     BUDGET_STORE,
+    CATCHING_UP,
     SERIES,
     SERIES_LIMIT,
     SERIES_OVER_LIMIT,

@@ -1,6 +1,9 @@
 """The accounts of budgets and thresholds in the service. The ledger stores what is spent, beside the calls.
 
 So several services on one ledger agree, and a restart changes nothing.
+
+A budget or threshold that is added is charged the calls of its current period from before, in the background.
+Until it includes all of them, calls are judged by those that it includes, and no events are emitted for it.
 """
 
 from __future__ import annotations
@@ -8,7 +11,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -17,17 +19,21 @@ from prometheus_client.samples import Sample
 from ..budgets.events import Event
 from ..budgets.gauges import gauges
 from ..budgets.notifications import fraction_reached, newly_crossed, newly_reached
-from ..budgets.spending import SESSION_SECONDS, USD, Account, Spending, labels_of
+from ..budgets.spending import SESSION_SECONDS, USD, Account, Key, Spending, labels_of
 from ..call import Call
 from ..config.model import Config
+from ..log import log
+from ..metrics.specs import CATCHING_UP
 from ..periods import DAY, END_OF_TIME, span_of
-from .ledger.base import Charge, Ledger, Query, Spent
+from .ledger.base import Charge, Ledger, Rule
 from .requests import rfc3339
 from .schemas import BudgetRow
 
-_PAGE_CALLS: Final = 1000
 _GRACE_SECONDS: Final = 400.0 * DAY
 """How long an account is kept after its period, for calls that arrive late."""
+
+_Touched = tuple[Spending[Any], Key]
+"""An account that calls were charged to: its rule and key."""
 
 
 class Accounts:
@@ -36,7 +42,7 @@ class Accounts:
     Args:
         config: The budgets and thresholds.
         ledger: Stores what is spent.
-        emit: Receives events, on the intake's worker thread.
+        emit: Receives events, on the threads that call `settle` and `catch_up`.
         clock: Returns Unix seconds.
 
     Raises:
@@ -63,52 +69,106 @@ class Accounts:
         self.budgets = [Spending(budget, clock) for budget in config.budgets]
         self.thresholds = [Spending(threshold, clock) for threshold in config.thresholds]
         self._rules: list[Spending[Any]] = [*self.budgets, *self.thresholds]
-        self._open_new_rules()
-        self._load()
+        self._names = {_name(rule): rule for rule in self._rules}
+        self._withheld: dict[str, set[Key]] = {}
+        """The accounts without events, by rule: these do not include all earlier calls yet."""
+        self.complete = threading.Event()
+        """Set when all accounts include all earlier calls of their periods."""
+        ledger.prepare_rules(list(self._names))
+        self._load(self._rules)
+
+    def register(self) -> None:
+        """Begin to charge the calls that are added from now on.
+
+        Meanwhile nobody may add calls. It takes milliseconds: calls from before are charged by `catch_up`.
+
+        Raises:
+            LedgerError: The ledger cannot be used.
+        """
+        self._ledger.register_rules(list(self._names))
         self.refresh()
         self._skip_past_events()
+        self._find_behind()
 
-    def _open_new_rules(self) -> None:
-        """Open accounts for new rules, with what the calls of the current period have cost."""
-        names = {json.dumps(rule.identity): rule for rule in self._rules}
-        known = self._ledger.retain_rules(list(names))
-        for name, rule in names.items():
-            if name not in known:
-                self._ledger.open_accounts(name, self._spent_before(rule))
+    def _find_behind(self) -> None:
+        behind = self._ledger.rules_behind() & self._names.keys()
+        for name in behind - self._withheld.keys():
+            self._withheld[name] = set()
+            log.warning(
+                "llm-exporter: %s does not include all earlier calls yet: they are being added up",
+                self._names[name].rule.name,
+            )
+        if behind:
+            self.complete.clear()
+        else:
+            self.complete.set()
 
-    def _spent_before(self, rule: Spending[Any]) -> dict[Charge, Spent]:
-        now = self._clock()
-        spent: defaultdict[Charge, Spent] = defaultdict(Spent)
-        for call in self._stored(Query(since=span_of(rule.period, now).start_or_none)):
-            for charge in _charges(rule, call, now):
-                usd, tokens = spent[charge]
-                spent[charge] = Spent(usd + call.total_cost, tokens + call.total_tokens)
-        return spent
+    @property
+    def behind(self) -> int:
+        """The number of budgets and thresholds that do not include all earlier calls of their period yet."""
+        return len(self._withheld)
 
-    def _stored(self, query: Query) -> Iterator[Call]:
-        before: int | None = None
-        while page := self._ledger.calls(query, limit=_PAGE_CALLS, before=before):
-            yield from (logged.call for logged in page)
-            before = page[-1].position
+    def catch_up(self) -> bool:
+        """Charge some of the calls from before a budget or threshold was added, if there are any.
 
-    def _load(self) -> None:
+        Returns:
+            Whether more are left.
+        """
+        self._find_behind()
+        for name in list(self._withheld):
+            rule = self._names[name]
+            if self._ledger.charge_earlier(self._in_ledger(name, rule)):
+                return True
+            self._finish(name, rule)
+        self.complete.set()
+        return False
+
+    def _in_ledger(self, name: str, rule: Spending[Any]) -> Rule:
+        since = span_of(rule.period, self._clock()).start
+        # Accounts of sessions expire by their last call, however long ago that was.
+        return Rule(
+            name,
+            rule.period,
+            since,
+            rule.rule.match,
+            rule.per,
+            lambda call: _charges(rule, call, call.started),
+        )
+
+    def _finish(self, name: str, rule: Spending[Any]) -> None:
+        """Show all accounts of a rule, and emit events from now on."""
+        self._load([rule])
+        self.refresh()
+        with self._lock:
+            touched = [(rule, key) for key in self._withheld.pop(name)]
+            events = [*self._events(touched)]
+            self._skip_past_events_of(rule)
+        log.info("llm-exporter: %s includes all earlier calls now", rule.rule.name)
+        for event in events:
+            self._emit(event)
+
+    def _load(self, rules: Sequence[Spending[Any]]) -> None:
         """Open the accounts of the current periods that are in the ledger."""
-        if not self._rules:
+        if not rules:
             return
-        rules = {json.dumps(rule.identity): rule for rule in self._rules}
+        by_name = {_name(rule): rule for rule in rules}
         for name in self._ledger.accounts():
             identity, values, start = json.loads(name)
-            rule = rules.get(json.dumps(identity))
+            rule = by_name.get(json.dumps(identity, ensure_ascii=False))
             if rule is not None and start == span_of(rule.period, self._clock()).start_or_none:
-                rule.account_at(tuple(values))
+                with self._lock:
+                    rule.account_at(tuple(values))
 
     def _skip_past_events(self) -> None:
         """Emit no events for what was spent before the service started."""
-        for spending in self.budgets:
-            for account in spending.accounts():
-                account.notified = fraction_reached(spending.rule, account)
-        for threshold in self.thresholds:
-            for account in threshold.accounts():
+        for rule in self._rules:
+            self._skip_past_events_of(rule)
+
+    def _skip_past_events_of(self, rule: Spending[Any]) -> None:
+        for account in rule.accounts():
+            if rule in self.budgets:
+                account.notified = fraction_reached(rule.rule, account)
+            else:
                 account.notified = float(account.spent > account.limit)
 
     def charges(self, call: Call) -> Iterator[Charge]:
@@ -132,11 +192,19 @@ class Accounts:
                 accounts = [(rule, rule.account_at(values), values) for rule, values in touched]
             self._read(accounts)
             with self._lock:
-                events = [*self._events(touched)]
+                events = [*self._events(touched if not self._withheld else self._withhold(touched))]
         for event in events:
             self._emit(event)
 
-    def _events(self, touched: Iterable[tuple[Spending[Any], tuple[str, ...]]]) -> Iterator[Event]:
+    def _withhold(self, touched: Iterable[_Touched]) -> Iterator[_Touched]:
+        """Yield the accounts that may emit events, and note the others."""
+        for rule, values in touched:
+            if (name := _name(rule)) in self._withheld:
+                self._withheld[name].add(values)
+            else:
+                yield rule, values
+
+    def _events(self, touched: Iterable[_Touched]) -> Iterator[Event]:
         for rule, values in touched:
             account = rule.account_at(values)
             yield from (newly_reached if rule in self.budgets else newly_crossed)(rule, account)
@@ -180,11 +248,16 @@ class Accounts:
                 [(rule.rule, account) for rule in self.budgets for account in rule.accounts()],
                 [(rule.rule, account) for rule in self.thresholds for account in rule.accounts()],
             )
+        yield Sample(CATCHING_UP.name, {}, self.behind)
 
     def rows(self) -> list[BudgetRow]:
         """Return the state of all budgets, the most used first."""
         with self._lock:
-            rows = [(rule.rule, account) for rule in self.budgets for account in rule.accounts()]
+            rows = [
+                (rule.rule, account, _name(rule) in self._withheld)
+                for rule in self.budgets
+                for account in rule.accounts()
+            ]
         rows.sort(key=lambda row: -row[1].spent / row[1].limit)
         return [
             BudgetRow(
@@ -196,10 +269,16 @@ class Accounts:
                 spent=account.to_float(account.spent),
                 left=account.to_float(max(account.limit - account.spent, 0)),
                 on_exceed=budget.on_exceed,
+                catching_up=behind,
                 resets_at=None if budget.period == "total" else rfc3339(account.span.end),
             )
-            for budget, account in rows
+            for budget, account, behind in rows
         ]
+
+
+def _name(rule: Spending[Any]) -> str:
+    """Return the name of a rule in the ledger."""
+    return json.dumps(rule.identity, ensure_ascii=False)
 
 
 def _charges(rule: Spending[Any], call: Call, now: float) -> Iterator[Charge]:

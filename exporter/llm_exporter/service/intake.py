@@ -39,6 +39,8 @@ _CHECKPOINT_SECONDS: Final = 60.0
 _SCRAPE_WAIT_SECONDS: Final = 0.1
 """How long a scrape waits for the ledger."""
 _RESTART_SECONDS: Final = 1.0
+_CATCH_UP_SECONDS: Final = 2.0
+"""How long a start or a reload waits until new budgets include earlier calls."""
 
 
 class Listener(Protocol):
@@ -92,12 +94,21 @@ class Intake:
         self._refreshing = Background("accounts", self._refresh_accounts)
         self._releasing = Background("released", self._save_released)
         self._due: frozenset[SeriesKey] = frozenset()
-        self._upkeep = Upkeep(ledger, lambda: self._retention, self._report)
+        self.accounts.register()
+        self._upkeep = Upkeep(
+            {
+                "accounts": lambda: self.accounts.catch_up(),  # noqa: PLW0108  # of the current configuration
+                "prune": lambda: ledger.prune(time.time() - self._retention),
+                "upgrade": ledger.catch_up,
+            },
+            self._report,
+        )
         self._queue: Queue[_Batch | None] = Queue()
         self._dirty = True
         self._ingesting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="llm-exporter-intake", daemon=True)
         self._thread.start()
+        self._catch_up()
 
     def submit(self, calls: Sequence[Call]) -> Future[Receipt]:
         """Queue calls for ingestion, except those that cannot be counted.
@@ -124,13 +135,20 @@ class Intake:
             raise ConfigError("store: cannot change while the service runs: restart it")
         if config.labels != self.metrics.declared_labels:
             raise ConfigError("labels: cannot change while the service runs: restart it")
+        accounts = Accounts(config, self._ledger, self._emit)
         with self._ingesting:
-            self.accounts = Accounts(config, self._ledger, self._emit)
+            accounts.register()
+            self.accounts = accounts
             self._prices = PriceList(config.prices)
             self._updates.configure(config.prices)
             self.metrics.configure(config)
             self._retention = config.retention
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Charge earlier calls to new budgets. Unless there are very many, wait until it is done."""
         self._upkeep.soon()
+        self.accounts.complete.wait(_CATCH_UP_SECONDS)
 
     def close(self) -> None:
         """Ingest the queued calls, write a checkpoint and stop the worker thread."""

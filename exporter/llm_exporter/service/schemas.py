@@ -175,6 +175,8 @@ class BudgetRow(msgspec.Struct, kw_only=True):
     spent: float
     left: float
     on_exceed: Literal["warn", "block"]
+    catching_up: bool
+    """Whether calls from before the budget was configured are still being added to `spent`."""
     resets_at: Timestamp | None
 
 

@@ -1,31 +1,27 @@
-"""Prunes the ledger and completes upgrades in the background, so that nothing waits for it."""
+"""Runs the long tasks of the service in the background, a part at a time, so that nothing waits for them."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
-
-from .ledger.base import Ledger
 
 _EVERY_SECONDS: Final = 60.0
 
 
 class Upkeep:
-    """Deletes calls that are older than the retention, a few at a time, on a thread of its own.
+    """Runs tasks once a minute, in turn, on a thread of its own.
 
     Args:
-        ledger: Is pruned once a minute.
-        retention: Returns how long calls are kept, in seconds.
+        tasks: By name. Each does a part of its work, and returns whether more is left.
         report: Is told of errors.
     """
 
     def __init__(
-        self, ledger: Ledger, retention: Callable[[], float], report: Callable[[str, BaseException], object]
+        self, tasks: Mapping[str, Callable[[], object]], report: Callable[[str, BaseException], object]
     ) -> None:
-        self._ledger = ledger
-        self._retention = retention
+        self._tasks = tasks
         self._report = report
         self._wanted = threading.Event()
         self._stopping = False
@@ -33,32 +29,34 @@ class Upkeep:
         self._thread.start()
 
     def soon(self) -> None:
-        """Prune now, for example because the retention has changed."""
+        """Run the tasks now, for example because the configuration has changed."""
         self._wanted.set()
 
     def close(self) -> None:
-        """Stop after the current slice."""
+        """Stop after the current part."""
         self._stopping = True
         self._wanted.set()
         self._thread.join()
 
     def _work(self) -> None:
+        unfinished: list[str] = []
         while not self._stopping:
-            self._wanted.wait(_EVERY_SECONDS)
-            self._wanted.clear()
-            try:
-                self._exhaust(self._prune)
-                self._exhaust(self._ledger.catch_up)
-            except BaseException as error:  # whatever it is, it must not end the thread
-                if not self._stopping:
-                    self._report("prune", error)
+            if not unfinished:
+                self._wanted.wait(_EVERY_SECONDS)
+            if not unfinished or self._wanted.is_set():
+                self._wanted.clear()
+                unfinished = list(self._tasks)
+            unfinished = [name for name in unfinished if not self._stopping and self._more(name)]
 
-    def _prune(self) -> int:
-        return self._ledger.prune(time.time() - self._retention())
-
-    def _exhaust(self, work: Callable[[], int]) -> None:
+    def _more(self, name: str) -> bool:
         began = time.monotonic()
-        while not self._stopping and work():
+        try:
+            more = self._tasks[name]()
+        except BaseException as error:  # whatever it is, it must not end the thread
+            if not self._stopping:
+                self._report(name, error)
+            return False
+        if more:
             # Let the calls that arrive have half of the time.
             time.sleep(time.monotonic() - began)
-            began = time.monotonic()
+        return bool(more)

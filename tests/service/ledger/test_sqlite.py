@@ -126,7 +126,7 @@ def test_a_ledger_of_an_older_release_is_migrated(tmp_path: Path, monkeypatch: p
     ledger.close()
     with sqlite3.connect(path) as older:
         older.executescript(
-            "DROP TABLE sums; DROP TABLE leases; DROP TABLE groups;"
+            "DROP TABLE sums; DROP TABLE leases; DROP TABLE groups; DROP TABLE backlogs;"
             " ALTER TABLE calls DROP COLUMN approximated_tokens; ALTER TABLE calls DROP COLUMN group_id;"
             " PRAGMA user_version = 2"
         )

@@ -10,7 +10,7 @@ import msgspec
 from ...call import UNATTRIBUTED, Call
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
-from ...periods import Window
+from ...periods import Period, Window
 
 SUMMED_BY: Final = ("provider", "model", "operation", "agent", "phase", "project")
 """The dimensions that a ledger stores sums by. Reports by any of them do not read each call."""
@@ -84,6 +84,20 @@ def no_charges(_: Call) -> Iterable[Charge]:
     return ()
 
 
+class Rule(NamedTuple):
+    """A budget or threshold whose accounts are in the ledger."""
+
+    name: str
+    """As JSON. The names of its accounts begin with it: `[name, …]`."""
+    period: Period
+    since: float
+    """When the current period began, in Unix seconds; minus infinity for all time."""
+    match: Mapping[str, str]
+    per: Sequence[str]
+    charges: Charges
+    """Returns the accounts of this rule that a call is charged to."""
+
+
 class Lease(msgspec.Struct, frozen=True):
     """The amount that a process may spend from an account before it renews the lease."""
 
@@ -99,11 +113,28 @@ Leases = dict[str, Lease]
 class Ledger(Protocol):
     """Stores each call once, durably. All methods raise `LedgerError` if the store is unavailable."""
 
-    def retain_rules(self, rules: Sequence[str]) -> set[str]:
-        """Return which rules have accounts, and forget that any other rule has accounts."""
+    def prepare_rules(self, rules: Sequence[str]) -> None:
+        """Delete what is left of rules that were registered once and are to be registered again.
 
-    def open_accounts(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
-        """Open the accounts of a rule with what was spent before. The first writer wins."""
+        It may take long, and nothing waits for it.
+        """
+
+    def register_rules(self, rules: Sequence[str]) -> None:
+        """Register rules by name, and forget all others.
+
+        Calls that are added from now on must be charged to the accounts of these rules. Calls from before
+        are charged to the accounts of a new rule by `charge_earlier`.
+        """
+
+    def rules_behind(self) -> set[str]:
+        """Return the rules whose accounts do not include all earlier calls yet."""
+
+    def charge_earlier(self, rule: Rule) -> bool:
+        """Charge some of the calls from before a rule was registered to its accounts, each of them once.
+
+        Returns:
+            Whether more are left.
+        """
 
     def accounts(self) -> list[str]:
         """Return the names of all accounts."""

@@ -25,10 +25,11 @@ https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from threading import Lock
@@ -56,6 +57,7 @@ from .base import (
     LedgerError,
     Logged,
     Query,
+    Rule,
     Spent,
     Totals,
     dimension,
@@ -63,7 +65,17 @@ from .base import (
     totals_of,
 )
 from .decoding import CallDecoder
-from .redis_scripts import ADD, CHECKPOINT, CLAIM, FETCH, OPEN_ACCOUNTS, RESET
+from .redis_scripts import (
+    ADD,
+    BEHIND,
+    CHARGE_EARLIER,
+    CHARGE_MISSED,
+    CHECKPOINT,
+    CLAIM,
+    FETCH,
+    REGISTER,
+    RESET,
+)
 from .redis_sums import cells_of, kind_for, pieces, values_in
 
 _PREFIX: Final = "llm-exporter:"
@@ -73,6 +85,8 @@ _TIMEOUT_SECONDS: Final = 4.0
 _ADDRESS: Final = re.compile(r"([^\s:@/\[\]]*|\[[^\s@/\[\]]*\])(:[0-9]+)?(/.*)?", re.DOTALL)
 """A host, a port and a path."""
 _PAGE_CALLS: Final = 1000
+_SLICE_CALLS: Final = 500
+"""Calls from before a rule was registered that are charged at a time."""
 _SESSION_SECONDS: Final = DAY
 _SUMS: Final = Totals.__struct_fields__
 _ACCOUNT_FIELDS: Final = ("cost_usd ", "input_tokens ", "output_tokens ")
@@ -103,6 +117,7 @@ class RedisLedger(Ledger):
         self._client = self._connect(url)
         self._decode = CallDecoder(self._name)
         self._writing = Lock()
+        self._rules: list[str] = []
         self._owner = b"0"
         self._seen = b"0"
         """The last position in this instance's log that `add` has returned."""
@@ -176,7 +191,7 @@ class RedisLedger(Ledger):
         packed = _pack([_packed(call, charges(call)) for call in calls])
         with self._writing:
             self._seen, new, unreported = self._run(
-                ADD, *self._owned(), packed, _SESSION_SECONDS, _pack(list(_SUMS))
+                ADD, *self._owned(), packed, _SESSION_SECONDS, _pack(list(_SUMS)), _pack(self._rules)
             )
         earlier = self._decode((int(at), call) for at, call in unreported)
         return [*(logged.call for logged in earlier), *(calls[number] for number in new)]
@@ -185,19 +200,63 @@ class RedisLedger(Ledger):
         return _PREFIX, self._instance, self._owner, self._seen
 
     @override
-    def retain_rules(self, rules: Sequence[str]) -> set[str]:
-        known = {rule.decode() for rule in self._ask("SMEMBERS", f"{_PREFIX}rules")}
-        if obsolete := known - {*rules}:
-            self._ask("SREM", f"{_PREFIX}rules", *obsolete)
-        return known & {*rules}
+    def prepare_rules(self, rules: Sequence[str]) -> None:
+        """Do nothing: another service may register them before this one does."""
 
     @override
-    def open_accounts(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
-        sums = [
-            (charge.account, _expiry(charge), repr(amounts.usd), amounts.tokens)
-            for charge, amounts in spent.items()
-        ]
-        self._run(OPEN_ACCOUNTS, _PREFIX, rule, _pack(sums))
+    def register_rules(self, rules: Sequence[str]) -> None:
+        # If other services have registered some of them meanwhile, the script leaves their accounts alone.
+        known = {rule.decode() for rule in self._ask("SMEMBERS", f"{_PREFIX}rules")}
+        accounts = self.accounts() if known < {*rules} else []
+        left_over = {rule: [one for one in accounts if one.startswith(f"[{rule}, [")] for rule in rules}
+        self._run(REGISTER, _PREFIX, _pack(list(left_over.items())))
+        self._rules = list(rules)
+
+    @override
+    def rules_behind(self) -> set[str]:
+        return {rule.decode() for rule in self._run(BEHIND, _PREFIX)}
+
+    @override
+    def charge_earlier(self, rule: Rule) -> bool:
+        # Several services may do this at the same time. The script applies each part once.
+        progress = self._ask("HGET", f"{_PREFIX}backlogs", rule.name)
+        if progress is None:
+            return self._charge_missed(rule)
+        position, before = progress.split(b" ")
+        since = rule.since if rule.since > -math.inf else "-inf"
+        started = f"{_PREFIX}started"
+        found = self._ask(
+            "ZREVRANGEBYSCORE", started, b"(" + before, since, "WITHSCORES", "LIMIT", 0, _SLICE_CALLS
+        )
+        positions, following = found[::2], b""
+        if len(positions) == _SLICE_CALLS:
+            before = found[-1]
+            positions = {*positions, *self._ask("ZRANGEBYSCORE", started, before, before)}
+            following = b" ".join((position, before))
+        charged = self._charged([at for at in map(int, positions) if at <= int(position)], rule)
+        self._run(CHARGE_EARLIER, _PREFIX, rule.name, progress, following, charged)
+        return bool(following) or self._charge_missed(rule)
+
+    def _charge_missed(self, rule: Rule) -> bool:
+        """Charge calls that other services have added before they knew the rule."""
+        missed = self._ask("LRANGE", f"{_PREFIX}missed:{rule.name}", 0, _SLICE_CALLS - 1)
+        if missed:
+            charged = self._charged(map(int, missed), rule)
+            self._run(CHARGE_MISSED, _PREFIX, rule.name, len(missed), missed[0], charged)
+        return len(missed) == _SLICE_CALLS
+
+    def _charged(self, positions: Iterable[int], rule: Rule) -> bytes:
+        charged: defaultdict[Charge, Spent] = defaultdict(Spent)
+        for logged in self._fetched(positions):
+            for charge in rule.charges(logged.call):
+                usd, tokens = charged[charge]
+                charged[charge] = Spent(usd + logged.call.total_cost, tokens + logged.call.total_tokens)
+        return _pack(
+            [
+                (charge.account, _expiry(charge), repr(spent.usd), str(spent.tokens))
+                for charge, spent in charged.items()
+            ]
+        )
 
     @override
     def accounts(self) -> list[str]:

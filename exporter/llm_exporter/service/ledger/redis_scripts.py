@@ -14,6 +14,17 @@ if holder < owner then redis.call('HSET', own, 'owner', ARGV[3]) end
 local function text(number) return string.format('%.17g', number) end
 """
 
+# Redis does not undo what a failed script has written, so scripts check the types of all keys first.
+_CHECK: Final = """
+local checked = {}
+local function check(key, kind)
+    if checked[key] then return end
+    checked[key] = true
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then error('WRONGTYPE ' .. key .. ' is a ' .. found) end
+end
+"""
+
 CLAIM: Final = """
 local own, logged = ARGV[1] .. 'instance:' .. ARGV[2], ARGV[1] .. 'log:' .. ARGV[2]
 local now = redis.call('TIME')
@@ -26,20 +37,22 @@ return {string.format('%.17g', owner), redis.call('ZREVRANGE', logged, 0, 0)[1] 
 # A position is the server's time in microseconds: it increases even if the server has lost its last writes.
 ADD: Final = (
     _OWNED
+    + _CHECK
     + """
--- Redis does not undo what a failed script has written, so check the types of all keys first.
-local calls, checked = cmsgpack.unpack(ARGV[5]), {}
-local function check(key, kind)
-    if checked[key] then return end
-    checked[key] = true
-    local found = redis.call('TYPE', key).ok
-    if found ~= 'none' and found ~= kind then error('WRONGTYPE ' .. key .. ' is a ' .. found) end
-end
+local calls, known, missed = cmsgpack.unpack(ARGV[5]), {}, {}
 check(prefix .. 'ids', 'hash')
 check(prefix .. 'calls', 'stream')
 check(prefix .. 'started', 'zset')
 check(prefix .. 'position', 'string')
 check(logged, 'zset')
+check(prefix .. 'rules', 'set')
+for _, rule in ipairs(cmsgpack.unpack(ARGV[8])) do known[rule] = true end
+for _, rule in ipairs(redis.call('SMEMBERS', prefix .. 'rules')) do
+    if not known[rule] then
+        missed[#missed + 1] = prefix .. 'missed:' .. rule
+        check(prefix .. 'missed:' .. rule, 'list')
+    end
+end
 for _, call in ipairs(calls) do
     check(prefix .. 'session:' .. call[4], 'zset')
     for _, cell in ipairs(call[5]) do check(prefix .. cell[1], 'hash') end
@@ -47,7 +60,7 @@ end
 local now = redis.call('TIME')
 local last = tonumber(redis.call('GET', prefix .. 'position') or '0')
 local position = math.max(last, now[1] * 1000000 + now[2] - 1)
-local unreported = {}
+local before, unreported = position, {}
 for _, at in ipairs(redis.call('ZRANGEBYSCORE', logged, '(' .. ARGV[4], '+inf')) do
     local entry = redis.call('XRANGE', prefix .. 'calls', at, at)[1]
     if entry then unreported[#unreported + 1] = {at, entry[2][2]} end
@@ -85,6 +98,9 @@ for key, bucket in pairs(sums) do
     end
     redis.call('EXPIREAT', prefix .. key, bucket.expires)
 end
+for _, rule in ipairs(missed) do
+    for at = before + 1, position do redis.call('RPUSH', rule, text(at)) end
+end
 if #new > 0 then
     last = position
     redis.call('SET', prefix .. 'position', text(last))
@@ -101,15 +117,76 @@ redis.call('ZREMRANGEBYSCORE', logged, '-inf', ARGV[4])
 """
 )
 
-OPEN_ACCOUNTS: Final = """
-if redis.call('SADD', ARGV[1] .. 'rules', ARGV[2]) == 0 then return end
-for _, account in ipairs(cmsgpack.unpack(ARGV[3])) do
-    local key = ARGV[1] .. 'account:' .. account[1]
-    redis.call('DEL', key)
-    redis.call('HSET', key, 'cost_usd ', account[3], 'output_tokens ', account[4])
-    redis.call('EXPIREAT', key, account[2])
+# A rule that is registered first by this service has all calls so far as its backlog.
+REGISTER: Final = """
+local prefix, wanted = ARGV[1], {}
+local position = redis.call('GET', prefix .. 'position')
+for _, rule in ipairs(cmsgpack.unpack(ARGV[2])) do
+    local name, left_over = unpack(rule)
+    wanted[name] = true
+    if redis.call('SADD', prefix .. 'rules', name) == 1 then
+        for _, account in ipairs(left_over) do redis.call('UNLINK', prefix .. 'account:' .. account) end
+        if position then redis.call('HSET', prefix .. 'backlogs', name, position .. ' +inf') end
+    end
+end
+for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'rules')) do
+    if not wanted[name] then
+        redis.call('SREM', prefix .. 'rules', name)
+        redis.call('HDEL', prefix .. 'backlogs', name)
+        redis.call('UNLINK', prefix .. 'missed:' .. name)
+    end
 end
 """
+
+BEHIND: Final = """
+local behind = {}
+for _, name in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'rules')) do
+    if redis.call('HEXISTS', ARGV[1] .. 'backlogs', name) == 1
+        or redis.call('EXISTS', ARGV[1] .. 'missed:' .. name) == 1
+    then behind[#behind + 1] = name end
+end
+return behind
+"""
+
+_CHARGE: Final = (
+    _CHECK
+    + """
+local prefix, accounts, now = ARGV[1], cmsgpack.unpack(ARGV[5]), tonumber(redis.call('TIME')[1])
+for _, account in ipairs(accounts) do check(prefix .. 'account:' .. account[1], 'hash') end
+local function charge()
+    for _, account in ipairs(accounts) do
+        local name, expires, usd, tokens = unpack(account)
+        local key = prefix .. 'account:' .. name
+        local ttl = redis.call('TTL', key)
+        redis.call('HINCRBYFLOAT', key, 'cost_usd ', usd)
+        redis.call('HINCRBYFLOAT', key, 'output_tokens ', tokens)
+        if ttl < 0 or now + ttl < expires then redis.call('EXPIREAT', key, expires) end
+    end
+end
+"""
+)
+
+CHARGE_EARLIER: Final = (
+    _CHARGE
+    + """
+local backlogs, rule, progress, following = prefix .. 'backlogs', ARGV[2], ARGV[3], ARGV[4]
+if redis.call('HGET', backlogs, rule) ~= progress then return end
+redis.call('HDEL', backlogs, rule)
+if following ~= '' then redis.call('HSET', backlogs, rule, following) end
+charge()
+"""
+)
+
+CHARGE_MISSED: Final = (
+    _CHARGE
+    + """
+local missed = prefix .. 'missed:' .. ARGV[2]
+if redis.call('LINDEX', missed, 0) ~= ARGV[4] then return end
+redis.call('LTRIM', missed, ARGV[3], -1)
+charge()
+"""
+)
+
 RESET: Final = """
 local position = redis.call('GET', ARGV[1] .. 'position') or '0'
 redis.call('SET', ARGV[1] .. 'reset:' .. ARGV[2], position, 'EX', ARGV[3])

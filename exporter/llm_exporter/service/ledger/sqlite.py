@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +22,13 @@ from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
 from ...periods import HOUR, Window
 from .base import (
-    Charge,
     Charges,
     Leases,
     Ledger,
     LedgerError,
     Logged,
     Query,
+    Rule,
     Spent,
     Totals,
     dimension,
@@ -36,6 +36,7 @@ from .base import (
     totals_of,
 )
 from .decoding import CallDecoder
+from .sqlite_backlog import Backlog, charge, charged
 from .sqlite_file import SqliteFile
 from .sqlite_groups import Groups
 from .sqlite_queries import ADD_UP, COLUMNS, MAX_INTEGER, SPANS, TAKE_OFF, TOTALS, report, where
@@ -52,11 +53,6 @@ _TRIAL: Final = Call(id="llm-exporter trial", provider="", model="", operation="
 _MAX_PARAMETERS: Final = 500
 """Values in one query, well below SQLite's limit of parameters."""
 _INSERT: Final = f"INSERT INTO calls VALUES (NULL, {', '.join('?' * 18)})"  # noqa: S608  # marks only
-_CHARGE: Final = (
-    "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"  # noqa: S608  # no values
-    " usd = usd + excluded.usd, expires = max(expires, excluded.expires),"
-    f" tokens = min(tokens + excluded.tokens, {MAX_INTEGER})"
-)
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_leases: Final = msgspec.json.Decoder(Leases).decode
@@ -81,6 +77,7 @@ class SqliteLedger(Ledger):
         self._read = self._file.read
         self._transaction = self._file.transaction
         self._decode = CallDecoder(str(path))
+        self._backlog = Backlog(self._file, self._decode)
         self._groups = Groups()
         self._hour, self._grouped_until = -1, 0.0
         try:
@@ -135,7 +132,7 @@ class SqliteLedger(Ledger):
             writer.executemany(_INSERT, rows)
             for span in SPANS:
                 writer.execute(ADD_UP.format(span=span, condition="position > ?"), (last,))
-            writer.executemany(_CHARGE, _charged(new, charges))
+            charge(writer, charged(new, charges))
         return new
 
     @contextmanager
@@ -147,19 +144,20 @@ class SqliteLedger(Ledger):
             raise
 
     @override
-    def retain_rules(self, rules: Sequence[str]) -> set[str]:
-        known = {rule for (rule,) in self._read("SELECT rule FROM rules")}
-        with self._transaction() as writer:
-            obsolete = [(rule,) for rule in known - {*rules}]
-            writer.executemany("DELETE FROM rules WHERE rule = ?", obsolete)
-        return known & {*rules}
+    def prepare_rules(self, rules: Sequence[str]) -> None:
+        self._backlog.prepare(rules)
 
     @override
-    def open_accounts(self, rule: str, spent: Mapping[Charge, Spent]) -> None:
-        with self._transaction() as writer:
-            if writer.execute("INSERT OR IGNORE INTO rules VALUES (?)", (rule,)).rowcount:
-                rows = [(*charge, *amounts) for charge, amounts in spent.items()]
-                writer.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)", rows)
+    def register_rules(self, rules: Sequence[str]) -> None:
+        self._backlog.register(rules)
+
+    @override
+    def rules_behind(self) -> set[str]:
+        return self._backlog.rules()
+
+    @override
+    def charge_earlier(self, rule: Rule) -> bool:
+        return self._backlog.charge(rule)
 
     @override
     def accounts(self) -> list[str]:
@@ -403,12 +401,6 @@ def _batched(values: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _marks(values: Sequence[str]) -> str:
     return ",".join("?" * len(values))
-
-
-def _charged(calls: Sequence[Call], charges: Charges) -> Iterator[tuple[str, float, float, int]]:
-    for call in calls:
-        for charge in charges(call):
-            yield charge.account, charge.expires, call.total_cost, min(call.total_tokens, MAX_INTEGER)
 
 
 def _row(call: Call, received: float, group: int) -> tuple[Any, ...]:

@@ -109,6 +109,17 @@ class SqliteFile:
             return reader.execute(sql, parameters).fetchall()
 
     @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Return a reader whose queries all see the file as it is at the first of them."""
+        with self.errors(), self._reader() as reader:
+            reader.execute("BEGIN")
+            try:
+                yield reader
+            finally:
+                if reader.in_transaction:
+                    reader.execute("ROLLBACK")
+
+    @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         with self._pool:
             if self._closed:

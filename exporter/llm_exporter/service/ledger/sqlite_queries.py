@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ...call import UNATTRIBUTED
-from ...periods import DAY, END_OF_TIME, HOUR, Window, span_of
+from ...periods import DAY, END_OF_TIME, HOUR, Period, Window, span_of
 from .base import DEFAULT, SUMMED_BY, Query, Totals
 from .sqlite_groups import ALL_OMITTED
 
@@ -60,6 +60,11 @@ TAKE_OFF: Final = _changed("-", "max({0} + excluded.{0}, 0)")
 """Takes the selected calls off the sums of one span. Sums of no calls are left to delete."""
 
 
+def start_in_sql(period: Period) -> str:
+    """Return the SQL of the start of the period that a row is in; 0 for all time."""
+    return "0" if period == "total" else f"start_of('{period}', CAST(started / {HOUR} AS INTEGER))"
+
+
 class Statement(NamedTuple):
     """SQL and its parameters."""
 
@@ -83,13 +88,13 @@ def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement 
             labels = {name: f"label{number}" for number, name in enumerate(names)}
             source = labelled(since, until, spans, names, of_default_session=query.session is not None)
         else:
-            source = _union(_parts(since, until, spans))
+            source = union(parts(since, until, spans))
         query = msgspec.structs.replace(query, since=None, until=None, session=None)
     if source is None:
         return None
     condition = where(query, labels)
     keys = [_column(name, labels) for name in by]
-    start = f"start_of('{period}', CAST(started / {HOUR} AS INTEGER))" if period else "0"
+    start = start_in_sql(period) if period else "0"
     columns = [start, *(key.sql for key in keys), *(_total(name) for name in TOTALS)]
     groups = ", ".join(str(number) for number in range(1, 2 + len(by)))
     return Statement(
@@ -103,7 +108,8 @@ def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement 
     )
 
 
-def _union(parts: Iterable[Statement]) -> Statement | None:
+def union(parts: Iterable[Statement]) -> Statement | None:
+    """Return the statement for all rows of some statements; None if there are none."""
     if not (parts := list(parts)):
         return None
     return Statement(
@@ -111,8 +117,8 @@ def _union(parts: Iterable[Statement]) -> Statement | None:
     )
 
 
-def _parts(since: float, until: float, spans: Sequence[int]) -> Iterator[Statement]:
-    """Yield the parts of a time: whole days, whole hours, and the calls around them.
+def parts(since: float, until: float, spans: Sequence[int]) -> Iterator[Statement]:
+    """Yield the parts of a time: sums of whole days and whole hours, and the calls around them.
 
     A month has a hundred times fewer sums than calls.
     """
@@ -245,14 +251,14 @@ def labelled(
             [*names, first, last],
         )
 
-    union = _union(
+    all_parts = union(
         statement
         for span, first, last in pieces(since, until, spans)
         for statement in (of_sums(span, first, last) if span else of_span(first, last))
     )
-    if union is None:
+    if all_parts is None:
         return None
     return Statement(
-        f"WITH {named}, {gaps} {union.sql}",
-        [*names, *names, since - DAY, until, *union.parameters],
+        f"WITH {named}, {gaps} {all_parts.sql}",
+        [*names, *names, since - DAY, until, *all_parts.parameters],
     )

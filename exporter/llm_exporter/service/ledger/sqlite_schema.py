@@ -119,5 +119,13 @@ MIGRATIONS: Final = (
     ALTER TABLE sums_by_group RENAME TO sums;
     CREATE INDEX sums_of_group ON sums (group_id, span, started);
     """,
+    """
+    CREATE TABLE backlogs (  -- rules to which earlier calls are still to be charged
+        rule TEXT PRIMARY KEY,
+        position INTEGER NOT NULL,  -- calls after this one are charged when they are added
+        before_start REAL NOT NULL,  -- earlier ones are charged from the newest to the oldest: these remain
+        before_position INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Each creates a version of the schema from the one before. `user_version` is the number that have run."""
