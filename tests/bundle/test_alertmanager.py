@@ -217,23 +217,27 @@ def test_a_critical_alert_inhibits_only_its_own_warning(tmp_path: Path) -> None:
         ) == ["LLMCostOverThreshold warning a:1"]
 
 
-def test_an_exporter_that_is_down_inhibits_only_its_own_alerts(tmp_path: Path) -> None:
+def test_an_exporter_that_is_down_inhibits_only_its_own_problems(tmp_path: Path) -> None:
     with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
         assert inhibited(
             alertmanager,
-            {"alertname": "LLMExporterDown", "severity": "critical", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMExporterDown", "severity": "warning", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMExporterErrors", "severity": "warning", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMExporterErrors", "severity": "warning", "job": "j", "instance": "b:1"},
             {"alertname": "LLMCallsDropped", "severity": "critical", "job": "j", "instance": "a:1"},
-            {"alertname": "LLMCallsDropped", "severity": "critical", "job": "j", "instance": "b:1"},
-            {"alertname": "LLMCostSpike", "severity": "warning", "job": "j", "agent": "coder"},
-        ) == ["LLMCallsDropped critical a:1"]
+            {"alertname": "LLMCostOverThreshold", "severity": "critical", "job": "j", "instance": "a:1"},
+        ) == ["LLMExporterErrors warning a:1"]
 
 
-def test_an_absent_exporter_inhibits_all_other_llm_alerts(tmp_path: Path) -> None:
+def test_an_absent_exporter_inhibits_no_alert_about_money(tmp_path: Path) -> None:
     with Alertmanager.start(config=DEFAULT, storage=tmp_path) as alertmanager:
         assert inhibited(
             alertmanager,
             {"alertname": "LLMExporterAbsent", "severity": "critical"},
-            {"alertname": "LLMExporterDown", "severity": "critical", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMExporterDown", "severity": "warning", "job": "j", "instance": "a:1"},
+            {"alertname": "LLMBudgetUsedUp", "severity": "critical", "job": "j", "budget": "team"},
+            {"alertname": "LLMCostOverThreshold", "severity": "critical", "job": "j", "instance": "a:1"},
             {"alertname": "LLMCostSpike", "severity": "warning", "job": "j", "agent": "coder"},
+            {"alertname": "LLMCallsDropped", "severity": "critical", "job": "j", "instance": "a:1"},
             {"alertname": "NodeDown", "severity": "critical", "instance": "n"},
-        ) == ["LLMCostSpike warning -", "LLMExporterDown critical a:1"]
+        ) == ["LLMExporterDown warning a:1"]

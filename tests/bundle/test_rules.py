@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from support.bundle import (
+    GRAFANA,
     PROMETHEUS,
     REPOSITORY,
     RULE_LABELS,
@@ -103,6 +104,16 @@ def test_a_quarter_of_an_hour_sums_15_minutes_on_prometheus_2_and_3() -> None:
 
     assert len(quarters) == 4
     assert all("[14m30s]" in expr for expr in quarters)
+
+
+def test_no_rule_knows_the_name_of_a_job() -> None:
+    """Users name their jobs, and Kubernetes adds prefixes."""
+    texts = [file.read_text() for file in (PROMETHEUS / "rules").glob("*.yml")]
+    texts += [file.read_text() for file in PROMETHEUS.rglob("alertmanager.yml")]
+    texts += [file.read_text() for file in (GRAFANA / "dashboards").glob("*.json")]
+    matchers = re.findall(r'\bjob\s*(?:=~|!~|!=|=)\s*\\?"(.*?)\\?"', "".join(texts))
+
+    assert set(matchers) <= {"$job", "$job|"}
 
 
 def test_compose_replaces_every_file_of_local_targets() -> None:

@@ -26,7 +26,7 @@ def run(program: str, *arguments: str | Path) -> str:
     found = binaries.find(program)
     command = [str(found), *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=found.parents[1], check=False, capture_output=True, text=True, timeout=60
+        command, cwd=found.parents[1], check=False, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
