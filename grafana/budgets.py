@@ -34,8 +34,7 @@ USAGE_STEPS = color_thresholds((0.8, WARNING), (1, ERROR))
 # Every process that shares a budget exposes the amount spent by all of them: the largest is the latest.
 LIMITS = f"max by ({BUDGET_LABELS}) (llm_budget_limit_usd{OWN})"
 SPENT = f"max by ({BUDGET_LABELS}) (llm_budget_spent_usd{OWN})"
-# The amount drops to 0 when a period ends; that is not a negative cost.
-HOURLY = f"clamp_min(max by ({BUDGET_LABELS}) (delta(llm_budget_spent_usd{OWN}[1h])), 0)"
+FORECAST = f"max by ({BUDGET_LABELS}) (llm:budget_spent:forecast{selector(FILTERS, unit=equals('usd'))})"
 # A budget is in USD or in tokens; both have a usage ratio.
 USAGE = " or ".join(
     f"max by ({BUDGET_LABELS}) (llm_budget_spent_{unit}{OWN})"
@@ -119,32 +118,32 @@ def budgets() -> list[Json]:
         ),
         table(
             "Budget forecast",
-            "What each budget has left, its cost in the last hour, and how long the rest lasts at that "
-            "rate. If that is less than the rest of the period, the budget will run out.",
+            "What each budget has left, and what it will have spent at the end of its period, or in three "
+            "days if it is never reset, if spending goes on as on earlier days. Above 100 %, the budget will "
+            "run out. There is no forecast without an earlier day.",
             labels,
             {
                 "Used": f"({USAGE}) or on () {none}",
                 "Spent": SPENT,
                 "Remaining": f"clamp_min({LIMITS} - {SPENT}, 0)",
                 "Limit": LIMITS,
-                "Cost in the last hour": HOURLY,
-                "Time left": f"3600 * clamp_min({LIMITS} - {SPENT}, 0) / ({HOURLY} > 0)",
+                "Forecast": FORECAST,
+                "Forecast used": f"{FORECAST} / ({LIMITS} > 0)",
             },
             width=16,
             overrides=[
-                override(
-                    "Used",
-                    unit="percentunit",
-                    decimals=0,
-                    color=BY_VALUE,
-                    custom__cellOptions={"type": "color-text"},
-                    **USAGE_STEPS,
-                ),
                 *(
-                    override(name, **MONEY)
-                    for name in ("Spent", "Remaining", "Limit", "Cost in the last hour")
+                    override(
+                        name,
+                        unit="percentunit",
+                        decimals=0,
+                        color=BY_VALUE,
+                        custom__cellOptions={"type": "color-text"},
+                        **USAGE_STEPS,
+                    )
+                    for name in ("Used", "Forecast used")
                 ),
-                override("Time left", unit="s", decimals=0),
+                *(override(name, **MONEY) for name in ("Spent", "Remaining", "Limit", "Forecast")),
             ],
         ),
     ]

@@ -72,7 +72,7 @@ def key_figures() -> list[Json]:
         stat(
             "Month forecast",
             "Expected cost of the whole month if the rest of it costs as much per day as the last seven "
-            "days. It is too low in the first week of use.",
+            "days, like the forecast of monthly budgets. It is too low in the first week of use.",
             or_zero(f"{month} + {week} / 604800 * (86400 * scalar(days_in_month()) - $__range_s)"),
             unit="currencyUSD",
             color=fixed_color(DOLLARS),

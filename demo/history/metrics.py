@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import time
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Any, Final
 
 from llm_exporter.call import Call, ErrorKind, TokenType
@@ -12,11 +14,13 @@ from llm_exporter.pricing.prices import PriceList
 from prometheus.increases import CALLER, CALLER_BY_TYPE
 
 from .scenario import Caller
-from .series import INSTANCE, JOB, Histogram, Samples, Sum, series
+from .series import DAY, INSTANCE, JOB, Histogram, Samples, Sum, series
 
 MICRODOLLAR: Final = 1e-6
 ERRORS: Final[tuple[ErrorKind, ...]] = ("rate_limited", "overloaded", "timeout", "server_error")
 _PERIODS: Final = {"hour": "%Y-%m-%d %H", "day": "%Y-%m-%d", "month": "%Y-%m"}
+_STEP: Final = 300
+"""Seconds between the amounts that a budget remembers for its forecast."""
 
 
 class CallerMetrics:
@@ -104,13 +108,20 @@ class SpendingLimit:
         self, metrics: tuple[str, str], labels: Mapping[str, str], usd: float, matched: Mapping[str, str]
     ) -> None:
         self._matched, self._usd = matched, usd
-        self._spent = 0.0
+        self._spent = self._ever = 0.0
+        self._earlier: dict[int, tuple[float, float]] = {}
+        """What was spent in the period and ever, at each multiple of `_STEP`."""
         self._began = ""
         self._period = _PERIODS[labels.get("period") or labels["window"]]
         own = {"job": JOB, "instance": INSTANCE}
         self._limit_series, self._spent_series = (
             series(metric, {**own, **labels, **matched}) for metric in metrics
         )
+        shared = {"job": JOB, **labels, **matched, "unit": "usd"}
+        self._recorded_spent, self._recorded_limit, self._recorded_forecast = (
+            series(f"llm:budget_{name}", shared) for name in ("spent:max", "limit:max", "spent:forecast")
+        )
+        self._monthly = labels.get("period") == "month"
 
     def add(self, caller: Caller, usd: float, now: float) -> None:
         """Add the cost of a caller's calls, if they count."""
@@ -119,8 +130,39 @@ class SpendingLimit:
             self._spent, self._began = 0.0, began
         if caller.matches(self._matched):
             self._spent += usd
+            self._ever += usd
 
     def samples(self) -> Samples:
         """Yield the gauges."""
         yield self._limit_series, self._usd
         yield self._spent_series, round(self._spent, 6)
+
+    def recorded(self, now: int) -> Samples:
+        """Yield what the rules in prometheus/rules/budgets.yml record for the budget of a day or a month."""
+        yield self._recorded_spent, round(self._spent, 6)
+        yield self._recorded_limit, self._usd
+        self._earlier[now // _STEP * _STEP] = self._spent, self._ever
+        forecast = self._month_forecast(now) if self._monthly else self._day_forecast(now)
+        if forecast is not None:
+            yield self._recorded_forecast, round(forecast, 6)
+
+    def _month_forecast(self, now: int) -> float:
+        _, then = self._at(now - 7 * DAY) or (0.0, 0.0)
+        year, month, *_ = time.gmtime(now)
+        end = calendar.timegm((year + month // 12, month % 12 + 1, 1, 0, 0, 0))
+        return self._spent + (self._ever - then) / 7 * (end - now) / DAY
+
+    def _day_forecast(self, now: int) -> float | None:
+        so_far, later = [], []
+        for days in (1, 2, 7):
+            then, end = self._at(now - days * DAY), self._at(now - (days - 1) * DAY)
+            if then and end:
+                so_far.append(then[0])
+                later.append(end[1] - end[0] - then[1])
+        if not later:
+            return None
+        little = self._usd / 4
+        return self._spent + fmean(later) * (self._spent + little) / (fmean(so_far) + little)
+
+    def _at(self, then: int) -> tuple[float, float] | None:
+        return self._earlier.get(then // _STEP * _STEP)

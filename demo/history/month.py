@@ -38,16 +38,17 @@ class Month:
         prices = PriceList()
         self._callers = [CallerMetrics(caller, prices) for caller in CALLERS]
         self._coarser = add_coarser_sums(each for metrics in self._callers for each in metrics.sums)
+        self._budgets = [
+            SpendingLimit(
+                ("llm_budget_limit_usd", "llm_budget_spent_usd"),
+                {"budget": name, "period": period},
+                usd,
+                labels,
+            )
+            for name, period, usd, labels in BUDGETS
+        ]
         self._limits = [
-            *(
-                SpendingLimit(
-                    ("llm_budget_limit_usd", "llm_budget_spent_usd"),
-                    {"budget": name, "period": period},
-                    usd,
-                    labels,
-                )
-                for name, period, usd, labels in BUDGETS
-            ),
+            *self._budgets,
             *(
                 SpendingLimit(
                     ("llm_cost_threshold_usd", "llm_cost_threshold_spent_usd"),
@@ -222,6 +223,8 @@ class Month:
             yield from each.recorded(now, minutes=False)
         today = sum(cost.today for metrics in self._callers for cost in metrics.costs.values())
         yield series("job:llm_cost_usd:increase", {"job": JOB, "part": "today"}), today
+        for budget in self._budgets:
+            yield from budget.recorded(now)
         yield "llm:utc_day:number", now // DAY
         yield self._series("up"), 1
         yield self._series("scrape_duration_seconds"), round(self._random.uniform(0.008, 0.02), 4)

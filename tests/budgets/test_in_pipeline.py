@@ -38,7 +38,7 @@ def test_gauges_have_no_id_labels(pipeline: Pipeline, metered: Metered) -> None:
     pipeline.configure(
         Config(
             budgets=(
-                budget("2", match={"agent": "planner"}),
+                budget("2", match={"agent": "planner"}, on_exceed="warn"),
                 budget(None, name="each", tokens=100_000, per=("session", "agent"), period="total"),
             ),
             thresholds=(Threshold(name="hourly", window="hour", usd=Decimal(3)),),
@@ -51,6 +51,7 @@ def test_gauges_have_no_id_labels(pipeline: Pipeline, metered: Metered) -> None:
     assert metered.samples("llm_budget_limit_usd", **planner) == {(): 2.0}
     assert metered.samples("llm_budget_spent_usd", **planner) == {(): 0.4}
     assert metered.samples("llm_budget_spent_tokens") == {("planner", "each", "total"): 30_000.0}
+    assert metered.samples("llm_budget_blocking") == {("all", "day"): 0.0, ("each", "total"): 1.0}
     assert metered.samples("llm_cost_threshold_usd") == {("hourly", "hour"): 3.0}
     assert metered.samples("llm_cost_threshold_spent_usd") == {("hourly", "hour"): 0.4}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import calendar
 import json
 import re
 import time
@@ -371,3 +372,18 @@ def test_a_number_is_missing_when_the_rules_are_not_evaluated(sampled: Sampled, 
 def test_the_dashboards_have_such_numbers() -> None:
     assert len(NUMBERS) >= 30
     assert len(SUMS) >= 12
+
+
+# ---- forecasts
+
+
+def test_the_forecasts_of_costs_and_of_budgets_agree(sampled: Sampled) -> None:
+    """The monthly budget of everything, and the month on the dashboard of costs."""
+    end = time.gmtime(sampled.end)
+    since_start_of_month = sampled.end - calendar.timegm((end.tm_year, end.tm_mon, 1, 0, 0, 0))
+    (panel,) = (panel for board in BOARDS for panel in board["panels"] if panel["title"] == "Month forecast")
+    query = substituted(panel["targets"][0]["expr"], window=since_start_of_month, step=60)
+    (costs,) = sampled.at(sampled.end, query)
+    (budget,) = sampled.at(sampled.end, 'llm:budget_spent:forecast{budget="everything"}')
+
+    assert costs.value == pytest.approx(budget.value, rel=0.02)

@@ -70,6 +70,7 @@ def recorded_series() -> dict[str, set[str]]:
     return {
         rule["record"]: set(re.findall("|".join(labels), rule["record"].split(":")[0]))
         | RULE_LABELS.get(rule["record"].rpartition(":")[2], set())
+        | (BUDGET_LABELS if rule["record"].startswith("llm:budget_") else set())
         for rule in rules()
         if "record" in rule
     }
@@ -78,14 +79,17 @@ def recorded_series() -> dict[str, set[str]]:
 SERIES = r"(?:\w+:)?llm_\w+(?::\w+)?|llm:\w+:\w+|up|scrape_\w+|ALERTS"
 RULE_LABELS = {"increase": {"part"}, "increase1m": {"day"}}
 """The labels that rules add to a recorded series, by the last part of its name."""
+BUDGET_LABELS = {"job", "budget", "period", "unit", "provider", "model", "agent", "phase"}
+"""The labels of what is recorded about budgets: those of the gauges, without `instance`, and the unit."""
 
 
 def unknown_names(expr: str, known: dict[str, set[str]]) -> set[str]:
     """Return the metrics and labels in a query that are not in `known`."""
-    made = set(re.findall(r'count_values \("(\w+)"', expr))
+    made = set(re.findall(r'(?:count_values \(|, )"(\w+)"', expr))
     expr = re.sub(r'"[^"]*"', '""', expr)
     selectors = re.findall(rf"\b({SERIES})\s*(?:\{{([^}}]*)\}})?", expr)
     unknown = {name for name, _ in selectors if name not in known}
+    made.add("pod")  # Kubernetes adds it to every series of a target
     available = made.union(*(known.get(name, set()) for name, _ in selectors))
     for name, matchers in selectors:
         unknown |= set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) - known.get(name, set())

@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 from ..config.model import Budget, Threshold
 from ..metrics.specs import (
     ACCOUNTS_LEFT_OUT,
+    BUDGET_BLOCKING,
     BUDGET_LIMIT_TOKENS,
     BUDGET_LIMIT_USD,
     BUDGET_SPENT_TOKENS,
@@ -41,8 +42,10 @@ def gauges(
     it could not be compared with the limit, which is that of one account.
     """
     rules: dict[tuple[str, str, str], _Rule] = {}
+    blocking: dict[tuple[str, str], bool] = {}
     for budget, account in budgets:
         names = {"budget": budget.name, "period": budget.period}
+        blocking[budget.name, budget.period] = budget.on_exceed == "block"
         rule = _Rule(*_BY_UNIT[account.unit], names)
         rules.setdefault((rule.limit.name, budget.name, budget.period), rule).add(account)
     for threshold, account in thresholds:
@@ -55,6 +58,8 @@ def gauges(
             yield Sample(rule.limit.name, labels, account.to_float(account.limit))
             yield Sample(rule.spent.name, labels, account.to_float(account.spent))
         left_out[name] += max(len(rule.accounts) - MAX_ACCOUNTS, 0)
+    for (name, period), blocks in blocking.items():
+        yield Sample(BUDGET_BLOCKING.name, {"budget": name, "period": period}, blocks)
     for name, number in left_out.items():
         yield Sample(ACCOUNTS_LEFT_OUT.name, {"rule": name}, number)
 

@@ -146,6 +146,13 @@ BUDGET_SPENT_TOKENS: Final = Spec(
     _BUDGET,
     varying_labels=True,
 )
+BUDGET_BLOCKING: Final = Spec(
+    "llm_budget_blocking",
+    "gauge",
+    "Whether a budget rejects calls that could exceed it (1) or only warns (0).",
+    _BUDGET,
+    varying_labels=True,
+)
 BUDGET_REJECTED: Final = Spec(
     "llm_budget_rejected_calls_total",
     "counter",
@@ -293,6 +300,7 @@ METRICS: Final[tuple[Spec, ...]] = (
     BUDGET_SPENT_USD,
     BUDGET_LIMIT_TOKENS,
     BUDGET_SPENT_TOKENS,
+    BUDGET_BLOCKING,
     BUDGET_REJECTED,
     THRESHOLD,
     THRESHOLD_SPENT,
