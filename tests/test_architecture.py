@@ -25,6 +25,7 @@ ORDER = [
     "log",
     "forking",
     "file_lock",
+    "private_files",
     "guard",
     "periods",
     "call",

@@ -6,7 +6,8 @@ import gzip
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from llm_exporter.client.connection import Connection
 from llm_exporter.client.connection import Request as Sent
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.shipping import Shipper
-from llm_exporter.client.spool import Spool
+from llm_exporter.client.spool_file import SpoolFile
 from llm_exporter.metrics.collector import Metrics
 from support.awaiting import until
 from support.calls import a_call
+from support.metered import Metered
 from support.operations import CHAT, Operation
 from support.scripted import Request, Response, Server
 from support.served import Served
@@ -38,12 +40,18 @@ ACKNOWLEDGED = Response(b"", answer=receipt)
 AWAY = Response(b"the ledger is unavailable", status=503)
 REFUSED = Response(b'{"detail": "invalid calls"}', status=400)
 CALLS = "/api/v1/calls"
+PATIENCE = 60.0
 
 
 def received(server: Server) -> list[str]:
     """The ids of the calls in each request, in order."""
     decode = msgspec.json.Decoder(list[Call]).decode
-    return [call.id for request in server.requests for call in decode(gzip.decompress(request.body))]
+    return [
+        call.id
+        for request in server.requests
+        if request.target == CALLS
+        for call in decode(gzip.decompress(request.body))
+    ]
 
 
 class Signals:
@@ -85,12 +93,27 @@ def ship(server: Server, signals: Signals, tmp_path: Path) -> Iterator[Callable[
     made: list[Shipper] = []
 
     def make(spool: Path = tmp_path, **options: Any) -> Shipper:
-        made.append(Shipper(server.url, signals.metrics, Spool(spool), **options))
+        made.append(Shipper(server.url, signals.metrics, spool, **options))
         return made[-1]
 
     yield make
     for shipper in made:
-        shipper.close(0)
+        close(shipper)
+
+
+def close(shipper: Shipper) -> None:
+    """Close it, and wait until it is closed."""
+    shipper.end(time.monotonic() + PATIENCE)
+    shipper.join()
+
+
+def written(directory: Path) -> list[str]:
+    """The ids of the calls in the files in a directory, in order."""
+    return [
+        msgspec.json.decode(line, type=Call).id
+        for path in sorted(directory.glob("*.jsonl"))
+        for line in path.read_bytes().splitlines()
+    ]
 
 
 def test_a_batch_that_is_too_large_is_shipped_in_parts(tmp_path: Path) -> None:
@@ -99,10 +122,10 @@ def test_a_batch_that_is_too_large_is_shipped_in_parts(tmp_path: Path) -> None:
     calls = [a_call(id=f"c-{number}", labels=labels) for number in range(600)]
     metrics = Metrics()
     with Served(tmp_path) as served:
-        shipper = Shipper(served.url, metrics, Spool(tmp_path / "own"))
+        shipper = Shipper(served.url, metrics, tmp_path / "own")
         for call in calls:
             shipper.add(call)
-        shipper.close(60)
+        close(shipper)
         assert served.get("/api/v1/report?by=provider")["rows"][0]["calls"] == 600
         refused = 'llm_exporter_refused_requests_total{reason="size"} '
         assert float(served.get_text("/metrics").partition(refused)[2].split("\n")[0]) >= 1
@@ -116,9 +139,8 @@ def test_only_the_call_that_is_too_large_is_set_aside(
     too_large = Response(b'{"detail": "call 2 exceeds 1048576 bytes"}', status=413)
     # All four, the first two, the other two, and each of these.
     server.respond_with(CALLS, too_large, ACKNOWLEDGED, too_large, too_large, ACKNOWLEDGED)
-    waiting = Spool(tmp_path)
-    waiting.add([a_call(id=f"c-{number}") for number in range(4)])
-    waiting.release()
+    calls = [a_call(id=f"c-{number}") for number in range(4)]
+    (tmp_path / "0.jsonl").write_bytes(b"".join(msgspec.json.encode(call) + b"\n" for call in calls))
     ship()
     signals.wait("llm_exporter_shipped_calls_total", 3)
     signals.wait("llm_exporter_dropped_calls_total", 1)
@@ -144,7 +166,104 @@ def test_calls_are_shipped_in_batches(
     signals.wait("llm_exporter_shipped_calls_total", 1500)
     assert received(server) == [call.id for call in calls]
     assert len(server.requests) < 10
+    until(lambda: written(tmp_path) == [])
+    close(shipper)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_calls_are_on_disk_before_they_are_sent_and_until_they_are_acknowledged(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    """The service receives a batch, and more calls arrive, before it acknowledges."""
+    on_disk: list[list[str]] = []
+    may_answer = threading.Event()
+
+    def answer(request: Request) -> bytes:
+        on_disk.append(written(tmp_path))
+        return receipt(request)
+
+    gated = Response(b"", answer=answer, before={0: may_answer})
+    server.respond_with(CALLS, gated, Response(b"", answer=answer))
+    shipper = ship()
+    shipper.add(a_call(id="first"))
+    until(lambda: on_disk)
+    for name in ("second", "third"):
+        shipper.add(a_call(id=name))
+    until(lambda: written(tmp_path) == ["first", "second", "third"])
+    may_answer.set()
+    signals.wait("llm_exporter_shipped_calls_total", 3)
+    assert on_disk == [["first"], ["second", "third"]]
+    until(lambda: written(tmp_path) == [])
+
+
+def test_a_call_is_written_once_and_at_once(
+    ship: Callable[..., Shipper], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent before the calls are on disk: the time to gather applies to requests only."""
+    monkeypatch.setattr("llm_exporter.client.shipping._LINGER_SECONDS", 3600)
+    writes: list[int] = []
+    append = SpoolFile.append
+
+    def counted(file: SpoolFile, lines: Iterable[bytes]) -> None:
+        lines = list(lines)
+        writes.append(len(lines))
+        append(file, lines)
+
+    monkeypatch.setattr(SpoolFile, "append", counted)
+    server.respond_with(CALLS, ACKNOWLEDGED)
+    shipper = ship()
+    for name in ("first", "second"):
+        shipper.add(a_call(id=name))
+        until(lambda: written(tmp_path)[-1:] == [name])  # noqa: B023
+    assert writes == [1, 1]
+    assert server.requests == []
+    close(shipper)
+    assert received(server) == ["first", "second"]
+    assert writes == [1, 1]
+
+
+def test_two_files_take_turns(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that makes calls all the time does not make files all the time."""
+    monkeypatch.setattr("llm_exporter.client.shipping._LINGER_SECONDS", 0)
+    made: list[SpoolFile] = []
+    lock = SpoolFile.lock
+
+    def counted(file: SpoolFile) -> bool:
+        made.append(file)
+        return lock(file)
+
+    monkeypatch.setattr(SpoolFile, "lock", counted)
+    server.respond_with(CALLS, ACKNOWLEDGED)
+    shipper = ship()
+    for number in range(1, 101):
+        shipper.add(a_call())
+        signals.wait("llm_exporter_shipped_calls_total", number)
+    assert 1 <= len(made) <= 2
+
+
+def test_calls_that_are_too_many_for_memory_are_sent_from_disk(
+    server: Server,
+    signals: Signals,
+    ship: Callable[..., Shipper],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("llm_exporter.client.outbox._MAX_REMEMBERED", 2)
+    may_answer = threading.Event()
+    server.respond_with(CALLS, Response(b"", answer=receipt, before={0: may_answer}), ACKNOWLEDGED)
+    shipper = ship()
+    shipper.add(a_call(id="0"))
+    until(lambda: server.requests)
+    for number in range(1, 6):
+        shipper.add(a_call(id=str(number)))
+    until(lambda: len(written(tmp_path)) == 6)
+    assert shipper._outbox._filling.lines == []
+    may_answer.set()
+    signals.wait("llm_exporter_shipped_calls_total", 6)
+    assert received(server) == list("012345")
+    until(lambda: written(tmp_path) == [])
 
 
 def test_calls_wait_on_disk_while_the_service_is_unavailable(
@@ -155,7 +274,7 @@ def test_calls_wait_on_disk_while_the_service_is_unavailable(
     shipper = ship()
     shipper.add(call)
     signals.wait("llm_exporter_shipped_calls_total", 1)
-    shipper.close(5)
+    close(shipper)
     assert received(server) == [call.id] * 3
     assert list(tmp_path.iterdir()) == []
 
@@ -169,7 +288,7 @@ def test_a_call_on_disk_counts_as_shipped_only_once_acknowledged(
     shipper = ship(shipped=lambda ids: told.extend(len(server.requests) for one in ids if one == call.id))
     shipper.add(call)
     signals.wait("llm_exporter_shipped_calls_total", 1)
-    shipper.close(5)
+    close(shipper)
     assert set(told) == {3}
 
 
@@ -179,8 +298,9 @@ def test_a_call_sent_from_disk_by_another_process_counts_as_shipped(
     server.respond_with(CALLS, AWAY)
     call = a_call()
     told: list[str] = []
-    ship(shipped=told.extend).add(call)
-    until(lambda: any(tmp_path.iterdir()))
+    shipper = ship(shipped=told.extend)
+    shipper.add(call)
+    until(lambda: shipper._unavailable)
     (file,) = tmp_path.iterdir()
     assert told == []
     file.unlink()  # as that process does when it has sent it
@@ -207,7 +327,7 @@ def test_unsent_calls_are_left_on_disk_at_exit(
     call = a_call()
     shipper = ship()
     shipper.add(call)
-    shipper.close(5)
+    close(shipper)
     assert len(list(tmp_path.iterdir())) == 1
     ship()
     signals.wait("llm_exporter_shipped_calls_total", 1)
@@ -222,7 +342,7 @@ def test_calls_lost_at_exit_are_counted_as_dropped(
     no_directory.write_text("")
     shipper = ship(no_directory / "spool")
     shipper.add(a_call())
-    shipper.close(5)
+    close(shipper)
     assert signals.total("llm_exporter_dropped_calls_total") == 1
 
 
@@ -239,35 +359,126 @@ def test_rejected_calls_are_set_aside_and_do_not_block_others(
     signals.wait("llm_exporter_dropped_calls_total", 1)
     shipper.add(a_call(id="taken"))
     signals.wait("llm_exporter_shipped_calls_total", 1)
+    close(shipper)
     (file,) = tmp_path.iterdir()
     assert '"refused"' in file.read_text()
     assert str(file) in caplog.text
 
 
-def test_pending_calls_are_bounded_and_the_oldest_are_dropped(
-    server: Server, signals: Signals, ship: Callable[..., Shipper], monkeypatch: pytest.MonkeyPatch
+def test_a_rejected_call_is_found_and_set_aside_alone(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
 ) -> None:
-    """Two fit. The service does not answer until all are added."""
-    monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 2)
+    """The service rejects every request that has call 3 or 8."""
+
+    def answer(request: Request) -> bytes | Response:
+        calls = msgspec.json.decode(gzip.decompress(request.body), type=list[Call])
+        return REFUSED if {"3", "8"} & {call.id for call in calls} else receipt(request)
+
+    server.respond_with(CALLS, Response(b"", answer=answer))
+    shipper = ship()
+    for number in range(10):
+        shipper.add(a_call(id=str(number)))
+    signals.wait("llm_exporter_shipped_calls_total", 8)
+    signals.wait("llm_exporter_dropped_calls_total", 2)
+    close(shipper)
+    (file,) = tmp_path.iterdir()
+    assert file.suffix == ".refused"
+    assert [msgspec.json.decode(line)["id"] for line in file.read_bytes().splitlines()] == ["3", "8"]
+
+
+def test_a_rejected_call_is_set_aside_once_although_its_file_is_sent_again(
+    server: Server,
+    signals: Signals,
+    ship: Callable[..., Shipper],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service rejects the first call of a file, and is unavailable for the second."""
+    monkeypatch.setattr("llm_exporter.client.shipping.BATCH_CALLS", 1)
+    server.respond_with(CALLS, REFUSED, AWAY, REFUSED, AWAY, REFUSED, ACKNOWLEDGED)
+    (tmp_path / "0.jsonl").write_bytes(
+        b"".join(msgspec.json.encode(a_call(id=name)) + b"\n" for name in "ab")
+    )
+    ship()
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    assert received(server) == ["a", "b"] * 3
+    until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".refused"])
+    assert signals.total("llm_exporter_dropped_calls_total") == 1
+
+
+def test_files_that_cannot_be_read_are_counted_and_stop_nothing(
+    server: Server, signals: Signals, ship: Callable[..., Shipper], tmp_path: Path
+) -> None:
+    server.respond_with(CALLS, ACKNOWLEDGED)
+    (tmp_path / "0.jsonl").mkdir()
+    (tmp_path / "1.jsonl").write_bytes(b"no call\n" + msgspec.json.encode(a_call(id="old")) + b"\n")
+    ship().add(a_call(id="new"))
+    signals.wait("llm_exporter_shipped_calls_total", 2)
+    signals.wait("llm_exporter_dropped_calls_total", 2)
+    assert sorted(received(server)) == ["new", "old"]
+
+
+def test_calls_in_memory_are_bounded_and_the_oldest_are_dropped(
+    server: Server,
+    signals: Signals,
+    ship: Callable[..., Shipper],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Two fit. The disk fails, and the service does not answer until all are added."""
+    monkeypatch.setattr("llm_exporter.client.outbox._MAX_IN_MEMORY", 2)
     may_answer = threading.Event()
     server.respond_with(CALLS, Response(b"", answer=receipt, before={0: may_answer}))
-    shipper = ship()
+    no_directory = tmp_path / "file"
+    no_directory.write_text("")
+    shipper = ship(no_directory / "spool")
     shipper.add(a_call(id="first"))
     until(lambda: bool(server.requests))
     for name in ("dropped", "second", "third"):
         shipper.add(a_call(id=name))
+    signals.wait("llm_exporter_dropped_calls_total", 1)
     may_answer.set()
     signals.wait("llm_exporter_shipped_calls_total", 3)
     assert received(server) == ["first", "second", "third"]
-    assert signals.total("llm_exporter_dropped_calls_total") == 1
+
+
+def test_calls_in_memory_are_written_once_the_disk_is_back(
+    server: Server, ship: Callable[..., Shipper], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.respond_with(CALLS, AWAY)
+    state = tmp_path / "state"
+    state.write_text("")
+    shipper = ship(state / "spool")
+    for name in ("first", "second"):
+        shipper.add(a_call(id=name))
+    until(lambda: shipper._unavailable)
+    state.unlink()
+    until(lambda: (state / "spool").is_dir() and set(written(state / "spool")) == {"first", "second"})
+    assert caplog.text.count("cannot keep calls on disk") == 1
+
+
+def test_a_call_that_cannot_be_encoded_harms_no_other(
+    server: Server, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscriber of the application has put an object into it."""
+    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
+    server.respond_with(CALLS, ACKNOWLEDGED)
+    pipeline.ship_to(server.url)
+    for name in ("first", "broken", "last"):
+        pipeline.record(a_call(id=name, units={"things": object()} if name == "broken" else {}))
+    pipeline.close()
+    assert received(server) == ["first", "last"]
+    assert Metered(pipeline).samples("llm_exporter_errors_total")[("shipping",)] == 1
 
 
 def test_no_call_blocks_while_the_service_hangs_and_memory_is_full(
     server: Server, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service accepts a request and never answers."""
-    monkeypatch.setattr("llm_exporter.client.shipping._MAX_PENDING", 1)
-    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path))
+    """The service accepts a request and never answers, and the disk fails."""
+    monkeypatch.setattr("llm_exporter.client.outbox._MAX_IN_MEMORY", 1)
+    monkeypatch.setattr("llm_exporter.client.outbox._RETRY_SECONDS", 3600)
+    (tmp_path / "spool").write_text("")
+    monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(tmp_path / "spool"))
     may_answer = threading.Event()
     server.respond_with(CALLS, Response(b"", answer=receipt, before={0: may_answer}))
     operations = [Operation(CHAT, "sync", stream=stream) for stream in (False, True)]
@@ -292,13 +503,13 @@ def test_no_call_blocks_while_the_service_hangs_and_memory_is_full(
             operation.run(llm_exporter.instrument(operation.client(server.url)))
 
     caller = threading.Thread(target=make_calls)
-    with shipper._changed:
+    with shipper._outbox._changed:
         caller.start()
         caller.join(30)
         assert not caller.is_alive()
         assert sum("/chat/" in request.target for request in server.requests) == 4
     assert pipeline.flush()
-    assert len(shipper._pending) == 1  # of four
+    assert len(shipper._outbox._arrived) == 1  # of four
     may_answer.set()
     pipeline.close()
     assert senders == {"llm-exporter-shipper", "llm-exporter-leases"}

@@ -16,6 +16,7 @@ import pytest
 import llm_exporter
 from llm_exporter import Call
 from llm_exporter.client.lease_renewal import LeaseRenewal
+from llm_exporter.client.outbox import Outbox
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.shipping import Shipper
 from llm_exporter.labels import current_labels, from_environment
@@ -108,16 +109,19 @@ def test_the_worker_goes_on_after_its_own_code_raises(
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("step", ["_next_batch", "_ship"])
+@pytest.mark.parametrize(
+    ("part", "step"), [(Shipper, "_wait"), (Shipper, "_send"), (Outbox, "_write_arrived"), (Outbox, "done")]
+)
 def test_the_shipper_goes_on_after_an_error(
     pipeline: Pipeline,
     service: Served,
+    part: type,
     step: str,
     error: type[BaseException],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broken = Once(getattr(Shipper, step), error)
-    monkeypatch.setattr(Shipper, step, broken)
+    broken = Once(getattr(part, step), error)
+    monkeypatch.setattr(part, step, broken)
     pipeline.ship_to(service.url)
     pipeline.record(a_call())
     assert broken.raised.wait(60)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
@@ -130,9 +131,9 @@ def test_the_upkeep_of_the_ledger_goes_on_after_an_error(
 def test_the_sweep_of_spools_goes_on_after_an_error(
     ledger: SqliteLedger, tmp_path: Path, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(tmp_path / "spool")
-    spool.add([a_call()])
-    spool.release()
+    file = Spool(tmp_path / "spool").new_file()
+    file.append([msgspec.json.encode(a_call())])
+    file.close()
     monkeypatch.setattr(app_module, "_empty", Once(app_module._empty, error))
     with TestClient(make_app(Config(), ledger, [tmp_path / "spool"]), base_url="http://127.0.0.1") as client:
         until(lambda: len(client.get("/api/v1/calls").json()["calls"]) == 1)

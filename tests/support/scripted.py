@@ -21,8 +21,8 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     before: dict[int, threading.Event] = field(default_factory=dict)
     """Events to wait for before sending the chunk with this index."""
-    answer: Callable[[Request], bytes] | None = None
-    """Returns the body, in the place of `body`; gated by `before[0]`."""
+    answer: Callable[[Request], bytes | Response] | None = None
+    """Returns the body, in the place of `body` and gated by `before[0]`; or another response."""
     cut: bool = False
     """Whether to drop the connection after the last chunk instead of ending the body."""
 
@@ -97,8 +97,11 @@ class Server:
         wants_stream = b'"stream":true' in body.replace(b" ", b"") or ":stream" in target
         response = self._response_for(target.partition("?")[0], wants_stream=wants_stream)
         if response.answer:
-            body = response.answer(self.requests[-1])
-            response = replace(response, body=[body] if response.before else body)
+            answer = response.answer(self.requests[-1])
+            if isinstance(answer, Response):
+                response = answer
+            else:
+                response = replace(response, body=[answer] if response.before else answer)
         await self._send(response, writer)
         return not response.cut
 

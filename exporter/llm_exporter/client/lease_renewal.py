@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -55,15 +56,28 @@ class LeaseRenewal:
         self._on_error = on_error
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._closing = Event()
+        self._deadline = math.inf
+        """When the process wants to end, by the monotonic clock."""
         shared.begin()
         self._thread = Thread(self._work, "llm-exporter-leases", on_error)
         self._thread.start()
 
-    def close(self) -> None:
-        """Return the leases and end the thread."""
+    def end(self, deadline: float) -> None:
+        """Begin to return the leases. A service that does not answer need not have them back: they expire.
+
+        Args:
+            deadline: when to give up, by the monotonic clock.
+        """
+        self._deadline = deadline
         self._closing.set()
         self._shared.renewal_due.set()
-        self._thread.join(_TIMEOUT_SECONDS)
+
+    def join(self) -> None:
+        """Wait until the leases are returned after `end`, or for the deadline."""
+        self._thread.join(self._left())
+
+    def _left(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.0)
 
     def _work(self) -> None:
         renewal_due = self._shared.renewal_due
@@ -74,7 +88,8 @@ class LeaseRenewal:
                 break
             self._closing.wait(_MIN_SECONDS)
             renewal_due.wait(_RENEW_SECONDS if self._shared.budgets else _IDLE_SECONDS)
-        self._renew()
+        if self._shared.responds:
+            self._renew()
         self._service.close()
 
     def _renew(self) -> None:
@@ -97,6 +112,7 @@ class LeaseRenewal:
         with self._lock:
             request = self._shared.request(self._process, ends=self._closing.is_set())
         valid_until = time.monotonic() + LEASE_SECONDS
-        response = _decode(self._service.post("/api/v1/budgets/leases", request, _TIMEOUT_SECONDS))
+        timeout = min(_TIMEOUT_SECONDS, self._left())
+        response = _decode(self._service.post("/api/v1/budgets/leases", request, timeout))
         with self._lock:
             self._shared.apply(response, valid_until)

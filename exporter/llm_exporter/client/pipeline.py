@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -39,6 +40,8 @@ from .worker import Worker
 T = TypeVar("T")
 
 _FLUSH_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 5.0
+"""How long a process that ends waits for subscribers and the service at most, in all."""
 
 
 class Pipeline:
@@ -77,7 +80,9 @@ class Pipeline:
         """
         self.metrics = self.metrics.after_fork()
         self._worker.reset()
-        self._shipper = None
+        if self._shipper is not None:
+            self._shipper.after_fork()
+            self._shipper = None
         self._renewal = None
         self._retrievals.after_fork()
         self.budgets.after_fork()
@@ -202,14 +207,16 @@ class Pipeline:
 
         Calls whose responses were generated in the background and not retrieved are recorded without usage.
         """
+        deadline = time.monotonic() + _CLOSE_SECONDS
         self._worker.put_later(self._give_up_retrievals)
-        self._worker.close(_FLUSH_SECONDS)
-        if self._shipper is not None:
-            self._shipper.close(_FLUSH_SECONDS)
-            self._shipper = None
-        if self._renewal is not None:
-            self._renewal.close()
-            self._renewal = None
+        if not self._worker.close(_CLOSE_SECONDS):
+            log.warning("llm-exporter: a subscriber takes too long; the last calls may not be counted")
+        closing = [each for each in (self._shipper, self._renewal) if each is not None]
+        self._shipper = self._renewal = None
+        for each in closing:
+            each.end(deadline)
+        for each in closing:
+            each.join()
 
     def _give_up_retrievals(self) -> None:
         for call in self._retrievals.close():

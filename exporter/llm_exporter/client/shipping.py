@@ -1,44 +1,48 @@
 """`Shipper` sends calls to an exporter service: in batches, on a separate thread, each arriving once.
 
-A call whose acknowledgement is lost is sent again, and the service recognizes it by its id.
+What has not been acknowledged is on disk before it is sent. So nothing is lost if the process is killed or
+time runs out meanwhile. A call whose acknowledgement is lost is sent again, and the service recognizes it by
+its id.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from ..call import Call
 from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.specs import DROPPED, SHIPPED
-from ..threads import Condition, Thread
+from ..threads import Event, Thread
+from .outbox import BATCH_CALLS, Line, Outbox, Parcel
 from .spool import Spool, spool_for
-from .transport import Rejected, ServiceClient, TooLarge, Unavailable
+from .transport import Rejected, ServiceClient, Unavailable
 
-_BATCH_SIZE: Final = 1000
 _LINGER_SECONDS: Final = 0.1
-"""How long to wait for more calls, so that a busy process sends few batches."""
-_MAX_PENDING: Final = 20_000
-"""The most calls kept in memory when the disk cannot take them."""
+"""How long to wait for more calls, so that a busy process sends few batches. They are on disk meanwhile."""
 _TIMEOUT_SECONDS: Final = 10.0
 _MIN_RETRY_SECONDS: Final = 0.25
 _MAX_RETRY_SECONDS: Final = 30.0
 _SPOOL_CHECK_SECONDS: Final = 30.0
 """How often to check the spool for calls that other processes left behind."""
 
+_encode: Final = msgspec.json.Encoder().encode
+
 
 class Shipper:
-    """Ships calls. While the service is unavailable they wait on disk; if the disk fails too, in memory.
+    """Ships calls. Until they are acknowledged they are on disk; if the disk fails, in memory.
 
     Args:
         url: the service's URL.
         metrics: counts what is shipped and dropped.
-        spool: keeps calls on disk; by default the one for this service.
-        clock: a monotonic clock, in seconds.
+        directory: where calls are on disk; by default the spool for this service.
         shipped: called with the ids of calls that the service has acknowledged, or that are dropped.
     """
 
@@ -46,107 +50,150 @@ class Shipper:
         self,
         url: str,
         metrics: Metrics,
-        spool: Spool | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        directory: Path | None = None,
         shipped: Callable[[Iterable[str]], object] = lambda _: None,
     ) -> None:
         self._service = ServiceClient(url)
         self._shipped = shipped
         self._metrics = metrics
-        self._spool = spool or Spool(spool_for(self._service.url.host, self._service.url.port))
-        self._clock = clock
-        self._pending: deque[Call] = deque()
-        self._on_disk: list[str] = []
-        """The ids of this process's calls in the spool."""
-        self._changed = Condition()
-        self._closing_at: float | None = None
+        self._spool = Spool(
+            directory or spool_for(self._service.url.host, self._service.url.port),
+            lambda number: metrics.count(DROPPED, number, "unreadable"),
+        )
+        self._outbox = Outbox(self._spool, lambda ids: self._drop("memory", ids), self._failed)
+        self._closing = Event()
+        self._deadline = math.inf
+        """When the process wants to end, by the monotonic clock."""
         self._unavailable = False
-        self._stuck = False
-        """Whether service and disk both fail, so that calls stay in memory until the next try."""
         self._retry_seconds = _MIN_RETRY_SECONDS
-        self._check_spool_at = self._clock()
+        self._check_spool_at = time.monotonic()
+        self._set_aside: set[str] = set()
+        """The ids of rejected calls in files that are read again, since a later call in them was not sent."""
         self._thread = Thread(self._run, "llm-exporter-shipper", self._failed)
         self._thread.start()
 
     def add(self, call: Call) -> None:
-        """Add a finished call, and return at once."""
-        with self._changed:
-            self._pending.append(call)
-            if len(self._pending) > _MAX_PENDING:
-                self._drop("memory", [self._pending.popleft()])
-            self._changed.notify()
+        """Add a finished call, and return at once. It will be on disk soon."""
+        self._outbox.add(Line(call.id, _encode(call)))
 
-    def close(self, timeout: float) -> None:
-        """Ship what is pending, for this many seconds at most, and leave the rest on disk."""
-        with self._changed:
-            self._closing_at = self._clock() + timeout
-            self._changed.notify()
-        self._thread.join(timeout + 1)
+    def end(self, deadline: float) -> None:
+        """Begin to close: ship what was added until a deadline, and leave the rest on disk.
+
+        Args:
+            deadline: by the monotonic clock.
+        """
+        self._deadline = deadline
+        self._closing.set()
+        self._outbox.end()
+
+    def join(self) -> None:
+        """Wait until everything is shipped after `end`, or for the deadline."""
+        if not self._thread.join(self._left()):
+            self._outbox.give_up()
+
+    def after_fork(self) -> None:
+        """Let go of the parent's files in a forked process."""
+        self._spool.after_fork()
 
     def _run(self) -> None:
-        while True:
-            calls = self._next_batch()
-            try:
-                self._ship(calls)
-            except BaseException as error:
-                self._failed(error)
-                self._keep(calls)
-            if self._closing_at is not None and (self._stuck or not self._pending):
-                break
-        self._drop("memory", self._pending)
-        self._spool.release()
+        while not self._wait():
+            self._ship()
+        self._outbox.join(self._left())
+        if not self._unavailable:
+            self._ship()
+        self._outbox.close()
         self._service.close()
 
     def _failed(self, error: BaseException) -> None:
         self._metrics.count_error("shipping")
         log.error("llm-exporter could not ship calls", exc_info=error)
+        self._check_spool_at = time.monotonic()  # calls may have been left there
 
-    def _next_batch(self) -> list[Call]:
-        """Return the calls to ship next; none if it is time to check the spool."""
-        with self._changed:
-            idle = max(self._check_spool_at - self._clock(), 0.0)
-            self._changed.wait_for(
-                lambda: self._closing_at is not None or (self._pending and not self._stuck), idle
-            )
-            self._stuck = False
-            if len(self._pending) < _BATCH_SIZE and self._closing_at is None:
-                self._changed.wait_for(lambda: self._closing_at is not None, _LINGER_SECONDS)
-            return [self._pending.popleft() for _ in range(min(_BATCH_SIZE, len(self._pending)))]
+    def _left(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.0)
 
-    def _ship(self, calls: list[Call]) -> None:
-        backing_off = self._unavailable and self._clock() < self._check_spool_at
-        if calls and (backing_off or not self._send(calls)):
-            self._keep(calls)
-        if self._clock() >= self._check_spool_at and not (self._unavailable and self._closing_at is not None):
+    def _wait(self) -> bool:
+        """Wait for calls and a little longer, or until it is time to try again or to check the spool.
+
+        Returns:
+            Whether the process wants to end.
+        """
+        seconds = max(self._check_spool_at - time.monotonic(), 0.0)
+        if self._unavailable:
+            self._closing.wait(seconds)
+        elif self._outbox.wait(seconds) and not self._outbox.has_batch:
+            self._closing.wait(_LINGER_SECONDS)
+        return self._closing.is_set()
+
+    def _ship(self) -> None:
+        """Ship what waits. While the service is unavailable, begin with the spool, whose calls are older."""
+        if self._unavailable and not self._ship_spool():
+            return
+        while parcel := self._outbox.take():
+            if not self._ship_parcel(parcel):
+                return
+        self._unavailable = False  # nothing is left that could not be sent
+        if time.monotonic() >= self._check_spool_at:
             self._ship_spool()
 
-    def _send(self, calls: list[Call]) -> bool:
+    def _ship_parcel(self, parcel: Parcel) -> bool:
+        """Ship a parcel, and return whether the service is available."""
+        if len(parcel.lines) < len(parcel.ids):  # they are in the file only
+            self._outbox.leave(parcel)
+            self._check_spool_at = time.monotonic()
+            return True
+        is_done = False
+        try:
+            if all(self._send(batch) for batch in _batches(parcel.lines)):
+                self._outbox.done(parcel)
+                is_done = True
+        finally:
+            if not is_done:
+                self._outbox.leave(parcel)
+        return is_done
+
+    def _ship_spool(self) -> bool:
+        """Ship the calls that wait on disk, and return whether the service is available."""
+        self._check_spool_at = time.monotonic() + _SPOOL_CHECK_SECONDS
+        for calls in self._spool.waiting(BATCH_CALLS):
+            if not self._send([Line(call.id, _encode(call)) for call in calls]):
+                return False
+        self._set_aside.clear()
+        self._shipped(self._outbox.gone())
+        return True
+
+    def _send(self, lines: Sequence[Line]) -> bool:
         """Send calls, and return whether they are done with: acknowledged or rejected."""
         try:
-            self._service.send(calls, self._timeout())
+            rejected = self._rejected(lines)
         except Unavailable as reason:
             self._back_off(reason)
             return False
-        except TooLarge as reason:
-            if len(calls) > 1:
-                half = len(calls) // 2
-                return self._send(calls[:half]) and self._send(calls[half:])
-            self._set_aside(calls, reason)
-        except Rejected as reason:
-            self._set_aside(calls, reason)
-        else:
-            self._metrics.count(SHIPPED, len(calls))
-            self._shipped([call.id for call in calls])
-            if self._unavailable:
-                self._unavailable = False
-                self._check_spool_at = self._clock()
-                self._retry_seconds = _MIN_RETRY_SECONDS
+        self._unavailable = False
+        self._retry_seconds = _MIN_RETRY_SECONDS
+        self._metrics.count(SHIPPED, len(lines) - len(rejected))
+        if rejected:
+            self._put_aside(rejected)
+        self._shipped([line.id for line in lines])
         return True
 
+    def _rejected(self, lines: Sequence[Line]) -> list[tuple[Line, Rejected]]:
+        """Send calls, and return those that the service rejects, found by sending ever smaller parts.
+
+        Raises:
+            Unavailable: if the service cannot be reached. Then nothing is known of any of the calls.
+        """
+        try:
+            self._service.send([msgspec.Raw(line.json) for line in lines], self._timeout())
+        except Rejected as reason:
+            if len(lines) == 1:
+                return [(lines[0], reason)]
+            middle = len(lines) // 2
+            return self._rejected(lines[:middle]) + self._rejected(lines[middle:])
+        return []
+
     def _timeout(self) -> float:
-        if self._closing_at is None:
-            return _TIMEOUT_SECONDS
-        return max(self._closing_at - self._clock(), 0.1)
+        return min(_TIMEOUT_SECONDS, self._left())
 
     def _back_off(self, reason: Unavailable) -> None:
         if not self._unavailable:
@@ -154,41 +201,26 @@ class Shipper:
         self._unavailable = True
         # Half of the delay is random, so that many processes do not all come back at once.
         jittered = self._retry_seconds * random.uniform(0.5, 1)  # noqa: S311
-        self._check_spool_at = self._clock() + jittered
+        self._check_spool_at = time.monotonic() + jittered
         self._retry_seconds = min(self._retry_seconds * 2, _MAX_RETRY_SECONDS)
 
-    def _ship_spool(self) -> None:
-        """Ship the calls that wait on disk."""
-        self._check_spool_at = self._clock() + _SPOOL_CHECK_SECONDS
-        for calls in self._spool.waiting(_BATCH_SIZE):
-            if not self._send(calls):
-                return
-        # Calls that are in no file any more were found, and sent, by another process.
-        self._shipped(self._on_disk)
-        self._on_disk.clear()
-
-    def _keep(self, calls: list[Call]) -> None:
+    def _put_aside(self, rejected: Sequence[tuple[Line, Rejected]]) -> None:
+        new = [(line, reason) for line, reason in rejected if line.id not in self._set_aside]
+        if not new:
+            return
+        lines, (reason, *_) = zip(*new, strict=True)
         try:
-            self._spool.add(calls)
-            self._on_disk += [call.id for call in calls]
-        except OSError as error:
-            self._stuck = True
-            with self._changed:
-                room = _MAX_PENDING - len(self._pending)
-                self._pending.extendleft(reversed(calls[-room:] if room else []))
-            if room < len(calls):
-                self._drop("memory", calls[: len(calls) - room])
-            log.warning("llm-exporter: cannot keep calls on disk: %s", error)
-
-    def _set_aside(self, calls: list[Call], reason: Rejected) -> None:
-        try:
-            path = self._spool.set_aside(calls)
-            log.error("llm-exporter: %d calls were rejected and are in %s: %s", len(calls), path, reason)
+            path = self._spool.set_aside([line.json for line in lines])
+            log.error("llm-exporter: %d calls were rejected and are in %s: %s", len(lines), path, reason)
         except OSError:
-            log.exception("llm-exporter: %d calls were rejected and are lost: %s", len(calls), reason)
-        self._drop("refused", calls)
+            log.exception("llm-exporter: %d calls were rejected and are lost: %s", len(lines), reason)
+        self._set_aside.update(line.id for line in lines)
+        self._drop("refused", [line.id for line in lines])
 
-    def _drop(self, reason: str, calls: Collection[Call]) -> None:
-        if calls:
-            self._metrics.count(DROPPED, len(calls), reason)
-            self._shipped([call.id for call in calls])
+    def _drop(self, reason: str, ids: Sequence[str]) -> None:
+        self._metrics.count(DROPPED, len(ids), reason)
+        self._shipped(ids)
+
+
+def _batches(lines: Sequence[Line]) -> Iterable[Sequence[Line]]:
+    return (lines[start : start + BATCH_CALLS] for start in range(0, len(lines), BATCH_CALLS))

@@ -20,11 +20,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Rejected(Exception):  # noqa: N818
-    """The service rejects a request for good: sending it again would not help."""
-
-
-class TooLarge(Rejected):
-    """The service rejects a request because of its size: parts of it may be accepted."""
+    """The service rejects a request for good. Sending it again would not help, but parts of it may do."""
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -55,10 +51,14 @@ class ServiceClient:
         self.url = check_url(url)
         self._connection = Connection(self.url)
 
-    def send(self, calls: Sequence[Call], timeout: float) -> None:
+    def send(self, calls: Sequence[Call | msgspec.Raw], timeout: float) -> None:
         """Send calls, and return once the service has acknowledged them.
 
         Something else may answer with success, such as the login page of a network.
+
+        Args:
+            calls: the calls, or their JSON.
+            timeout: seconds that the request may take.
 
         Raises:
             Unavailable: if it does not answer, or not with a receipt for these calls.
@@ -128,10 +128,8 @@ class ServiceClient:
             detail = clean_text(msgspec.json.decode(body, type=_Problem).detail)
         except msgspec.MsgspecError:
             detail = ""
-        if status == 413:
-            return TooLarge(f"{self.url}: HTTP 413: {detail or 'the request is too large'}")
-        if detail and status in (400, 422):
-            return Rejected(f"{self.url}: HTTP {status}: {detail}")
+        if status == 413 or (detail and status in (400, 422)):
+            return Rejected(f"{self.url}: HTTP {status}: {detail or 'the request is too large'}")
         if status == 401:
             hint = "set LLM_EXPORTER_TOKEN or LLM_EXPORTER_TOKEN_FILE to a token that the service accepts"
             return Unavailable(f"{self.url}: HTTP 401: {hint}")

@@ -82,13 +82,22 @@ class Worker:
         self._wake.put(None)
         return done.wait(timeout)
 
-    def close(self, timeout: float) -> None:
-        """Run what was put, then end the thread. A later `put` starts another one."""
-        if self._thread is not None:
-            self._actions.append(None)
-            self._wake.put(None)
-            self._thread.join(timeout)
-            self._thread = None
+    def close(self, timeout: float) -> bool:
+        """Run what was put, then end the thread. A later `put` starts another one.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            False if the time ran out.
+        """
+        if self._thread is None:
+            return True
+        self._actions.append(None)
+        self._wake.put(None)
+        is_over = self._thread.join(timeout)
+        self._thread = None
+        return is_over
 
     def _run(self) -> None:
         while self._run_actions():

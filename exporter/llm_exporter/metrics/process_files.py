@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 import struct
 import time
 import zlib
@@ -19,6 +18,7 @@ from weakref import finalize
 import msgspec
 
 from ..guard import Report
+from ..private_files import open_regular
 from ..threads import Lock
 from .series import Sample
 
@@ -132,19 +132,6 @@ class SeriesRecord:
             self._position = self._files.append(header + values) + len(header)
         else:
             self._files.overwrite(values, self._position)
-
-
-def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
-    """Open a file and return its descriptor. It neither follows a link nor waits for the end of a FIFO.
-
-    Raises:
-        OSError: if it cannot be opened, or is not a regular file.
-    """
-    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError("not a regular file")
-    return file
 
 
 def _read(path: Path) -> Iterator[SharedSeries]:

@@ -12,7 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from ..log import log
-from .process_files import open_regular
+from ..private_files import open_regular
 from .zero_first import INTERVALS, SeriesKey, ZeroFirst
 
 _MAX_BYTES: Final = 2**28

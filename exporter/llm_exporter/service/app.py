@@ -24,7 +24,7 @@ from ..client.spool import Spool
 from ..config.model import Config, Right
 from ..errors import ConfigError
 from ..metrics.http import AsgiMetrics
-from ..metrics.specs import AUTHENTICATION_FAILURES, REFUSED
+from ..metrics.specs import AUTHENTICATION_FAILURES, DROPPED, REFUSED
 from ..web_config import WebConfig
 from . import reports
 from .access.door import Access, Door, Requires, holder_of
@@ -110,7 +110,9 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        sweeping = asyncio.create_task(repeat("sweep", partial(_sweep, intake, spools), intake.metrics))
+        unreadable = partial(_count_unreadable, intake)
+        sweep = partial(_sweep, intake, [Spool(directory, unreadable) for directory in spools])
+        sweeping = asyncio.create_task(repeat("sweep", sweep, intake.metrics))
         async with reloading.watching():
             yield
         sweeping.cancel()
@@ -153,12 +155,16 @@ def make_app(
     )
 
 
-async def _sweep(intake: Intake, spools: Sequence[Path]) -> None:
+async def _sweep(intake: Intake, spools: Sequence[Spool]) -> None:
     """Ingest the calls that processes left in spools. Retry what fails."""
-    for directory in spools:
-        with suppress(LedgerError, OSError):
-            await asyncio.to_thread(_empty, Spool(directory), intake)
+    for spool in spools:
+        with suppress(LedgerError):
+            await asyncio.to_thread(_empty, spool, intake)
     await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _count_unreadable(intake: Intake, number: int) -> None:
+    intake.metrics.count(DROPPED, number, "unreadable")
 
 
 def _empty(spool: Spool, intake: Intake) -> None:
