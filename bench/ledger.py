@@ -1,7 +1,7 @@
 """Measure how long a service with a large SQLite ledger keeps others waiting during its longest tasks.
 
 `LEDGER_CALLS` is the number of calls in millions, such as `1,10,50`; a million takes a gigabyte. The calls
-are spread evenly over a month.
+are spread evenly over a month. `LEDGER_DIRECTORY` keeps the ledgers for another run.
 """
 
 from __future__ import annotations
@@ -52,19 +52,22 @@ BUDGET: Final = """
 budgets:
   - {name: month, period: month, usd: 1000000, match: {team: team-1}}
 """
+BUDGET_OF_EACH_USER: Final = "  - {name: each, period: day, usd: 1000000, per: [user]}\n"
 
 
 def rows() -> Iterator[Row]:
     """Measure ledgers of each size."""
+    kept = os.environ.get("LEDGER_DIRECTORY")
     for millions in os.environ.get("LEDGER_CALLS", "1").split(","):
         with TemporaryDirectory() as directory:
-            yield from _measured(float(millions), Path(directory))
+            yield from _measured(float(millions), Path(kept or directory))
 
 
 def _measured(millions: float, directory: Path) -> Iterator[Row]:
     name = f"{millions:g} million calls"
-    store, config = directory / "ledger.db", directory / "llm-exporter.yml"
-    build(store, int(millions * 1e6))
+    store, config = directory / f"ledger-{millions:g}.db", directory / "llm-exporter.yml"
+    if not store.exists():
+        build(store, int(millions * 1e6))
     config.write_text("labels: [team]\nretention: 400d\n")
     since = time.time() - DAYS * DAY
     with _service(store, config) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
@@ -78,6 +81,10 @@ def _measured(millions: float, directory: Path) -> Iterator[Row]:
                 client.post("/-/reload").raise_for_status()
 
             return run
+
+        def caught_up() -> None:
+            while any(each["catching_up"] for each in client.get("/api/v1/budgets").json()["budgets"]):
+                time.sleep(1)
 
         def shorten() -> None:
             reload(f"labels: [team]\nretention: {DAYS - 1}d\n{BUDGET}")()
@@ -93,6 +100,11 @@ def _measured(millions: float, directory: Path) -> Iterator[Row]:
             ),
             "a month by user (100,000)": (get(f"/api/v1/cost?since={since}&by=user"), 0),
             "a reload with a new monthly budget": (reload(f"labels: [team]\nretention: 400d\n{BUDGET}"), 0),
+            "a reload with a new budget of each user": (
+                reload(f"labels: [team]\nretention: 400d\n{BUDGET}{BUDGET_OF_EACH_USER}"),
+                0,
+            ),
+            "adding earlier calls to it": (caught_up, 0),
             "a shorter retention": (shorten, 0),
         }
         for task, (run, target) in tasks.items():
@@ -166,6 +178,7 @@ def _during(url: str, task: Callable[[], object]) -> tuple[dict[str, list[float]
         "ingest": lambda client: client.post("/api/v1/calls", content=calls()),
         "lease": lambda client: client.post("/api/v1/budgets/leases", json=lease),
         "scrape": lambda client: client.get("/metrics"),
+        "health": lambda client: client.get("/-/healthy"),
         "ready": lambda client: client.get("/-/ready"),
     }
     waits: defaultdict[str, list[float]] = defaultdict(list)

@@ -99,6 +99,7 @@ class Intake:
             {
                 "accounts": lambda: self.accounts.catch_up(),  # noqa: PLW0108  # of the current configuration
                 "prune": lambda: ledger.prune(time.time() - self._retention),
+                "shrink": ledger.shrink,
                 "upgrade": ledger.catch_up,
             },
             self._report,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from llm_exporter.service.ledger.base import LedgerError, Query
+from llm_exporter.service.ledger.base import Charge, LedgerError, Query
 from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.awaiting import until
 from support.calls import a_call
 
 PATIENCE = 60.0
@@ -200,9 +201,57 @@ def test_the_file_shrinks_when_most_calls_are_pruned(path: Path, ledger: SqliteL
 
     while ledger.prune(4e9):
         pass
+    while ledger.shrink():
+        pass
     ledger._file.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     assert path.stat().st_size < full / 4
+
+
+def test_expired_accounts_are_deleted_a_few_at_a_time(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_exporter.service.ledger.sqlite._SLICE_ROWS", 2)
+    ledger.add([a_call()], lambda _: [Charge(f"old-{number}", 1.0) for number in range(5)])
+    ledger.add([a_call()], lambda _: [Charge("new", 9e9)])
+
+    assert [ledger.prune(0.0) for _ in range(4)] == [2, 2, 1, 0]
+
+    assert ledger._read("SELECT account FROM accounts") == [("new",)]
+
+
+# ---- the write-ahead log
+
+
+def frames(ledger: SqliteLedger) -> int:
+    """Return the pages in the write-ahead log."""
+    ((_, number, _),) = ledger._file.writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    return int(number)
+
+
+def test_no_transaction_copies_the_log_and_a_thread_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_exporter.service.ledger.sqlite_file._CHECKPOINT_SECONDS", 3600)
+    ledger = SqliteLedger(path)
+    for _ in range(20):
+        ledger.add([a_call(labels={"note": "x" * 200}) for _ in range(200)])
+    log = path.with_name(f"{path.name}-wal")
+    assert path.stat().st_size < log.stat().st_size / 4, "it is all in the log"
+    ledger.close()
+
+    monkeypatch.setattr("llm_exporter.service.ledger.sqlite_file._CHECKPOINT_SECONDS", 0.01)
+    ledger = SqliteLedger(path)
+    before = path.stat().st_size
+    ledger.add([a_call(labels={"note": "x" * 200}) for _ in range(1000)])
+    until(lambda: path.stat().st_size > before)
+    ledger.close()
+
+
+def test_the_log_starts_over_once_it_is_copied(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_exporter.service.ledger.sqlite_file._MAX_FRAMES", 50)
+    ledger.add([a_call() for _ in range(1000)])
+    ledger._file.copy_log()
+    ledger.add([a_call()])
+    assert 0 < frames(ledger) < 50
 
 
 # ---- whatever is in the ledger

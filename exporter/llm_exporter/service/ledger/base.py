@@ -202,9 +202,14 @@ class Ledger(Protocol):
     def prune(self, before: float) -> int:
         """Delete some calls that were received before a time and are in the checkpoint: the oldest ones.
 
+        Accounts and leases that have expired are deleted, too.
+
         Returns:
-            The number of deleted calls; 0 if there are no more.
+            The number of deleted calls; 0 if there is nothing more to delete.
         """
+
+    def shrink(self) -> bool:
+        """Return some free space to the file system, if there is much; return whether more may be left."""
 
     def catch_up(self) -> int:
         """Do a part of what an upgrade left to do, if anything.

@@ -449,6 +449,10 @@ class RedisLedger(Ledger):
         self._decode.report_to(report)
 
     @override
+    def shrink(self) -> bool:
+        return False
+
+    @override
     def catch_up(self) -> int:
         return 0
 

@@ -42,11 +42,10 @@ from .sqlite_groups import Groups
 from .sqlite_queries import ADD_UP, COLUMNS, MAX_INTEGER, SPANS, TAKE_OFF, TOTALS, report, where
 from .sqlite_schema import APPLICATION_ID, MIGRATIONS
 
-_SLICE_CALLS: Final = 1000
+_SLICE_CALLS: Final = 250
 """Calls that are pruned in one transaction, which delays the writers that wait for it."""
-_SLICE_PAGES: Final = 1000
-_PAUSE_SECONDS: Final = 0.05
-"""Lets others write between two slices."""
+_SLICE_PAGES: Final = 250
+_SLICE_ROWS: Final = 250
 _FREE_SHARE: Final = 0.05
 """The share of free pages in the file that new calls may use."""
 _TRIAL: Final = Call(id="llm-exporter trial", provider="", model="", operation="", started=0.0)
@@ -269,14 +268,10 @@ class SqliteLedger(Ledger):
 
     @override
     def prune(self, before: float) -> int:
-        now = time.time()
-        with self._transaction() as writer:
-            writer.execute("DELETE FROM accounts WHERE expires < ?", (now,))
-            writer.execute("DELETE FROM leases WHERE expires < ?", (now,))
+        expired = self._delete_expired()
         old = self._oldest(before)
         if not old:
-            self._shrink()
-            return 0
+            return expired
         with self._transaction() as writer:
             condition = "position BETWEEN ? AND ? AND received < ?"
             slice_ = (old[0], old[-1], before)
@@ -284,6 +279,17 @@ class SqliteLedger(Ledger):
             starts = writer.execute(select, slice_).fetchall()
             _take_off(writer, condition, slice_, starts)
             return writer.execute(f"DELETE FROM calls WHERE {condition}", slice_).rowcount  # noqa: S608
+
+    def _delete_expired(self) -> int:
+        """Delete some accounts and leases that have expired; return how many."""
+        deleted = 0
+        for table in ("accounts", "leases"):
+            expired = f"SELECT account FROM {table} WHERE expires < ? LIMIT ?"  # noqa: S608
+            if accounts := self._read(expired, (time.time(), _SLICE_ROWS)):
+                with self._transaction() as writer:
+                    delete = f"DELETE FROM {table} WHERE account = ? AND expires < {time.time()!r}"  # noqa: S608
+                    deleted += writer.executemany(delete, accounts).rowcount
+        return deleted
 
     def _oldest(self, before: float) -> list[int]:
         """Return the positions of the oldest calls that may be pruned, in order."""
@@ -342,17 +348,17 @@ class SqliteLedger(Ledger):
         self._grouped_until = rows[-1][2]
         return len(rows)
 
-    def _shrink(self) -> None:
-        """Return some free pages to the file system, unless new calls will soon use them."""
-        previous = 0
-        while True:
-            ((free, pages),) = self._read("SELECT * FROM pragma_freelist_count, pragma_page_count")
-            if free <= pages * _FREE_SHARE or pages == previous:  # a file of an older release never shrinks
-                return
-            previous = pages
-            with self._file.errors(), self._file.exclusively() as writer:
-                writer.execute(f"PRAGMA incremental_vacuum({_SLICE_PAGES})").fetchall()
-            time.sleep(_PAUSE_SECONDS)
+    @override
+    def shrink(self) -> bool:
+        # New calls will soon use a few free pages. A file of an older release never shrinks.
+        pages = "SELECT * FROM pragma_freelist_count, pragma_page_count"
+        ((free, before),) = self._read(pages)
+        if free <= before * _FREE_SHARE:
+            return False
+        with self._file.errors(), self._file.exclusively() as writer:
+            writer.execute(f"PRAGMA incremental_vacuum({_SLICE_PAGES})").fetchall()
+        ((_, after),) = self._read(pages)
+        return bool(after < before)
 
     @override
     def report_unreadable(self, report: Callable[[], object]) -> None:

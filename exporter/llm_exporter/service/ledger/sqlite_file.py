@@ -1,4 +1,9 @@
-"""The file of an SQLite ledger: its connections, its lock and its permissions."""
+"""The file of an SQLite ledger: its connections, its lock and its permissions.
+
+By default, the transaction that fills the write-ahead log also copies it to the file, and after a long report
+it copies much, which holds up ingestion for a second and more. A thread does that here, beside the writers.
+https://www.sqlite.org/wal.html#ckpt
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,19 @@ from threading import Lock
 from typing import IO, Any, Final
 
 from ...file_lock import lock
+from ...log import log
+from ...threads import Event, Thread
 from .base import LedgerError
-from .sqlite_queries import start_of
+from .sqlite_queries import label_of, start_of
 
 _MIN_FREE_BYTES: Final = 16 * 2**20
 """Below this, the file system counts as full: SQLite may still succeed in the pages that it has."""
 _MAX_WAL_BYTES: Final = 64 * 2**20
 """The size of the write-ahead log that stays after a checkpoint."""
+_CHECKPOINT_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 30.0
+_MAX_FRAMES: Final = 4000
+"""Pages in the write-ahead log, beyond which it starts over."""
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_DIRECTORY: Final = 0o700
 
@@ -45,6 +56,7 @@ class SqliteFile:
         self._busy: set[sqlite3.Connection] = set()
         self._closed = False
         self._identity: tuple[int, int] | None = None
+        self._ended = Event()
         with self.errors():
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_DIRECTORY)
@@ -54,6 +66,11 @@ class SqliteFile:
                 raise LedgerError(f"{path}: no such ledger")
             self.writer = self.connect(read_only=read_only)
             self._identity = _identity(path)
+            self._checkpoints: Thread | None = None
+            if not read_only:
+                self._checkpointer = self.connect(read_only=False)
+                self._checkpoints = Thread(self._keep_checkpointing, "llm-exporter-wal", self._not_copied)
+                self._checkpoints.start()
 
     def connect(self, *, read_only: bool) -> sqlite3.Connection:
         """Return a new connection."""
@@ -70,9 +87,11 @@ class SqliteFile:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA journal_size_limit = {_MAX_WAL_BYTES}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
             # Acknowledged calls survive a power failure.
             connection.execute("PRAGMA synchronous = FULL")
         connection.create_function("start_of", 2, start_of, deterministic=True)
+        connection.create_function("label_of", 2, label_of, deterministic=True)
         return connection
 
     @contextmanager
@@ -136,6 +155,22 @@ class SqliteFile:
                 else:
                     self._idle.append(reader)
 
+    def _keep_checkpointing(self) -> None:
+        while not self._ended.wait(_CHECKPOINT_SECONDS):
+            self.copy_log()
+
+    def copy_log(self) -> None:
+        """Copy the write-ahead log to the file. Writers wait only for what was written meanwhile."""
+        copy = "PRAGMA wal_checkpoint(PASSIVE)"
+        ((_, frames, _),) = self._checkpointer.execute(copy)
+        if frames > _MAX_FRAMES:
+            # Once all of it is copied and no report needs it, the next transaction starts it over.
+            with self._writing:
+                self._checkpointer.execute(copy)
+
+    def _not_copied(self, error: BaseException) -> None:
+        log.error("llm-exporter: %s: the write-ahead log grows: %s", self.path, error)
+
     def check(self) -> None:
         """Check that the file is still the one that was opened, and that the disk has space left.
 
@@ -157,6 +192,9 @@ class SqliteFile:
 
     def close(self) -> None:
         """Close all connections. Queries that still run fail."""
+        self._ended.set()
+        if self._checkpoints is not None:
+            self._checkpoints.join(_PATIENCE_SECONDS)
         with self._pool:
             self._closed = True
             for reader in self._busy:
@@ -164,6 +202,8 @@ class SqliteFile:
             for connection in self._idle:
                 connection.close()
         with self._writing:
+            if self._checkpoints is not None:
+                self._checkpointer.close()
             self.writer.close()
         if self._lock is not None:
             self._lock.close()

@@ -184,12 +184,22 @@ def _column(name: str, labels: Mapping[str, str]) -> Statement:
 
 def label_in_call() -> str:
     """Return the SQL of the label whose name is a parameter. A call that is not JSON has no labels."""
-    return _label("CASE WHEN json_valid(call) THEN call END, '$.labels'")
+    return "label_of(call, ?)"
 
 
-def _label(source: str) -> str:
-    value = f"(SELECT value FROM json_each({source}) WHERE key = ?)"  # noqa: S608
-    return f"coalesce(nullif({value}, ''), '{UNATTRIBUTED}')"
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+_decode_labels: Final = msgspec.json.Decoder(_Labelled).decode
+
+
+def label_of(call: str, name: str) -> str:
+    """Return a label of a stored call. It is several times faster than SQLite's functions for JSON."""
+    try:
+        return _decode_labels(call).labels.get(name) or UNATTRIBUTED
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return UNATTRIBUTED
 
 
 def labelled(
@@ -200,7 +210,8 @@ def labelled(
     Sums of groups whose labels are unknown are replaced by those of shorter spans, or by the calls.
     """
     columns = f"{', '.join(SUMMED_BY)}{''.join(f', label{number}' for number in range(len(names)))}"
-    of_groups = "".join(f", {_label('labels')} AS label{number}" for number in range(len(names)))
+    of_group = f"coalesce(nullif((SELECT value FROM json_each(labels) WHERE key = ?), ''), '{UNATTRIBUTED}')"  # noqa: S608
+    of_groups = "".join(f", {of_group} AS label{number}" for number in range(len(names)))
     of_calls = ", ".join(
         [*SUMMED_BY, *(f"{label_in_call()} AS label{number}" for number in range(len(names)))]
     )
