@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import os
@@ -32,7 +33,9 @@ from llm_exporter.service.ledger.base import LedgerError, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger, masked
 from llm_exporter.service.ledger.redis_sums import pieces
 from llm_exporter.service.ledger.store import open_ledger
+from llm_exporter.service.readiness import Readiness
 from llm_exporter.service.schemas import Receipt
+from support.budgets import budget
 from support.redis_server import RedisServer
 from tools.stack import free_port
 
@@ -583,6 +586,59 @@ def test_an_unsupported_store_is_a_configuration_error(tmp_path: Path) -> None:
     assert "s3cr3t" not in str(opened.value)
     file.write_text("store: rediss://me:s3cr3t@host/0\n")
     assert load(file).store == "rediss://me:s3cr3t@host/0"
+
+
+# ---- a server that hangs
+
+
+@pytest.fixture
+def stopped(redis: RedisServer) -> Iterator[Callable[[], None]]:
+    """Stop the server until the end of the test."""
+    yield lambda: redis._process.send_signal(signal.SIGSTOP)
+    redis._process.send_signal(signal.SIGCONT)
+
+
+def test_nothing_that_is_shown_waits_for_a_server_that_hangs(
+    redis: RedisServer, stopped: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_exporter.service.ledger.redis._TIMEOUT_SECONDS", 3600.0)
+    monkeypatch.setattr("llm_exporter.service.readiness._FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("llm_exporter.service.readiness._PATIENCE_SECONDS", -1.0)
+    ledger = RedisLedger(redis.url, "a:1")
+    intake = Intake(Config(budgets=(budget("9"),)), ledger)
+    intake.submit(calls("x")).result(PATIENCE)
+    readiness = Readiness(ledger)
+    stopped()
+
+    text = b"".join(intake.metrics.text(scrape=True, openmetrics=False)).decode()
+    assert 'llm_budget_limit_usd{budget="all",period="day"} 9.0' in text
+    with pytest.raises(LedgerError, match="no answer from the store"):
+        asyncio.run(readiness.check())
+
+    receipt = intake.submit(calls("y"))
+    redis._process.send_signal(signal.SIGCONT)
+    assert receipt.result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    intake.close()
+
+
+def test_a_server_that_did_not_answer_is_not_asked_again_at_once(
+    redis: RedisServer, stopped: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_exporter.service.ledger.redis._TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("llm_exporter.service.ledger.redis._SILENCE_SECONDS", 3600.0)
+    ledger = RedisLedger(redis.url, "a:1")
+    stopped()
+    with pytest.raises(LedgerError, match=r"did not answer within 0\.1 seconds"):
+        ledger.add(calls("x"))
+    redis._process.send_signal(signal.SIGCONT)
+
+    with pytest.raises(LedgerError, match=r"did not answer within 0\.1 seconds"):
+        ledger.check()
+
+    monkeypatch.setattr(ledger, "_silent_until", 0.0)
+    monkeypatch.setattr(ledger, "_client", RedisLedger(redis.url, "b:1")._client)
+    ledger.check()
+    ledger.close()
 
 
 # ---- services and clients in separate processes

@@ -40,7 +40,9 @@ import msgspec
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
+from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 from typing_extensions import override
 
@@ -81,7 +83,9 @@ from .redis_sums import cells_of, kind_for, pieces, values_in
 _PREFIX: Final = "llm-exporter:"
 _OPTIONS: Final = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 _TIMEOUT_SECONDS: Final = 4.0
-"""With the one retry, this is shorter than the timeout of processes that ship calls."""
+"""This is shorter than the timeout of processes that ship calls."""
+_SILENCE_SECONDS: Final = 2.0
+"""How long a server that did not answer in time is not asked again, so that requests do not queue up."""
 _ADDRESS: Final = re.compile(r"([^\s:@/\[\]]*|\[[^\s@/\[\]]*\])(:[0-9]+)?(/.*)?", re.DOTALL)
 """A host, a port and a path."""
 _PAGE_CALLS: Final = 1000
@@ -117,6 +121,8 @@ class RedisLedger(Ledger):
         self._client = self._connect(url)
         self._decode = CallDecoder(self._name)
         self._writing = Lock()
+        self._silent_until = -math.inf
+        """By the monotonic clock, in seconds."""
         self._rules: list[str] = []
         self._owner = b"0"
         self._seen = b"0"
@@ -134,13 +140,13 @@ class RedisLedger(Ledger):
             options = {option for option, _ in parse_qsl(_parts(url).query, keep_blank_values=True)}
             if not options <= set(_OPTIONS):  # its name may be the end of a password
                 raise LedgerError(f"{self._name}: unsupported option: use {', '.join(_OPTIONS)}")
-            # Retry once, because the server may have closed an idle connection.
+            # Retry once, because the server may have closed an idle connection, but do not wait twice.
             return Redis.from_url(
                 url,
                 protocol=2,
                 socket_timeout=_TIMEOUT_SECONDS,
                 socket_connect_timeout=_TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 1),
+                retry=Retry(NoBackoff(), 1, supported_errors=(NotConnected,)),
             )
         except (ValueError, TypeError):
             # The reason may quote a part of the password.
@@ -166,8 +172,13 @@ class RedisLedger(Ledger):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        if time.monotonic() < self._silent_until:
+            raise LedgerError(f"{self._name}: did not answer within {_TIMEOUT_SECONDS:g} seconds")
         try:
             yield
+        except TimedOut as error:
+            self._silent_until = time.monotonic() + _SILENCE_SECONDS
+            raise LedgerError(f"{self._name}: did not answer within {_TIMEOUT_SECONDS:g} seconds") from error
         except (RedisError, OSError, ValueError, TypeError, AttributeError) as error:
             # If the server is not Redis, the client may raise any error while it parses the reply.
             reason = str(error) or type(error).__name__
