@@ -220,6 +220,16 @@ def test_expired_accounts_are_deleted_a_few_at_a_time(
     assert ledger._read("SELECT account FROM accounts") == [("new",)]
 
 
+def test_registering_a_rule_reads_no_calls(ledger: SqliteLedger) -> None:
+    """However many there are: it holds up all writers."""
+    ledger.add([a_call() for _ in range(2000)])
+    steps: list[None] = []
+    ledger._file.writer.set_progress_handler(lambda: steps.append(None), 100)
+    ledger.register_rules(["a", "b"])
+    assert len(steps) < 20
+    assert ledger.rules_behind() == {"a", "b"}
+
+
 # ---- the write-ahead log
 
 

@@ -96,8 +96,8 @@ class Backlog:
             new = [(rule,) for rule in {*rules} - known]
             writer.executemany("INSERT INTO rules VALUES (?)", new)
             writer.executemany(
-                "INSERT OR REPLACE INTO backlogs SELECT ?, max(position), 9e999, 0 FROM calls"
-                " HAVING max(position) > 0",
+                "INSERT OR REPLACE INTO backlogs"
+                " SELECT ?, position, 9e999, 0 FROM calls ORDER BY position DESC LIMIT 1",
                 new,
             )
 
