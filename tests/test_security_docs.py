@@ -144,7 +144,10 @@ def test_programs_send_calls_and_prometheus_scrapes_them(setup: Setup, tmp_path:
     )
     assert setup.get("/api/v1/cost?window=1h", "people")["input_tokens"] == 5
 
-    with Prometheus.start(config=setup.etc / "prometheus.yml", storage=tmp_path) as prometheus:
+    scraping = yaml.safe_load((setup.etc / "prometheus.yml").read_text())
+    scraping["global"] = {"scrape_interval": "1s"}  # instead of the default of one minute
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(scraping))
+    with Prometheus.start(config=tmp_path / "prometheus.yml", storage=tmp_path) as prometheus:
         until(lambda: [sample.value for sample in prometheus.query("llm_tokens_total > 0")] == [5.0])
 
 

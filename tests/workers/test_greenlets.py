@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import ssl
 import subprocess
 import sys
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from typing_extensions import override
 
 from support.awaiting import until
+from support.certificates import Certificates
 from support.operations import CHAT
 from support.scripted import Server
 from support.served import Served
@@ -52,3 +58,71 @@ def test_calls_in_greenlets_are_metered_shipped_and_limited(
         }
         stored = until(lambda: service.get("/api/v1/calls")["calls"])
         assert Counter(call["labels"]["agent"] for call in stored) == {"planner": 10, "broke": 1}
+
+
+PATCH = {
+    "gevent": "import gevent.monkey; gevent.monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+HUB = {
+    "gevent": "from gevent._hub_local import get_hub_if_exists as hub",
+    "eventlet": "from eventlet.hubs import _threadlocal; hub = lambda: getattr(_threadlocal, 'hub', None)",
+}
+SENDER = """
+import sys
+from llm_exporter.client.connection import Connection, Request
+from llm_exporter.client.service_url import check_url
+from llm_exporter.threads import SimpleQueue, Thread
+
+def work():
+    status, _ = Connection(check_url(sys.argv[1])).send(Request("GET", "/", None, {}), 60)
+    results.put((status, hub()))
+
+results = SimpleQueue()
+"""
+
+
+class _Answering(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    @override
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_threads_of_ours_start_no_event_loop(library: str, scheme: str, order: str, tmp_path: Path) -> None:
+    """Two threads that start gevent's at the same time can wait for each other's import locks for ever."""
+    certificates = Certificates(tmp_path)
+    steps = [SENDER, PATCH[library], HUB[library]]
+    if order == "before":
+        steps = [*steps[1:], SENDER]
+    program = "\n".join([*steps, "Thread(work, 'sender', print).start(); print(results.get())"])
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
+        if scheme == "https":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificates.issue("localhost"))
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-W", "ignore", "-c"),
+                    program,
+                    f"{scheme}://localhost:{server.server_port}",
+                ],
+                env={**os.environ, "SSL_CERT_FILE": str(certificates.ca)},
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (done.stdout, done.stderr) == ("(200, None)\n", "")

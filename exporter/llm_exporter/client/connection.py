@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import http.client
 import io
-import socket
-import ssl
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from typing_extensions import override
 
 from ..http_url import HttpUrl
+from .sockets import HTTPConnection, default_tls
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
 
 _MAX_RESPONSE: Final = 64 * 2**20
 """The largest body to read, in bytes. A page of 10,000 calls is a tenth of this."""
@@ -33,8 +36,8 @@ class Connection:
 
     def __init__(self, url: HttpUrl) -> None:
         self._url = url
-        self._context: ssl.SSLContext | None = None
-        self._http: http.client.HTTPConnection | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._http: HTTPConnection | None = None
 
     def send(self, request: Request, timeout: float) -> tuple[int, bytes]:
         """Send a request, and return the status and the body of the response.
@@ -76,15 +79,13 @@ class Connection:
         self._http = self._connect()
         return self._exchange(self._http, request, deadline)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._url.scheme == "http":
-            return http.client.HTTPConnection(self._url.host, self._url.port)
-        if self._context is None:
-            self._context = ssl.create_default_context()
-        return http.client.HTTPSConnection(self._url.host, self._url.port, context=self._context)
+    def _connect(self) -> HTTPConnection:
+        if self._url.scheme == "https" and self._tls is None:
+            self._tls = default_tls()
+        return HTTPConnection(self._url.host, self._url.port, self._tls)
 
     def _exchange(
-        self, connection: http.client.HTTPConnection, request: Request, deadline: float
+        self, connection: HTTPConnection, request: Request, deadline: float
     ) -> http.client.HTTPResponse:
         def respond(sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
             return http.client.HTTPResponse(_Reading(sock, deadline), **options)  # type: ignore[arg-type]

@@ -1,0 +1,76 @@
+"""Sockets of the operating system, whatever gevent or eventlet has replaced.
+
+The threads that talk to the service are real ones. A patched socket would start an event loop on each of
+them, and two that start at the same time can wait for each other's import locks for ever. Both libraries
+replace attributes of the modules `socket` and `ssl`, so this module runs these modules once more.
+"""
+
+from __future__ import annotations
+
+import builtins
+import http.client
+import importlib
+import sys
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    import ssl
+
+
+def _copy(name: str, **imports: ModuleType) -> Any:
+    """Run a module of the standard library again.
+
+    Args:
+        name: the module's name.
+        imports: the modules that it gets when it imports them by these names.
+    """
+
+    def load(wanted: str, *arguments: Any, **options: Any) -> ModuleType:
+        return imports.get(wanted) or builtins.__import__(wanted, *arguments, **options)
+
+    spec = find_spec(name)
+    # The loaders of the standard library, also those of frozen programs and zip files, all have the code.
+    code = spec.loader.get_code(name)  # type: ignore[union-attr]
+    copy = ModuleType(f"{__name__}.{name}")
+    copy.__dict__["__builtins__"] = {**vars(builtins), "__import__": load}
+    sys.modules[copy.__name__] = copy  # where the module's enumerations look for its constants
+    exec(code, copy.__dict__)  # noqa: S102
+    return copy
+
+
+_socket: Final = _copy("socket")
+
+
+def default_tls() -> ssl.SSLContext:
+    """Return a context that verifies certificates, as `ssl.create_default_context()`."""
+    context: ssl.SSLContext = _tls().create_default_context()
+    return context
+
+
+@cache
+def _tls() -> Any:
+    # Without such a library the process's own module is used, in which `truststore` may have its own context.
+    if sys.modules.keys() & {"gevent", "eventlet"}:
+        return _copy("ssl", socket=_socket)
+    return importlib.import_module("ssl")
+
+
+class HTTPConnection(http.client.HTTPConnection):
+    """As `http.client.HTTPConnection`, and with a TLS context as `http.client.HTTPSConnection`."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(host, port)
+        self._tls = tls
+
+    @override
+    def connect(self) -> None:
+        """Connect to the host."""
+        self.sock = _socket.create_connection((self.host, self.port), self.timeout)
+        self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
