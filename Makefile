@@ -10,7 +10,7 @@ PRICES := .prices
 SDKS := .venv-sdks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy test-frameworks test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-heavy test-faults test-frameworks test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ test: $(READY) lint types servers  ## Lint, check types and run the tests
 
 test-heavy: $(READY)  ## Run the load tests of the service, which take minutes
 	$(BIN)/python -m pytest tests/heavy $(ARGS)
+
+test-faults: $(READY) servers  ## Kill, fill and attack everything, and print what was lost; ARGS=--write updates docs/faults.md
+	$(BIN)/python -m pytest tests/faults --numprocesses=2 $(ARGS)
 
 test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run the tests with frameworks and with older SDKs
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)

@@ -128,6 +128,17 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in _anchors(target.read_text(encoding="utf-8")), link
 
 
+def test_page_of_faults_names_alerts_and_metrics_that_exist() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "prometheus/rules").glob("*.yml"))
+    alerts = re.findall(r"`(LLM\w+)`", page)
+    metrics = re.findall(r"`(llm_\w+)`", page)
+    assert alerts
+    assert metrics
+    assert [name for name in alerts if f"alert: {name}\n" not in rules] == []
+    assert set(metrics) <= {spec.name for spec in METRICS}
+
+
 def _anchors(text: str) -> set[str]:
     """Return the anchors of a document's headings, as GitHub derives them."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)

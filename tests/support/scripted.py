@@ -38,9 +38,14 @@ class Request:
 
 
 class Server:
-    """An HTTP server on a loopback port and a separate thread, with prepared responses for each path."""
+    """An HTTP server on a loopback port and a separate thread, with prepared responses for each path.
 
-    def __init__(self) -> None:
+    Args:
+        port: a free one by default.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self.requests: list[Request] = []
         self._responses: defaultdict[str, deque[Response]] = defaultdict(deque)
         self._streams: defaultdict[str, deque[Response]] = defaultdict(deque)
@@ -58,7 +63,7 @@ class Server:
     def __enter__(self) -> Server:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._connected, "127.0.0.1", 0), self._loop
+            asyncio.start_server(self._connected, "127.0.0.1", self._port), self._loop
         ).result()
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
