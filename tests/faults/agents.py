@@ -101,5 +101,11 @@ class Agent:
 
 def kept(service: Served, headers: Mapping[str, str] | None = None) -> list[str]:
     """Return the session of each call in the ledger."""
-    calls = json.loads(service.get_text("/api/v1/calls?limit=10000", headers))["calls"]
-    return [call["labels"]["session"] for call in calls]
+    sessions: list[str] = []
+    before = ""
+    while True:
+        page = json.loads(service.get_text(f"/api/v1/calls?limit=10000{before}", headers))
+        sessions += [call["labels"].get("session", "") for call in page["calls"]]
+        if page["next"] is None:
+            return sessions
+        before = f"&before={page['next']}"

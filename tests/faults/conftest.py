@@ -18,11 +18,19 @@ def record(record_property: Callable[[str, object], None]) -> Record:
     """Add a row to the table, and return how many calls were lost and doubled."""
 
     def add(
-        fault: str, tried: str, made: Iterable[str], kept: Iterable[str], *, seen: str, harm: str = "none"
+        fault: str,
+        tried: str,
+        made: Iterable[str],
+        kept: Iterable[str],
+        *,
+        seen: str,
+        harm: str = "none",
+        lost_at_most: int = 0,
     ) -> tuple[int, int]:
         made = list(made)
         lost, doubled = table.lost_and_doubled(made, kept)
-        record_property("fault", list(Row(fault, tried, len(made), lost, doubled, harm, seen)))
+        shown = f"at most {lost_at_most}" if lost_at_most else lost
+        record_property("fault", list(Row(fault, tried, len(made), shown, doubled, harm, seen)))
         return lost, doubled
 
     return add

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import builtins
 import json
-import multiprocessing
+import multiprocessing.pool
 import os
 import signal
 import sys
 import time
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _now = time.time
 _stopped_at: list[float] = []
@@ -23,17 +23,25 @@ time.time = lambda: _stopped_at[-1] if _stopped_at else _now()  # before anyone 
 import openai  # noqa: E402
 
 import llm_exporter  # noqa: E402
+from llm_exporter.client.default import pipeline  # noqa: E402
 
 PROVIDER, NAME = sys.argv[1:3]
+REQUEST: dict[str, Any] = {
+    "model": "gpt-4o",
+    "messages": [{"role": "user", "content": "Hello"}],
+    "max_tokens": 300,  # $0.003
+}
 client = openai.OpenAI(base_url=f"{PROVIDER}/v1", api_key="none", max_retries=0)
 made = 0
+pool: list[multiprocessing.pool.Pool] = []
+"""Makes the calls, if there is one."""
 
 
 def one_call(session: str) -> str:
     """Make a call, and return what became of it."""
     with llm_exporter.labels(agent=NAME, session=session):
         try:
-            client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+            client.chat.completions.create(**REQUEST)
         except llm_exporter.BudgetExceeded:
             return "refused"
     return "made"
@@ -44,7 +52,8 @@ def call(calls: str) -> list[str]:
     global made  # noqa: PLW0603
     sessions = [f"{NAME}-{number}" for number in range(made, made + int(calls))]
     made += int(calls)
-    assert {one_call(session) for session in sessions} <= {"made"}
+    one_by_one = pool[-1].map if pool else map
+    assert set(one_by_one(one_call, sessions)) <= {"made"}
     return sessions
 
 
@@ -63,11 +72,13 @@ def subscribe(error: str) -> None:
     llm_exporter.subscribe(fail)
 
 
-def label(text: str) -> list[str]:
-    """Make a call whose agent is a text, given as JSON."""
-    with llm_exporter.labels(agent=json.loads(text), session=f"{NAME}-label"):
-        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
-    return [f"{NAME}-label"]
+def call_as(*agent: str) -> list[str]:
+    """Make a call as an agent whose name is given as JSON, and return its session."""
+    global made  # noqa: PLW0603
+    made += 1
+    with llm_exporter.labels(agent=json.loads(" ".join(agent)), session=f"{NAME}-as-{made}"):
+        client.chat.completions.create(**REQUEST)
+    return [f"{NAME}-as-{made}"]
 
 
 def clock(moment: str) -> None:
@@ -82,25 +93,32 @@ def serve() -> int:
 
 def flush() -> bool:
     """Wait until every call has gone through the pipeline."""
-    return bool(llm_exporter.flush())
+    return pipeline().flush(60)
 
 
-def kill(name: str) -> None:
-    """Send a signal to this process."""
-    os.kill(os.getpid(), getattr(signal, name))
+def start_pool() -> None:
+    """Make the next calls in a process of a pool."""
+    pool.append(multiprocessing.get_context("fork").Pool(1))
 
 
-def leave() -> None:
-    """End this process without any cleanup."""
-    os._exit(0)
+def fork() -> int | None:
+    """Run the next commands in a forked process until it ends. Then return its exit status."""
+    child = os.fork()
+    return os.waitpid(child, 0)[1] if child else None
 
 
-def pool(calls: str) -> list[str]:
-    """Make calls in a pool of processes, which is terminated."""
-    with multiprocessing.get_context("fork").Pool(2) as workers:  # terminates it at the end
-        sessions = [f"{NAME}-pool-{number}" for number in range(int(calls))]
-        assert set(workers.map(one_call, sessions)) == {"made"}
-    return sessions
+def call_and_end(how: str) -> None:
+    """Make a call, and end at once."""
+    sessions = call("1")
+    if how == "terminate":
+        pool[-1].terminate()
+    sys.stdout.write(json.dumps(sessions) + "\n")
+    sys.stdout.flush()
+    if how == "os._exit":
+        os._exit(0)
+    if how != "terminate":
+        os.kill(os.getpid(), getattr(signal, how))
+    sys.exit()
 
 
 def main() -> None:

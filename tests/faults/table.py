@@ -16,7 +16,7 @@ class Row(NamedTuple):
     fault: str
     tried: str
     calls: int
-    lost: int
+    lost: int | str
     doubled: int
     harm: str
     seen: str

@@ -67,6 +67,12 @@ class Served:
         assert self._process.stdout.readline() == f"llm-exporter listening on {self.url}\n"
         assert self.get_text("/-/ready") == "ready\n"  # the port is open already, so this waits
 
+    @property
+    def pid(self) -> int:
+        """The process, which must be running."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """Stop the service with SIGKILL."""
         self._signal(subprocess.Popen.kill)
