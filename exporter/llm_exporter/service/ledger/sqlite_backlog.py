@@ -26,7 +26,7 @@ from .sqlite_file import SqliteFile
 from .sqlite_groups import ALL_OMITTED
 from .sqlite_queries import MAX_INTEGER, SPANS, parts, start_in_sql, union
 
-_SLICE_CALLS: Final = 500
+_SLICE_CALLS: Final = 250
 """Calls that are charged in one transaction."""
 _SLICE_ACCOUNTS: Final = 250
 _CHARGE: Final = (

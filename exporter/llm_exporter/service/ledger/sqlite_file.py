@@ -160,10 +160,11 @@ class SqliteFile:
             self.copy_log()
 
     def copy_log(self) -> None:
-        """Copy the write-ahead log to the file. Writers wait only for what was written meanwhile."""
+        """Copy the write-ahead log to the file. Writers wait only for the last of it."""
         copy = "PRAGMA wal_checkpoint(PASSIVE)"
         ((_, frames, _),) = self._checkpointer.execute(copy)
         if frames > _MAX_FRAMES:
+            self._checkpointer.execute(copy)  # what was written meanwhile, which may be much
             # Once all of it is copied and no report needs it, the next transaction starts it over.
             with self._writing:
                 self._checkpointer.execute(copy)
