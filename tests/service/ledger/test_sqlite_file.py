@@ -220,6 +220,20 @@ def test_expired_accounts_are_deleted_a_few_at_a_time(
     assert ledger._read("SELECT account FROM accounts") == [("new",)]
 
 
+def test_a_slice_of_pruning_reads_only_its_calls(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_exporter.service.ledger.sqlite._SLICE_CALLS", 10)
+    ledger.add([a_call() for _ in range(5000)])
+    ledger.checkpoint([])
+    assert ledger.prune(4e9) == 10
+    steps: list[None] = []
+    for connection in (ledger._file.writer, *ledger._file._idle):
+        connection.set_progress_handler(lambda: steps.append(None), 100)
+    assert ledger.prune(4e9) == 10
+    assert len(steps) < 200
+
+
 def test_registering_a_rule_reads_no_calls(ledger: SqliteLedger) -> None:
     """However many there are: it holds up all writers."""
     ledger.add([a_call() for _ in range(2000)])
