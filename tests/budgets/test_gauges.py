@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 
-from prometheus_client.samples import Sample
-
 from llm_exporter.budgets.gauges import gauges
 from llm_exporter.budgets.spending import USD, Spending
 from llm_exporter.config.model import Budget, Threshold
+from llm_exporter.metrics.registry import GaugeSample
 
 
-def by_name(samples: Iterable[Sample]) -> dict[str, dict[str, float]]:
+def by_name(samples: Iterable[GaugeSample]) -> dict[str, dict[str, float]]:
     """Return the values by metric, and by agent or rule."""
     found: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for sample in samples:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -65,3 +67,16 @@ def test_threads_share_one_pipeline(pipeline: Pipeline) -> None:
     assert len(made) == 8
     assert {id(one) for one in made} == {id(default.pipeline())} != {id(pipeline)}
     default.pipeline().close()
+
+
+def test_a_pipeline_does_without_the_client_library_of_prometheus() -> None:
+    """Its registry and its types for collectors load it, which takes as long as a fifth of our own code."""
+    program = """
+import sys
+from llm_exporter.client.default import pipeline
+pipeline()
+assert not any(name.startswith("prometheus_client") for name in sys.modules)
+pipeline().registry
+assert "prometheus_client" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -13,12 +13,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.utils import floatToGoString
 
 from llm_exporter.bounds import clean_text
 from llm_exporter.metrics.families import Family, HistogramFamily, ScalarFamily
 from llm_exporter.metrics.rendering import rendered
 from llm_exporter.metrics.series import Histogram as OurHistogram
-from llm_exporter.metrics.series import MetricType, Scalar
+from llm_exporter.metrics.series import MetricType, Scalar, number_text
 from llm_exporter.metrics.zero_first import ZeroFirst
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
@@ -175,3 +176,14 @@ def test_a_restored_histogram_continues_with_the_buckets_that_remain() -> None:
         ("_count", "", 4),
         ("_sum", "", 14.0),
     ]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(0, -0.0, 1, 0.1, 1e-5, 1.5e-300, 86400.0, 999999.0, 1e6, 1234567.0, 1234567.25, -1e7),
+        *(1e15, 1e16, 1e21, 1e300, 2**53, 1764374400.0, 1764374400.123, math.inf, -math.inf, math.nan),
+    ],
+)
+def test_a_number_is_written_as_by_the_client_library(number: float) -> None:
+    assert number_text(number) == floatToGoString(number)  # type: ignore[no-untyped-call]

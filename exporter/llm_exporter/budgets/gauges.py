@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from typing import Final
 
-from prometheus_client.samples import Sample
-
 from ..config.model import Budget, Threshold
+from ..metrics.registry import GaugeSample
 from ..metrics.specs import (
     ACCOUNTS_LEFT_OUT,
     BUDGET_BLOCKING,
@@ -35,7 +34,7 @@ MAX_ACCOUNTS: Final = 1000
 
 def gauges(
     budgets: Iterable[tuple[Budget, Account]], thresholds: Iterable[tuple[Threshold, Account]]
-) -> Iterator[Sample]:
+) -> Iterator[GaugeSample]:
     """Yield the samples of the fullest accounts of each rule, and how many others it has.
 
     Of accounts that differ only in ids, such as those of sessions, take the fullest. The others have no sum:
@@ -55,13 +54,13 @@ def gauges(
     left_out: Counter[str] = Counter()
     for (_, name, _), rule in rules.items():
         for labels, account in rule.fullest():
-            yield Sample(rule.limit.name, labels, account.to_float(account.limit))
-            yield Sample(rule.spent.name, labels, account.to_float(account.spent))
+            yield GaugeSample(rule.limit.name, labels, account.to_float(account.limit))
+            yield GaugeSample(rule.spent.name, labels, account.to_float(account.spent))
         left_out[name] += max(len(rule.accounts) - MAX_ACCOUNTS, 0)
     for (name, period), blocks in blocking.items():
-        yield Sample(BUDGET_BLOCKING.name, {"budget": name, "period": period}, blocks)
+        yield GaugeSample(BUDGET_BLOCKING.name, {"budget": name, "period": period}, blocks)
     for name, number in left_out.items():
-        yield Sample(ACCOUNTS_LEFT_OUT.name, {"rule": name}, number)
+        yield GaugeSample(ACCOUNTS_LEFT_OUT.name, {"rule": name}, number)
 
 
 class _Rule:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import Any, Final, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from ..bounds import clean_call
 from ..budgets.enforcement import Budgets
@@ -22,10 +17,12 @@ from ..budgets.thresholds import Thresholds
 from ..call import Call
 from ..config.model import Config
 from ..errors import ConfigError
+from ..forking import late_import
 from ..guard import guarded
 from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.multiprocess import storage_from_environment
+from ..metrics.registry import GaugeSample
 from ..pricing.prices import PriceList
 from ..pricing.providers import Providers
 from ..pricing.updates import PriceUpdates
@@ -36,6 +33,9 @@ from .retrieval import Outcome, Retrievals
 from .service_url import check_url
 from .shipping import Shipper
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Metric
 
 T = TypeVar("T")
 
@@ -58,9 +58,6 @@ class Pipeline:
         self.providers = Providers()
         self._updates = PriceUpdates(lambda: self.metrics.count_error("prices"))
         self._retrievals = Retrievals()
-        self.registry = CollectorRegistry()
-        """A registry for `/metrics` alone: other packages use `llm_*` names on the default one."""
-        self.registry.register(_Flushed(self))
         self._subscribers: tuple[tuple[type[Any], Callable[[Any], object]], ...] = ()
         self._service = ""
         self._closes_at_exit = False
@@ -68,6 +65,16 @@ class Pipeline:
         self._shipper: Shipper | None = None
         self._renewal: LeaseRenewal | None = None
         _pipelines.add(self)
+
+    @cached_property
+    def registry(self) -> CollectorRegistry:
+        """A registry for `/metrics` alone: other packages use `llm_*` names on the default one."""
+        with late_import:
+            from prometheus_client import CollectorRegistry  # noqa: PLC0415  # only some programs need it
+
+        registry = CollectorRegistry()
+        registry.register(_Flushed(self))
+        return registry
 
     def __repr__(self) -> str:
         """Name where calls are shipped to, if anywhere."""
@@ -222,7 +229,7 @@ class Pipeline:
         for call in self._retrievals.close():
             self._record(call)
 
-    def _gauges(self) -> Iterable[Sample]:
+    def _gauges(self) -> Iterable[GaugeSample]:
         return gauges(self.budgets.accounts(), self.thresholds.accounts())
 
     def _record(self, call: Call) -> None:
@@ -256,7 +263,7 @@ class Pipeline:
         log.error("llm-exporter failed in %s; the call is not affected", where, exc_info=error)
 
 
-class _Flushed(Collector):
+class _Flushed:
     """The metrics of a pipeline, flushed before they are collected."""
 
     def __init__(self, pipeline: Pipeline) -> None:

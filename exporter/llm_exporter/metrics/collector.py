@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+from typing import TYPE_CHECKING
 
 from ..bounds import clean_text, mistake
 from ..call import Call
@@ -16,15 +13,18 @@ from ..log import log
 from . import snapshot
 from .call_counter import CallCounter
 from .exporter_metrics import ExporterMetrics
-from .registry import Registry
+from .registry import GaugeSample, Registry
 from .rendering import rendered
 from .saved_sample import SavedSample
 from .series_limit import SeriesLimit
 from .specs import Spec
 from .storage import Storage
 
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
-class Metrics(Collector):
+
+class Metrics:
     """The metrics of one process or of the service.
 
     Only one thread may call `started`, `ended` and `record`.
@@ -39,7 +39,7 @@ class Metrics(Collector):
         self,
         config: Config | None = None,
         storage: Storage | None = None,
-        gauges: Callable[[], Iterable[Sample]] = tuple,
+        gauges: Callable[[], Iterable[GaugeSample]] = tuple,
     ) -> None:
         config = config or Config()
         self._storage = storage or Storage()
@@ -136,6 +136,8 @@ class Metrics(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Yield the families without samples, which a registry needs on registration."""
+        from prometheus_client import Metric  # noqa: PLC0415  # takes as long as the rest of the metrics
+
         for family in self._registry.families.values():
             yield Metric(family.name.removesuffix("_total"), family.help, family.type)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from prometheus_client.metrics_core import Metric
 from typing_extensions import override
 
 from ..bounds import clean_text
 from .series import Histogram, MetricType, Scalar, SeriesFactory, labels_text, number_text
 from .specs import OTHER
 from .zero_first import SeriesKey
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 S = TypeVar("S", Scalar, Histogram)
 
@@ -91,6 +93,8 @@ class Family(ABC, Generic[S]):
 
     def metric(self) -> Metric:
         """Return the family as a `prometheus_client` metric."""
+        from prometheus_client import Metric  # noqa: PLC0415  # takes as long as the rest of the metrics
+
         metric = Metric(self.name.removesuffix("_total"), self.help, self.type)
         for values, series in list(self.series.items()):
             labels = dict(zip(self.labels, values, strict=True))
@@ -163,6 +167,8 @@ class VaryingGauges(ScalarFamily):
 
     @override
     def metric(self) -> Metric:
+        from prometheus_client import Metric  # noqa: PLC0415
+
         metric = Metric(self.name, self.help, self.type)
         for texts, gauge in self.series.items():
             labels = dict(zip(texts[::2], texts[1::2], strict=True))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
-from typing import Any
-
-from prometheus_client.samples import Sample
+from typing import Any, NamedTuple
 
 from ..bounds import clean_text
 from ..call import UNATTRIBUTED
@@ -15,6 +13,14 @@ from .families import Family, HistogramFamily, ScalarFamily, VaryingGauges, igno
 from .series import Histogram, Scalar, SeriesFactory
 from .specs import BASE_LABELS, METRICS, Spec
 from .zero_first import SeriesKey
+
+
+class GaugeSample(NamedTuple):
+    """The value of a gauge whose labels vary."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
 
 
 class Registry:
@@ -107,9 +113,9 @@ class Registry:
         families: tuple[Mapping[str, Family[Any]], ...] = self._scalars, self._histograms
         return sum(len(family.series) for group in families for family in group.values())
 
-    def replace_varying_gauges(self, samples: Iterable[Sample]) -> None:
+    def replace_varying_gauges(self, samples: Iterable[GaugeSample]) -> None:
         """Show these gauges, whose labels vary, and no others."""
-        by_name: defaultdict[str, list[Sample]] = defaultdict(list)
+        by_name: defaultdict[str, list[GaugeSample]] = defaultdict(list)
         for sample in samples:
             by_name[sample.name].append(sample)
         for name, family in self._varying.items():

@@ -9,10 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from math import inf
+from math import inf, isfinite, isnan
 from typing import Final, Literal
-
-from prometheus_client.utils import floatToGoString
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Sample = tuple[str, str, float]
@@ -130,8 +128,14 @@ def labels_text(labels: Iterable[tuple[str, str]]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Return a number as both text formats write it."""
-    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    """Return a number as both text formats write it, which is how Go does."""
+    if not isfinite(value):
+        return "NaN" if isnan(value) else "+Inf" if value > 0 else "-Inf"
+    text = repr(float(value))
+    dot = text.find(".")
+    if value > 0 and dot > 6:
+        mantissa = f"{text[0]}.{text[1:dot]}{text[dot + 1 :]}".rstrip("0.")
+        return f"{mantissa}e+{dot - 1:02}"
     return text
 
 

@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from prometheus_client.samples import Sample
-
 from ..budgets.events import Event
 from ..budgets.gauges import gauges
 from ..budgets.notifications import fraction_reached, newly_crossed, newly_reached
@@ -23,6 +21,7 @@ from ..budgets.spending import SESSION_SECONDS, USD, Account, Key, Spending, lab
 from ..call import Call
 from ..config.model import Config
 from ..log import log
+from ..metrics.registry import GaugeSample
 from ..metrics.specs import CATCHING_UP
 from ..periods import DAY, END_OF_TIME, span_of
 from .ledger.base import Charge, Ledger, Rule
@@ -241,14 +240,14 @@ class Accounts:
             for rule in self._rules:
                 rule.forget(label, value)
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[GaugeSample]:
         """Yield the gauges of budgets and thresholds."""
         with self._lock:
             yield from gauges(
                 [(rule.rule, account) for rule in self.budgets for account in rule.accounts()],
                 [(rule.rule, account) for rule in self.thresholds for account in rule.accounts()],
             )
-        yield Sample(CATCHING_UP.name, {}, self.behind)
+        yield GaugeSample(CATCHING_UP.name, {}, self.behind)
 
     def rows(self) -> list[BudgetRow]:
         """Return the state of all budgets, the most used first."""

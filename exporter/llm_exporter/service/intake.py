@@ -10,8 +10,6 @@ from contextlib import suppress
 from queue import Empty, Queue
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from prometheus_client.samples import Sample
-
 from ..bounds import clean_call
 from ..budgets.events import Event
 from ..call import Call
@@ -20,6 +18,7 @@ from ..errors import ConfigError
 from ..guard import guarded
 from ..log import log
 from ..metrics.collector import Metrics
+from ..metrics.registry import GaugeSample
 from ..metrics.specs import DUPLICATES, RECEIVED
 from ..metrics.storage import Storage
 from ..metrics.zero_first import SeriesKey, ZeroFirst
@@ -163,7 +162,7 @@ class Intake:
         for listener in self._listeners:
             self._guard("listener", listener.event_occurred, event)
 
-    def _gauges(self) -> Iterable[Sample]:
+    def _gauges(self) -> Iterable[GaugeSample]:
         self._guard("accounts", self._refresh)
         return self.accounts.samples()
 
