@@ -38,6 +38,7 @@ def test_only_the_fullest_accounts_of_a_rule_have_series() -> None:
     assert found == {
         "llm_budget_limit_usd": {f"agent-{number}": 5000.0 for number in kept},
         "llm_budget_spent_usd": {f"agent-{number}": float(number) for number in kept},
+        "llm_budget_blocking": {"": 0.0},
         "llm_cost_threshold_usd": {"": 7.0},
         "llm_cost_threshold_spent_usd": {"": 0.0},
         "llm_exporter_accounts_left_out": {"agents": 3, "hourly": 0},
@@ -51,5 +52,6 @@ def test_accounts_that_differ_only_in_ids_count_as_the_fullest_of_them() -> None
     assert by_name(gauges([(budget.rule, account) for account in budget.accounts()], [])) == {
         "llm_budget_limit_usd": {"planner": 10.0},
         "llm_budget_spent_usd": {"planner": 1999.0},
+        "llm_budget_blocking": {"": 0.0},
         "llm_exporter_accounts_left_out": {"sessions": 0},
     }
