@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("startup", "calls", "budgets", "scrapes", "ingest", "ledger", "dashboards", "rules")
+BENCHMARKS = ("startup", "calls", "shipping", "budgets", "scrapes", "ingest", "ledger", "dashboards", "rules")
 
 
 def main(names: list[str]) -> None:
