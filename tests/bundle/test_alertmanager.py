@@ -54,6 +54,7 @@ def test_the_example_inhibits_like_the_default_and_also_notifies_the_live_page()
         "billing",
         "on-call",
         "search-on-call",
+        "watchdog",
     }
 
 
@@ -78,6 +79,7 @@ def test_the_example_reads_every_secret_from_a_file() -> None:
         ("severity=warning team=billing", "live-page,billing"),
         ("severity=critical team=billing", "live-page,on-call,billing"),
         ("severity=warning team=unknown", "live-page,platform"),
+        ("alertname=LLMWatchdog severity=none", "watchdog"),
     ],
 )
 def test_the_example_routes_by_severity_and_team(labels: str, receivers: str) -> None:
@@ -90,6 +92,15 @@ def test_the_example_routes_by_severity_and_team(labels: str, receivers: str) ->
         f"--verify.receivers={receivers}",
         *labels.split(),
     )
+
+
+@pytest.mark.parametrize("file", [DEFAULT, COMPOSE], ids=lambda file: file.parent.name)
+def test_the_watchdog_notifies_nobody_by_default(file: Path) -> None:
+    watchdog = ("alertname=LLMWatchdog", "severity=none")
+    test = ("config", "routes", "test", f"--config.file={file}")
+    run("amtool", *test, "--verify.receivers=watchdog", *watchdog)
+    run("amtool", *test, "--verify.receivers=live-page", "alertname=LLMCostSpike", "severity=warning")
+    assert {"name": "watchdog"} in settings(file)["receivers"]
 
 
 # ---- templates
