@@ -1,9 +1,11 @@
-"""What happens inside the process that makes calls: subscribers, labels and the clock."""
+"""What happens inside the process that makes calls: subscribers, labels, the clock and greenlets."""
 
 from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from support.scripted import Server
 from support.served import Served
 
 CALLS = 20
+GREENLETS = Path(__file__).parents[1] / "workers" / "greenlets.py"
 ERRORS = ("ValueError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError")
 BUDGETS = "budgets: [{name: all, usd: %s, period: day, on_exceed: block, warn_at: [0.5]}]\n"
 
@@ -89,4 +92,31 @@ def test_clock(server: Server, tmp_path: Path, record: Record) -> None:
             agent.made,
             [session for session in kept(service) if not session.endswith("-refused")],
             seen="no call passes the budget; each day's event is emitted once",
+        ) == (0, 0)
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_greenlets(library: str, order: str, server: Server, tmp_path: Path, record: Record) -> None:
+    """The service hangs while ten greenlets make calls, and eleven calls return."""
+    service = Served(tmp_path)
+    with socket.create_server(("127.0.0.1", service.port)):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(GREENLETS), library, order],
+            env={**service.client_environment, "PROVIDER": server.url},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["outcomes"] == ["made"] * 10
+    assert result["refused"] == "made"
+    with service:
+        until(lambda: service.get("/api/v1/cost?window=1d")["calls"] >= 11)
+        assert record(
+            f"the service hangs, and {library} is patched {order} llm-exporter is imported",
+            "10 greenlets, and the end of the process",
+            ["planner"] * 10 + ["broke"],
+            [call["labels"]["agent"] for call in service.get("/api/v1/calls")["calls"]],
+            seen="calls in the ledger are late: `llm_exporter_shipping_lag_seconds`",
         ) == (0, 0)

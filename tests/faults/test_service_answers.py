@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 from urllib.request import Request as Outgoing
@@ -39,6 +40,24 @@ def test_absent(server: Server, tmp_path: Path, record: Record) -> None:
             assert agent.end() == 0
             until(lambda: len(kept(service)) >= 2 * CALLS)
             assert record("the service is absent", TRIED, agent.made, kept(service), seen=SEEN) == (0, 0)
+
+
+def test_hanging(server: Server, tmp_path: Path, record: Record) -> None:
+    """The kernel accepts connections for it, and nobody answers."""
+    service = Served(tmp_path)
+    with socket.create_server(("127.0.0.1", service.port)), Agent(service, server) as agent:
+        agent.call(2 * CALLS)
+        assert agent.end() == 0
+    with service:
+        until(lambda: len(kept(service)) >= 2 * CALLS)
+        assert record(
+            "the service accepts connections and hangs",
+            f"{2 * CALLS} calls and the end of the process meanwhile",
+            agent.made,
+            kept(service),
+            harm="the process ends up to 5 s later",
+            seen="calls in the ledger are late: `llm_exporter_shipping_lag_seconds`",
+        ) == (0, 0)
 
 
 ANSWERS = {
