@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -29,11 +30,12 @@ def _provider_responds(server: Server) -> None:
 
 @contextmanager
 def disk_is_full(pid: int) -> Iterator[None]:
-    """No file of a process can grow."""
+    """No file of a process can grow, while it lives."""
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
     yield
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    with suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
 def is_ready(service: Served) -> bool:
@@ -130,3 +132,65 @@ def test_deleted_ledger(server: Server, tmp_path: Path, record: Record) -> None:
                 kept(service),
                 seen="`/-/ready` is 503; log of the process",
             ) == (CALLS, 0)  # those in the deleted file
+
+
+def test_spool_on_full_disk(server: Server, tmp_path: Path, record: Record) -> None:
+    service = Served(tmp_path)
+    with Agent(service, server) as agent:
+        with disk_is_full(agent.process.pid):
+            agent.call(CALLS)
+            with service:
+                until(lambda: len(kept(service)) >= CALLS)
+        with service:
+            agent.call(CALLS)
+            agent.end()
+            until(lambda: len(kept(service)) >= 2 * CALLS)
+            assert record(
+                "the disk of the spool is full while the service is absent",
+                f"during {CALLS} of {2 * CALLS} calls; then the service is back",
+                agent.made,
+                kept(service),
+                seen="log of the process: `cannot keep calls on disk`; 20,000 calls wait in memory",
+            ) == (0, 0)
+
+
+def test_spool_on_full_disk_to_the_end(server: Server, tmp_path: Path, record: Record) -> None:
+    service = Served(tmp_path)
+    with Agent(service, server) as agent:
+        with disk_is_full(agent.process.pid):
+            agent.call(CALLS)
+            agent.end()
+        with service:
+            assert record(
+                "the disk of the spool is full while the service is absent, and the process ends",
+                f"after {CALLS} calls",
+                agent.made,
+                kept(service),
+                seen="log of the process: `cannot keep calls on disk`",
+            ) == (CALLS, 0)
+
+
+def test_strange_files_in_the_spool(server: Server, tmp_path: Path, record: Record) -> None:
+    service = Served(tmp_path)
+    with Agent(service, server) as agent:
+        agent.call(CALLS)
+        agent.end()
+    file, *_ = (tmp_path / "spool").rglob("*.jsonl")
+    with file.open("ab") as end:
+        end.write(b'not json\n{"provider": "openai"}\n[]\n\xff\xfe\n\x00\n{"provider": "open')
+    directory = file.parent
+    (directory / "0-junk.jsonl").write_bytes(bytes(range(256)) * 100)
+    (directory / "0-empty.jsonl").touch()
+    (directory / "0-directory.jsonl").mkdir()
+    (directory / "0-nowhere.jsonl").symlink_to(tmp_path / "nowhere")
+    (directory / "0-link.jsonl").symlink_to("/etc/passwd")
+    os.mkfifo(directory / "0-fifo.jsonl")
+    with service:
+        until(lambda: len(kept(service)) >= CALLS)
+        assert record(
+            "the spool has files of somebody else",
+            "bad lines, binary data, an empty file, a directory, a FIFO, two symbolic links",
+            agent.made,
+            kept(service),
+            seen="log; `*.bad` and `*.refused` files in the spool",
+        ) == (0, 0)
