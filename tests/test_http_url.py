@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import llm_exporter
 from llm_exporter.cli.main import main
+from llm_exporter.client import default
 from llm_exporter.client.default import replace
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.transport import ServiceClient, Unavailable
@@ -80,6 +81,7 @@ def command(*arguments: str) -> str:
 def environment(url: str) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLM_EXPORTER_URL", url)
+        patch.setattr(default, "_service", "")  # which `instrument` changes
         before = replace(Pipeline())
         try:
             llm_exporter.instrument()

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FLUSH_SECONDS: Final = 5.0
+_WORK_SECONDS: Final = 30.0
+"""How long closing waits for the worker. Its work takes milliseconds, but the machine may be busy."""
 _CLOSE_SECONDS: Final = 5.0
-"""How long a process that ends waits for subscribers and the service at most, in all."""
+"""How long closing waits for the service and the disk, once everything is recorded."""
 
 
 class Pipeline:
@@ -214,10 +216,12 @@ class Pipeline:
 
         Calls whose responses were generated in the background and not retrieved are recorded without usage.
         """
-        deadline = time.monotonic() + _CLOSE_SECONDS
         self._worker.put_later(self._give_up_retrievals)
-        if not self._worker.close(_CLOSE_SECONDS):
-            log.warning("llm-exporter: a subscriber takes too long; the last calls may not be counted")
+        if not self._worker.close(_WORK_SECONDS):
+            log.warning(
+                "llm-exporter: the last calls are not counted: a subscriber or the machine is too slow"
+            )
+        deadline = time.monotonic() + _CLOSE_SECONDS
         closing = [each for each in (self._shipper, self._renewal) if each is not None]
         self._shipper = self._renewal = None
         for each in closing:
