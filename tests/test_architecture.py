@@ -22,6 +22,7 @@ ORDER = [
     "no_redirects",
     "harmless",
     "threads",
+    "sockets",
     "log",
     "forking",
     "file_lock",

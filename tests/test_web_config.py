@@ -103,7 +103,7 @@ def test_every_key_of_the_format(file: Path) -> None:
     assert (web.authenticates, web.requires_certificate) == (True, True)
     context = web.ssl_context()
     assert context is not None
-    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.verify_mode == ssl.CERT_REQUIRED
     assert (context.minimum_version, context.maximum_version) == (
         ssl.TLSVersion.TLSv1_2,
         ssl.TLSVersion.TLSv1_3,

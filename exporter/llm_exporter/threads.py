@@ -29,7 +29,7 @@ else:
     _thread = module_from_spec(_spec)
     _spec.loader.exec_module(_thread)
 
-__all__ = ["Condition", "Empty", "Event", "Lock", "RLock", "SimpleQueue", "Thread"]
+__all__ = ["Condition", "Empty", "Event", "Lock", "RLock", "SimpleQueue", "Thread", "run_once"]
 
 Lock: Final = _thread.allocate_lock
 RLock: Final = _thread.RLock
@@ -193,3 +193,17 @@ class Thread:
                 self._failed(error)
             return False
         return True
+
+
+def run_once(function: Callable[[], object]) -> None:
+    """Call a function that never raises on a daemon thread, which ends with it.
+
+    Raises:
+        RuntimeError: if no thread can be started.
+    """
+
+    def run() -> None:
+        _here.is_ours = True
+        function()
+
+    _thread.start_new_thread(run, ())

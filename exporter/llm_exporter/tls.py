@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .config.web_model import CIPHER_SUITES, TlsServerConfig
+from .sockets import server_tls
 
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _CURVES: Final = {
@@ -49,7 +50,7 @@ def server_context(tls: TlsServerConfig, directory: Path) -> ssl.SSLContext:
     Raises:
         TlsError: if a file is unusable, or OpenSSL does not support an algorithm.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = server_tls()
     _load_certificate(context, tls, directory)
     _load_client_ca(context, tls, directory)
     _restrict_algorithms(context, tls)
@@ -157,12 +158,12 @@ def check_names(context: ssl.SSLContext, allowed: Callable[[], Sequence[str] | N
         allowed: returns the subject alternative names to accept; None for any.
     """
 
-    class CheckedObject(ssl.SSLObject):
+    class CheckedObject(context.sslobject_class):  # type: ignore[misc,name-defined]
         def do_handshake(self) -> None:
             super().do_handshake()
             _check_names(self.getpeercert(), allowed())
 
-    class CheckedSocket(ssl.SSLSocket):
+    class CheckedSocket(context.sslsocket_class):  # type: ignore[misc,name-defined]
         def do_handshake(self, block: bool = False) -> None:
             super().do_handshake(block)
             _check_names(self.getpeercert(), allowed())

@@ -13,7 +13,6 @@ import math
 import os
 import secrets
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from .config.loading import Mistake, load_as
 from .config.web_model import TlsServerConfig, WebFile
 from .errors import ConfigError
 from .log import log
+from .threads import Lock
 
 _MAX_PASSWORD: Final = 72
 """Bytes of a password that bcrypt uses."""
@@ -58,7 +58,7 @@ class WebConfig:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._reloading = threading.Lock()
+        self._reloading = Lock()
         self._seen: dict[Path, _Signature] = {file: _signature(file)}
         self._loaded = _load(file)
         self._seen = self._signatures()
@@ -198,7 +198,7 @@ class _Passwords:
     """Checks passwords by their bcrypt hashes, one at a time because that takes a processor."""
 
     def __init__(self) -> None:
-        self._checking = threading.Lock()
+        self._checking = Lock()
         self._key = secrets.token_bytes(32)
         self._right: dict[str, bytes] = {}
         """A digest of each user's hash and password, which were right. The password itself is not kept."""
@@ -236,7 +236,7 @@ class _Passwords:
 
 class _TokenBucket:
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._tokens = math.inf
         self._filled = time.monotonic()
 

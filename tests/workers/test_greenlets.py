@@ -8,11 +8,16 @@ import ssl
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import create_connection
 from threading import Thread
+from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from typing_extensions import override
 
 from support.awaiting import until
@@ -22,6 +27,7 @@ from support.scripted import Server
 from support.served import Served
 
 PROGRAM = Path(__file__).with_name("greenlets.py")
+SCRAPED = Path(__file__).with_name("scraped.py")
 BUDGETS = """
 budgets: [{name: broke, match: {agent: broke}, usd: 0.0000001, period: month, on_exceed: block}]
 """
@@ -126,3 +132,53 @@ def test_threads_of_ours_start_no_event_loop(library: str, scheme: str, order: s
             server.shutdown()
             thread.join()
     assert (done.stdout, done.stderr) == ("(200, None)\n", "")
+
+
+WEB = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n"
+
+
+@pytest.mark.parametrize("order", ["before", "after", "late"])
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_metrics_are_served_whatever_greenlets_do(library: str, order: str, tmp_path: Path) -> None:
+    """The library patches before our import, after it, or after the servers have started.
+
+    Scrapes neither need the program's event loop, which is blocked meanwhile, nor hold it up.
+    """
+    certificates = Certificates(tmp_path)
+    certificates.issue("127.0.0.1")
+    (tmp_path / "web.yml").write_text(WEB)
+    client = certificates.client_context()
+
+    def calls(url: str) -> float:
+        with urlopen(
+            url,
+            timeout=60,
+            context=client if url.startswith("https") else None,
+        ) as response:
+            families = list(text_string_to_metric_families(response.read().decode()))
+        return sum(s.value for family in families for s in family.samples if s.name == "llm_calls_total")
+
+    program = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(SCRAPED), library, order, str(tmp_path / "web.yml")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with program, ThreadPoolExecutor() as pool, ExitStack() as stack:
+        stack.callback(program.kill)
+        assert program.stdin is not None
+        assert program.stdout is not None
+        ports = program.stdout.readline().split()
+        urls = [f"http://127.0.0.1:{ports[0]}/metrics", f"https://127.0.0.1:{ports[1]}/metrics"]
+        assert list(pool.map(calls, urls * 5)) == [1] * 10
+        for port in ports:  # a client that sends nothing
+            stack.enter_context(create_connection(("127.0.0.1", int(port))))
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "worked\n"
+        assert list(pool.map(calls, urls)) == [10, 10]
+        output, log = program.communicate("\n")
+        assert output == "12 12\n"  # scrapes, and those that started no event loop
+        assert "llm-exporter: " not in log  # eventlet logs that it is late
+    assert program.returncode == 0

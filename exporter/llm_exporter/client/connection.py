@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from typing_extensions import override
 
 from ..http_url import HttpUrl
-from .sockets import HTTPConnection, default_tls
+from ..sockets import HTTPConnection, default_tls
 
 if TYPE_CHECKING:
     import socket

@@ -1,5 +1,8 @@
 """A server for `/metrics` on threads of its own, which cannot harm the process that it is in.
 
+Its threads and sockets are those of the operating system, whatever gevent or eventlet has replaced, so it
+neither waits for their event loop nor holds it up.
+
 It has a limited number of connections, each for one request, and each step of a connection has a time limit:
 a client that is slow on purpose would otherwise use up the process's file descriptors and threads.
 """
@@ -7,18 +10,17 @@ a client that is slow on purpose would otherwise use up the process's file descr
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
-from socketserver import BaseRequestHandler, TCPServer, ThreadingMixIn
-from typing import TYPE_CHECKING, Any, Final
-
-from typing_extensions import override
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from ..host_names import is_loopback, is_registrable, name_and_port
 from ..log import log
+from ..sockets import listen
+from ..threads import Event, Lock, Thread, run_once
 from .collector import Metrics
 from .http import MetricsResponse, respond
 
@@ -34,7 +36,11 @@ _MAX_HEAD: Final = 16 * 1024
 """Bytes in the request line and the headers."""
 _CHUNK: Final = 256 * 1024
 _WARN_SECONDS: Final = 60.0
-_RESTART_SECONDS: Final = 1.0
+_BACKLOG: Final = 64
+_POLL_SECONDS: Final = 0.5
+"""How often the server looks whether it is to close."""
+_PAUSE_SECONDS: Final = 0.1
+_CLOSE_SECONDS: Final = 60.0
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -54,14 +60,13 @@ class MetricsServer:
     def __init__(
         self, metrics: Callable[[], Metrics], port: int, addr: str, web: WebConfig | None = None
     ) -> None:
-        self._server = _server_class(addr, port)((addr, port), metrics, web)
-        self.port: int = self._server.server_address[1]
+        self._server = _Server(listen(addr, port, _BACKLOG), metrics, web)
+        self.port: int = self._server.address[1]
         """The port it listens on, even if 0 was given."""
         self._url = f"{'https' if self._server.context else 'http'}://{_bracketed(addr)}:{self.port}/metrics"
         if not self._server.is_local and not (web and web.authenticates):
             log.warning("llm-exporter: whoever can connect to %s can read the metrics", self._url)
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="llm-exporter-metrics", daemon=True)
+        self._thread = Thread(self._server.serve, "llm-exporter-metrics", self._server.report)
         self._thread.start()
 
     def __repr__(self) -> str:
@@ -69,35 +74,37 @@ class MetricsServer:
 
     def close(self) -> None:
         """Stop the server."""
-        self._closed = True
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closed:
-            try:
-                self._server.serve_forever()
-            except BaseException as error:  # whatever it is, it must not end the thread
-                self._server.report(error)
-                time.sleep(_RESTART_SECONDS)
+        self._server.closing.set()
+        self._thread.join(_CLOSE_SECONDS)
 
 
-class _Server(ThreadingMixIn, TCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 64
-
+class _Server:
     def __init__(
-        self, address: tuple[str, int], metrics: Callable[[], Metrics], web: WebConfig | None
+        self, listening: socket.socket, metrics: Callable[[], Metrics], web: WebConfig | None
     ) -> None:
-        super().__init__(address, BaseRequestHandler)  # `finish_request` handles requests
+        self._listening = listening
         self._metrics = metrics
         self._web = web
+        self.address = listening.getsockname()
         self.context = web.ssl_context() if web else None
-        self.is_local = is_loopback(str(self.server_address[0]))
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self.is_local = is_loopback(str(self.address[0]))
+        self.closing = Event()
+        self._places = _Places(MAX_CONNECTIONS)
         self._warned = -_WARN_SECONDS
+
+    def serve(self) -> None:
+        """Accept connections until the server is closing."""
+        self._listening.settimeout(_POLL_SECONDS)
+        while not self.closing.is_set():
+            try:
+                connection, _ = self._listening.accept()
+            except TimeoutError:
+                continue
+            except OSError:  # the process may have no file descriptors left: do not try all the time
+                self.closing.wait(_PAUSE_SECONDS)
+                continue
+            self._start(connection)
+        self._listening.close()
 
     def report(self, error: BaseException) -> None:
         """Count an error of ours, and log it."""
@@ -105,56 +112,42 @@ class _Server(ThreadingMixIn, TCPServer):
         with suppress(Exception):  # it may be the metrics that fail
             self._metrics().count_error("metrics")
 
-    @override
-    def get_request(self) -> tuple[socket.socket, Any]:
-        try:
-            return super().get_request()
-        except OSError:  # the process may have no file descriptors left: do not try all the time
-            time.sleep(0.1)
-            raise
-
-    @override
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
-            self._refuse(request)
+    def _start(self, connection: socket.socket) -> None:
+        if not self._places.take():
+            self._refuse(connection)
             return
         try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread could be started
-            self._places.release()
-            raise
+            run_once(partial(self._serve, connection))
+        except RuntimeError:  # no thread could be started
+            self._places.give_back()
+            connection.close()
 
-    @override
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    @override
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        request.settimeout(HEAD_SECONDS)
-        connection: socket.socket = request
-        if self.context is not None:
-            connection = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-        with connection:
-            if self.context is not None:
-                connection.do_handshake()  # type: ignore[attr-defined]
-            _send(connection, self._response(_received_head(connection)))
-
-    @override
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore errors of the connection, and timeouts; `_response` reports ours."""
-
-    def _refuse(self, request: socket.socket) -> None:
-        try:
-            if self.context is None:
-                request.setblocking(False)
-                request.send(_FULL)
-        except OSError:
+            self._respond(connection)
+        except Exception:  # noqa: S110  # of the connection, such as a timeout: `_response` reports ours
             pass
         finally:
-            self.shutdown_request(request)
+            self._places.give_back()
+
+    def _respond(self, accepted: socket.socket) -> None:
+        with accepted:
+            accepted.settimeout(HEAD_SECONDS)
+            if self.context is None:
+                _send(accepted, self._response(_received_head(accepted)))
+                return
+            with self.context.wrap_socket(
+                accepted, server_side=True, do_handshake_on_connect=False
+            ) as secure:
+                secure.do_handshake()
+                _send(secure, self._response(_received_head(secure)))
+
+    def _refuse(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            if self.context is None:
+                connection.setblocking(False)
+                connection.send(_FULL)
+                connection.shutdown(socket.SHUT_WR)
         if time.monotonic() - self._warned >= _WARN_SECONDS:
             self._warned = time.monotonic()
             log.warning(
@@ -170,7 +163,7 @@ class _Server(ThreadingMixIn, TCPServer):
             if self._web is not None:
                 own = self._web.headers
                 headers = [*(header for header in headers if header[0] not in own), *own.items()]
-        except Exception as error:
+        except BaseException as error:  # the thread is ours, so nobody is meant to get it
             self.report(error)
             return _plain("500 Internal Server Error")
         else:
@@ -204,9 +197,25 @@ class _Server(ThreadingMixIn, TCPServer):
         return None
 
 
-def _server_class(addr: str, port: int) -> type[_Server]:
-    family = socket.getaddrinfo(addr or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    return type("_Server", (_Server,), {"address_family": family})
+class _Places:
+    """How many more connections there may be."""
+
+    def __init__(self, number: int) -> None:
+        self._value = number
+        self._lock = Lock()
+
+    def take(self) -> bool:
+        """Take a place, and return whether there was one."""
+        with self._lock:
+            if not self._value:
+                return False
+            self._value -= 1
+            return True
+
+    def give_back(self) -> None:
+        """Make a place free again."""
+        with self._lock:
+            self._value += 1
 
 
 def _bracketed(addr: str) -> str:

@@ -1,8 +1,8 @@
 """Sockets of the operating system, whatever gevent or eventlet has replaced.
 
-The threads that talk to the service are real ones. A patched socket would start an event loop on each of
-them, and two that start at the same time can wait for each other's import locks for ever. Both libraries
-replace attributes of the modules `socket` and `ssl`, so this module runs these modules once more.
+The threads that talk to the service or serve `/metrics` are real ones. A patched socket would start an event
+loop on each of them, and two that start at the same time can wait for each other's import locks for ever.
+Both libraries replace attributes of the modules `socket` and `ssl`, so this module runs these modules again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
 
@@ -46,6 +47,32 @@ def _copy(name: str, **imports: ModuleType) -> Any:
 _socket: Final = _copy("socket")
 
 
+def listen(host: str, port: int, backlog: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Args:
+        host: the address to listen on; empty for all. `::` is all of IPv4, too, where the system can do so.
+        port: the TCP port; 0 for any free one.
+        backlog: how many connections may wait to be accepted.
+
+    Raises:
+        OSError: if it cannot listen on the address.
+    """
+    found = _socket.getaddrinfo(host or None, port, type=_socket.SOCK_STREAM, flags=_socket.AI_PASSIVE)
+    family = found[0][0]
+    dual = family == _socket.AF_INET6 and _socket.has_dualstack_ipv6()
+    listening: socket.socket = _socket.create_server(
+        (host, port), family=family, backlog=backlog, dualstack_ipv6=dual
+    )
+    return listening
+
+
+def server_tls() -> ssl.SSLContext:
+    """Return a context for a server, which works even if the library replaces `ssl` afterwards."""
+    context: ssl.SSLContext = _private_ssl().SSLContext(_private_ssl().PROTOCOL_TLS_SERVER)
+    return context
+
+
 def default_tls() -> ssl.SSLContext:
     """Return a context that verifies certificates, as `ssl.create_default_context()`."""
     context: ssl.SSLContext = _tls().create_default_context()
@@ -56,8 +83,13 @@ def default_tls() -> ssl.SSLContext:
 def _tls() -> Any:
     # Without such a library the process's own module is used, in which `truststore` may have its own context.
     if sys.modules.keys() & {"gevent", "eventlet"}:
-        return _copy("ssl", socket=_socket)
+        return _private_ssl()
     return importlib.import_module("ssl")
+
+
+@cache
+def _private_ssl() -> Any:
+    return _copy("ssl", socket=_socket)
 
 
 class HTTPConnection(http.client.HTTPConnection):
