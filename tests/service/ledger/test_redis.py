@@ -549,7 +549,7 @@ def test_a_full_server_stores_a_whole_batch_or_nothing(redis: RedisServer) -> No
     intake.close()
 
 
-@pytest.mark.parametrize("key", ["started", "calls", "log:a:1", "session:s"])
+@pytest.mark.parametrize("key", ["started", "calls", "log:a:1", "rules"])
 def test_a_key_of_a_wrong_type_stores_nothing(redis: RedisServer, key: str) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     redis.execute("SET", f"llm-exporter:{key}", "x")

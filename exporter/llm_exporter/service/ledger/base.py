@@ -15,6 +15,9 @@ from ...periods import Period, Window
 SUMMED_BY: Final = ("provider", "model", "operation", "agent", "phase", "project")
 """The dimensions that a ledger stores sums by. Reports by any of them do not read each call."""
 
+MAX_INTEGER: Final = 2**63 - 1
+"""The largest 64-bit integer. Sums of tokens stop there."""
+
 DEFAULT: Final = "default"
 """The session and the project of calls that have none."""
 
@@ -36,8 +39,12 @@ class Totals(msgspec.Struct, kw_only=True):
 
     def add(self, other: Totals) -> None:
         """Add the totals of other calls."""
-        for name in Totals.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.cost_usd += other.cost_usd
+        for name in _COUNTS:
+            setattr(self, name, min(getattr(self, name) + getattr(other, name), MAX_INTEGER))
+
+
+_COUNTS: Final = tuple(name for name in Totals.__struct_fields__ if name != "cost_usd")
 
 
 class Query(msgspec.Struct, kw_only=True, frozen=True):
@@ -222,7 +229,7 @@ class Ledger(Protocol):
         """Check that calls could be added now."""
 
     def report_unreadable(self, report: Callable[[], object]) -> None:
-        """Call a function once for each stored call that cannot be decoded. Such calls are skipped."""
+        """Call a function once for each damaged part of the store, such as a call. They are skipped."""
 
     def close(self) -> None:
         """Close the store."""

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
+from ...bounds import mistake
 from ...call import Call
-from ...log import log
 from .base import Logged
-
-_MAX_KNOWN: Final = 10_000
+from .damage import Damage
 
 _decode: Final = msgspec.json.Decoder(Call).decode
 
 
 class CallDecoder:
-    """Decodes stored calls, and skips those that are damaged. Each of them is logged and reported once.
+    """Decodes stored calls, and skips those that are damaged or out of bounds.
 
     Args:
-        name: The name of the ledger, for the log.
+        damage: Is told of each of them.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._report: Callable[[], object] = int
-        self._known: set[int] = set()
-
-    def report_to(self, report: Callable[[], object]) -> None:
-        """Call a function for each damaged call that is found from now on."""
-        self._report = report
+    def __init__(self, damage: Damage) -> None:
+        self._damage = damage
 
     def __call__(self, rows: Iterable[tuple[int, str | bytes]]) -> Iterator[Logged]:
         """Yield the calls of some positions, in the same order."""
         for position, stored in rows:
             try:
                 call = _decode(stored)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                self._skip(position, error)
+                reason: object = mistake(call)
+            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+                reason = error
+            if reason:
+                self._damage(f"call {position}", reason)
             else:
                 yield Logged(position, call)
-
-    def _skip(self, position: int, error: Exception) -> None:
-        if position in self._known:
-            return
-        if len(self._known) < _MAX_KNOWN:
-            self._known.add(position)
-        log.error("llm-exporter: %s: skipped call %d, which is damaged: %s", self._name, position, error)
-        self._report()

@@ -18,6 +18,10 @@ parts of an hour read the stored calls.
 
 A session expires 24 hours after its last call. Its calls do not.
 
+**Damage is skipped.** A call, sum, session or account that another program has overwritten is left out,
+logged and counted. Reports read the calls instead of a damaged sum. If a key that every call needs has a
+wrong type, the service does not start and accepts no calls, and the error names the key.
+
 Acknowledged calls are as durable as the server's configuration: on disk with `appendonly yes` and
 `appendfsync always`, except for the last two seconds with `appendfsync everysec`.
 https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
@@ -33,7 +37,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
@@ -41,7 +45,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 from typing_extensions import override
@@ -52,6 +56,7 @@ from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
 from ...periods import DAY, END_OF_TIME, Window, span_of
 from .base import (
+    MAX_INTEGER,
     Charge,
     Charges,
     Leases,
@@ -66,19 +71,24 @@ from .base import (
     no_charges,
     totals_of,
 )
+from .damage import Damage
 from .decoding import CallDecoder
 from .redis_scripts import (
     ADD,
     BEHIND,
     CHARGE_EARLIER,
     CHARGE_MISSED,
+    CHECK,
     CHECKPOINT,
     CLAIM,
     FETCH,
     REGISTER,
     RESET,
 )
-from .redis_sums import cells_of, kind_for, pieces, values_in
+from .redis_sums import amount, cells_of, kind_for, pieces, sums_in, whole
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _PREFIX: Final = "llm-exporter:"
 _OPTIONS: Final = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
@@ -92,6 +102,7 @@ _PAGE_CALLS: Final = 1000
 _SLICE_CALLS: Final = 500
 """Calls from before a rule was registered that are charged at a time."""
 _SESSION_SECONDS: Final = DAY
+_POSITION: Final = re.compile(rb"[0-9]{1,18}")
 _SUMS: Final = Totals.__struct_fields__
 _ACCOUNT_FIELDS: Final = ("cost_usd ", "input_tokens ", "output_tokens ")
 """An account is stored like a sum without dimensions."""
@@ -101,6 +112,7 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 _decode_counted: Final = msgspec.json.Decoder(list[SavedSample]).decode
 _decode_series: Final = msgspec.json.Decoder(SeriesKey).decode
 _decode_leases: Final = msgspec.json.Decoder(Leases).decode
+_decode_account: Final = msgspec.json.Decoder(tuple[list[Any], list[str], float | None]).decode
 
 
 class RedisLedger(Ledger):
@@ -119,7 +131,8 @@ class RedisLedger(Ledger):
         self._name = masked(url)
         self._instance = instance
         self._client = self._connect(url)
-        self._decode = CallDecoder(self._name)
+        self._damage = Damage(self._name)
+        self._decode = CallDecoder(self._damage)
         self._writing = Lock()
         self._silent_until = -math.inf
         """By the monotonic clock, in seconds."""
@@ -192,6 +205,28 @@ class RedisLedger(Ledger):
         with self._errors():
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
+    def _read(self, absent: Any, command: str, key: str, *arguments: str | bytes | float) -> Any:
+        """Return what a key contains; `absent` if its type is wrong."""
+        with self._errors():
+            try:
+                return self._client.execute_command(command, key, *arguments)  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                if not _is_wrong_type(error):
+                    raise
+                self._damage(key, error)
+                return absent
+
+    def _valid(self, key: str, decode: Callable[[S], T], stored: Iterable[S]) -> Iterator[T]:
+        """Yield the values in a key, except for damaged ones."""
+        for one in stored:
+            try:
+                yield decode(one)
+            except (ValueError, TypeError, RecursionError) as error:
+                self._damage(key, error)
+
+    def _positions(self, key: str, stored: Iterable[bytes]) -> Iterator[int]:
+        return self._valid(key, _position, stored)
+
     def _run(self, script: str, *arguments: str | bytes | float) -> Any:
         with self._errors():
             return self._client.register_script(script)(args=arguments)
@@ -201,11 +236,16 @@ class RedisLedger(Ledger):
         # Also returns the calls of an earlier `add` whose reply was lost.
         packed = _pack([_packed(call, charges(call)) for call in calls])
         with self._writing:
-            self._seen, new, unreported = self._run(
+            self._seen, new, unreported, damaged = self._run(
                 ADD, *self._owned(), packed, _SESSION_SECONDS, _pack(list(_SUMS)), _pack(self._rules)
             )
+        self._skipped(damaged)
         earlier = self._decode((int(at), call) for at, call in unreported)
         return [*(logged.call for logged in earlier), *(calls[number] for number in new)]
+
+    def _skipped(self, damaged: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, reason in damaged:
+            self._damage(key.decode(errors="replace"), reason.decode(errors="replace"))
 
     def _owned(self) -> tuple[str | bytes, ...]:
         return _PREFIX, self._instance, self._owner, self._seen
@@ -217,7 +257,7 @@ class RedisLedger(Ledger):
     @override
     def register_rules(self, rules: Sequence[str]) -> None:
         # If other services have registered some of them meanwhile, the script leaves their accounts alone.
-        known = {rule.decode() for rule in self._ask("SMEMBERS", f"{_PREFIX}rules")}
+        known = {rule.decode(errors="replace") for rule in self._ask("SMEMBERS", f"{_PREFIX}rules")}
         accounts = self.accounts() if known < {*rules} else []
         left_over = {rule: [one for one in accounts if one.startswith(f"[{rule}, [")] for rule in rules}
         self._run(REGISTER, _PREFIX, _pack(list(left_over.items())))
@@ -225,7 +265,7 @@ class RedisLedger(Ledger):
 
     @override
     def rules_behind(self) -> set[str]:
-        return {rule.decode() for rule in self._run(BEHIND, _PREFIX)}
+        return {rule.decode(errors="replace") for rule in self._run(BEHIND, _PREFIX)}
 
     @override
     def charge_earlier(self, rule: Rule) -> bool:
@@ -233,27 +273,33 @@ class RedisLedger(Ledger):
         progress = self._ask("HGET", f"{_PREFIX}backlogs", rule.name)
         if progress is None:
             return self._charge_missed(rule)
-        position, before = progress.split(b" ")
+        parsed = next(self._valid(f"{_PREFIX}backlogs", _progress, [progress]), None)
+        if parsed is None:
+            self._run(CHARGE_EARLIER, _PREFIX, rule.name, progress, b"", _pack([]))
+            return self._charge_missed(rule)
+        position, before = parsed
         since = rule.since if rule.since > -math.inf else "-inf"
         started = f"{_PREFIX}started"
-        found = self._ask(
+        newest = self._ask(
             "ZREVRANGEBYSCORE", started, b"(" + before, since, "WITHSCORES", "LIMIT", 0, _SLICE_CALLS
         )
-        positions, following = found[::2], b""
+        positions, following = newest[::2], b""
         if len(positions) == _SLICE_CALLS:
-            before = found[-1]
+            before = newest[-1]
             positions = {*positions, *self._ask("ZRANGEBYSCORE", started, before, before)}
-            following = b" ".join((position, before))
-        charged = self._charged([at for at in map(int, positions) if at <= int(position)], rule)
-        self._run(CHARGE_EARLIER, _PREFIX, rule.name, progress, following, charged)
+            following = b"%d %b" % (position, before)
+        earlier = [at for at in self._positions(started, positions) if at <= position]
+        charged = self._charged(earlier, rule)
+        self._skipped(self._run(CHARGE_EARLIER, _PREFIX, rule.name, progress, following, charged) or ())
         return bool(following) or self._charge_missed(rule)
 
     def _charge_missed(self, rule: Rule) -> bool:
         """Charge calls that other services have added before they knew the rule."""
-        missed = self._ask("LRANGE", f"{_PREFIX}missed:{rule.name}", 0, _SLICE_CALLS - 1)
+        key = f"{_PREFIX}missed:{rule.name}"
+        missed = self._read([], "LRANGE", key, 0, _SLICE_CALLS - 1)
         if missed:
-            charged = self._charged(map(int, missed), rule)
-            self._run(CHARGE_MISSED, _PREFIX, rule.name, len(missed), missed[0], charged)
+            charged = self._charged(self._positions(key, missed), rule)
+            self._skipped(self._run(CHARGE_MISSED, _PREFIX, rule.name, len(missed), missed[0], charged) or ())
         return len(missed) == _SLICE_CALLS
 
     def _charged(self, positions: Iterable[int], rule: Rule) -> bytes:
@@ -274,17 +320,34 @@ class RedisLedger(Ledger):
         start = len(f"{_PREFIX}account:")
         with self._errors():
             keys = list(self._client.scan_iter(match=f"{_PREFIX}account:*", count=_PAGE_CALLS))
-        return [key[start:].decode() for key in keys]
+        names = []
+        for key in keys:
+            try:
+                _decode_account(key[start:])
+                names.append(key[start:].decode())
+            except (ValueError, RecursionError) as error:
+                self._damage(key.decode(errors="replace"), error)
+        return names
 
     @override
     def spent(self, accounts: Sequence[str]) -> list[Spent]:
         with self._errors(), self._client.pipeline(transaction=False) as pipeline:
             for account in accounts:
                 pipeline.hmget(f"{_PREFIX}account:{account}", list(_ACCOUNT_FIELDS))
-            return [
-                Spent(float(usd or 0), int(float(into or 0)) + int(float(out or 0)))
-                for usd, into, out in pipeline.execute()
-            ]
+            replies = pipeline.execute(raise_on_error=False)
+            return [self._spent(*pair) for pair in zip(accounts, replies, strict=True)]
+
+    def _spent(self, account: str, reply: Any) -> Spent:
+        try:
+            if isinstance(reply, Exception):
+                raise reply
+            usd, into, out = reply
+            return Spent(amount(usd), min(whole(into) + whole(out), MAX_INTEGER))
+        except (ValueError, ResponseError) as error:
+            if isinstance(error, ResponseError) and not _is_wrong_type(error):
+                raise
+            self._damage(f"{_PREFIX}account:{account}", error)
+            return Spent()
 
     @override
     def delete_accounts(self, accounts: Sequence[str]) -> None:
@@ -296,8 +359,7 @@ class RedisLedger(Ledger):
         key = f"{_PREFIX}leases:{account}"
 
         def change(transaction: Pipeline) -> None:
-            stored = transaction.get(key)
-            leases = decide(_decode_leases(stored) if stored else {})
+            leases = decide(self._leases(transaction, key))
             transaction.multi()
             if leases:
                 transaction.set(key, _encode(leases), ex=_SESSION_SECONDS)
@@ -307,13 +369,25 @@ class RedisLedger(Ledger):
         with self._errors():
             self._client.transaction(change, key)
 
+    def _leases(self, client: Redis, key: str) -> Leases:
+        try:
+            stored = client.get(key)
+        except ResponseError as error:
+            if not _is_wrong_type(error):
+                raise
+            self._damage(key, error)
+            return {}
+        return next(self._valid(key, _decode_leases, [stored or b"{}"]), {})
+
     @override
     def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
         # Only the calls that this instance has added.
-        counted = self._ask("HGET", f"{_PREFIX}instance:{self._instance}", "counted")
-        positions = self._ask("ZRANGEBYSCORE", f"{_PREFIX}log:{self._instance}", "-inf", self._seen)
-        calls = (logged.call for logged in self._fetched(map(int, positions)))
-        return _decode_counted(counted or b"[]"), calls
+        key, logged_in = f"{_PREFIX}instance:{self._instance}", f"{_PREFIX}log:{self._instance}"
+        stored = self._ask("HGET", key, "counted") or b"[]"
+        counted = next(self._valid(key, _decode_counted, [stored]), [])
+        positions = self._ask("ZRANGEBYSCORE", logged_in, "-inf", self._seen)
+        calls = (logged.call for logged in self._fetched(self._positions(logged_in, positions)))
+        return counted, calls
 
     @override
     def checkpoint(self, counted: Sequence[SavedSample]) -> None:
@@ -322,12 +396,13 @@ class RedisLedger(Ledger):
 
     @override
     def released(self) -> list[SeriesKey]:
-        return [_decode_series(one) for one in self._ask("SMEMBERS", f"{_PREFIX}released:{self._instance}")]
+        key = f"{_PREFIX}released:{self._instance}"
+        return list(self._valid(key, _decode_series, self._read([], "SMEMBERS", key)))
 
     @override
     def release(self, series: Iterable[SeriesKey]) -> None:
         if members := [_encode(one) for one in series]:
-            self._ask("SADD", f"{_PREFIX}released:{self._instance}", *members)
+            self._read(0, "SADD", f"{_PREFIX}released:{self._instance}", *members)
 
     @override
     def calls(self, query: Query, *, limit: int, before: int | None = None) -> list[Logged]:
@@ -344,15 +419,17 @@ class RedisLedger(Ledger):
         return (one for one in logged if _matches(one.call, query))
 
     def _of_session(self, name: str, before: int | None) -> Iterator[int]:
-        reset = self._ask("GET", f"{_PREFIX}reset:{name}") or b"0"
+        key, reset_key = f"{_PREFIX}session:{name}", f"{_PREFIX}reset:{name}"
+        stored = self._read(None, "GET", reset_key) or b"0"
+        reset = next(self._positions(reset_key, [stored]), 0)
         end = "+inf" if before is None else f"({before}"
-        key = f"{_PREFIX}session:{name}"
-        return map(int, self._ask("ZREVRANGEBYSCORE", key, end, b"(" + reset))
+        return self._positions(key, self._read([], "ZREVRANGEBYSCORE", key, end, f"({reset}"))
 
     def _started(self, since: float | None, until: float | None, before: int | None) -> Iterator[int]:
         begin = "-inf" if since is None else repr(since)
         end = "+inf" if until is None else f"({until!r}"
-        positions = map(int, self._ask("ZRANGEBYSCORE", f"{_PREFIX}started", begin, end))
+        key = f"{_PREFIX}started"
+        positions = self._positions(key, self._ask("ZRANGEBYSCORE", key, begin, end))
         return iter(sorted((one for one in positions if before is None or one < before), reverse=True))
 
     def _all(self, before: int | None) -> Iterator[Logged]:
@@ -365,7 +442,9 @@ class RedisLedger(Ledger):
         remaining = iter(positions)
         while some := list(islice(remaining, _PAGE_CALLS)):
             stored = zip(some, self._run(FETCH, _PREFIX, *some), strict=True)
-            yield from self._decode((at, call) for at, call in stored if call)  # else pruned meanwhile
+            yield from self._decode(
+                (at, call) for at, call in stored if call is not None
+            )  # else pruned meanwhile
 
     @override
     def totals(self, query: Query, by: Sequence[str] = ()) -> dict[tuple[str, ...], Totals]:
@@ -393,27 +472,25 @@ class RedisLedger(Ledger):
             yield from self._folded(query, by)
             return
         for begin, end, period in pieces(query.since, query.until, longest, time.time()):
-            if period is None:
-                piece = msgspec.structs.replace(query, since=begin, until=end)
-                yield from self._folded(piece, by)
-            else:
-                yield from ((begin, *sum_) for sum_ in self._stored(kind, f"{period}:{begin:.0f}", query, by))
+            sums = self._stored(f"{_PREFIX}{kind}:{period}:{begin:.0f}", kind) if period else None
+            if sums is None:
+                yield from self._folded(msgspec.structs.replace(query, since=begin, until=end), by)
+                continue
+            for values, totals in sums:
+                if query.match.items() <= values.items():
+                    yield begin, tuple(values[name] for name in by), totals
 
     def _folded(self, query: Query, by: Sequence[str]) -> Iterator[tuple[float, tuple[str, ...], Totals]]:
         for logged in self._newest(query):
             call = logged.call
             yield call.started, tuple(dimension(call, name) for name in by), totals_of(call)
 
-    def _stored(
-        self, kind: str, period: str, query: Query, by: Sequence[str]
-    ) -> Iterator[tuple[tuple[str, ...], Totals]]:
-        for field, value in self._ask("HGETALL", f"{_PREFIX}{kind}:{period}").items():
-            total, _, cell = field.decode().partition(" ")
-            values = values_in(kind, cell)
-            if query.match.items() <= values.items():
-                totals = Totals()
-                setattr(totals, total, float(value) if total == "cost_usd" else int(float(value)))
-                yield tuple(values[name] for name in by), totals
+    def _stored(self, key: str, kind: str) -> list[tuple[dict[str, str], Totals]] | None:
+        """Return a stored sum, by its dimensions; None if it is damaged."""
+        stored = self._read(None, "HGETALL", key)
+        if stored is None:
+            return None
+        return next(self._valid(key, lambda fields: sums_in(kind, fields), [stored]), None)
 
     @override
     def session(self, name: str | None) -> str | None:
@@ -431,11 +508,10 @@ class RedisLedger(Ledger):
     @override
     def prune(self, before: float) -> int:
         # A call must be in the checkpoint of the instance that added it.
-        uncounted = {
-            int(position)
-            for instance in self._ask("SMEMBERS", f"{_PREFIX}instances")
-            for position in self._ask("ZRANGE", f"{_PREFIX}log:".encode() + instance, 0, -1)
-        }
+        uncounted: set[int] = set()
+        for instance in self._ask("SMEMBERS", f"{_PREFIX}instances"):
+            key = f"{_PREFIX}log:{instance.decode(errors='replace')}"
+            uncounted.update(self._positions(key, self._read([], "ZRANGE", key, 0, -1)))
         pruned, begin, end = 0, "-", f"({max(before * 1e6, 1):.0f}-0"
         while entries := self._ask("XRANGE", f"{_PREFIX}calls", begin, end, "COUNT", _PAGE_CALLS):
             old = [stored for stored in map(_stored, entries) if stored[0] not in uncounted]
@@ -453,11 +529,11 @@ class RedisLedger(Ledger):
                 transaction.hdel(f"{_PREFIX}ids", logged.call.id)
                 session = dimension(logged.call, "session")
                 transaction.zrem(f"{_PREFIX}session:{session}", logged.position)
-            return int(transaction.execute()[0])
+            return int(transaction.execute(raise_on_error=False)[0])  # a session may be damaged
 
     @override
     def report_unreadable(self, report: Callable[[], object]) -> None:
-        self._decode.report_to(report)
+        self._damage.report_to(report)
 
     @override
     def shrink(self) -> bool:
@@ -469,7 +545,7 @@ class RedisLedger(Ledger):
 
     @override
     def check(self) -> None:
-        self._ask("SET", f"{_PREFIX}check", time.time(), "EX", 60)
+        self._run(CHECK, _PREFIX, time.time())
 
     @override
     def close(self) -> None:
@@ -496,13 +572,26 @@ def masked(url: str) -> str:
     return f"{scheme}://***@{address}" if at else f"{scheme}://{address}"
 
 
-def _position(entry: bytes) -> int:
-    return int(entry.partition(b"-")[0])
+def _position(text: bytes) -> int:
+    if not _POSITION.fullmatch(text):
+        raise ValueError(f"{text!r} is not the position of a call")
+    return int(text)
+
+
+def _progress(stored: bytes) -> tuple[int, bytes]:
+    """Return the last position in a rule's backlog, and the start of its calls that are charged already."""
+    position, before = stored.split(b" ")
+    float(before)
+    return _position(position), before
+
+
+def _is_wrong_type(error: ResponseError) -> bool:
+    return str(error).startswith("WRONGTYPE")
 
 
 def _stored(entry: tuple[bytes, dict[bytes, bytes]]) -> tuple[int, bytes]:
     """Return the position of a stream's entry, and its call as JSON."""
-    return _position(entry[0]), entry[1].get(b"call", b"")
+    return int(entry[0].partition(b"-")[0]), entry[1].get(b"call", b"")
 
 
 def _expiry(charge: Charge) -> int:

@@ -4,65 +4,101 @@ from __future__ import annotations
 
 from typing import Final
 
-_OWNED: Final = """
+# Redis does not undo what a failed script has written, so scripts first check the types of the keys that they
+# cannot do without.
+_CHECK: Final = """
+local function check(key, kind)
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then
+        error('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind)
+    end
+end
+local function check_fixed(prefix)
+    check(prefix .. 'backlogs', 'hash')
+    check(prefix .. 'calls', 'stream')
+    check(prefix .. 'ids', 'hash')
+    check(prefix .. 'instances', 'set')
+    check(prefix .. 'position', 'string')
+    check(prefix .. 'rules', 'set')
+    check(prefix .. 'started', 'zset')
+end
+local function is_position(text) return #text <= 18 and string.match(text, '^%d+$') end
+"""
+
+# Other keys are left out if they are damaged: those of one sum, session or account.
+_TRY: Final = """
+local damaged, reported = {}, {}
+local function try(command, key, ...)
+    local reply = redis.pcall(command, key, ...)
+    if type(reply) == 'table' and reply.err and not reported[key] then
+        reported[key] = true
+        damaged[#damaged + 1] = {key, reply.err}
+    end
+end
+"""
+
+_OWNED: Final = (
+    _CHECK
+    + """
 local prefix, instance, owner, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local own, logged = prefix .. 'instance:' .. instance, prefix .. 'log:' .. instance
-local holder = tonumber(redis.call('HGET', own, 'owner') or '0')
+check(own, 'hash')
+check(logged, 'zset')
+local holder = tonumber(redis.call('HGET', own, 'owner') or '0') or 0
 if holder > owner then return redis.error_reply('TAKEN by another service') end
 -- A lower owner, or none, means that the server has lost data.
 if holder < owner then redis.call('HSET', own, 'owner', ARGV[3]) end
 local function text(number) return string.format('%.17g', number) end
 """
+)
 
-# Redis does not undo what a failed script has written, so scripts check the types of all keys first.
-_CHECK: Final = """
-local checked = {}
-local function check(key, kind)
-    if checked[key] then return end
-    checked[key] = true
-    local found = redis.call('TYPE', key).ok
-    if found ~= 'none' and found ~= kind then error('WRONGTYPE ' .. key .. ' is a ' .. found) end
-end
+CHECK: Final = (
+    _CHECK
+    + """
+check_fixed(ARGV[1])
+redis.call('SET', ARGV[1] .. 'check', ARGV[2], 'EX', 60)
 """
+)
 
-CLAIM: Final = """
+CLAIM: Final = (
+    _CHECK
+    + """
 local own, logged = ARGV[1] .. 'instance:' .. ARGV[2], ARGV[1] .. 'log:' .. ARGV[2]
+check_fixed(ARGV[1])
+check(own, 'hash')
+check(logged, 'zset')
 local now = redis.call('TIME')
-local owner = math.max(tonumber(redis.call('HGET', own, 'owner') or '0') + 1, now[1] * 1000000 + now[2])
+local before = tonumber(redis.call('HGET', own, 'owner') or '0') or 0
+local owner = math.max(before + 1, now[1] * 1000000 + now[2])
 redis.call('HSET', own, 'owner', string.format('%.17g', owner))
 redis.call('SADD', ARGV[1] .. 'instances', ARGV[2])
-return {string.format('%.17g', owner), redis.call('ZREVRANGE', logged, 0, 0)[1] or '0'}
+local seen = '0'
+for _, at in ipairs(redis.call('ZREVRANGE', logged, 0, -1)) do
+    if is_position(at) then seen = at break end
+end
+return {string.format('%.17g', owner), seen}
 """
+)
 
 # A position is the server's time in microseconds: it increases even if the server has lost its last writes.
 ADD: Final = (
     _OWNED
-    + _CHECK
+    + _TRY
     + """
 local calls, known, missed = cmsgpack.unpack(ARGV[5]), {}, {}
-check(prefix .. 'ids', 'hash')
-check(prefix .. 'calls', 'stream')
-check(prefix .. 'started', 'zset')
-check(prefix .. 'position', 'string')
-check(logged, 'zset')
-check(prefix .. 'rules', 'set')
+check_fixed(prefix)
 for _, rule in ipairs(cmsgpack.unpack(ARGV[8])) do known[rule] = true end
 for _, rule in ipairs(redis.call('SMEMBERS', prefix .. 'rules')) do
-    if not known[rule] then
-        missed[#missed + 1] = prefix .. 'missed:' .. rule
-        check(prefix .. 'missed:' .. rule, 'list')
-    end
-end
-for _, call in ipairs(calls) do
-    check(prefix .. 'session:' .. call[4], 'zset')
-    for _, cell in ipairs(call[5]) do check(prefix .. cell[1], 'hash') end
+    if not known[rule] then missed[#missed + 1] = prefix .. 'missed:' .. rule end
 end
 local now = redis.call('TIME')
-local last = tonumber(redis.call('GET', prefix .. 'position') or '0')
+local last = redis.call('GET', prefix .. 'position') or '0'
+if not is_position(last) then error(prefix .. 'position is not a position') end
+last = tonumber(last)
 local position = math.max(last, now[1] * 1000000 + now[2] - 1)
 local before, unreported = position, {}
 for _, at in ipairs(redis.call('ZRANGEBYSCORE', logged, '(' .. ARGV[4], '+inf')) do
-    local entry = redis.call('XRANGE', prefix .. 'calls', at, at)[1]
+    local entry = is_position(at) and redis.call('XRANGE', prefix .. 'calls', at, at)[1]
     if entry then unreported[#unreported + 1] = {at, entry[2][2]} end
 end
 local new, sums = {}, {}
@@ -75,7 +111,7 @@ for number, call in ipairs(calls) do
         redis.call('XADD', prefix .. 'calls', at .. '-0', 'call', json)
         redis.call('ZADD', prefix .. 'started', text(started), at)
         redis.call('ZADD', logged, at, at)
-        redis.call('ZADD', prefix .. 'session:' .. session, at, at)
+        try('ZADD', prefix .. 'session:' .. session, at, at)
         redis.call('EXPIRE', prefix .. 'session:' .. session, ARGV[6])
         redis.call('EXPIRE', prefix .. 'reset:' .. session, ARGV[6])
         for _, cell in ipairs(cells) do
@@ -92,20 +128,20 @@ for key, bucket in pairs(sums) do
     for field, values in pairs(bucket.fields) do
         for sum, value in ipairs(values) do
             if value ~= 0 then
-                redis.call('HINCRBYFLOAT', prefix .. key, names[sum] .. ' ' .. field, text(value))
+                try('HINCRBYFLOAT', prefix .. key, names[sum] .. ' ' .. field, text(value))
             end
         end
     end
     redis.call('EXPIREAT', prefix .. key, bucket.expires)
 end
 for _, rule in ipairs(missed) do
-    for at = before + 1, position do redis.call('RPUSH', rule, text(at)) end
+    for at = before + 1, position do try('RPUSH', rule, text(at)) end
 end
 if #new > 0 then
     last = position
     redis.call('SET', prefix .. 'position', text(last))
 end
-return {text(math.max(last, seen)), new, unreported}
+return {text(math.max(last, seen)), new, unreported, damaged}
 """
 )
 
@@ -118,8 +154,11 @@ redis.call('ZREMRANGEBYSCORE', logged, '-inf', ARGV[4])
 )
 
 # A rule that is registered first by this service has all calls so far as its backlog.
-REGISTER: Final = """
+REGISTER: Final = (
+    _CHECK
+    + """
 local prefix, wanted = ARGV[1], {}
+check_fixed(prefix)
 local position = redis.call('GET', prefix .. 'position')
 for _, rule in ipairs(cmsgpack.unpack(ARGV[2])) do
     local name, left_over = unpack(rule)
@@ -137,29 +176,29 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'rules')) do
     end
 end
 """
+)
 
 BEHIND: Final = """
 local behind = {}
 for _, name in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'rules')) do
     if redis.call('HEXISTS', ARGV[1] .. 'backlogs', name) == 1
-        or redis.call('EXISTS', ARGV[1] .. 'missed:' .. name) == 1
+        or redis.call('TYPE', ARGV[1] .. 'missed:' .. name).ok == 'list'
     then behind[#behind + 1] = name end
 end
 return behind
 """
 
 _CHARGE: Final = (
-    _CHECK
+    _TRY
     + """
 local prefix, accounts, now = ARGV[1], cmsgpack.unpack(ARGV[5]), tonumber(redis.call('TIME')[1])
-for _, account in ipairs(accounts) do check(prefix .. 'account:' .. account[1], 'hash') end
 local function charge()
     for _, account in ipairs(accounts) do
         local name, expires, usd, tokens = unpack(account)
         local key = prefix .. 'account:' .. name
         local ttl = redis.call('TTL', key)
-        redis.call('HINCRBYFLOAT', key, 'cost_usd ', usd)
-        redis.call('HINCRBYFLOAT', key, 'output_tokens ', tokens)
+        try('HINCRBYFLOAT', key, 'cost_usd ', usd)
+        try('HINCRBYFLOAT', key, 'output_tokens ', tokens)
         if ttl < 0 or now + ttl < expires then redis.call('EXPIREAT', key, expires) end
     end
 end
@@ -174,6 +213,7 @@ if redis.call('HGET', backlogs, rule) ~= progress then return end
 redis.call('HDEL', backlogs, rule)
 if following ~= '' then redis.call('HSET', backlogs, rule, following) end
 charge()
+return damaged
 """
 )
 
@@ -184,6 +224,7 @@ local missed = prefix .. 'missed:' .. ARGV[2]
 if redis.call('LINDEX', missed, 0) ~= ARGV[4] then return end
 redis.call('LTRIM', missed, ARGV[3], -1)
 charge()
+return damaged
 """
 )
 
@@ -192,11 +233,15 @@ local position = redis.call('GET', ARGV[1] .. 'position') or '0'
 redis.call('SET', ARGV[1] .. 'reset:' .. ARGV[2], position, 'EX', ARGV[3])
 """
 
-FETCH: Final = """
+FETCH: Final = (
+    _CHECK
+    + """
 local calls = {}
+check(ARGV[1] .. 'calls', 'stream')
 for number = 2, #ARGV do
     local entry = redis.call('XRANGE', ARGV[1] .. 'calls', ARGV[number], ARGV[number])[1]
-    calls[#calls + 1] = entry and entry[2][2] or ''
+    calls[#calls + 1] = entry and entry[2][2] or false
 end
 return calls
 """
+)

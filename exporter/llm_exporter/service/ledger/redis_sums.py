@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from ...call import Call
 from ...periods import END_OF_TIME, RETENTION, WINDOWS, Window, span_of
-from .base import SUMMED_BY, dimension
+from .base import MAX_INTEGER, SUMMED_BY, Totals, dimension
 
 DIMENSIONS: Final = {"bucket": SUMMED_BY, "sessions": ("session", "model")}
 """The dimensions of sums, by the prefix of their keys. Sessions are separate because there are many."""
@@ -33,9 +33,38 @@ def cells_of(call: Call) -> Iterator[tuple[str, str, int]]:
             yield f"{kind}:{period}:{span.start:.0f}", field, int(span.end) + RETENTION[period]
 
 
-def values_in(kind: str, field: str) -> dict[str, str]:
-    """Return the dimensions that a field of a sum stands for."""
-    return dict(zip(DIMENSIONS[kind], _decode(field), strict=True))
+def sums_in(kind: str, stored: Mapping[bytes, bytes]) -> list[tuple[dict[str, str], Totals]]:
+    """Return the dimensions and the amount of each field of a stored sum.
+
+    Raises:
+        ValueError: The sum is damaged.
+    """
+    sums = []
+    for field, value in stored.items():
+        name, _, cell = field.decode().partition(" ")
+        if name not in Totals.__struct_fields__:
+            raise ValueError(f"{name} is not the name of a sum")
+        totals = Totals()
+        setattr(totals, name, amount(value) if name == "cost_usd" else whole(value))
+        sums.append((dict(zip(DIMENSIONS[kind], _decode(cell), strict=True)), totals))
+    return sums
+
+
+def amount(stored: bytes | None) -> float:
+    """Return a stored amount; 0 if there is none.
+
+    Raises:
+        ValueError: It is not an amount.
+    """
+    number = float(stored or 0)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{number} is not an amount")
+    return number
+
+
+def whole(stored: bytes | None) -> int:
+    """Return a stored amount as an integer, at most the largest one."""
+    return min(int(amount(stored)), MAX_INTEGER)
 
 
 def kind_for(names: set[str]) -> str | None:

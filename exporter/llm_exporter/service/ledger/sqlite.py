@@ -22,6 +22,7 @@ from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
 from ...periods import HOUR, Window
 from .base import (
+    MAX_INTEGER,
     Charges,
     Leases,
     Ledger,
@@ -35,11 +36,12 @@ from .base import (
     no_charges,
     totals_of,
 )
+from .damage import Damage
 from .decoding import CallDecoder
 from .sqlite_backlog import Backlog, charge, charged
 from .sqlite_file import SqliteFile
 from .sqlite_groups import Groups
-from .sqlite_queries import ADD_UP, COLUMNS, MAX_INTEGER, SPANS, TAKE_OFF, TOTALS, report, where
+from .sqlite_queries import ADD_UP, COLUMNS, SPANS, TAKE_OFF, TOTALS, report, where
 from .sqlite_schema import APPLICATION_ID, MIGRATIONS
 
 _SLICE_CALLS: Final = 250
@@ -75,7 +77,8 @@ class SqliteLedger(Ledger):
         self._file = SqliteFile(path, read_only=read_only)
         self._read = self._file.read
         self._transaction = self._file.transaction
-        self._decode = CallDecoder(str(path))
+        self._damage = Damage(str(path))
+        self._decode = CallDecoder(self._damage)
         self._backlog = Backlog(self._file, self._decode)
         self._groups = Groups()
         self._hour, self._grouped_until = -1, 0.0
@@ -364,7 +367,7 @@ class SqliteLedger(Ledger):
 
     @override
     def report_unreadable(self, report: Callable[[], object]) -> None:
-        self._decode.report_to(report)
+        self._damage.report_to(report)
 
     @override
     def check(self) -> None:

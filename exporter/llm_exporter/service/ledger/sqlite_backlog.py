@@ -20,11 +20,11 @@ import msgspec
 from ...call import Call
 from ...config.model import IDS
 from ...periods import HOUR
-from .base import DEFAULT, Charge, Charges, Rule
+from .base import DEFAULT, MAX_INTEGER, Charge, Charges, Rule
 from .decoding import CallDecoder
 from .sqlite_file import SqliteFile
 from .sqlite_groups import ALL_OMITTED
-from .sqlite_queries import MAX_INTEGER, SPANS, parts, start_in_sql, union
+from .sqlite_queries import SPANS, parts, start_in_sql, union
 
 _SLICE_CALLS: Final = 250
 """Calls that are charged in one transaction."""

@@ -11,7 +11,7 @@ import msgspec
 
 from ...call import UNATTRIBUTED
 from ...periods import DAY, END_OF_TIME, HOUR, Period, Window, span_of
-from .base import DEFAULT, SUMMED_BY, Query, Totals
+from .base import DEFAULT, MAX_INTEGER, SUMMED_BY, Query, Totals
 from .sqlite_groups import ALL_OMITTED
 
 COLUMNS: Final = (*SUMMED_BY, "session")
@@ -25,8 +25,6 @@ _SUMS: Final = TOTALS[1:]
 _KEY: Final = f"started, {', '.join(SUMMED_BY)}, group_id"
 _BETWEEN: Final = "started >= ? AND started < ?"
 
-MAX_INTEGER: Final = 2**63 - 1
-"""The largest integer of SQLite. Sums stop there."""
 _LAST_HOUR: Final = END_OF_TIME // HOUR - 24 * 32
 """Later periods may have no end that `datetime` supports."""
 
