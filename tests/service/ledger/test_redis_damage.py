@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from llm_exporter import Call
-from llm_exporter.config.model import Config
+from llm_exporter.config.model import Budget, Config
 from llm_exporter.periods import span_of
 from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import LedgerError, Query, Totals
@@ -245,4 +245,109 @@ def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest
     for key in (*damaged, "backlogs", "leases:account"):
         assert caplog.text.count(f"skipped {PREFIX}{key}, which is damaged: ") == 1, key
     assert errors(intake) == 9
+    ledger.close()
+
+
+# ---- amounts
+
+
+def a_huge_call(name: str) -> Call:
+    """Return a call of the most USD, and the most tokens of both types, that are accepted."""
+    cost = {f"part {number}": 1e12 for number in range(100)}
+    return a_call(name, cost=cost, tokens={"input": 10**12, "output": 10**12}, unpriced_tokens=10**14)
+
+
+def test_sums_of_the_largest_calls_are_exact(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    intake = Intake(Config(budgets=(budget("9", period="month"),)), ledger)
+
+    for number in range(3):
+        receipt = intake.submit([a_huge_call(f"{number} {at}") for at in range(100)])
+        assert receipt.result(PATIENCE) == Receipt(accepted=100, duplicates=0)
+
+    huge = Totals(
+        calls=300,
+        cost_usd=3e16,
+        input_tokens=3 * 10**14,
+        output_tokens=3 * 10**14,
+        unpriced_tokens=3 * 10**16,
+    )
+    assert ledger.totals(Query(since=month())) == {(): huge}
+    assert ledger.totals(Query()) == {(): huge}
+    assert value(intake, "llm_cost_usd_total") == 3e16
+    intake.accounts.refresh()
+    assert intake.accounts.rows()[0].spent == 3e16
+    assert errors(intake) == 0
+    intake.close()
+    ledger.close()
+
+
+@pytest.mark.parametrize("stored", [str(2**63 - 1), "1e300"])
+def test_sums_stop_at_the_largest_integer(redis: RedisServer, stored: str) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    intake = Intake(Config(budgets=(budget("9", period="month"), tokens_budget())), ledger)
+    intake.submit([a_call("before", tokens={"input": 1})]).result(PATIENCE)
+    for key in redis.execute("KEYS", f"{PREFIX}*"):
+        if key.startswith((f"{PREFIX}bucket:", f"{PREFIX}account:")):
+            for field in redis.execute("HKEYS", key):
+                redis.execute("HSET", key, field, stored)
+
+    assert intake.submit([a_huge_call("after")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+
+    (totals,) = ledger.totals(Query(since=month())).values()
+    assert (totals.calls, totals.input_tokens, totals.cost_usd) == (2**63 - 1, 2**63 - 1, 2.0**63)
+    intake.accounts.refresh()
+    assert {row.unit: row.spent for row in intake.accounts.rows()} == {"usd": 2.0**63, "tokens": 2.0**63}
+    intake.close()
+    again = Intake(Config(budgets=(budget("9", period="month"), tokens_budget())), ledger)
+    assert value(again, "llm_budget_spent_usd") == 2.0**63
+    assert errors(again) == errors(intake) == 0
+    again.close()
+    ledger.close()
+
+
+def tokens_budget() -> Budget:
+    """Return a budget of tokens per month."""
+    return Budget(name="tokens", tokens=9, period="month")
+
+
+@pytest.mark.parametrize("stored", ["1e4900", "inf", "nan", "-9"])
+def test_a_sum_that_is_no_amount_is_left_out(redis: RedisServer, stored: str) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    intake = Intake(Config(), ledger)
+    intake.submit([a_call("before")]).result(PATIENCE)
+    key = f"{PREFIX}bucket:month:{month():.0f}"
+    for field in redis.execute("HKEYS", key):
+        redis.execute("HSET", key, field, stored)
+
+    assert intake.submit([a_call("after")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+
+    assert ledger.totals(Query(since=month())) == {(): Totals(calls=2, cost_usd=1.0)}
+    assert errors(intake) == 1
+    intake.close()
+    ledger.close()
+
+
+@pytest.mark.parametrize("last", [2**53 - 2, 2**53, 10**17])
+def test_positions_that_are_too_large_store_nothing(redis: RedisServer, last: int) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    redis.execute("SET", f"{PREFIX}position", last)
+
+    with pytest.raises(LedgerError, match="llm-exporter:position is not a position"):
+        ledger.add([a_call("x"), a_call("y")])
+
+    redis.execute("DEL", f"{PREFIX}position")
+    assert len(ledger.add([a_call("x"), a_call("y")])) == 2
+    ledger.close()
+
+
+def test_a_stream_with_a_later_entry_stores_nothing(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    redis.execute("XADD", f"{PREFIX}calls", f"{10**17}-0", "call", "x")
+
+    with pytest.raises(LedgerError, match="equal or smaller than the target stream top item"):
+        ledger.add([a_call("x"), a_call("y")])
+
+    redis.execute("DEL", f"{PREFIX}calls")
+    assert len(ledger.add([a_call("x"), a_call("y")])) == 2
     ledger.close()

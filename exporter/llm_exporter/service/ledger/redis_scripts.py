@@ -22,7 +22,8 @@ local function check_fixed(prefix)
     check(prefix .. 'rules', 'set')
     check(prefix .. 'started', 'zset')
 end
-local function is_position(text) return #text <= 18 and string.match(text, '^%d+$') end
+-- Lua's numbers are exact up to here.
+local function is_position(text) return string.match(text, '^%d+$') and tonumber(text) < 2^53 end
 """
 
 # Other keys are left out if they are damaged: those of one sum, session or account.
@@ -93,7 +94,9 @@ for _, rule in ipairs(redis.call('SMEMBERS', prefix .. 'rules')) do
 end
 local now = redis.call('TIME')
 local last = redis.call('GET', prefix .. 'position') or '0'
-if not is_position(last) then error(prefix .. 'position is not a position') end
+if not is_position(last) or tonumber(last) + #calls >= 2^53 then
+    error(prefix .. 'position is not a position')
+end
 last = tonumber(last)
 local position = math.max(last, now[1] * 1000000 + now[2] - 1)
 local before, unreported = position, {}
@@ -104,11 +107,13 @@ end
 local new, sums = {}, {}
 for number, call in ipairs(calls) do
     local id, json, started, session, cells, totals = unpack(call)
-    if redis.call('HSETNX', prefix .. 'ids', id, text(position + 1)) == 1 then
+    if redis.call('HEXISTS', prefix .. 'ids', id) == 0 then
         position = position + 1
         new[#new + 1] = number - 1
         local at = text(position)
+        -- The first write, because it fails if the stream has a later entry.
         redis.call('XADD', prefix .. 'calls', at .. '-0', 'call', json)
+        redis.call('HSET', prefix .. 'ids', id, at)
         redis.call('ZADD', prefix .. 'started', text(started), at)
         redis.call('ZADD', logged, at, at)
         try('ZADD', prefix .. 'session:' .. session, at, at)

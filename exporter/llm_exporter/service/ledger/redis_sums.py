@@ -51,7 +51,7 @@ def sums_in(kind: str, stored: Mapping[bytes, bytes]) -> list[tuple[dict[str, st
 
 
 def amount(stored: bytes | None) -> float:
-    """Return a stored amount; 0 if there is none.
+    """Return a stored amount, at most the largest integer; 0 if there is none.
 
     Raises:
         ValueError: It is not an amount.
@@ -59,11 +59,15 @@ def amount(stored: bytes | None) -> float:
     number = float(stored or 0)
     if not 0 <= number < math.inf:
         raise ValueError(f"{number} is not an amount")
-    return number
+    return min(number, float(MAX_INTEGER))
 
 
 def whole(stored: bytes | None) -> int:
-    """Return a stored amount as an integer, at most the largest one."""
+    """Return a stored amount as an integer, at most the largest one.
+
+    Raises:
+        ValueError: It is not an amount.
+    """
     return min(int(amount(stored)), MAX_INTEGER)
 
 
