@@ -75,16 +75,12 @@ def server_tls() -> ssl.SSLContext:
 
 def default_tls() -> ssl.SSLContext:
     """Return a context that verifies certificates, as `ssl.create_default_context()`."""
-    context: ssl.SSLContext = _tls().create_default_context()
-    return context
-
-
-@cache
-def _tls() -> Any:
     # Without such a library the process's own module is used, in which `truststore` may have its own context.
-    if sys.modules.keys() & {"gevent", "eventlet"}:
-        return _private_ssl()
-    return importlib.import_module("ssl")
+    is_patched = sys.modules.keys() & {"gevent", "eventlet"}
+    module = _private_ssl() if is_patched else importlib.import_module("ssl")
+    context: ssl.SSLContext = module.create_default_context()
+    context.sslsocket_class = _private_ssl().SSLSocket  # one of `ssl` fails if the module is patched later
+    return context
 
 
 @cache

@@ -67,8 +67,9 @@ flushed = http._flushed
 
 def observed() -> Any:
     """Note the event loop of a thread that serves a scrape."""
+    metrics = flushed()
     loops.append(event_loop())
-    return flushed()
+    return metrics
 
 
 http._flushed = observed

@@ -81,10 +81,23 @@ from llm_exporter.client.service_url import check_url
 from llm_exporter.threads import SimpleQueue, Thread
 
 def work():
-    status, _ = Connection(check_url(sys.argv[1])).send(Request("GET", "/", None, {}), 60)
-    results.put((status, hub()))
+    statuses = []
+    for connection in early, Connection(url):
+        statuses.append(connection.send(Request("GET", "/", None, {}), 60)[0])
+        connection.close()
+    results.put((statuses, hub()))
 
+def failed(error):
+    results.put(error)
+
+def run():
+    Thread(work, "sender", failed).start()
+    print(results.get())
+
+url = check_url(sys.argv[1])
+early = Connection(url)
 results = SimpleQueue()
+hub = lambda: None
 """
 
 
@@ -99,16 +112,18 @@ class _Answering(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("order", ["before", "after", "late"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_threads_of_ours_start_no_event_loop(library: str, scheme: str, order: str, tmp_path: Path) -> None:
     """Two threads that start gevent's at the same time can wait for each other's import locks for ever."""
     certificates = Certificates(tmp_path)
-    steps = [SENDER, PATCH[library], HUB[library]]
-    if order == "before":
-        steps = [*steps[1:], SENDER]
-    program = "\n".join([*steps, "Thread(work, 'sender', print).start(); print(results.get())"])
+    patch, hub = PATCH[library], HUB[library]
+    steps = {
+        "before": [patch, SENDER, hub, "run()"],
+        "after": [SENDER, patch, hub, "run()"],
+        "late": [SENDER, "run()", patch, hub, "run()"],
+    }[order]
     with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
         if scheme == "https":
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -120,7 +135,7 @@ def test_threads_of_ours_start_no_event_loop(library: str, scheme: str, order: s
             done = subprocess.run(
                 [
                     *(sys.executable, "-W", "ignore", "-c"),
-                    program,
+                    "\n".join(steps),
                     f"{scheme}://localhost:{server.server_port}",
                 ],
                 env={**os.environ, "SSL_CERT_FILE": str(certificates.ca)},
@@ -131,7 +146,7 @@ def test_threads_of_ours_start_no_event_loop(library: str, scheme: str, order: s
         finally:
             server.shutdown()
             thread.join()
-    assert (done.stdout, done.stderr) == ("(200, None)\n", "")
+    assert (done.stdout, done.stderr) == ("([200, 200], None)\n" * steps.count("run()"), "")
 
 
 WEB = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n"
