@@ -29,7 +29,7 @@ from llm_exporter.config.model import Config
 from llm_exporter.errors import ConfigError
 from llm_exporter.periods import RETENTION, WINDOWS, span_of
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger.base import LedgerError, Query, Totals
+from llm_exporter.service.ledger.base import Lease, Leases, LedgerError, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger, masked
 from llm_exporter.service.ledger.redis_sums import pieces
 from llm_exporter.service.ledger.store import open_ledger
@@ -75,6 +75,7 @@ class Cutter:
         self.cut_after = b""
         """Cut a connection after it sent this."""
         self.cuts = 0
+        self.round_trips = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -90,6 +91,7 @@ class Cutter:
     def _relay(self, client: socket.socket) -> None:
         with client, socket.create_connection(("127.0.0.1", self._redis)) as server:
             while data := client.recv(1 << 20):
+                self.round_trips += 1
                 server.sendall(data)
                 answer = server.recv(1 << 20)  # it has run
                 if self.cut_after and self.cut_after in data:
@@ -270,6 +272,45 @@ def test_a_read_only_ledger_does_not_take_over(redis: RedisServer) -> None:
 
     assert report.totals(Query(), ["model"])[("gpt-5",)].calls == 1
     assert len(service.add(calls("y"))) == 1, "it has not taken over"
+
+
+# ---- leases
+
+
+def test_a_lease_takes_three_round_trips(cutter: Cutter) -> None:
+    ledger = RedisLedger(cutter.url, "a:1")
+
+    def decide(leases: Leases) -> Leases:
+        (spent,) = ledger.spent(["account"])
+        return {**leases, f"process {len(leases)}": Lease(5 - spent.tokens, time.time() + 60)}
+
+    ledger.update_leases("account", decide)  # loads the script
+    before = cutter.round_trips
+    ledger.update_leases("account", decide)
+
+    assert cutter.round_trips - before == 3, "read the leases, read what is spent, write the leases"
+    ledger.close()
+
+
+def test_leases_that_change_meanwhile_are_decided_again(redis: RedisServer) -> None:
+    first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "b:1")
+    lease = Lease(5, time.time() + 60)
+    seen: list[Leases] = []
+
+    def decide(leases: Leases) -> Leases:
+        seen.append(leases)
+        if len(seen) == 1:
+            second.update_leases("account", lambda leases: {**leases, "b": lease})
+        return {**leases, "a": lease}
+
+    first.update_leases("account", decide)
+
+    assert seen == [{}, {"b": lease}]
+    first.update_leases("account", lambda leases: seen.append(leases) or {})  # type: ignore[func-returns-value]
+    assert seen[2] == {"a": lease, "b": lease}
+    assert redis.execute("EXISTS", "llm-exporter:leases:account") == 0, "no leases take no memory"
+    first.close()
+    second.close()
 
 
 # ---- expiry

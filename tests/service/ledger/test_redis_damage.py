@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from llm_exporter import Call
 from llm_exporter.config.model import Budget, Config
 from llm_exporter.periods import span_of
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger.base import LedgerError, Query, Totals
+from llm_exporter.service.ledger.base import Lease, LedgerError, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.schemas import Receipt
 from support.budgets import budget
@@ -223,6 +224,7 @@ def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest
     redis.execute("HSET", f"{PREFIX}account:x", "cost_usd ", "1")
     redis.execute("HSET", f"{PREFIX}backlogs", ACCOUNT, "x")
     redis.execute("SET", f"{PREFIX}leases:account", "x")
+    redis.execute("RPUSH", f"{PREFIX}leases:other", "x")
 
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(config, ledger)
@@ -240,11 +242,14 @@ def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest
     }
     assert ledger.totals(Query(session="s")) == {(): Totals(calls=2, cost_usd=1.0)}
     assert ledger.released() == []
-    ledger.update_leases("account", lambda leases: leases)
+    for account in ("account", "other"):
+        ledger.update_leases(account, lambda leases: {**leases, "a": Lease(5, 4e9)})
+        ledger.update_leases(account, lambda leases: {**leases, "b": Lease(len(leases), 4e9)})
+        assert json.loads(redis.execute("GET", f"{PREFIX}leases:{account}"))["b"]["amount"] == 1
     damaged = ("started", "log:a:1", "session:s", "reset:s", "instance:a:1", "released:a:1", "account:x")
-    for key in (*damaged, "backlogs", "leases:account"):
+    for key in (*damaged, "backlogs", "leases:account", "leases:other"):
         assert caplog.text.count(f"skipped {PREFIX}{key}, which is damaged: ") == 1, key
-    assert errors(intake) == 9
+    assert errors(intake) == 10
     ledger.close()
 
 

@@ -43,7 +43,6 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import msgspec
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.client import Pipeline
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
@@ -84,6 +83,7 @@ from .redis_scripts import (
     FETCH,
     REGISTER,
     RESET,
+    SWAP,
 )
 from .redis_sums import amount, cells_of, kind_for, pieces, sums_in, whole
 
@@ -357,27 +357,12 @@ class RedisLedger(Ledger):
     @override
     def update_leases(self, account: str, decide: Callable[[Leases], Leases]) -> None:
         key = f"{_PREFIX}leases:{account}"
-
-        def change(transaction: Pipeline) -> None:
-            leases = decide(self._leases(transaction, key))
-            transaction.multi()
-            if leases:
-                transaction.set(key, _encode(leases), ex=_SESSION_SECONDS)
-            else:
-                transaction.delete(key)
-
-        with self._errors():
-            self._client.transaction(change, key)
-
-    def _leases(self, client: Redis, key: str) -> Leases:
-        try:
-            stored = client.get(key)
-        except ResponseError as error:
-            if not _is_wrong_type(error):
-                raise
-            self._damage(key, error)
-            return {}
-        return next(self._valid(key, _decode_leases, [stored or b"{}"]), {})
+        swapped = False
+        while not swapped:
+            stored = self._read(b"", "GET", key) or b""
+            leases = decide(next(self._valid(key, _decode_leases, [stored or b"{}"]), {}))
+            replacement = _encode(leases) if leases else b""
+            swapped = bool(self._run(SWAP, key, stored, replacement, _SESSION_SECONDS))
 
     @override
     def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:

@@ -238,6 +238,16 @@ local position = redis.call('GET', ARGV[1] .. 'position') or '0'
 redis.call('SET', ARGV[1] .. 'reset:' .. ARGV[2], position, 'EX', ARGV[3])
 """
 
+# Unlike a transaction, it needs no round trip to watch the key. A key of a wrong type is replaced.
+SWAP: Final = """
+local key, expected, replacement = ARGV[1], ARGV[2], ARGV[3]
+local stored = redis.call('TYPE', key).ok == 'string' and redis.call('GET', key) or ''
+if stored ~= expected then return 0 end
+redis.call('UNLINK', key)
+if replacement ~= '' then redis.call('SET', key, replacement, 'EX', ARGV[4]) end
+return 1
+"""
+
 FETCH: Final = (
     _CHECK
     + """
