@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -24,6 +25,7 @@ from support.calls import a_call
 PROGRAM = """
 import os, sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import msgspec
 from llm_exporter import Call
 from llm_exporter.client.spool import Spool
@@ -419,17 +421,14 @@ def test_a_directory_that_is_a_link_is_not_followed(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    directory = tmp_path / "spool"
-    directory.mkdir()
-    directory.chmod(0o777)
-    for parent in (tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
-    os.seteuid(65534)
-    try:
-        with pytest.raises(PermissionError, match="belongs to another user"):
-            Spool(directory).new_file()
-    finally:
-        os.seteuid(0)
-    assert names(directory) == []
+def test_a_directory_of_another_user_is_not_used() -> None:
+    with TemporaryDirectory() as name:  # `tmp_path` is in a directory that others cannot enter
+        directory = Path(name)
+        directory.chmod(0o777)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError, match="belongs to another user"):
+                Spool(directory).new_file()
+        finally:
+            os.seteuid(0)
+        assert names(directory) == []

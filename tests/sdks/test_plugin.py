@@ -94,5 +94,5 @@ def test_the_plugin_notes_results_calls_and_errors(tmp_path: Path, server: Serve
     own_errors = {test: each["own_errors"] for test, each in metered["tests"].items() if "own_errors" in each}
     assert list(own_errors) == ["test_sdk.py::test_breaks_llm_exporter"]
     (error,) = own_errors["test_sdk.py::test_breaks_llm_exporter"]
-    assert error.startswith("llm-exporter failed in tap\nTraceback")
+    assert error.startswith("llm-exporter failed in tap\n    Traceback")
     assert not any("own_errors" in each for each in raw["tests"].values())

@@ -101,7 +101,7 @@ def test_processes_that_retry_spend_the_budget_to_the_last_cent(
 ) -> None:
     server.respond_with("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
-        outcomes = spend([service] * 4, server, 50, patience=5.0)
+        outcomes = spend([service] * 4, server, 50, patience=20.0)
         spent = adds_up(service, server, outcomes)
     figure(f"sent, refused, unavailable: {outcomes}, spent ${spent:.2f}")
     assert 0.97 <= spent <= 1.0
@@ -117,7 +117,7 @@ def test_two_services_on_one_redis_share_a_budget(
     with RedisServer(tmp_path) as redis:
         options = ("--config", str(configured(tmp_path)), "--store", redis.url)
         with Served(one, *options) as first, Served(other, *options) as second:
-            outcomes = spend([first, second] * 2, server, 50, patience=5.0)
+            outcomes = spend([first, second] * 2, server, 50, patience=20.0)
             spent = adds_up(first, server, outcomes)
             assert second.get("/api/v1/budgets") == first.get("/api/v1/budgets")
     figure(f"sent, refused, unavailable: {outcomes}, spent ${spent:.2f}")
