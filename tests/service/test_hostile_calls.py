@@ -93,7 +93,7 @@ def test_a_call_in_the_ledger_that_cannot_be_counted_keeps_no_service_from_start
     intake.submit([a_call()]).result()
     intake.close()
     assert total(intake, "llm_calls_total") == 2
-    assert total(intake, "llm_exporter_errors_total", where="call") == 2
+    assert total(intake, "llm_exporter_errors_total", where="ledger") == 2
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_two_services_on_one_redis_share_a_budget(
 def test_spending_survives_a_restart(tmp_path: Path, server: Server) -> None:
     server.respond_with("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
-        ((sent, _, _),) = spend([service], server, 60, patience=1.0)
+        ((sent, _, _),) = spend([service], server, 60, patience=10.0)
         assert sent == 60
         service.kill()
         service.start()
