@@ -22,6 +22,9 @@ A session expires 24 hours after its last call. Its calls do not.
 logged and counted. Reports read the calls instead of a damaged sum. If a key that every call needs has a
 wrong type, the service does not start and accepts no calls, and the error names the key.
 
+**Nothing is written to a server that has just started** until it has rewritten its append-only file: see
+`redis_restarts.py`.
+
 Acknowledged calls are as durable as the server's configuration: on disk with `appendonly yes` and
 `appendfsync always`, except for the last two seconds with `appendfsync everysec`.
 https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
@@ -72,6 +75,7 @@ from .base import (
 )
 from .damage import Damage
 from .decoding import CallDecoder
+from .redis_restarts import Restarts
 from .redis_scripts import (
     ADD,
     BEHIND,
@@ -130,7 +134,7 @@ class RedisLedger(Ledger):
     def __init__(self, url: str, instance: str = "", *, read_only: bool = False) -> None:
         self._name = masked(url)
         self._instance = instance
-        self._client = self._connect(url)
+        self._client = self._connect(url, None if read_only else Restarts(self._name, f"{_PREFIX}rewritten"))
         self._damage = Damage(self._name)
         self._decode = CallDecoder(self._damage)
         self._writing = Lock()
@@ -148,7 +152,7 @@ class RedisLedger(Ledger):
             self._client.close()
             raise
 
-    def _connect(self, url: str) -> Redis:
+    def _connect(self, url: str, restarts: Restarts | None) -> Redis:
         try:
             options = {option for option, _ in parse_qsl(_parts(url).query, keep_blank_values=True)}
             if not options <= set(_OPTIONS):  # its name may be the end of a password
@@ -159,6 +163,7 @@ class RedisLedger(Ledger):
                 protocol=2,
                 socket_timeout=_TIMEOUT_SECONDS,
                 socket_connect_timeout=_TIMEOUT_SECONDS,
+                redis_connect_func=restarts and restarts.connect,
                 retry=Retry(NoBackoff(), 1, supported_errors=(NotConnected,)),
             )
         except (ValueError, TypeError):

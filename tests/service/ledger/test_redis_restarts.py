@@ -1,0 +1,106 @@
+"""Redis is killed in the middle of a write, started, and killed again: each call is stored once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llm_exporter import Call
+from llm_exporter.service.ledger.base import LedgerError, Query, Totals
+from llm_exporter.service.ledger.redis import RedisLedger
+from support.redis_server import RedisServer
+
+CALLS = [
+    Call(id=name, provider="openai", model="gpt-5", operation="chat", cost={"output": 0.5})
+    for name in "abcde"
+]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+def killed_while_adding(redis: RedisServer, directory: Path, missing_bytes: int) -> None:
+    """Leave a file behind that ends in the middle of the transaction that adds the calls."""
+    RedisLedger(redis.url, "a:1").close()  # a rewrite starts another file
+    with_calls = RedisLedger(redis.url, "a:1")
+    with_calls.add(CALLS)
+    with_calls.close()
+    redis.stop(signal.SIGKILL)
+    file = max(directory.glob("appendonlydir/*.incr.aof"), key=lambda file: file.stat().st_mtime)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) - missing_bytes])
+    redis.start()
+
+
+def totals(ledger: RedisLedger) -> Totals:
+    return ledger.totals(Query())[()]
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 20, 120, 500])
+def test_calls_are_stored_once(redis: RedisServer, tmp_path: Path, missing_bytes: int) -> None:
+    killed_while_adding(redis, tmp_path, missing_bytes)
+    ledger = RedisLedger(redis.url, "a:1")
+    assert ledger.add(CALLS) == CALLS
+    redis.stop(signal.SIGKILL)
+    redis.start()
+
+    assert ledger.add(CALLS) == []
+    assert (totals(ledger).calls, totals(ledger).cost_usd) == (5, 2.5)
+    assert redis.execute("XLEN", "llm-exporter:calls") == 5
+
+
+def test_a_connection_from_before_the_start_writes_nothing_before_the_rewrite(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    ledger = RedisLedger(redis.url, "b:1")
+    killed_while_adding(redis, tmp_path, 120)
+    assert ledger.add(CALLS) == CALLS
+    redis.stop(signal.SIGKILL)
+    redis.start()
+    assert totals(ledger).calls == 5
+
+
+def test_requests_wait_for_two_seconds_and_the_first_connection_until_the_rewrite_is_done(
+    redis: RedisServer,
+) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    ledger.add(CALLS)
+    redis.stop(signal.SIGKILL)
+    redis.options["rdb-key-save-delay"] = "300000"  # µs, for each of at least 10 keys
+    redis.start()
+    with pytest.raises(LedgerError, match="Redis has started again and is rewriting its append-only file"):
+        ledger.add(CALLS)
+    assert redis.execute("GET", "llm-exporter:rewritten") != redis.execute("INFO", "server")["run_id"]
+
+    other = RedisLedger(redis.url, "b:1")
+    assert redis.execute("GET", "llm-exporter:rewritten") == redis.execute("INFO", "server")["run_id"]
+    assert ledger.add(CALLS) == []
+    assert totals(other).calls == 5
+
+
+def test_a_file_is_rewritten_once_and_not_by_reports(redis: RedisServer) -> None:
+    RedisLedger(redis.url, read_only=True).close()
+    assert rewrites(redis) == 0
+    for instance in ("a:1", "b:1"):
+        RedisLedger(redis.url, instance).close()
+    assert rewrites(redis) == 1
+
+
+def rewrites(redis: RedisServer) -> int:
+    return int(redis.execute("INFO", "persistence")["aof_rewrites"])
+
+
+def test_a_server_that_must_not_rewrite_its_file_is_used_and_the_log_says_so(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.execute("ACL", "SETUSER", "default", "-bgrewriteaof")
+    ledger = RedisLedger(redis.url, "a:1")
+    assert ledger.add(CALLS) == CALLS
+    assert "cannot rewrite the append-only file (BGREWRITEAOF: " in caplog.text
+    assert "no permissions to run the 'bgrewriteaof' command" in caplog.text
