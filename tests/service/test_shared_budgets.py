@@ -131,7 +131,7 @@ def test_spending_survives_a_restart(tmp_path: Path, server: Server) -> None:
         assert sent == 60
         service.kill()
         service.start()
-        ((more, _, _),) = spend([service], server, 60, patience=3.0)
+        ((more, _, _),) = spend([service], server, 60, patience=20.0)
         budgets = service.get("/api/v1/budgets")["budgets"]
     assert 38 <= more <= 40
     assert budgets[0]["spent"] == pytest.approx((60 + more) / 100, abs=1e-9)
