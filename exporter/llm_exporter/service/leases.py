@@ -16,7 +16,7 @@ from ..config.model import Budget
 from ..periods import span_of
 from .access.rights import Holder
 from .accounts import Accounts
-from .ledger.base import Lease, Leases, Ledger
+from .ledger.base import Lease, Leases, Ledger, Spent
 from .requests import Problem
 
 _KEPT_SECONDS: Final = 2 * LEASE_SECONDS
@@ -89,10 +89,9 @@ def _grant(
     used, keeps, wanted = (_within(amount, spending.limit) for amount in (use.used, use.keeps, use.wanted))
     spent = amount = 0
 
-    def decide(leases: Leases) -> Leases:
+    def decide(leases: Leases, in_ledger: Spent) -> Leases:
         nonlocal spent, amount
         now = clock()
-        (in_ledger,) = ledger.spent([name])
         spent = in_ledger.tokens if spending.unit == "tokens" else round(in_ledger.usd * USD)
         # A lease that ends later was granted before the clock stepped back: it does not last any longer.
         latest = now + _KEPT_SECONDS

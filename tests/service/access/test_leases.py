@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from llm_exporter.config.model import Auth, Budget, Config, Token
 from llm_exporter.service.app import make_app
-from llm_exporter.service.ledger.base import Lease, Leases
+from llm_exporter.service.ledger.base import Lease, Leases, Spent
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 
 DOLLAR = 10**12
@@ -72,7 +72,7 @@ class Service:
         """Change the leases on the budget `all`, and return them."""
         changed: Leases = {}
 
-        def decide(leases: Leases) -> Leases:
+        def decide(leases: Leases, _: Spent) -> Leases:
             changed.update(change(leases))
             return changed
 

@@ -15,7 +15,7 @@ from llm_exporter import Call
 from llm_exporter.config.model import Config
 from llm_exporter.metrics.saved_sample import SavedSample
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger.base import Lease, Leases, Ledger, Query, Totals
+from llm_exporter.service.ledger.base import Charge, Lease, Leases, Ledger, Query, Spent, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.redis_server import RedisServer
@@ -455,20 +455,21 @@ def test_released_series_survive_a_restart(reopen: Open) -> None:
 def test_leases_survive_a_restart(reopen: Open) -> None:
     until = time.time() + 60
     ledger = reopen()
-    ledger.update_leases("one", lambda leases: {**leases, "a": Lease(5, until)})
-    ledger.update_leases("one", lambda leases: {**leases, "b": Lease(7, until)})
-    ledger.update_leases("two", lambda leases: {**leases, "a": Lease(9, until)})
-    ledger.update_leases("two", lambda _: {})
+    ledger.update_leases("one", lambda leases, _: {**leases, "a": Lease(5, until)})
+    ledger.update_leases("one", lambda leases, _: {**leases, "b": Lease(7, until)})
+    ledger.update_leases("two", lambda leases, _: {**leases, "a": Lease(9, until)})
+    ledger.update_leases("two", lambda *_: {})
     ledger = reopen()
     found = []
 
-    def look(leases: Leases) -> Leases:
-        found.append(leases)
+    def look(leases: Leases, spent: Spent) -> Leases:
+        found.append((leases, spent))
         return leases
 
+    ledger.add([call("x", cost={"output": 0.5}, tokens={"output": 3})], lambda _: [Charge("one", until)])
     ledger.update_leases("one", look)
     ledger.update_leases("two", look)
-    assert found == [{"a": Lease(5, until), "b": Lease(7, until)}, {}]
+    assert found == [({"a": Lease(5, until), "b": Lease(7, until)}, Spent(0.5, 3)), ({}, Spent())]
 
 
 def test_old_calls_are_pruned_once_they_are_in_the_checkpoint(reopen: Open) -> None:

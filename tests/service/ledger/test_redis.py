@@ -29,7 +29,7 @@ from llm_exporter.config.model import Config
 from llm_exporter.errors import ConfigError
 from llm_exporter.periods import RETENTION, WINDOWS, span_of
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger.base import Lease, Leases, LedgerError, Query, Totals
+from llm_exporter.service.ledger.base import Lease, Leases, LedgerError, Query, Spent, Totals
 from llm_exporter.service.ledger.redis import RedisLedger, masked
 from llm_exporter.service.ledger.redis_sums import pieces
 from llm_exporter.service.ledger.store import open_ledger
@@ -277,18 +277,17 @@ def test_a_read_only_ledger_does_not_take_over(redis: RedisServer) -> None:
 # ---- leases
 
 
-def test_a_lease_takes_three_round_trips(cutter: Cutter) -> None:
+def test_a_lease_takes_two_round_trips(cutter: Cutter) -> None:
     ledger = RedisLedger(cutter.url, "a:1")
 
-    def decide(leases: Leases) -> Leases:
-        (spent,) = ledger.spent(["account"])
+    def decide(leases: Leases, spent: Spent) -> Leases:
         return {**leases, f"process {len(leases)}": Lease(5 - spent.tokens, time.time() + 60)}
 
     ledger.update_leases("account", decide)  # loads the script
     before = cutter.round_trips
     ledger.update_leases("account", decide)
 
-    assert cutter.round_trips - before == 3, "read the leases, read what is spent, write the leases"
+    assert cutter.round_trips - before == 2, "read the leases and what is spent, write the leases"
     ledger.close()
 
 
@@ -297,16 +296,16 @@ def test_leases_that_change_meanwhile_are_decided_again(redis: RedisServer) -> N
     lease = Lease(5, time.time() + 60)
     seen: list[Leases] = []
 
-    def decide(leases: Leases) -> Leases:
+    def decide(leases: Leases, _: Spent) -> Leases:
         seen.append(leases)
         if len(seen) == 1:
-            second.update_leases("account", lambda leases: {**leases, "b": lease})
+            second.update_leases("account", lambda leases, _: {**leases, "b": lease})
         return {**leases, "a": lease}
 
     first.update_leases("account", decide)
 
     assert seen == [{}, {"b": lease}]
-    first.update_leases("account", lambda leases: seen.append(leases) or {})  # type: ignore[func-returns-value]
+    first.update_leases("account", lambda leases, _: seen.append(leases) or {})  # type: ignore[func-returns-value]
     assert seen[2] == {"a": lease, "b": lease}
     assert redis.execute("EXISTS", "llm-exporter:leases:account") == 0, "no leases take no memory"
     first.close()

@@ -243,8 +243,8 @@ def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest
     assert ledger.totals(Query(session="s")) == {(): Totals(calls=2, cost_usd=1.0)}
     assert ledger.released() == []
     for account in ("account", "other"):
-        ledger.update_leases(account, lambda leases: {**leases, "a": Lease(5, 4e9)})
-        ledger.update_leases(account, lambda leases: {**leases, "b": Lease(len(leases), 4e9)})
+        ledger.update_leases(account, lambda leases, _: {**leases, "a": Lease(5, 4e9)})
+        ledger.update_leases(account, lambda leases, _: {**leases, "b": Lease(len(leases), 4e9)})
         assert json.loads(redis.execute("GET", f"{PREFIX}leases:{account}"))["b"]["amount"] == 1
     damaged = ("started", "log:a:1", "session:s", "reset:s", "instance:a:1", "released:a:1", "account:x")
     for key in (*damaged, "backlogs", "leases:account", "leases:other"):

@@ -132,7 +132,7 @@ def test_a_slow_report_holds_up_nothing(ledger: SqliteLedger) -> None:
     assert reading.wait(PATIENCE)
 
     ledger.add([a_call()])
-    ledger.update_leases("a", lambda leases: leases)
+    ledger.update_leases("a", lambda leases, _: leases)
     ledger.check()
     assert ledger.totals(Query())[()].calls == 2
     done.set()

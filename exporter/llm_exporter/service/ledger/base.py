@@ -152,12 +152,13 @@ class Ledger(Protocol):
     def delete_accounts(self, accounts: Sequence[str]) -> None:
         """Delete accounts."""
 
-    def update_leases(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+    def update_leases(self, account: str, decide: Callable[[Leases, Spent], Leases]) -> None:
         """Replace the leases of an account atomically.
 
         Args:
             account: The name of the account.
-            decide: Returns the new leases. It is called again if another service changed them meanwhile.
+            decide: Returns the new leases, given the present ones and what is spent from the account. It is
+                called again if another service changed the leases meanwhile.
         """
 
     def add(self, calls: Sequence[Call], charges: Charges = no_charges) -> list[Call]:

@@ -360,14 +360,27 @@ class RedisLedger(Ledger):
             self._ask("DEL", f"{_PREFIX}account:{account}")
 
     @override
-    def update_leases(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+    def update_leases(self, account: str, decide: Callable[[Leases, Spent], Leases]) -> None:
         key = f"{_PREFIX}leases:{account}"
         swapped = False
         while not swapped:
-            stored = self._read(b"", "GET", key) or b""
-            leases = decide(next(self._valid(key, _decode_leases, [stored or b"{}"]), {}))
+            stored, spent = self._leases(key, account)
+            leases = decide(next(self._valid(key, _decode_leases, [stored or b"{}"]), {}), spent)
             replacement = _encode(leases) if leases else b""
             swapped = bool(self._run(SWAP, key, stored, replacement, _SESSION_SECONDS))
+
+    def _leases(self, key: str, account: str) -> tuple[bytes, Spent]:
+        """Return the leases of an account, as JSON, and what is spent from it, read after them."""
+        with self._errors(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.get(key)
+            pipeline.hmget(f"{_PREFIX}account:{account}", list(_ACCOUNT_FIELDS))
+            stored, spent = pipeline.execute(raise_on_error=False)
+            if isinstance(stored, ResponseError):
+                if not _is_wrong_type(stored):
+                    raise stored
+                self._damage(key, stored)
+                stored = b""
+            return stored or b"", self._spent(account, spent)
 
     @override
     def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:

@@ -185,10 +185,11 @@ class SqliteLedger(Ledger):
             writer.executemany("DELETE FROM accounts WHERE account = ?", rows)
 
     @override
-    def update_leases(self, account: str, decide: Callable[[Leases], Leases]) -> None:
+    def update_leases(self, account: str, decide: Callable[[Leases, Spent], Leases]) -> None:
         with self._transaction(self._leases) as writer:
             stored = writer.execute("SELECT leases FROM leases WHERE account = ?", (account,)).fetchone()
-            leases = decide(_decode_leases(stored[0]) if stored else {})
+            (spent,) = self.spent([account])
+            leases = decide(_decode_leases(stored[0]) if stored else {}, spent)
             expires = max((lease.until for lease in leases.values()), default=0.0)
             writer.execute(
                 "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (account, expires, _encode(leases).decode())
