@@ -9,9 +9,13 @@ from typing import Final, Literal, NamedTuple
 Window = Literal["hour", "day", "month"]
 """A calendar hour, day or month in UTC."""
 
+Step = Literal["minute", "hour", "day", "month"]
+"""What a report over time is divided into: minutes, or windows."""
+
 Period = Literal["hour", "day", "month", "total"]
 """A window, or all time."""
 
+MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 """Seconds."""
@@ -21,6 +25,9 @@ RETENTION: Final[dict[Window, int]] = {"hour": DAY, "day": 30 * DAY, "month": 36
 
 WINDOWS: Final[tuple[Window, ...]] = tuple(RETENTION)
 """The windows, shortest first."""
+
+STEPS: Final[tuple[Step, ...]] = ("minute", *WINDOWS)
+"""The steps, shortest first."""
 
 END_OF_TIME: Final = 253402300800.0
 """The start of the year 10000, in Unix seconds. `datetime` supports only earlier moments."""
@@ -39,15 +46,16 @@ class Span(NamedTuple):
 
 
 _ALL_TIME: Final = Span(-math.inf, math.inf)
+_LENGTHS: Final = {"minute": MINUTE, "hour": HOUR, "day": DAY}
 
 
-def span_of(period: Period, when: float) -> Span:
+def span_of(period: Period | Step, when: float) -> Span:
     """Return the period that contains a moment, given in Unix seconds."""
     if period == "total":
         return _ALL_TIME
     if period == "month":
         first = datetime.fromtimestamp(when, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         return Span(first.timestamp(), (first + timedelta(days=32)).replace(day=1).timestamp())
-    length = HOUR if period == "hour" else DAY
+    length = _LENGTHS[period]
     start = when // length * length
     return Span(start, start + length)

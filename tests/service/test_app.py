@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from llm_exporter import Call
 from llm_exporter.config.model import Config
-from llm_exporter.service import examples
+from llm_exporter.service import examples, reports
 from llm_exporter.service.app import make_app
 from llm_exporter.service.bodies import MAX_BODY
 from llm_exporter.service.ledger.sqlite import SqliteLedger
@@ -195,6 +195,93 @@ def test_listed_calls_are_filtered(client: TestClient) -> None:
         assert [call["id"] for call in listed] == ids, parameters
         lines = client.get("/api/v1/calls", params={**parameters, "format": "csv"}).text
         assert [line["id"] for line in csv.DictReader(io.StringIO(lines))] == ids, parameters
+
+
+def found(client: TestClient, **parameters: Any) -> str:
+    """Return the ids of the calls that a search finds, each a single letter."""
+    return "".join(call["id"] for call in client.get("/api/v1/calls", params=parameters).json()["calls"])
+
+
+def test_calls_are_searched_by_text_and_by_failure(client: TestClient) -> None:
+    post(
+        client,
+        a_call(id="a", labels={"agent": "Planner", "team": "red"}),
+        a_call(id="b", model="claude-opus", provider="anthropic", error="timeout"),
+        a_call(id="c", operation="unread", route="POST /v1/things/{id}", labels={"agent": "red"}),
+    )
+    assert found(client, search="planner") == "ba"
+    assert found(client, search="agent:planner", agent="Planner") == "a"
+    assert found(client, search="TEAM:red") == "a"
+    assert found(client, search="red") == "ca"
+    assert found(client, search=" things ") == "c"
+    assert (
+        found(client, search="timeout") == found(client, failed="true") == found(client, search="opus") == "b"
+    )
+    assert found(client, failed="false") == "ca"
+    assert found(client, failed="false", search="anthropic") == ""
+    assert found(client, search="duration") == ""  # a name in the stored JSON
+    csv_text = client.get("/api/v1/calls", params={"search": "opus", "format": "csv"}).text
+    assert [line.split(",")[0] for line in csv_text.splitlines()] == ["id", "b"]
+
+
+def test_a_search_has_pages_and_reads_a_bounded_number_of_calls(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "MAX_SEARCHED", 4)
+    monkeypatch.setattr(reports, "_READ", 2)
+    models = {"a": "rare", "b": "rare", "c": "rare"}
+    post(client, *(a_call(id=letter, model=models.get(letter, "gpt-5")) for letter in "abcdefgh"))
+    pages = []
+    following: dict[str, int] = {}
+    for _ in range(3):
+        page = client.get("/api/v1/calls", params={"search": "RARE", "limit": 2, **following}).json()
+        pages.append("".join(call["id"] for call in page["calls"]))
+        following = {"before": page["next"]}
+    assert page["next"] is None
+    # Four calls are read for the first page, and the second one is full before that.
+    assert pages == ["", "cb", "a"]
+
+
+def test_a_report_sums_up_what_is_beyond_the_most_expensive(client: TestClient) -> None:
+    """In all periods together: coder costs most, then planner. The others cost $1.00 + $0.75 and $0.75."""
+    first, second = at("2026-01-31T10:59:30"), at("2026-01-31T11:00:00")
+    post(
+        client,
+        a_call(started=first, labels={"agent": "planner"}, cost={"input": 3.0}),
+        a_call(started=first, labels={"agent": "small"}, cost={"input": 1.0}),
+        a_call(started=first, labels={"agent": "tiny"}),
+        a_call(started=second, labels={"agent": "coder"}, cost={"input": 5.0}),
+        a_call(started=second, labels={"agent": "tiny"}, error="timeout"),
+    )
+    params: dict[str, Any] = {
+        "by": "agent",
+        "period": "hour",
+        "top": 2,
+        "since": first - 60,
+        "until": second + 60,
+    }
+    rows = client.get("/api/v1/report", params=params).json()["rows"]
+    assert [
+        (row["hour"][11:16], row["agent"], row["cost_usd"], row["calls"], row["errors"]) for row in rows
+    ] == [
+        ("10:00", "planner", 3.0, 1, 0),
+        ("10:00", None, 1.75, 2, 0),
+        ("11:00", "coder", 5.0, 1, 0),
+        ("11:00", None, 0.75, 1, 1),
+    ]
+    rows = client.get("/api/v1/report", params={**params, "period": "minute", "top": 1}).json()["rows"]
+    assert [(row["minute"][11:16], row["agent"], row["cost_usd"]) for row in rows] == [
+        ("10:59", None, 4.75),
+        ("11:00", "coder", 5.0),
+        ("11:00", None, 0.75),
+    ]
+    del params["period"]
+    rows = client.get("/api/v1/report", params={**params, "by": "agent,model"}).json()["rows"]
+    assert [(row["agent"], row["model"], row["cost_usd"]) for row in rows] == [
+        ("coder", "gpt-5", 5.0),
+        ("planner", "gpt-5", 3.0),
+        (None, None, 2.5),
+    ]
 
 
 def test_calls_are_downloaded_as_csv(client: TestClient) -> None:
@@ -382,6 +469,15 @@ def test_usage_defaults_to_the_last_thirty_days_by_day(client: TestClient) -> No
             400,
             "unknown parameter 'agents': use since, until, window, session, provider, model,"
             " operation, agent, phase, project, label, by",
+        ),
+        ("calls?failed=yes", 400, "failed must be one of true, false, not 'yes'"),
+        ("calls?search=" + "a" * 257, 400, "search must have at most 256 characters, not 257"),
+        ("report?top=1001", 400, "top must be an integer from 1 to 1000, not '1001'"),
+        ("report?period=minute", 400, "period=minute needs since or window, and at most a day until `until`"),
+        (
+            "report?period=minute&window=25h",
+            400,
+            "period=minute needs since or window, and at most a day until `until`",
         ),
         ("calls?format=xml", 400, "format must be one of json, csv, not 'xml'"),
         ("usage?period=week", 400, "period must be one of hour, day, month, not 'week'"),

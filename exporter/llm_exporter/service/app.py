@@ -49,6 +49,7 @@ T = TypeVar("T")
 _PAGE: Final = files(__package__) / "page"
 _DEFAULT_CALLS: Final = 500
 _MAX_CALLS: Final = 10_000
+_MAX_TOP: Final = 1000
 _MAX_POSITION: Final = 2**62
 _SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 _REPORTS: Final = 3
@@ -242,24 +243,29 @@ class _Service:
 
     async def _get_calls(self, request: Request) -> Response:
         """List calls, newest first, as JSON or CSV."""
-        parameters = Parameters(request.query_params, *FILTERS, "limit", "before", "format")
+        known = (*FILTERS, "search", "failed", "limit", "before", "format")
+        parameters = Parameters(request.query_params, *known)
         as_csv = parameters.choice("format", ("json", "csv")) == "csv"
         limit = parameters.integer("limit", _MAX_CALLS) or _DEFAULT_CALLS
         before = parameters.integer("before", _MAX_POSITION)
-        query = parameters.query()
+        query, wanted = parameters.query(), _wanted(parameters)
         if as_csv:
             return Response(
-                await self._in(self._reading, self._csv, query, limit, before),
+                await self._in(self._reading, self._csv, query, wanted, limit, before),
                 media_type="text/csv; charset=utf-8; header=present",
                 headers={"content-disposition": 'attachment; filename="llm-calls.csv"'},
             )
-        return await self._report(self._page, query, limit, before)
+        return await self._report(self._page, query, wanted, limit, before)
 
-    def _page(self, query: Query, limit: int, before: int | None) -> CallPage:
+    def _page(
+        self, query: Query, wanted: Callable[[Call], bool] | None, limit: int, before: int | None
+    ) -> CallPage:
+        if wanted is not None:
+            return reports.search(self._ledger, query, wanted, limit=limit, before=before)
         return reports.call_page(self._ledger.calls(query, limit=limit, before=before), limit)
 
-    def _csv(self, query: Query, limit: int, before: int | None) -> str:
-        page = self._page(query, limit, before)
+    def _csv(self, *page_of: Any) -> str:
+        page = self._page(*page_of)
         return "".join(reports.csv_lines(map(msgspec.to_builtins, page.calls)))
 
     async def cost(self, request: Request) -> Response:
@@ -284,9 +290,10 @@ class _Service:
 
     async def report(self, request: Request) -> Response:
         """Report totals by several dimensions and by period."""
-        parameters = Parameters(request.query_params, *FILTERS, "by", "period")
-        query, by, period = parameters.query(), parameters.names("by"), parameters.period()
-        return await self._report(lambda: {"rows": reports.rows(self._ledger, query, by, period)})
+        parameters = Parameters(request.query_params, *FILTERS, "by", "period", "top")
+        query, by = parameters.query(), parameters.names("by")
+        period, top = parameters.step(query), parameters.integer("top", _MAX_TOP)
+        return await self._report(lambda: {"rows": reports.rows(self._ledger, query, by, period, top)})
 
     async def budgets(self, request: Request) -> Response:
         """List budgets."""
@@ -333,6 +340,19 @@ def _calls_in(labels: Mapping[str, str], body: bytes) -> list[Call]:
         for call in calls:
             call.labels.update(labels)
     return calls
+
+
+def _wanted(parameters: Parameters) -> Callable[[Call], bool] | None:
+    """Return what a search looks for; None if the request is no search."""
+    text, failed = parameters.search(), parameters.choice("failed", ("true", "false"))
+    if not text and failed is None:
+        return None
+    with_error = failed == "true"
+
+    def wanted(call: Call) -> bool:
+        return (failed is None or (call.error is not None) == with_error) and reports.mentions(call, text)
+
+    return wanted
 
 
 def _file(name: str) -> Callable[[Request], Response]:

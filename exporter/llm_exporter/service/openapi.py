@@ -12,10 +12,12 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from ..bounds import MAX_TEXT_BYTES
 from ..budgets.lease_messages import LeaseRequest, LeaseResponse
 from ..call import Call
-from ..periods import WINDOWS
+from ..periods import STEPS, WINDOWS
 from . import examples
+from .reports import MAX_SEARCHED
 from .requests import FILTERS
 from .schemas import (
     BudgetList,
@@ -136,6 +138,14 @@ def _calls() -> Json:
                 "parameters": [
                     *_filters(),
                     _integer("limit", "The maximum number of calls. Defaults to 500.", 10_000),
+                    _text(
+                        "search",
+                        "Only calls with this text in their id, provider, model, operation, route, error or"
+                        f" labels (name:value), in any case. A search reads {MAX_SEARCHED:,} calls for a"
+                        " page, so a page may be short although `next` is not null.",
+                        maxLength=MAX_TEXT_BYTES,
+                    ),
+                    _text("failed", "Only calls that failed, or that did not.", enum=["true", "false"]),
                     _integer("before", "Only calls before this position: `next` of the last page.", 2**62),
                     _text("format", "JSON, or CSV as a download.", enum=["json", "csv"]),
                 ],
@@ -200,7 +210,17 @@ def _reports() -> Json:
                 "parameters": [
                     *_filters(),
                     _text("by", "Dimensions and labels, comma-separated."),
-                    {**period, "description": "The length of a period. Defaults to a single total."},
+                    _text(
+                        "period",
+                        "The length of a period. Defaults to a single total. Minutes are for a day at most.",
+                        enum=[*STEPS],
+                    ),
+                    _integer(
+                        "top",
+                        "Only this number of combinations, the most expensive ones. The others are summed up"
+                        " in rows whose dimensions are null.",
+                        1000,
+                    ),
                 ],
                 "responses": _responses(_ref(Report), 400, 503, example=examples.REPORT),
             }

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from ..call import Call
 from ..harmless import csv_cell
-from ..periods import RETENTION, Window, span_of
+from ..periods import RETENTION, Step, Window, span_of
 from .ledger.base import Ledger, Logged, Query, Totals, totals_of
 from .requests import Problem, rfc3339
 from .schemas import (
@@ -27,8 +28,14 @@ from .schemas import (
     UsagePeriod,
 )
 
+MAX_SEARCHED: Final = 10_000
+"""Calls that a search reads for one page."""
+_READ: Final = 1000
+"""Calls that it reads at a time."""
+
 _Row = TypeVar("_Row")
 _Groups = Mapping[tuple[str, ...], Totals]
+_Periods = Mapping[tuple[float, tuple[str, ...]], Totals]
 
 
 def cost(ledger: Ledger, query: Query, by: Sequence[str] = ()) -> dict[str, Any]:
@@ -89,21 +96,49 @@ def usage(ledger: Ledger, query: Query, period: Window) -> list[UsagePeriod]:
 
 
 def rows(
-    ledger: Ledger, query: Query, by: Sequence[str], period: Window | None = None
+    ledger: Ledger, query: Query, by: Sequence[str], period: Step | None = None, top: int | None = None
 ) -> list[dict[str, Any]]:
     """Return totals for each combination of the dimensions, and for each UTC period if there is one.
 
     The earliest period comes first, and within it the highest cost.
+
+    Args:
+        ledger: Has the calls.
+        query: Selects the calls.
+        by: The dimensions.
+        period: The length of the periods; None for a single total.
+        top: Only this number of combinations: those that cost most in all periods together. The others are
+            summed up in rows that come last, and whose dimensions are None.
     """
+    groups: _Periods
     if period is None:
         groups = {(0.0, key): totals for key, totals in ledger.totals(query, by).items()}
     else:
         groups = ledger.periods(query, period, by)
+    others: dict[float, Totals] = {}
+    if top is not None:
+        groups, others = _most_expensive(groups, top)
     ranked = sorted(groups.items(), key=lambda group: (group[0][0], -group[1].cost_usd, group[0][1]))
+    named = [(start, dict[str, str | None](zip(by, key, strict=True)), one) for (start, key), one in ranked]
+    summed_up = [(start, dict.fromkeys(by), one) for start, one in others.items()]
     return [
-        _row({**({period: rfc3339(start)} if period else {}), **dict(zip(by, key, strict=True))}, totals)
-        for (start, key), totals in ranked
+        _row({**({period: rfc3339(start)} if period else {}), **dimensions}, totals)
+        for start, dimensions, totals in sorted([*named, *summed_up], key=lambda row: row[0])
     ]
+
+
+def _most_expensive(groups: _Periods, top: int) -> tuple[_Periods, dict[float, Totals]]:
+    """Return the groups of the most expensive keys, and the totals of the others by period."""
+    by_key: dict[tuple[str, ...], Totals] = {}
+    for (_, key), totals in groups.items():
+        by_key.setdefault(key, Totals()).add(totals)
+    ranked = sorted(by_key.items(), key=lambda group: (-group[1].cost_usd, -group[1].calls, group[0]))
+    kept = {key for key, _ in ranked[:top]}
+    others: dict[float, Totals] = {}
+    for (start, key), totals in groups.items():
+        if key not in kept:
+            others.setdefault(start, Totals()).add(totals)
+    return {group: totals for group, totals in groups.items() if group[1] in kept}, others
 
 
 def _sum(groups: Iterable[Totals]) -> dict[str, Any]:
@@ -125,8 +160,38 @@ def _typed(row: Callable[..., _Row], values: Iterable[tuple[str, Totals]]) -> li
     return [row(value, **msgspec.structs.asdict(totals)) for value, totals in values]
 
 
-def _row(dimensions: Mapping[str, str], totals: Totals) -> dict[str, Any]:
+def _row(dimensions: Mapping[str, str | None], totals: Totals) -> dict[str, Any]:
     return {**dimensions, **msgspec.structs.asdict(totals)}
+
+
+def search(
+    ledger: Ledger, query: Query, wanted: Callable[[Call], bool], *, limit: int, before: int | None
+) -> CallPage:
+    """Return the newest calls that are wanted, at most `limit`, among the next `MAX_SEARCHED` calls.
+
+    A page may thus have few calls or none although there are more: `next` is null only if all were read.
+    """
+    found: list[Logged] = []
+    for _ in range(MAX_SEARCHED // _READ):
+        batch = ledger.calls(query, limit=_READ, before=before)
+        if not batch:
+            return CallPage([*map(call_row, found)], None)
+        for logged in batch:
+            before = logged.position
+            if wanted(logged.call):
+                found.append(logged)
+            if len(found) == limit:
+                break
+        if len(found) == limit:
+            break
+    return CallPage([*map(call_row, found)], before)
+
+
+def mentions(call: Call, text: str) -> bool:
+    """Return whether a call has a text in its id, names, error or labels (`name:value`), in any case."""
+    labels = (f"{name}:{value}" for name, value in call.labels.items())
+    texts = (call.id, call.provider, call.model, call.operation, call.route, call.error or "", *labels)
+    return any(text.casefold() in one.casefold() for one in texts)
 
 
 def call_page(calls: Sequence[Logged], limit: int) -> CallPage:

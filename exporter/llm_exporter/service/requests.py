@@ -9,12 +9,16 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
+from ..bounds import MAX_TEXT_BYTES
 from ..config.durations import seconds
-from ..periods import END_OF_TIME, WINDOWS, Window
+from ..periods import DAY, END_OF_TIME, STEPS, WINDOWS, Step, Window
 from .ledger.base import SUMMED_BY, Query
 
 FILTERS: Final = ("since", "until", "window", "session", *SUMMED_BY, "label")
 """The parameters that `Parameters.query` reads."""
+
+_SLACK_SECONDS: Final = 60.0
+"""A window of a day that has just been read is a little longer than a day."""
 
 _T = TypeVar("_T", bound=str)
 
@@ -52,6 +56,13 @@ class Parameters:
         """Return a parameter's text."""
         return self._values.get(name, default)
 
+    def search(self) -> str:
+        """Return the text to search for; empty if it is not given."""
+        text = self.text("search").strip()
+        if len(text) > MAX_TEXT_BYTES:
+            raise Problem(400, f"search must have at most {MAX_TEXT_BYTES} characters, not {len(text)}")
+        return text
+
     def choice(self, name: str, choices: Sequence[_T]) -> _T | None:
         """Return a parameter that has a fixed set of values; None if it is not given."""
         value = self._values.get(name)
@@ -64,6 +75,18 @@ class Parameters:
     def period(self) -> Window | None:
         """Return `period`; None if it is not given."""
         return self.choice("period", WINDOWS)
+
+    def step(self, query: Query) -> Step | None:
+        """Return `period`, which may also be a minute; None if it is not given.
+
+        Minutes are made of the calls one by one, so the query may select at most a day.
+        """
+        step = self.choice("period", STEPS)
+        if step == "minute":
+            until = time.time() if query.until is None else query.until
+            if query.since is None or until - query.since > DAY + _SLACK_SECONDS:
+                raise Problem(400, "period=minute needs since or window, and at most a day until `until`")
+        return step
 
     def names(self, name: str) -> list[str]:
         """Return the names in a comma-separated list."""

@@ -117,7 +117,10 @@ class UsageReport(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """Totals by several dimensions. Each row also has the requested dimensions and the period's start."""
+    """Totals by several dimensions. Each row also has the requested dimensions and the period's start.
+
+    The dimensions are null in the rows that sum up what is beyond `top`.
+    """
 
     rows: list[Totals]
 

@@ -314,7 +314,32 @@ def test_days_and_hours_are_utc(ledger: Ledger) -> None:
     }
 
 
-@pytest.mark.parametrize("period", ["hour", "day", "month"])
+def test_minutes_are_made_of_calls(ledger: Ledger) -> None:
+    ledger.add(
+        [
+            call("a", "2028-03-01T00:00:59.999+00:00", labels={"agent": "planner", "team": "red"}),
+            call("b", "2028-03-01T00:01:00+00:00", labels={"agent": "planner", "team": "red"}),
+            call("c", "2028-03-01T00:01:59+00:00"),
+            call("d", "2028-03-01T01:02:00+00:00"),
+        ]
+    )
+    midnight = datetime(2028, 3, 1, tzinfo=UTC).timestamp()
+    first_hour = Query(since=midnight, until=midnight + 3600)
+
+    assert ledger.periods(first_hour, "minute") == {
+        (midnight, ()): half_dollars(1),
+        (midnight + 60, ()): half_dollars(2),
+    }
+    for by in ("agent", "team"):
+        value = {"agent": "planner", "team": "red"}[by]
+        assert ledger.periods(first_hour, "minute", [by]) == {
+            (midnight, (value,)): half_dollars(1),
+            (midnight + 60, (value,)): half_dollars(1),
+            (midnight + 60, ("unattributed",)): half_dollars(1),
+        }
+
+
+@pytest.mark.parametrize("period", ["minute", "hour", "day", "month"])
 def test_periods_include_only_calls_in_the_requested_time(ledger: Ledger, period: Any) -> None:
     """However long ago: a report combines sums, which expire, and calls."""
     now = time.time()

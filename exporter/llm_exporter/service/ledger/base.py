@@ -10,7 +10,7 @@ import msgspec
 from ...call import UNATTRIBUTED, Call
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
-from ...periods import Period, Window
+from ...periods import Period, Step
 
 SUMMED_BY: Final = ("provider", "model", "operation", "agent", "phase", "project")
 """The dimensions that a ledger stores sums by. Reports by any of them do not read each call."""
@@ -197,9 +197,12 @@ class Ledger(Protocol):
         """Return totals by dimensions: `model`, `agent`, `phase`, `provider` or any label."""
 
     def periods(
-        self, query: Query, period: Window, by: Sequence[str] = ()
+        self, query: Query, period: Step, by: Sequence[str] = ()
     ) -> dict[tuple[float, tuple[str, ...]], Totals]:
-        """Return totals by the start of the UTC period that the calls started in, and by dimensions."""
+        """Return totals by the start of the UTC period that the calls started in, and by dimensions.
+
+        Minutes have no sums: they are made of the calls.
+        """
 
     def session(self, name: str | None) -> str | None:
         """Return a session if it has calls, or the session of the latest call for None; else None."""

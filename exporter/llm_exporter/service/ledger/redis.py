@@ -56,7 +56,7 @@ from ...call import Call
 from ...log import log
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
-from ...periods import DAY, END_OF_TIME, Window, span_of
+from ...periods import DAY, END_OF_TIME, Step, Window, span_of
 from .base import (
     MAX_INTEGER,
     Charge,
@@ -458,11 +458,12 @@ class RedisLedger(Ledger):
 
     @override
     def periods(
-        self, query: Query, period: Window, by: Sequence[str] = ()
+        self, query: Query, period: Step, by: Sequence[str] = ()
     ) -> dict[tuple[float, tuple[str, ...]], Totals]:
         # Includes pruned calls as long as their sums are kept.
         grouped: dict[tuple[float, tuple[str, ...]], Totals] = defaultdict(Totals)
-        for started, key, totals in self._summed(query, period, by):
+        summed = self._folded(query, by) if period == "minute" else self._summed(query, period, by)
+        for started, key, totals in summed:
             grouped[span_of(period, started).start, key].add(totals)
         return dict(grouped)
 

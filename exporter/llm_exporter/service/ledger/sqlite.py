@@ -20,7 +20,7 @@ from ...call import Call
 from ...log import log
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
-from ...periods import HOUR, Window
+from ...periods import HOUR, Step
 from .base import (
     MAX_INTEGER,
     Charges,
@@ -242,12 +242,12 @@ class SqliteLedger(Ledger):
 
     @override
     def periods(
-        self, query: Query, period: Window, by: Sequence[str] = ()
+        self, query: Query, period: Step, by: Sequence[str] = ()
     ) -> dict[tuple[float, tuple[str, ...]], Totals]:
         return self._report(query, period, by)
 
     def _report(
-        self, query: Query, period: Window | None, by: Sequence[str]
+        self, query: Query, period: Step | None, by: Sequence[str]
     ) -> dict[tuple[float, tuple[str, ...]], Totals]:
         statement = report(query, period, by)
         rows = self._read(*statement) if statement else []

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ...call import UNATTRIBUTED
-from ...periods import DAY, END_OF_TIME, HOUR, Period, Window, span_of
+from ...periods import DAY, END_OF_TIME, HOUR, MINUTE, Period, Step, Window, span_of
 from .base import DEFAULT, MAX_INTEGER, SUMMED_BY, Query, Totals
 from .sqlite_groups import ALL_OMITTED
 
@@ -58,8 +58,10 @@ TAKE_OFF: Final = _changed("-", "max({0} + excluded.{0}, 0)")
 """Takes the selected calls off the sums of one span. Sums of no calls are left to delete."""
 
 
-def start_in_sql(period: Period) -> str:
+def start_in_sql(period: Period | Step) -> str:
     """Return the SQL of the start of the period that a row is in; 0 for all time."""
+    if period == "minute":
+        return f"CAST(started / {MINUTE} AS INTEGER) * {MINUTE}"
     return "0" if period == "total" else f"start_of('{period}', CAST(started / {HOUR} AS INTEGER))"
 
 
@@ -70,7 +72,7 @@ class Statement(NamedTuple):
     parameters: list[Any]
 
 
-def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement | None:
+def report(query: Query, period: Step | None, by: Sequence[str]) -> Statement | None:
     """Return the statement for totals by period and dimensions; None if the query selects no time.
 
     Each row has the start of the period (0 for no period), the dimensions and the totals.
@@ -79,7 +81,7 @@ def report(query: Query, period: Window | None, by: Sequence[str]) -> Statement 
     source: Statement | None = Statement("SELECT *, 1 AS calls FROM calls", [])
     labels: dict[str, str] = {}
     if "session" not in names and query.session in (None, DEFAULT):
-        spans = (HOUR,) if period == "hour" else SPANS
+        spans = {"minute": (), "hour": (HOUR,)}.get(period or "", SPANS)
         since = -inf if query.since is None else query.since
         until = inf if query.until is None else query.until
         if names or query.session:
