@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -112,11 +114,75 @@ def test_a_slow_subscriber_receives_a_missed_event(live: Live, metrics: Metrics)
 
         live.calls_added([a_call() for _ in range(999)])
         live.publish_alert(ALERT)
-        assert (await anext(subscriber)).count(b"event: call") == 999
+        calls = 0
+        while calls < 999:
+            calls += (await anext(subscriber)).count(b"event: call")
+        assert calls == 999
         assert parsed(await anext(subscriber))[0] == "alert"
 
     asyncio.run(scenario())
     assert value(metrics, "llm_exporter_missed_events_total") == 1001
+
+
+def test_large_events_are_missed_by_their_size_and_sent_in_pieces(live: Live, metrics: Metrics) -> None:
+    """At most 4 MB wait, and at most 64 KB are sent at a time, unless a single event is larger."""
+
+    async def scenario() -> None:
+        subscriber = await subscribed(live)
+        labels = {f"label-{number}": "x" * 250 for number in range(40)}  # more than 10 kB
+        live.calls_added([a_call(id=f"c-{number}", labels=labels) for number in range(100)])
+        seen = 0
+        while seen < 100:
+            piece = await anext(subscriber)
+            assert len(piece) <= 64 * 1024
+            assert piece.endswith(b"\n\n")
+            seen += piece.count(b"event: call")
+        huge = {f"label-{number}": "x" * 250 for number in range(400)}
+        live.calls_added([a_call(id="huge", labels=huge)])
+        assert parsed(await anext(subscriber))[1]["id"] == "huge"
+        for _ in range(5):
+            live.calls_added([a_call(labels=labels) for _ in range(100)])
+        waiting = b"".join([await anext(subscriber) for _ in range(2)])
+        assert waiting.startswith(b"event: missed\ndata: {}\n\nevent: call")
+
+    asyncio.run(scenario())
+    assert value(metrics, "llm_exporter_missed_events_total") > 0
+
+
+def test_pages_that_are_left_open_do_not_take_much_memory(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """200 pages that read nothing, and 88 MB of events. Each connection buffers some of them, not all."""
+    labels = {f"label-{number}": "x" * 250 for number in range(40)}
+    with Served(tmp_path) as served, ExitStack() as stack:
+
+        def send_batch() -> None:
+            with urlopen(Request(f"{served.url}/api/v1/calls", batch(), JSON), timeout=600):
+                pass
+
+        def batch() -> bytes:
+            return msgspec.json.encode([a_call(labels=labels) for _ in range(200)])
+
+        for _ in range(5):
+            send_batch()
+        for _ in range(200):
+            page = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=600))
+            page.sendall(b"GET /api/v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            assert page.recv(12) == b"HTTP/1.1 200"
+        before = resident(served.pid)
+        for _ in range(40):
+            send_batch()
+        grown = (resident(served.pid) - before) / 2**20
+        figure(f"{grown:.0f} MB more after 88 MB of events that 200 pages did not read")
+        assert grown < 60
+        lines = served.get_text("/metrics").splitlines()
+        (missed,) = (line for line in lines if line.startswith("llm_exporter_missed_events_total "))
+        assert float(missed.split()[-1]) > 100_000
+
+
+def resident(pid: int) -> int:
+    """Return the memory of a process in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -30,7 +30,13 @@ from .schemas import Alert, BudgetList, BudgetRow, CallEvent
 
 MAX_SUBSCRIBERS: Final = 200
 _QUEUE_EVENTS: Final = 1000
+_QUEUE_BYTES: Final = 4 * 2**20
 """Events that wait for a slow subscriber. Beyond that they are dropped, and a `missed` event says so."""
+_PIECE_BYTES: Final = 64 * 1024
+"""Events that are written at a time, unless a single one is larger.
+
+Subscribers share what waits for them, but each connection has a copy of what it is writing.
+"""
 _PING_SECONDS: Final = 15.0
 """Proxies close connections that are silent for longer."""
 _RETRY_SECONDS: Final = 30
@@ -105,16 +111,15 @@ class Live(Listener):
     def _publish(self, events: Callable[[], list[bytes]]) -> None:
         if self._loop is None or not self._subscriptions:
             return
-        # One piece for all of them, because there may be many subscribers.
-        encoded = events()
-        distribute = partial(self._distribute, b"".join(encoded), len(encoded))
+        distribute = partial(self._distribute, list(_pieces(events())))
         self._loop.call_soon_threadsafe(
             partial(guarded, "live", distribute, report=self._failed, catch=BaseException)
         )
 
-    def _distribute(self, events: bytes, number: int) -> None:
+    def _distribute(self, pieces: Sequence[tuple[bytes, int]]) -> None:
         for subscription in self._subscriptions:
-            subscription.put(events, number)
+            for events, number in pieces:
+                subscription.put(events, number)
 
     def _count_missed(self, number: int) -> None:
         self._metrics().count(MISSED_EVENTS, number)
@@ -137,16 +142,18 @@ class Subscription:
         self._missed = missed
         self._queue: asyncio.Queue[tuple[bytes, int] | None] = asyncio.Queue()
         self._waiting = 0
+        self._bytes = 0
 
     def put(self, events: bytes, number: int) -> None:
         """Add events, or drop all that wait if they are too many."""
-        if self._waiting + number > _QUEUE_EVENTS:
+        if self._waiting + number > _QUEUE_EVENTS or self._bytes + len(events) > _QUEUE_BYTES:
             self._missed(self._waiting + number)
             while not self._queue.empty():
                 self._queue.get_nowait()
-            self._waiting = 0
+            self._waiting = self._bytes = 0
             events, number = _event("missed", {}), 0
         self._waiting += number
+        self._bytes += len(events)
         self._queue.put_nowait((events, number))
 
     def end(self) -> None:
@@ -171,6 +178,7 @@ class Subscription:
                     return
                 events, number = item
                 self._waiting -= number
+                self._bytes -= len(events)
                 yield events
         finally:
             self.close()
@@ -215,6 +223,20 @@ def _call_event(call: Call) -> CallEvent:
         duration=call.duration,
         error=call.error,
     )
+
+
+def _pieces(events: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Join events to pieces, each with the number of its events."""
+    piece: list[bytes] = []
+    size = 0
+    for event in events:
+        if piece and size + len(event) > _PIECE_BYTES:
+            yield b"".join(piece), len(piece)
+            piece, size = [], 0
+        piece.append(event)
+        size += len(event)
+    if piece:
+        yield b"".join(piece), len(piece)
 
 
 def _event(kind: str, data: object) -> bytes:
