@@ -1,24 +1,43 @@
-"""Run the benchmarks and print a table of the results."""
+"""Run the benchmarks and print tables of the results."""
 
 from __future__ import annotations
 
 import logging
 import platform
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
-BENCHMARKS = ("startup", "calls", "shipping", "budgets", "scrapes", "ingest", "ledger", "dashboards", "rules")
+from .compared import Table
+
+BENCHMARKS = (
+    *("startup", "calls", "streams", "shipping", "budgets", "scrapes"),
+    *("ingest", "ledger", "dashboards", "rules"),
+)
 
 
 def main(names: list[str]) -> None:
     """Run the named benchmarks, or all."""
     logging.disable(logging.WARNING)
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
-    print("| Benchmark | Without llm-exporter or with an alternative | With llm-exporter | Target |")
-    print("|---|---|---|---|")
     for name in names or BENCHMARKS:
-        for row in import_module(f"bench.{name}").rows():
-            print(f"| {row.name} | {row.baseline} | {row.result} | {row.target} |", flush=True)
+        for table in import_module(f"bench.{name}").tables():
+            print_table(table)
 
 
-main(sys.argv[1:])
+def print_table(table: Table) -> None:
+    """Print a table in Markdown, each row as soon as it is known."""
+    print(f"### {table.title}\n")
+    print(_line(table.head))
+    print("|" + "---|" * len(table.head))
+    for row in table.rows:
+        print(_line(row), flush=True)
+    print(flush=True)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -12,7 +12,7 @@ from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.config.model import Budget
 from llm_exporter.pricing.prices import PriceList
 
-from .compared import Row, alternate, microseconds, repeat
+from .compared import Row, Table, alternate, microseconds, repeat, table
 
 CHECKS = 5000
 TURNS = 15
@@ -20,7 +20,12 @@ TURNS = 15
 REQUEST: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "How many? " * 100}]}
 
 
-def rows() -> Iterator[Row]:
+def tables() -> Iterator[Table]:
+    """Yield the only table."""
+    yield table("Budgets", _rows())
+
+
+def _rows() -> Iterator[Row]:
     """Compare no budget with a budget per agent."""
     budget = Budget(name="agents", period="day", usd=Decimal(10**6), per=("agent",), on_exceed="block")
     call = Call(

@@ -25,7 +25,7 @@ from prometheus.increases import LEVELS, MODEL, prefix
 from tools.binaries import find
 from tools.stack import Prometheus
 
-from .compared import Row
+from .compared import Row, Table, table
 
 AGENTS, MODELS, DAYS = 200, 20, 30
 BOARDS = ("llm-cost", "llm-agents", "llm-latency")
@@ -195,7 +195,12 @@ def run_query(
         prometheus.get("/api/v1/query_range", query=query, **times)
 
 
-def rows() -> Iterator[Row]:
+def tables() -> Iterator[Table]:
+    """Yield the only table."""
+    yield table("Dashboards", _rows())
+
+
+def _rows() -> Iterator[Row]:
     """Yield two rows for each dashboard: with all filters set to All, and with one of three phases chosen."""
     now = int(time.time()) // 60 * 60
     with tempfile.TemporaryDirectory(prefix="llm-exporter-bench-") as name:

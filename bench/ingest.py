@@ -24,14 +24,19 @@ from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.redis_server import RedisServer
 
-from .compared import Row
+from .compared import Row, Table, table
 
 CALLS = 40_000
 BODY_CALLS = 1000
 SINGLE_CALLS = 300
 
 
-def rows() -> Iterator[Row]:
+def tables() -> Iterator[Table]:
+    """Yield the only table."""
+    yield table("Ingest of the service", _rows())
+
+
+def _rows() -> Iterator[Row]:
     """Measure both ledgers."""
     with TemporaryDirectory() as directory:
         yield _row("SQLite", SqliteLedger(Path(directory) / "ledger.db"))

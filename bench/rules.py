@@ -13,7 +13,7 @@ from demo.history.series import series
 from llm_exporter.metrics.specs import LATENCY
 from tools.stack import Prometheus, prometheus_config
 
-from .compared import Row
+from .compared import Row, Table, table
 from .dashboards import AGENTS, BY_TYPE, CALLERS, MODELS
 
 WARM_SECONDS = 180
@@ -55,7 +55,12 @@ class Page(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def rows() -> Iterator[Row]:
+def tables() -> Iterator[Table]:
+    """Yield the only table."""
+    yield table("Rules", _rows())
+
+
+def _rows() -> Iterator[Row]:
     """Yield the time that evaluating all rules takes per minute."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()

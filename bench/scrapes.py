@@ -17,7 +17,7 @@ from llm_exporter import Call
 from llm_exporter.metrics.collector import Metrics
 from llm_exporter.metrics.http import AsgiMetrics
 
-from .compared import Row, alternate, microseconds
+from .compared import Row, Table, alternate, microseconds, table
 
 LINES = 150_000
 TURNS = 3
@@ -71,7 +71,12 @@ async def _longest_stall(app: Any) -> float:
     return longest
 
 
-def rows() -> Iterator[Row]:
+def tables() -> Iterator[Table]:
+    """Yield the only table."""
+    yield table("`/metrics`", _rows())
+
+
+def _rows() -> Iterator[Row]:
     """Compare the time per line, and the time that a scrape blocks an event loop."""
     metrics = _filled()
     lines = sum(piece.count(b"\n") for piece in metrics.text(scrape=False, openmetrics=False))
@@ -93,7 +98,8 @@ def rows() -> Iterator[Row]:
         median(asyncio.run(_longest_stall(app)) for _ in range(TURNS))
         for app in (make_asgi_app(registry), AsgiMetrics(lambda: metrics))
     ]
-    yield Row("time a scrape blocks an event loop", *(f"{stall * 1e3:,.0f} ms" for stall in stalls))
+    blocking, non_blocking = (f"{stall * 1e3:,.0f} ms" for stall in stalls)
+    yield Row("time a scrape blocks an event loop", blocking, non_blocking)
 
 
 def _render(metrics: Metrics, *, openmetrics: bool) -> None:

@@ -12,7 +12,7 @@ import llm_exporter
 from llm_exporter.client.default import pipeline
 from llm_exporter.client.spool_file import SpoolFile
 
-from .compared import Row
+from .compared import Row, Table, table
 
 CALLS = 400
 NOBODY = "http://127.0.0.1:9"
@@ -47,7 +47,12 @@ def _seconds_to_disk(pause: float) -> list[float]:
     return seconds
 
 
-def rows() -> Iterator[Row]:
+def tables() -> Iterator[Table]:
+    """Yield the only table."""
+    yield table("How long a finished call is not on disk", _rows())
+
+
+def _rows() -> Iterator[Row]:
     """Yield a row for a process that makes few calls, and for one that makes many."""
     with TemporaryDirectory() as spool:
         os.environ["LLM_EXPORTER_SPOOL"] = spool
