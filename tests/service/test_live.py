@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,6 +26,14 @@ from support.calls import a_call
 from support.served import Served
 
 JSON = {"content-type": "application/json"}
+PATIENT = """\
+from llm_exporter.cli.main import main
+from llm_exporter.service import run
+
+run._GRACE_SECONDS = 3600
+main()
+"""
+"""The command line, with a service that lets requests go on for an hour when it stops."""
 ALERT = Alert(key="f", title="too much", detail="", severity="critical", resolved=False)
 
 
@@ -237,6 +248,8 @@ def test_a_closed_subscription_is_removed_and_closing_ends_the_others(live: Live
         assert live.subscribers == 1
         live.close()
         assert [event async for event in open_] == []
+        late = await subscribed(live)  # its request was in progress already
+        assert [event async for event in late] == []
         assert live.subscribers == 0
 
     asyncio.run(scenario())
@@ -266,3 +279,19 @@ def test_the_stream_has_new_calls_and_alerts(tmp_path: Path) -> None:
         alert = {"key": "f", "title": "LLMCostHigh", "detail": "$12 an hour", "severity": "warning"}
         assert event() == ("alert", {**alert, "resolved": False})
         assert event() == ("alert", {**alert, "resolved": True})
+
+
+def test_a_service_that_stops_ends_its_streams(tmp_path: Path) -> None:
+    """It does not wait for their clients: a browser would stay for as long as its page is open."""
+    command = [sys.executable, "-c", PATIENT, "serve", "--port", "0", "--store", str(tmp_path / "ledger.db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        url = service.stdout.readline().rpartition(" ")[2].strip()
+        try:
+            with urlopen(f"{url}/api/v1/events", timeout=60) as stream:
+                assert stream.readline() == b": listening\n"
+                service.terminate()
+                assert stream.read() == b"\n"  # complete: the body has its last chunk
+                assert service.wait(60) == -signal.SIGTERM
+        finally:
+            service.kill()

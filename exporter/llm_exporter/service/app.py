@@ -72,6 +72,8 @@ def make_app(
 ) -> Starlette:
     """Return the service as an ASGI application. Its lifespan closes the intake and the ledger.
 
+    A server that waits for open responses before it ends the lifespan calls `state.live.close()` first.
+
     Args:
         config: The initial configuration.
         ledger: Stores the calls.
@@ -122,7 +124,7 @@ def make_app(
         await asyncio.to_thread(intake.close)
         ledger.close()
 
-    return Starlette(
+    app = Starlette(
         lifespan=lifespan,
         middleware=[Middleware(Survival, intake.metrics), Middleware(Door, access)],
         routes=[
@@ -154,6 +156,8 @@ def make_app(
             LedgerError: cast("Any", _unavailable),
         },
     )
+    app.state.live = live
+    return app
 
 
 async def _sweep(intake: Intake, spools: Sequence[Spool]) -> None:

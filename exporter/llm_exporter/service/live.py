@@ -54,6 +54,7 @@ class Live(Listener):
         self._metrics = metrics
         self._loop: asyncio.AbstractEventLoop | None = None
         self._subscriptions: set[Subscription] = set()
+        self._closed = False
         self._warned = -_WARN_SECONDS
 
     @property
@@ -101,10 +102,13 @@ class Live(Listener):
             )
         subscription = Subscription(self._subscriptions.discard, self._count_missed)
         self._subscriptions.add(subscription)
+        if self._closed:  # the request was in progress when the service began to stop
+            subscription.end()
         return subscription
 
     def close(self) -> None:
-        """End all streams."""
+        """End all streams, and each that is begun later at once. Browsers connect again by themselves."""
+        self._closed = True
         for subscription in self._subscriptions:
             subscription.end()
 

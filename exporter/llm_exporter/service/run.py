@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from typing_extensions import override
 
 from ..client.spool import spool_for
 from ..config.model import Config
@@ -20,11 +21,14 @@ from ..web_config import WebConfig
 from .app import make_app
 from .connections import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Listener, Loop, Protocol
 from .ledger.store import open_ledger
+from .live import Live
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _BACKLOG: Final = 128
 _OTHER_FILES: Final = 256
 """File descriptors beside connections: the ledger, spools, requests to Redis."""
+_GRACE_SECONDS: Final = 5
+"""How long requests may go on after a signal."""
 
 
 def serve(
@@ -80,13 +84,13 @@ def serve(
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         for name in ("uvicorn.error", "asyncio"):
             logging.getLogger(name).addFilter(HarmlessTracebacks())
         settings.load()
         settings.ssl = context
-        server = uvicorn.Server(settings)
+        server = _Server(settings, app.state.live)
         shown = f"[{host}]" if ":" in host else host
         scheme = "http" if context is None else "https"
         print(f"llm-exporter listening on {scheme}://{shown}:{bound}", flush=True)  # noqa: T201
@@ -95,6 +99,19 @@ def serve(
             asyncio.Runner(loop_factory=Loop) as runner,
         ):
             runner.run(server.serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    """A server that ends the event streams when it stops, instead of waiting for their clients to leave."""
+
+    def __init__(self, settings: uvicorn.Config, live: Live) -> None:
+        super().__init__(settings)
+        self._live = live
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._live.close()
+        await super().shutdown(sockets)
 
 
 def _connection_limit() -> int:
