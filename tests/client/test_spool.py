@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import msgspec
 import pytest
 
 from llm_exporter import Call
+from llm_exporter.client import spool_file
 from llm_exporter.client.spool import Spool, spool_for
 from llm_exporter.client.spool_file import SpoolFile
+from llm_exporter.file_lock import lock
 from support.awaiting import until
 from support.calls import a_call
 
@@ -28,6 +31,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import msgspec
 from llm_exporter import Call
+from llm_exporter.client import spool_file
 from llm_exporter.client.spool import Spool
 spool = Spool(Path(sys.argv[1]))
 def line(id, **fields):
@@ -170,6 +174,54 @@ def test_a_file_that_another_process_takes_before_it_is_locked_is_not_used(
     monkeypatch.setattr(SpoolFile, "lock", find_and_lock)
     leave(spool, a_call(id="kept"))
     assert ids(other) == ["kept"]
+
+
+def test_a_file_that_another_process_has_sent_before_it_is_locked_is_not_sent_again(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(spool, a_call(id="sent once"))
+    sent: list[str] = []
+
+    def send_and_lock(file: IO[bytes]) -> bool:
+        monkeypatch.setattr("llm_exporter.client.spool.lock", lock)
+        sent.extend(ids(Spool(tmp_path)))
+        return lock(file)
+
+    monkeypatch.setattr("llm_exporter.client.spool.lock", send_and_lock)
+    assert ids(spool) == []
+    assert sent == ["sent once"]
+
+
+def test_a_file_that_cannot_be_deleted_is_sent_once(
+    spool: Spool,
+    dropped: Dropped,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = leave(spool, a_call(id="sent once"))
+
+    def refuse(_: Path, *, missing_ok: bool) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        assert ids(spool) == ["sent once"]
+        assert ids(spool) == []
+    assert path.read_bytes() == b""
+    assert dropped.calls == 0
+    (record,) = caplog.records
+    assert f"{path} cannot be shipped: [Errno 1] Operation not permitted" in record.getMessage()
+
+
+def test_a_file_does_not_exceed_its_maximum(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = lines([a_call(id="first")])
+    monkeypatch.setattr(spool_file, "MAX_BYTES", len(line) + 1)
+    file = spool.new_file()
+    file.append([line])
+    with pytest.raises(OSError, match=f"would exceed its maximum of {len(line) + 1} bytes"):
+        file.append([b"x"])
+    file.close()
+    assert ids(spool) == ["first"]
 
 
 def test_a_full_disk_raises_and_leaves_whole_lines(tmp_path: Path) -> None:

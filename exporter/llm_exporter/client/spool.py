@@ -206,9 +206,9 @@ class Spool:
     def _remove(self, file: io.FileIO, path: Path) -> None:
         try:
             path.unlink(missing_ok=True)
-        except OSError:
-            file.truncate(0)
-            raise
+        except OSError as error:
+            file.truncate(0)  # its calls have been sent
+            self._say(path, error)
 
     def _leave_out(self, path: Path, error: OSError) -> None:
         """Go on without a file: set it aside if it will never be readable, else try again another time."""
