@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import product
 from typing import Any
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from llm_exporter.call import Call, TokenType
 from llm_exporter.config.model import PriceOverride, Prices
 from llm_exporter.pricing.prices import PriceList
+from llm_exporter.pricing.rates import Rate, TokenPrices
 
 NOVEMBER = datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp()
 
@@ -463,3 +464,20 @@ def test_fast_mode_has_its_own_price() -> None:
     )
     PriceList().price(call)
     assert call.cost == {"input": 0.01, "output": 0.05}
+
+
+@given(
+    rates=st.lists(st.decimals("1e-15", "1e3", allow_nan=False), min_size=1, max_size=4),
+    starts=st.sets(st.integers(0, 10**6), max_size=3),
+    prompt=st.integers(0, 2 * 10**6),
+    output=st.integers(1, 10**12),
+)
+def test_a_cost_is_the_exact_decimal_product_rounded_once(
+    rates: list[Decimal], starts: set[int], prompt: int, output: int
+) -> None:
+    base, *above = rates
+    rate = Rate(base, tuple(zip(sorted(starts), above, strict=False)))
+    call = Call(provider="p", model="m", operation="chat", tokens={"input": prompt, "output": output})
+    numerator, denominator = TokenPrices({"output_text_tokens": rate}).of(call)["output"]
+    with localcontext(prec=100):
+        assert numerator * output / denominator == float(rate.at(prompt) * output)

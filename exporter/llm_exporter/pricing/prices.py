@@ -11,7 +11,7 @@ from ..call import PROMPT_TYPES, ApproximationReason, Call, TokenType
 from ..config.model import Prices
 from ..log import log
 from .fees import billed_units, cost_type
-from .rates import TOOLS, UNITS, Rates, configured_rates
+from .rates import TOOLS, UNITS, Rates, TokenPrices, configured_rates
 from .tariffs import Tariff, Tariffs, Terms
 
 _ZERO: Final = Decimal(0)
@@ -43,6 +43,7 @@ class PriceList:
         config = config or Prices()
         self._configured = Tariffs(config)
         self._fallback = configured_rates(config.fallback)
+        self._fallback_tokens = TokenPrices(self._fallback)
         self._tariffs: dict[Terms, tuple[int, Tariff]] = {}
         self._warned: set[tuple[str, ...]] = set()
 
@@ -59,7 +60,7 @@ class PriceList:
             call.cost = dict.fromkeys(call.tokens, 0.0)
             return
         tariff = self._tariff(Terms.of(call), call.started)
-        _apply_rates(call, tariff.rates)
+        _apply_rates(call, tariff.rates, tariff.tokens)
         call.cost_source = tariff.source if call.cost else None
         if call.reported_cost is not None and tariff.source != "override" and _is_report(call):
             self._use_report(call, call.reported_cost)
@@ -138,7 +139,7 @@ class PriceList:
         """Price the tokens of an unknown model at the fallback price. They still count as unpriced."""
         if self._fallback and call.unpriced_tokens == call.total_tokens:
             fees, unpriced = call.cost, call.unpriced_tokens
-            _apply_rates(call, self._fallback)
+            _apply_rates(call, self._fallback, self._fallback_tokens)
             call.cost |= fees
             call.unpriced_tokens = unpriced
             call.cost_source = "fallback"
@@ -225,17 +226,19 @@ class PriceList:
         return True
 
 
-def _apply_rates(call: Call, rates: Rates) -> None:
-    prompt = call.input_tokens
-    call.cost = {}
+def _apply_rates(call: Call, rates: Rates, tokens: TokenPrices) -> None:
+    prices = tokens.of(call)
+    call.cost = cost = {}
     call.unpriced_tokens = 0
     for token_type, number in call.tokens.items():
-        if rate := rates.get(UNITS[token_type]):
-            call.cost[token_type] = float(rate.at(prompt) * number)
+        if price := prices.get(token_type):
+            numerator, denominator = price
+            cost[token_type] = number * numerator / denominator  # exact, and rounded once: both are integers
         else:
             call.unpriced_tokens += number
     if not call.units and "requests" not in rates:
         return
+    prompt = call.input_tokens
     fees: defaultdict[str, Decimal] = defaultdict(Decimal)
     for unit, used in billed_units(call.provider, call.units).items():
         if rate := rates.get(unit):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from ..call import TokenType
+from ..call import Call, TokenType
 
 TOOLS: Final = "tools"
 """The cost type of per-use fees."""
@@ -79,6 +80,31 @@ class Rate:
 
 Rates = Mapping[str, Rate]
 """Rates by genai-prices unit. Units without a price are missing."""
+
+
+class TokenPrices:
+    """Rates by token type as fractions, so that a cost is exact and rounded once, without decimals.
+
+    Args:
+        rates: the rates by unit.
+    """
+
+    __slots__ = ("_by_tier", "_starts")
+
+    def __init__(self, rates: Rates) -> None:
+        priced = {kind: rate for kind, unit in UNITS.items() if (rate := rates.get(unit))}
+        self._starts = sorted({start for rate in priced.values() for start, _ in rate.tiers})
+        prompts = [*self._starts[:1], *(start + 1 for start in self._starts)] or [0]
+        """A number of prompt tokens in each tier."""
+        self._by_tier = [
+            {kind: rate.at(prompt).as_integer_ratio() for kind, rate in priced.items()} for prompt in prompts
+        ]
+
+    def of(self, call: Call) -> Mapping[TokenType, tuple[int, int]]:
+        """Return the price of a token of each type in USD, as numerator and denominator."""
+        if not self._starts:
+            return self._by_tier[0]
+        return self._by_tier[bisect_left(self._starts, call.input_tokens)]
 
 
 _GENERAL: Final[Mapping[TokenType, TokenType]] = {

@@ -27,7 +27,17 @@ from .factors import (
 )
 from .fees import fee_rates
 from .names import canonical, hidden_model, is_free, listed_names, searches_web
-from .rates import UNITS, USAGE, Rate, Rates, configured_rates, discounted, multiplied, replaced
+from .rates import (
+    UNITS,
+    USAGE,
+    Rate,
+    Rates,
+    TokenPrices,
+    configured_rates,
+    discounted,
+    multiplied,
+    replaced,
+)
 
 if TYPE_CHECKING:
     from .genai import Published
@@ -97,6 +107,8 @@ class Tariff(NamedTuple):
 
     source: CostSource
     rates: Rates
+    tokens: TokenPrices
+    """The rates of tokens."""
     approximated: tuple[tuple[ApproximationReason, str], ...] = ()
     """Why the rates of all tokens are approximate, with the value that has no price."""
     coarse: Mapping[TokenType, ApproximationReason] = {}
@@ -159,7 +171,7 @@ class Tariffs:
         if any(searches_web(terms.provider, name) for name in terms.models()):
             approximated = (*approximated, ("fee", "web search"))
         coarse = dict(_coarse(model, rates))
-        return Tariff("override" if override else "list", rates, approximated, coarse)
+        return Tariff("override" if override else "list", rates, TokenPrices(rates), approximated, coarse)
 
     def _rates(self, terms: Terms, model: Published, when: datetime, override: PriceOverride | None) -> Rates:
         """Return the published rates, corrected, discounted and overridden, with fees."""
