@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx2
 import pytest
 
 import llm_exporter
@@ -70,4 +71,10 @@ def test_the_rate_limits_of_the_last_response_are_shown_by_provider_and_model(
     ["-1", "+1", "1.5", "NaN", "inf", "many", "", " ", "1_000", "0x1", "²", "9" * 16, "9" * 5_000, "1e9"],
 )
 def test_a_value_that_is_not_a_number_is_ignored(value: str) -> None:
-    assert rate_limits([("X-RateLimit-Limit-Requests", value)]) == []
+    assert rate_limits({"X-RateLimit-Limit-Requests": value}) == []
+
+
+def test_headers_of_httpx_are_read_without_decoding_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = httpx2.Headers({"X-RateLimit-Limit-Requests": "50", "server": "x"})
+    monkeypatch.delattr(httpx2.Headers, "items")
+    assert rate_limits(headers) == [("limit", "requests", 50.0)]

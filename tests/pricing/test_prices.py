@@ -468,8 +468,8 @@ def test_fast_mode_has_its_own_price() -> None:
 
 @given(
     rates=st.lists(st.decimals("1e-15", "1e3", allow_nan=False), min_size=1, max_size=4),
-    starts=st.sets(st.integers(0, 10**6), max_size=3),
-    prompt=st.integers(0, 2 * 10**6),
+    starts=st.sets(st.integers(0, 20), max_size=3),
+    prompt=st.integers(0, 20),
     output=st.integers(1, 10**12),
 )
 def test_a_cost_is_the_exact_decimal_product_rounded_once(

@@ -8,6 +8,7 @@ from typing import Final
 from ..call import UNATTRIBUTED, Call
 from ..config.model import SeriesLabels
 from .answered_models import AnsweredModels
+from .families import Family
 from .rate_limits import rate_limits
 from .registry import Registry
 from .series import Scalar
@@ -41,6 +42,48 @@ _MAX_RATE: Final = 1e6
 """The largest output rate that is observed. No model generates faster: the text came in one piece."""
 
 
+class _ByType(dict[str, Scalar]):
+    """The series of one family for each type of tokens, with the same other labels.
+
+    Args:
+        family: the family.
+        base: the values of the other labels.
+    """
+
+    __slots__ = ("_base", "_family")
+
+    def __init__(self, family: Family[Scalar], base: tuple[str, ...]) -> None:
+        self._family = family
+        self._base = base
+
+    def __missing__(self, token_type: str) -> Scalar:
+        labels = (*self._base, token_type)
+        series = self._family.at(labels)
+        if self._family.series.get(labels) is series:  # else there are too many series
+            self[token_type] = series
+        return series
+
+
+class _Group:
+    """The calls with the same labels.
+
+    Args:
+        by_operation: the values of the base and declared labels, and the operation.
+        tokens: the family that counts tokens.
+        cost: the family that counts cost.
+    """
+
+    __slots__ = ("base", "by_operation", "cost", "tokens")
+
+    def __init__(
+        self, by_operation: tuple[str, ...], tokens: Family[Scalar], cost: Family[Scalar]
+    ) -> None:
+        self.by_operation = by_operation
+        self.base = by_operation[:-1]
+        self.tokens = _ByType(tokens, self.base)
+        self.cost = _ByType(cost, self.base)
+
+
 class CallCounter:
     """Counts calls. Only one thread may use it.
 
@@ -57,6 +100,8 @@ class CallCounter:
         self._models = AnsweredModels()
         self._in_flight_of: dict[str, Scalar] = {}
         """The gauge that each call in flight is counted in, by the id of the call."""
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        """The groups of calls by labels that the limit leaves alone."""
         self._declared = registry.declared_labels
         self._calls = registry.scalars(CALLS)
         self._tokens = registry.scalars(TOKENS)
@@ -104,7 +149,7 @@ class CallCounter:
         gauge = self._in_flight_of.pop(call.id, None)
         if gauge is not None:
             gauge.dec()
-        if limits := rate_limits(headers.items()):
+        if limits := rate_limits(headers):
             provider, model, *_ = self._limit.admit(self._labels(call, self._models.of(call)))
             if OTHER in (provider, model):
                 return  # a limit of several models together would mean nothing
@@ -117,23 +162,29 @@ class CallCounter:
         self.has_calls = True
         self._models.learn(call)
         asked = self._labels(call, self._models.of(call))
-        by_operation = self._limit.admit(asked)
+        group = self._groups.get(asked) or self._new_group(asked)
         folded = self._registry.folded
-        self._count(call, by_operation)
-        if by_operation != asked or self._registry.folded != folded:
+        self._count(call, group)
+        if group.by_operation != asked or self._registry.folded != folded:
             self._over_limit.at(()).inc()
 
-    def _count(self, call: Call, by_operation: tuple[str, ...]) -> None:
-        base = by_operation[:-1]
+    def _new_group(self, asked: tuple[str, ...]) -> _Group:
+        group = _Group(self._limit.admit(asked), self._tokens, self._cost)
+        if group.by_operation == asked:
+            self._groups[asked] = group
+        return group
+
+    def _count(self, call: Call, group: _Group) -> None:
+        base, by_operation = group.base, group.by_operation
         self._calls.at(by_operation).inc()
         if call.error == "budget":
             self._budget_rejected.at((call.budget,)).inc()
         else:
             self._latency.at(by_operation).observe(call.duration)
         for token_type, number in call.tokens.items():
-            self._tokens.at((*base, token_type)).inc(number)
+            group.tokens[token_type].inc(number)
         for cost_type, usd in call.cost.items():
-            self._cost.at((*base, cost_type)).inc(usd)
+            group.cost[cost_type].inc(usd)
         for error in call.retries:
             self._retries.at((*base, error)).inc()
         if call.error:
@@ -163,5 +214,7 @@ class CallCounter:
 
     def _labels(self, call: Call, model: str) -> tuple[str, ...]:
         """Return the base and declared labels of a call, and its operation."""
-        declared = (call.labels.get(name) or UNATTRIBUTED for name in self._declared)
-        return (call.provider, model, call.agent, call.phase, *declared, call.operation)
+        label = call.labels.get
+        agent, phase = label("agent") or UNATTRIBUTED, label("phase") or UNATTRIBUTED
+        declared = [label(name) or UNATTRIBUTED for name in self._declared]
+        return (call.provider, model, agent, phase, *declared, call.operation)

@@ -9,8 +9,11 @@ Google sends none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
+
+Kind = Literal["remaining", "limit"]
 
 _HEADER: Final = re.compile(
     r"x-ratelimit-(?P<kind>remaining|limit)-(?P<resource>[a-z-]+)"
@@ -21,20 +24,30 @@ _HEADER: Final = re.compile(
 class RateLimit(NamedTuple):
     """The limit of one resource, or what remains of it."""
 
-    kind: Literal["remaining", "limit"]
+    kind: Kind
     resource: str
     """`requests`, `tokens`, `input_tokens` …"""
     value: float
 
 
-def rate_limits(headers: Iterable[tuple[str, str]]) -> list[RateLimit]:
+def rate_limits(headers: Mapping[str, str]) -> list[RateLimit]:
     """Return the rate limits in the headers of a response; ignore values that are not numbers."""
+    # httpx decodes all headers if one is asked for, but has their bytes at hand.
+    pairs: Iterable[tuple[str | bytes, str | bytes]] = getattr(headers, "raw", None) or headers.items()
     found = []
-    for name, value in headers:
-        if (match := _HEADER.fullmatch(name.lower())) and value.isdecimal() and len(value) < 16:
-            kind: Literal["remaining", "limit"] = (
-                "limit" if "limit" in (match["kind"], match["kind_"]) else "remaining"
-            )
-            resource = match["resource"] or match["resource_"]
-            found.append(RateLimit(kind, resource.replace("-", "_"), float(value)))
+    for name, raw in pairs:
+        if (limit := _limit_of(name)) is not None:
+            value = raw.decode("latin-1") if isinstance(raw, bytes) else raw
+            if value.isdecimal() and len(value) < 16:
+                found.append(RateLimit(*limit, float(value)))
     return found
+
+
+@lru_cache(maxsize=256)  # responses have the same few headers
+def _limit_of(header: str | bytes) -> tuple[Kind, str] | None:
+    """Return the kind and the resource of the limit that a header states, if it states one."""
+    name = header.decode("latin-1") if isinstance(header, bytes) else header
+    if (match := _HEADER.fullmatch(name.lower())) is None:
+        return None
+    kind: Kind = "limit" if "limit" in (match["kind"], match["kind_"]) else "remaining"
+    return kind, (match["resource"] or match["resource_"]).replace("-", "_")
