@@ -206,12 +206,12 @@ class Call(msgspec.Struct, kw_only=True):
     @property
     def input_tokens(self) -> int:
         """The tokens of the prompt, cached ones included."""
-        return sum(number for kind, number in self.tokens.items() if kind in PROMPT_TYPES)
+        return sum([number for kind, number in self.tokens.items() if kind in PROMPT_TYPES])
 
     @property
     def output_tokens(self) -> int:
         """The generated tokens, reasoning included."""
-        return sum(number for kind, number in self.tokens.items() if kind not in PROMPT_TYPES)
+        return sum([number for kind, number in self.tokens.items() if kind not in PROMPT_TYPES])
 
     @property
     def total_tokens(self) -> int:

@@ -194,7 +194,8 @@ class Budgets:
                 account = spending.account(labels, models)
                 if account is not None:
                     spending.spend(account, call)
-                    events += newly_reached(spending, account)
+                    if (event := newly_reached(spending, account)) is not None:
+                        events.append(event)
             self.shared.spend(call)
         for event in events:
             self._notify(event)

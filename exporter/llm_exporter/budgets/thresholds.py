@@ -45,7 +45,7 @@ class Thresholds:
             account = spending.account(labels, (call.model, call.requested_model))
             if account is not None:
                 spending.spend(account, call)
-                for event in newly_crossed(spending, account):
+                if (event := newly_crossed(spending, account)) is not None:
                     self._notify(event)
 
     def accounts(self) -> Iterator[tuple[Threshold, Account]]:

@@ -228,7 +228,8 @@ class PriceList:
 
 def _apply_rates(call: Call, rates: Rates, tokens: TokenPrices) -> None:
     prices = tokens.of(call)
-    call.cost = cost = {}
+    cost: dict[str, float] = {}
+    call.cost = cost
     call.unpriced_tokens = 0
     for token_type, number in call.tokens.items():
         if price := prices.get(token_type):

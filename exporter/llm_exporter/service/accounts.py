@@ -206,7 +206,9 @@ class Accounts:
     def _events(self, touched: Iterable[_Touched]) -> Iterator[Event]:
         for rule, values in touched:
             account = rule.account_at(values)
-            yield from (newly_reached if rule in self.budgets else newly_crossed)(rule, account)
+            event = (newly_reached if rule in self.budgets else newly_crossed)(rule, account)
+            if event is not None:
+                yield event
 
     def refresh(self) -> None:
         """Read all accounts from the ledger, which other services may also write to."""
