@@ -115,7 +115,6 @@ class Pipeline:
         self._worker.put(settle)
 
     def _ended(self, outcome: Outcome) -> None:
-        clean_call(outcome.call)
         self.metrics.ended(outcome.call, outcome.headers, retrieved=outcome.retrieved)
 
     def record(self, call: Call) -> None:
@@ -237,13 +236,18 @@ class Pipeline:
         return gauges(self.budgets.accounts(), self.thresholds.accounts())
 
     def _record(self, call: Call) -> None:
-        self._guarded("call", clean_call, call)
-        self._guarded("prices", self.prices.price, call)
-        self._guarded("budgets", self.budgets.settle, call)
-        self._guarded("thresholds", self.thresholds.settle, call)
-        self._guarded("metrics", self.metrics.record, call)
-        if self._service:
-            self._guarded("shipping", self._ship, call)
+        for where, sink in (
+            ("call", clean_call),
+            ("prices", self.prices.price),
+            ("budgets", self.budgets.settle),
+            ("thresholds", self.thresholds.settle),
+            ("metrics", self.metrics.record),
+            ("shipping", self._ship),
+        ):
+            try:
+                sink(call)
+            except BaseException as error:  # as in `_guarded`, which would cost each call more than a sink
+                self._count_error(where, error)
         self._notify(call)
 
     def _notify(self, item: Call | Event) -> None:
@@ -252,6 +256,8 @@ class Pipeline:
                 self._guarded("subscriber", callback, item)
 
     def _ship(self, call: Call) -> None:
+        if not self._service:
+            return
         if self._shipper is None:
             self._shipper = Shipper(self._service, self.metrics, shipped=self._shipped)
         self._shipper.add(call)

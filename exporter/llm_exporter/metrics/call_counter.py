@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from ..bounds import clean_call
 from ..call import UNATTRIBUTED, Call
 from ..config.model import SeriesLabels
 from .answered_models import AnsweredModels
@@ -75,9 +76,7 @@ class _Group:
 
     __slots__ = ("base", "by_operation", "cost", "tokens")
 
-    def __init__(
-        self, by_operation: tuple[str, ...], tokens: Family[Scalar], cost: Family[Scalar]
-    ) -> None:
+    def __init__(self, by_operation: tuple[str, ...], tokens: Family[Scalar], cost: Family[Scalar]) -> None:
         self.by_operation = by_operation
         self.base = by_operation[:-1]
         self.tokens = _ByType(tokens, self.base)
@@ -150,6 +149,7 @@ class CallCounter:
         if gauge is not None:
             gauge.dec()
         if limits := rate_limits(headers):
+            clean_call(call)
             provider, model, *_ = self._limit.admit(self._labels(call, self._models.of(call)))
             if OTHER in (provider, model):
                 return  # a limit of several models together would mean nothing
