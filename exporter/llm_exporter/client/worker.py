@@ -10,8 +10,12 @@ from ..threads import Empty, Event, Lock, SimpleQueue, Thread
 
 Action = Callable[[], object]
 
-_LINGER_SECONDS: Final = 0.005
-"""How long the thread lets actions gather after it ran some: waking it costs more than an action does."""
+_GATHER_SECONDS: Final = 0.025
+"""How long actions gather after others have run. The first action after a pause runs at once.
+
+Waking the thread costs more than an action does: other threads lose the processor and its caches to it. But
+what gathers is lost if the process is killed, so this is part of the time that docs/shipping.md states.
+"""
 
 
 class Worker:
@@ -46,7 +50,7 @@ class Worker:
         self._actions.append(action)
 
     def put(self, action: Action) -> None:
-        """Run an action soon."""
+        """Run an action soon: at once, or together with those of the next milliseconds if others just ran."""
         self._actions.append(action)
         if self._asleep:
             self._wake.put(None)
@@ -67,7 +71,7 @@ class Worker:
             self._thread = None  # no thread can be started, as at interpreter exit
 
     def flush(self, timeout: float) -> bool:
-        """Wait until every action put so far has run.
+        """Have every action put so far run at once, and wait for it.
 
         Args:
             timeout: seconds to wait at most.
@@ -102,7 +106,7 @@ class Worker:
     def _run(self) -> None:
         while self._run_actions():
             try:
-                self._wake.get(timeout=_LINGER_SECONDS)
+                self._wake.get(timeout=_GATHER_SECONDS)
             except Empty:
                 self._asleep = True
                 if not self._actions:  # else one was put before `_asleep` was seen
