@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from logging import LogRecord
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,23 @@ from llm_exporter.client import default
 from llm_exporter.client.pipeline import Pipeline
 from support.metered import Metered
 from support.scripted import Server
+
+TESTS = Path(__file__).parent
+QUICK = ("client", "metrics", "taps", "wire", "budgets", "config", "pricing")
+"""Directories whose tests start few servers or none. The quickest are last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that wait for servers first, in files that take up to a minute.
+
+    pytest-xdist distributes files in this order. If it ended with a slow one, one worker would wait for the other.
+    """
+
+    def rank(item: pytest.Item) -> int:
+        directory = item.path.relative_to(TESTS).parts[0]
+        return QUICK.index(directory) + 1 if directory in QUICK else 0
+
+    items.sort(key=rank)
 
 
 @pytest.fixture

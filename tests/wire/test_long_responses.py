@@ -1,0 +1,88 @@
+"""Responses of any length to every reader: little of them is in memory."""
+
+from __future__ import annotations
+
+import base64
+import tracemalloc
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from llm_exporter.wire import framing
+from llm_exporter.wire.reader import Reader
+from support.hostile import check
+from support.samples import AWS, BYTES, JSON, READERS, SSE, frame
+
+readers = pytest.mark.parametrize("reader", READERS)
+
+KILOBYTE = 1024
+CHUNK = 64 * KILOBYTE
+CHUNKS = 100
+LIMIT = 4 * CHUNK
+"""Replaces `framing.MAX_BUFFERED`, so that responses of a few megabytes exceed it."""
+PIPELINE = 400 * KILOBYTE
+"""What a pipeline allocates, rounded up."""
+
+
+def _chunk(unit: bytes) -> bytes:
+    """Return about 64 KiB of whole units."""
+    return unit * (CHUNK // len(unit))
+
+
+JUNK: dict[str, tuple[str, bytes, bytes]] = {
+    "events": (SSE, b"", _chunk(b'data: {"usage":"%b","error":0}\n\n' % (1000 * b"x"))),
+    "frames": (AWS, b"", _chunk(frame(b'{"bytes":"%b"}' % base64.b64encode(b'{"a":"%b"}' % (1000 * b"x"))))),
+    "lines": (BYTES, b"{}\n", _chunk(b'{"response":{"body":"%b"},"result":{}}\n' % (1000 * b"x"))),
+    "sound": ("audio/mpeg", b"", CHUNK * b"\xff"),
+}
+"""Streams of many complete events: content type, first bytes, and a repeated chunk of about 64 KiB."""
+
+ENDLESS: dict[str, tuple[str, bytes, bytes]] = {
+    "event": (SSE, b'data: {"usage":"', CHUNK * b"x"),
+    "no line end": (SSE, b"x", CHUNK * b"x"),
+    "short lines": (SSE, b"data: {", _chunk(b"\nx")),
+    "blank data": (SSE, b"data: {", _chunk(b"\ndata: ")),
+    "body": (JSON, b'{"usage":"', CHUNK * b"x"),
+    "nested body": (JSON, b"", CHUNK * b"["),
+    "line": (BYTES, b'{"id":"', CHUNK * b"x"),
+    "frame": (AWS, (LIMIT // 2).to_bytes(4) + bytes(8), CHUNK * b"x"),
+}
+"""Streams of one event that never ends: content type, first bytes, and a repeated chunk."""
+
+
+def peak_of(reader: type[Reader], content_type: str, pieces: Iterable[bytes]) -> int:
+    """Return the peak memory in bytes that metering a response allocates."""
+    check(reader, [[b"{}"]], content_type)  # allocate what is created only once
+    tracemalloc.start()
+    try:
+        check(reader, [pieces], content_type)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def junk(start: bytes, chunk: bytes) -> Iterator[bytes]:
+    yield start
+    for _ in range(CHUNKS):
+        yield bytes(memoryview(chunk))  # a new copy, like every chunk from a network
+
+
+@readers
+@pytest.mark.parametrize("kind", JUNK)
+def test_long_response_is_not_buffered(reader: type[Reader], kind: str) -> None:
+    """Of 6,000 events, at most 60 bytes each are kept."""
+    content_type, start, chunk = JUNK[kind]
+
+    assert peak_of(reader, content_type, junk(start, chunk)) < PIPELINE + 6 * CHUNK
+
+
+@readers
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_endless_event_is_buffered_up_to_the_limit(
+    reader: type[Reader], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event of 6 MB is dropped once it exceeds the limit."""
+    monkeypatch.setattr(framing, "MAX_BUFFERED", LIMIT)
+    content_type, start, chunk = ENDLESS[kind]
+
+    assert peak_of(reader, content_type, junk(start, chunk)) < PIPELINE + 4 * LIMIT
