@@ -1,13 +1,16 @@
-"""Fixtures: a real Chromium."""
+"""Fixtures: a real Chromium, a running service and its live page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from support.browser import CHROMIUM, FLAGS
+from support.served import Served
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +22,51 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, mapping])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Return a running service, with the configuration from the test's parameters if there is one."""
+    file = tmp_path / "llm-exporter.yml"
+    file.write_text(getattr(request, "param", ""))
+    with Served(tmp_path, "--config", str(file)) as served:
+        yield served
+
+
+@pytest.fixture
+def open_page(browser: Browser, served: Served) -> Iterator[Any]:
+    """Return a function that opens the page. At the end, check that it had no errors or external requests."""
+    contexts = []
+    problems: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            problems.append(message.text)
+
+    def on_request(request: Request) -> None:
+        if not request.url.startswith(served.url):
+            problems.append(request.url)
+
+    def open_page(
+        prepare: Callable[[Page], object] = lambda page: None, path: str = "/", **options: Any
+    ) -> Page:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        prepare(page)
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", on_request)
+        page.goto(served.url + path)
+        expect(page.locator("#state")).to_have_text("Live")
+        expect(page.locator("#cost")).to_contain_text("$")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    expected = (
+        "data:",
+        "Failed to load resource: net",
+        "Failed to load resource: the server responded with a status of 503",
+    )
+    assert [line for line in problems if not line.startswith(expected)] == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,7 +22,7 @@ from starlette.testclient import TestClient
 from llm_exporter import Call
 from llm_exporter.config.model import Config
 from llm_exporter.service import examples, reports
-from llm_exporter.service.app import make_app
+from llm_exporter.service.app import PAGE_FILES, make_app
 from llm_exporter.service.bodies import MAX_BODY
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.calls import a_call
@@ -197,6 +199,14 @@ def test_listed_calls_are_filtered(client: TestClient) -> None:
         assert [line["id"] for line in csv.DictReader(io.StringIO(lines))] == ids, parameters
 
 
+def test_a_label_filter_may_have_commas_colons_and_backslashes(client: TestClient) -> None:
+    odd = {"te,am:\\": "a,b:c\\d"}
+    post(client, a_call(id="a", labels=odd), a_call(id="b", labels={"team": "red", "tier": "gold"}))
+    assert found(client, label=r"te\,am\:\\:a\,b:c\\d") == "a"
+    assert found(client, label="team:red, tier:gold,") == "b"
+    assert found(client, label="team:red,tier:silver") == ""
+
+
 def found(client: TestClient, **parameters: Any) -> str:
     """Return the ids of the calls that a search finds, each a single letter."""
     return "".join(call["id"] for call in client.get("/api/v1/calls", params=parameters).json()["calls"])
@@ -219,6 +229,7 @@ def test_calls_are_searched_by_text_and_by_failure(client: TestClient) -> None:
     )
     assert found(client, failed="false") == "ca"
     assert found(client, failed="false", search="anthropic") == ""
+    assert found(client, label="team:red") == "a"
     assert found(client, search="duration") == ""  # a name in the stored JSON
     csv_text = client.get("/api/v1/calls", params={"search": "opus", "format": "csv"}).text
     assert [line.split(",")[0] for line in csv_text.splitlines()] == ["id", "b"]
@@ -723,12 +734,32 @@ def test_an_unsupported_method_is_rejected(
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")],
+    [
+        ("/", "text/html"),
+        ("/page.css", "text/css"),
+        ("/page.js", "text/javascript"),
+        ("/vendor/uPlot.iife.min.js", "text/javascript"),
+    ],
 )
 def test_the_page_may_not_load_from_other_hosts(client: TestClient, path: str, kind: str) -> None:
     response = client.get(path)
     assert response.headers["content-type"].startswith(kind)
     assert response.headers["content-security-policy"].startswith("default-src 'self'; img-src data:;")
+
+
+def test_every_file_of_the_page_is_served(client: TestClient) -> None:
+    page = Path(reports.__file__).with_name("page")
+    files = {str(file.relative_to(page)) for file in page.rglob("*.*s")}
+    assert files == set(PAGE_FILES)
+    for name in PAGE_FILES:
+        assert client.get(f"/{name}").text == (page / name).read_text()
+
+
+def test_the_vendored_files_are_those_that_the_readme_names() -> None:
+    vendor = Path(reports.__file__).parent / "page/vendor"
+    named = dict(re.findall(r"^    ([0-9a-f]{64})  (\S+)$", (vendor / "README.md").read_text(), re.MULTILINE))
+    files = {file.name: file.read_bytes() for file in vendor.iterdir() if file.name != "README.md"}
+    assert {hashlib.sha256(content).hexdigest(): name for name, content in files.items()} == named
 
 
 def test_the_description_has_exactly_the_routes(client: TestClient) -> None:
@@ -738,7 +769,7 @@ def test_the_description_has_exactly_the_routes(client: TestClient) -> None:
         (route.path.replace(":path", ""), method)
         for route in client.app.routes  # type: ignore[attr-defined]
         for method in route.methods or ()
-        if route.path not in ("/", "/page.css", "/page.js") and method != "HEAD"
+        if route.path not in ("/", *(f"/{name}" for name in PAGE_FILES)) and method != "HEAD"
     }
     assert paths == routes
     schemas = described["components"]["schemas"]

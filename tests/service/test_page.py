@@ -2,85 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
-import msgspec
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
-from playwright.sync_api import Request as PageRequest
+from playwright.sync_api import Page, Route, expect
 
 from llm_exporter import Call
-from support.browser import IN_CHROMIUM
+from support.browser import CONTRASTS, IN_CHROMIUM
 from support.calls import a_call
-from support.served import Served
+from support.served import Served, post, send
 
 SECOND = 1000.0
 """In milliseconds, like the timeouts of Playwright."""
 
 pytestmark = IN_CHROMIUM
-
-
-@pytest.fixture
-def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Return a running service, with the configuration from the test's parameters if there is one."""
-    file = tmp_path / "llm-exporter.yml"
-    file.write_text(getattr(request, "param", ""))
-    with Served(tmp_path, "--config", str(file)) as served:
-        yield served
-
-
-@pytest.fixture
-def open_page(browser: Browser, served: Served) -> Iterator[Any]:
-    """Return a function that opens the page. At the end, check that it had no errors or external requests."""
-    contexts = []
-    problems: list[str] = []
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            problems.append(message.text)
-
-    def on_request(request: PageRequest) -> None:
-        if not request.url.startswith(served.url):
-            problems.append(request.url)
-
-    def open_page(prepare: Callable[[Page], object] = lambda page: None, **options: Any) -> Page:
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        prepare(page)
-        page.on("console", on_console)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", on_request)
-        page.goto(served.url)
-        expect(page.locator("#state")).to_have_text("Live")
-        expect(page.locator("#cost")).to_contain_text("$")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    expected = (
-        "data:",
-        "Failed to load resource: net",
-        "Failed to load resource: the server responded with a status of 503",
-    )
-    assert [line for line in problems if not line.startswith(expected)] == []
-
-
-def post(served: Served, path: str, body: object) -> None:
-    request = Request(served.url + path, msgspec.json.encode(body), {"content-type": "application/json"})
-    with urlopen(request) as answer:
-        assert answer.status in (200, 204)
-
-
-def send(served: Served, *calls: Call) -> None:
-    post(served, "/api/v1/calls", calls)
 
 
 def test_a_call_appears_without_a_reload(
@@ -118,7 +60,7 @@ sys.stdin.readline()
     figure(f"shown {took:.2f} s after the call")
     expect(row).to_contain_text("$0.002500")
     expect(page.locator("#today")).to_have_text("$0.002500")
-    expect(page.locator("#bars-agent li")).to_have_text("planner$0.002500 (100 %)")
+    expect(page.locator("#bars-agent li")).to_have_text("planner1,000 tokens$0.002500 (100 %)")
     expect(page.locator("#empty")).to_be_hidden()
 
 
@@ -153,11 +95,11 @@ def test_bars_are_sorted_and_depend_on_the_window_and_the_label(served: Served, 
         a_call(labels={"agent": "reviewer", "tier": "gold"}),
     )
     page = open_page()
-    page.get_by_label("Window").select_option("hour")
+    page.get_by_label("Time range").select_option("1h")
     expect(page.locator("#bars-agent .name")).to_have_text(["coder", "reviewer"])
     expect(page.locator("#bars-agent .value")).to_have_text(["$3.00 (80 %)", "$0.7500 (20 %)"])
     expect(page.locator("#bars-label .name")).to_have_text(["silver", "gold"])
-    page.get_by_label("Window").select_option("session")
+    page.get_by_label("Time range").select_option("session")
     expect(page.locator("#bars-label .value")).to_have_text(["$3.00 (67 %)", "$1.50 (33 %)"])
     send(served, *(a_call(labels={"agent": "planner", "tier": "gold"}) for _ in range(5)))
     expect(page.locator("#bars-agent .name")).to_have_text(["planner", "coder", "reviewer"])
@@ -195,7 +137,7 @@ def test_a_call_during_the_first_request_is_shown(served: Served, open_page: Any
 def test_a_late_response_does_not_replace_a_newer_one(served: Served, open_page: Any) -> None:
     send(served, a_call(started=time.time() - 7200), a_call())
     page = open_page()
-    page.get_by_label("Window").select_option("session")
+    page.get_by_label("Time range").select_option("session")
     expect(page.locator("#calls")).to_have_text("2")
     held: list[Route] = []
 
@@ -204,9 +146,9 @@ def test_a_late_response_does_not_replace_a_newer_one(served: Served, open_page:
 
     page.route("**/api/v1/budgets", hold, times=1)
     with page.expect_request("**/api/v1/budgets"):
-        page.get_by_label("Window").select_option("hour")
+        page.get_by_label("Time range").select_option("1h")
     with page.expect_response("**/api/v1/budgets"):
-        page.get_by_label("Window").select_option("session")
+        page.get_by_label("Time range").select_option("session")
     (first,) = held
     with page.expect_event("requestfinished", lambda request: request == first.request):
         first.continue_()
@@ -223,17 +165,18 @@ def test_totals_change_with_time_although_no_calls_arrive(served: Served, open_p
     page.clock.fast_forward("02:00")
     for shown in ("#today", "#cost"):
         expect(page.locator(shown)).to_have_text("$0.00")
-    page.get_by_label("Window").select_option("hour")
+    page.get_by_label("Time range").select_option("1h")
     expect(page.locator("#cost")).to_have_text("$0.7500")
     page.clock.fast_forward("30:00")
     expect(page.locator("#cost")).to_have_text("$0.00")
 
 
 def test_an_error_response_is_shown_until_the_next_success(served: Served, open_page: Any) -> None:
+    send(served, a_call())
     page = open_page()
     page.route("**/api/v1/calls*", lambda route: route.fulfill(status=503))
-    page.get_by_label("Window").select_option("hour")
-    expect(page.locator("#state")).to_have_text("api/v1/calls?limit=50: HTTP 503")
+    page.get_by_label("Time range").select_option("1h")
+    expect(page.locator("#state")).to_have_text(re.compile(r"^api/v1/calls\?since=\S+&limit=50: HTTP 503$"))
     page.unroute("**/api/v1/calls*")
     expect(page.locator("#state")).to_have_text("Live")
 
@@ -325,12 +268,21 @@ def test_a_session_can_be_reset(served: Served, open_page: Any) -> None:
 def test_labels_are_shown_as_text_and_never_as_markup(served: Served, open_page: Any) -> None:
     evil = "<img src=x onerror=document.title='owned'>"
     labels = {"agent": evil, "phase": evil, "session": evil, evil: evil}
-    send(served, a_call(labels=labels, model=evil, operation=evil))
+    send(served, a_call(labels=labels, model=evil, operation=evil, provider=evil))
     page = open_page()
+    page.get_by_text("Chart as a table").click()
+    page.get_by_role("heading", name="Sessions").click()
+    expect(page.locator("#session-rows .name")).to_have_text(evil)
+    page.get_by_role("combobox", name="Stacked by").select_option(evil)
+    expect(page.locator("#chart-legend .name")).to_have_text(evil)
+    for bars in ("agent", "phase", "label"):
+        page.locator(f"#bars-{bars} .name").click()
+    expect(page.locator("#filters .name")).to_have_text([evil] * 3)
+    expect(page.locator("#calls")).to_have_text("1")
     post(served, "/api/v1/alerts", {"alerts": [{"status": "firing", "labels": {"alertname": evil}}]})
     expect(page.locator("#alerts strong")).to_have_text(f"warning: {evil}")
-    for bars in ("agent", "phase", "model", "label"):
-        expect(page.locator(f"#bars-{bars} .name")).to_have_text(evil)
+    for bars, names in (("agent", [evil]), ("phase", [evil]), ("model", [evil] * 2), ("label", [evil])):
+        expect(page.locator(f"#bars-{bars} .name")).to_have_text(names)
     expect(page.locator("#session")).to_have_text(evil)
     assert page.locator("img").count() == 0
     assert page.title() == "llm-exporter"
@@ -356,15 +308,15 @@ def test_approximate_and_unknown_costs_are_marked(served: Served, open_page: Any
             page = open_page()
         costs = page.locator("#recent tr td:nth-child(8)")
         expect(costs).to_have_text(["$0.00", "unknown", "unknown", "≈ $0.7500"])
-        expect(costs.nth(0)).to_have_class("number")
+        expect(costs.nth(0)).to_have_class("cost number")
         expect(costs.nth(1)).to_have_attribute("title", "The provider reported no usage")
         expect(costs.nth(2)).to_have_attribute("title", "llm-exporter cannot read the response")
         expect(costs.nth(3)).to_have_attribute("title", "Approximate, because of: tier, fee")
-        expect(costs.nth(3)).to_have_class("number warn")
+        expect(costs.nth(3)).to_have_class("cost number warn")
         operations = page.locator("#recent tr td:nth-child(5)")
         expect(operations.nth(2)).to_have_text("unread: POST /v1/things/{id}")
         expect(page.locator("#approximated")).to_have_text("120 tokens have an approximate cost.")
-        expect(page.locator("#bars-model .name")).to_have_text(["gpt-5", "no model"])
+        expect(page.locator("#bars-model .name")).to_have_text(["openai", "gpt-5", "no model"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -387,50 +339,29 @@ def test_the_page_fits_a_phone_and_has_enough_contrast(served: Served, open_page
     assert page.evaluate(CONTRASTS) == []
 
 
-CONTRASTS = """() => {
-  const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-  const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const ground = (element) => {
-    for (; element; element = element.parentElement) {
-      const colour = rgb(getComputedStyle(element).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const texts = [...document.querySelectorAll("body *")].filter(
-    (one) =>
-      one.checkVisibility() &&
-      [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()),
-  );
-  return texts
-    .map((one) => {
-      const both = [light(rgb(getComputedStyle(one).color)), light(ground(one))];
-      const [dark, bright] = both.sort((a, b) => a - b);
-      return [one.outerHTML.slice(0, 80), (bright + 0.05) / (dark + 0.05)];
-    })
-    .filter(([, contrast]) => contrast < 4.5);
-}"""
-
-
 def test_every_control_has_a_name_and_is_reachable_by_keyboard(served: Served, open_page: Any) -> None:
     send(served, a_call(labels={"tier": "gold"}))
     page = open_page()
     expect(page.locator("#label")).to_be_visible()
     for role, name in (
-        ("combobox", "Window"),
+        ("combobox", "Time range"),
+        ("combobox", "Stacked by"),
+        ("searchbox", "Search calls"),
+        ("checkbox", "Failed only"),
+        ("list", "Legend"),
         ("combobox", "Label"),
         ("button", "Reset session"),
         ("link", "/metrics"),
         ("region", "Table of recent calls"),
-        ("table", "The 50 latest calls, newest first"),
+        ("table", "Calls in the time range, newest first"),
     ):
         expect(page.get_by_role(role, name=name, exact=True)).to_be_visible()
     reached = set()
-    for _ in range(9):
+    for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
-    assert {"/metrics", "API", "Calls as CSV", "Calls as JSON", "window", "reset", "label"} <= reached
+    assert {"/metrics", "API", "reset", "window", "stack", "Chart as a table", "label", "Sessions"} <= reached
+    assert {"gpt-5", "unattributed", "gold", "search", "failed", "calls-as-csv", "calls-as-json"} <= reached
 
 
 def test_the_page_reconnects_to_a_restarted_service(served: Served, open_page: Any) -> None:

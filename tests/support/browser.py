@@ -11,3 +11,29 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 IN_CHROMIUM = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on PATH")
 """Marks tests that need Chromium. CI has it."""
+
+CONTRASTS = """() => {
+  const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = rgb(getComputedStyle(element).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const texts = [...document.querySelectorAll("body *")].filter(
+    (one) =>
+      one.checkVisibility() &&
+      [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()),
+  );
+  return texts
+    .map((one) => {
+      const both = [light(rgb(getComputedStyle(one).color)), light(ground(one))];
+      const [dark, bright] = both.sort((a, b) => a - b);
+      return [one.outerHTML.slice(0, 80), (bright + 0.05) / (dark + 0.05)];
+    })
+    .filter(([, contrast]) => contrast < 4.5);
+}"""
+"""Returns the texts on a page whose contrast is below 4.5, as WCAG 2.2 AA requires."""

@@ -14,6 +14,9 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import msgspec
+
+from llm_exporter import Call
 from tools.stack import free_port
 
 
@@ -118,3 +121,15 @@ class Served:
         except HTTPError as error:
             with error:
                 return error.code
+
+
+def post(served: Served, path: str, body: object) -> None:
+    """Post JSON to the service, which must accept it."""
+    request = Request(served.url + path, msgspec.json.encode(body), {"content-type": "application/json"})
+    with urlopen(request) as answer:
+        assert answer.status in (200, 204)
+
+
+def send(served: Served, *calls: Call) -> None:
+    """Send calls to the service."""
+    post(served, "/api/v1/calls", calls)

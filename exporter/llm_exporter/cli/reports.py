@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -98,7 +99,7 @@ def export(*, kind: str, url: str | None, store: str | None, **filters: Any) -> 
 
 def _parameters(options: dict[str, Any]) -> dict[str, str]:
     """Return the options as parameters of the REST API."""
-    labels = ",".join(options.pop("labels"))
+    labels = ",".join(re.sub(r"[\\,]", r"\\\g<0>", label) for label in options.pop("labels"))
     return {name: value for name, value in {**options, "label": labels}.items() if value}
 
 

@@ -47,6 +47,19 @@ from .survival import Survival
 T = TypeVar("T")
 
 _PAGE: Final = files(__package__) / "page"
+PAGE_FILES: Final = (
+    "page.css",
+    *(
+        f"{module}.js"
+        for module in (
+            *("alerts", "api", "breakdowns", "budgets", "calls", "chart", "controls", "dom", "format"),
+            *("loading", "page", "selection", "series", "sessions", "sign_in", "state", "status", "totals"),
+        )
+    ),
+    "vendor/uPlot.iife.min.js",
+    "vendor/uPlot.min.css",
+)
+"""The files that the page loads."""
 _DEFAULT_CALLS: Final = 500
 _MAX_CALLS: Final = 10_000
 _MAX_TOP: Final = 1000
@@ -130,8 +143,7 @@ def make_app(
         routes=[
             # The files of the page hold no data, and an orchestrator has no token.
             route("/", _file("index.html"), GET=None),
-            route("/page.css", _file("page.css"), GET=None),
-            route("/page.js", _file("page.js"), GET=None),
+            *(route(f"/{name}", _file(name), GET=None) for name in PAGE_FILES),
             route("/-/healthy", service.healthy, GET=None),
             route("/-/ready", service.ready, GET=None),
             route("/-/reload", service.reload, POST="admin"),

@@ -53,7 +53,8 @@ _DESCRIPTIONS: Final = {
     "until": f"Only calls that started before this time: {_TIME}.",
     "window": "Only calls in the last window, for example 5m, 1h30m or 30d. Excludes `since`.",
     "session": "Only calls of this session since its last reset.",
-    "label": "Only calls with these labels: name:value, comma-separated.",
+    "label": "Only calls with these labels: name:value, comma-separated. Write \\, for a comma in a text,"
+    " \\: for a colon in a name, and \\\\ for a backslash.",
 }
 _STATUSES: Final = {
     400: "Invalid request.",

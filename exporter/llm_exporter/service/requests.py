@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,10 @@ FILTERS: Final = ("since", "until", "window", "session", *SUMMED_BY, "label")
 
 _SLACK_SECONDS: Final = 60.0
 """A window of a day that has just been read is a little longer than a day."""
+
+_PART: Final = re.compile(r"(?:[^\\,]|\\.|\\$)+", re.DOTALL)
+_LABEL: Final = re.compile(r"((?:[^\\:]|\\.)+):((?:[^\\]|\\.)*)", re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 _T = TypeVar("_T", bound=str)
 
@@ -126,11 +131,7 @@ class Parameters:
     def query(self, **overrides: Any) -> Query:
         """Return the query that the parameters in `FILTERS` describe."""
         match = {name: value for name in SUMMED_BY if (value := self.text(name))}
-        for label in self.names("label"):
-            name, colon, value = label.partition(":")
-            if not (name and colon):
-                raise Problem(400, f"label must be name:value, not {label!r}")
-            match[name] = value
+        match |= self._labels()
         filters: dict[str, Any] = {
             "since": self._since(),
             "until": self.time("until"),
@@ -138,6 +139,17 @@ class Parameters:
             "match": match,
         }
         return Query(**{**filters, **overrides})
+
+    def _labels(self) -> dict[str, str]:
+        """Return `label`: name:value, comma-separated. A comma of a text has a backslash before it."""
+        labels = {}
+        for part in filter(None, map(str.strip, _PART.findall(self.text("label")))):
+            label = _LABEL.fullmatch(part)
+            if label is None:
+                raise Problem(400, f"label must be name:value, not {part!r}")
+            name, value = (_ESCAPED.sub(r"\1", text) for text in label.groups())
+            labels[name] = value
+        return labels
 
     def _since(self) -> float | None:
         since = self.time("since")

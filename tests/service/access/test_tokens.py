@@ -21,15 +21,14 @@ from llm_exporter.cli.main import main
 from llm_exporter.config.model import Auth, Config, Token
 from llm_exporter.errors import ConfigError
 from llm_exporter.service.access.door import Access
-from llm_exporter.service.app import make_app
+from llm_exporter.service.app import PAGE_FILES, make_app
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.web_config import load_web_config
 from support.calls import a_call
 
 RIGHTS = {
     ("GET", "/"): None,
-    ("GET", "/page.css"): None,
-    ("GET", "/page.js"): None,
+    **{("GET", f"/{name}"): None for name in PAGE_FILES},
     ("GET", "/-/healthy"): None,
     ("GET", "/-/ready"): None,
     ("POST", "/-/reload"): "admin",
