@@ -46,21 +46,33 @@ def configured(directory: Path, on_unavailable: str = "fail_open") -> Path:
 
 
 def spend(
-    services: Sequence[Served], provider: Server, calls: int, patience: float = 0.0
+    services: Sequence[Served], provider: Server, calls: int, until_sent: int = 0
 ) -> list[tuple[int, int, int]]:
-    """Make calls in one process per service, and return the numbers (sent, refused, unavailable) of each."""
+    """Make calls in one process per service, and return the numbers (sent, refused, unavailable) of each.
+
+    Refused calls are retried until so many have been sent in total.
+    """
     processes = [
         subprocess.Popen(
-            [sys.executable, SPENDERS, provider.url, str(calls), str(patience)],
+            [sys.executable, SPENDERS, provider.url, str(calls), "retry" if until_sent else "once"],
             env=service.client_environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         for service in services
     ]
     outcomes = []
+    try:
+        until(lambda: len(provider.requests) >= until_sent, 300)
+    finally:
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
     for process in processes:
-        sent, refused, unavailable = map(int, process.communicate(timeout=120)[0].split())
+        with process:
+            assert process.stdout is not None
+            sent, refused, unavailable = map(int, process.stdout.read().split())
         assert process.returncode == 0
         outcomes.append((sent, refused, unavailable))
     return outcomes
@@ -101,7 +113,7 @@ def test_processes_that_retry_spend_the_budget_to_the_last_cent(
 ) -> None:
     server.respond_with("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
-        outcomes = spend([service] * 4, server, 50, patience=20.0)
+        outcomes = spend([service] * 4, server, 50, until_sent=97)
         spent = adds_up(service, server, outcomes)
     figure(f"sent, refused, unavailable: {outcomes}, spent ${spent:.2f}")
     assert 0.97 <= spent <= 1.0
@@ -117,7 +129,7 @@ def test_two_services_on_one_redis_share_a_budget(
     with RedisServer(tmp_path) as redis:
         options = ("--config", str(configured(tmp_path)), "--store", redis.url)
         with Served(one, *options) as first, Served(other, *options) as second:
-            outcomes = spend([first, second] * 2, server, 50, patience=20.0)
+            outcomes = spend([first, second] * 2, server, 50, until_sent=97)
             spent = adds_up(first, server, outcomes)
             assert second.get("/api/v1/budgets") == first.get("/api/v1/budgets")
     figure(f"sent, refused, unavailable: {outcomes}, spent ${spent:.2f}")
@@ -127,11 +139,11 @@ def test_two_services_on_one_redis_share_a_budget(
 def test_spending_survives_a_restart(tmp_path: Path, server: Server) -> None:
     server.respond_with("/chat/completions", chat(CENT))
     with Served(tmp_path, "--config", str(configured(tmp_path))) as service:
-        ((sent, _, _),) = spend([service], server, 60, patience=10.0)
+        ((sent, _, _),) = spend([service], server, 60, until_sent=60)
         assert sent == 60
         service.kill()
         service.start()
-        ((more, _, _),) = spend([service], server, 60, patience=20.0)
+        ((more, _, _),) = spend([service], server, 60, until_sent=98)
         budgets = service.get("/api/v1/budgets")["budgets"]
     assert 38 <= more <= 40
     assert budgets[0]["spent"] == pytest.approx((60 + more) / 100, abs=1e-9)

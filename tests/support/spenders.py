@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,30 +19,45 @@ REQUEST: dict[str, Any] = {
     "max_tokens": 600,
 }
 
+RETRY_SECONDS = 0.5  # there are hundreds of threads
 
-def call(client: openai.OpenAI, retry_seconds: float) -> str:
-    """Make a call, retry it for some time while a budget refuses it, and return the outcome."""
-    end = time.monotonic() + retry_seconds
+
+def call(client: openai.OpenAI, stopped: threading.Event) -> str:
+    """Make a call, retry it while a budget refuses it until this is to stop, and return the outcome."""
     while True:
         try:
             client.chat.completions.create(**REQUEST)
         except llm_exporter.BudgetExceeded as error:
-            if error.away or time.monotonic() > end:
-                return "unavailable" if error.away else "refused"
-            time.sleep(0.05)
+            if error.away:
+                return "unavailable"
+            if stopped.wait(RETRY_SECONDS):
+                return "refused"
         else:
             return "sent"
 
 
-def main(url: str, calls: int, retry_seconds: float) -> None:
-    """Print how many calls were sent, how many were refused, and how many found the service unavailable."""
+def await_end(stopped: threading.Event) -> None:
+    sys.stdin.read()
+    stopped.set()
+
+
+def main(url: str, calls: int, retry: str) -> None:
+    """Print how many calls were sent, how many were refused, and how many found the service unavailable.
+
+    With `retry`, a refused call is retried until the end of the standard input.
+    """
+    stopped = threading.Event()
+    if retry == "retry":
+        threading.Thread(target=await_end, args=(stopped,), daemon=True).start()
+    else:
+        stopped.set()
     leases.FIRST_SECONDS = 60  # type: ignore[misc]  # a busy machine may be slow to answer
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     llm_exporter.instrument(client)
     with ThreadPoolExecutor(calls) as pool:
-        outcomes = list(pool.map(lambda _: call(client, retry_seconds), range(calls)))
+        outcomes = list(pool.map(lambda _: call(client, stopped), range(calls)))
     print(*(outcomes.count(outcome) for outcome in ("sent", "refused", "unavailable")))  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
