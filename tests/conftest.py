@@ -22,7 +22,7 @@ QUICK = ("client", "metrics", "taps", "wire", "budgets", "config", "pricing")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests that wait for servers first, in files that take up to a minute.
 
-    pytest-xdist distributes files in this order. If it ended with a slow one, one worker would wait for the other.
+    pytest-xdist distributes files in this order. If a slow one came last, a worker would wait for the other.
     """
 
     def rank(item: pytest.Item) -> int:

@@ -1,4 +1,4 @@
-"""Pass damaged and hostile responses through the meter, framing, reader, prices and metrics, as real ones do."""
+"""Pass hostile responses through the meter, framing, reader, prices and metrics, as real ones do."""
 
 from __future__ import annotations
 
