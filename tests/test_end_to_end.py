@@ -1,8 +1,7 @@
-"""Follow calls from the SDKs to Prometheus, with the configuration that we ship."""
+"""Follow calls from the SDKs to Prometheus, with the configuration that we ship and shorter intervals."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -11,13 +10,13 @@ from openai import NotFoundError, OpenAI
 
 import llm_exporter
 from llm_exporter.config.model import Config
+from support.awaiting import until
+from support.bundle import rewrite
 from support.metered import Metered
 from support.operations import CHAT, GEMINI, MESSAGES, Operation
 from support.scripted import Response, Server
 from support.served import Served
 from tools.stack import Prometheus, prometheus_config
-
-DEADLINE = 60.0
 
 
 def test_prometheus_reports_the_cost_of_sdk_calls(server: Server, metered: Metered, tmp_path: Path) -> None:
@@ -25,6 +24,7 @@ def test_prometheus_reports_the_cost_of_sdk_calls(server: Server, metered: Meter
     operations = [Operation(wire, "sync", stream=False) for wire in (CHAT, MESSAGES, GEMINI)]
     for operation in operations:
         server.respond_with(operation.path, operation.response())
+    metered.pipeline.configure(Config(scrape_interval=1))
     llm_exporter.instrument()
 
     def call_each() -> None:
@@ -35,11 +35,14 @@ def test_prometheus_reports_the_cost_of_sdk_calls(server: Server, metered: Meter
     call_each()
     exposition = llm_exporter.start_http_server(port=0)
     config = prometheus_config(tmp_path / "config", targets=[f"127.0.0.1:{exposition.port}"])
+    rewrite(
+        config, ("scrape_interval: 5s", "scrape_interval: 1s"), ("scrape_timeout: 5s", "scrape_timeout: 1s")
+    )
     try:
         with Prometheus.start(config=config, storage=tmp_path) as prometheus:
-            _await(prometheus, "sum(llm_calls_total)", 3)
+            until(lambda: _value(prometheus, "sum(llm_calls_total)") == [3])
             call_each()
-            _await(prometheus, "sum(llm_calls_total)", 6)
+            until(lambda: _value(prometheus, "sum(llm_calls_total)") == [6])
             cost = {
                 sample.labels["model"]: sample.value
                 for sample in prometheus.query("sum by (model) (llm_cost_usd_total)")
@@ -108,9 +111,5 @@ def test_a_tier_without_a_price_is_counted_by_the_service(
     assert line.endswith(f" {float(tokens)}")
 
 
-def _await(prometheus: Prometheus, expression: str, value: float) -> None:
-    """Wait until Prometheus has scraped a value."""
-    deadline = time.monotonic() + DEADLINE
-    while [sample.value for sample in prometheus.query(expression)] != [value]:
-        assert time.monotonic() < deadline, f"{expression} is {prometheus.query(expression)}, not {value}"
-        time.sleep(0.1)
+def _value(prometheus: Prometheus, expression: str) -> list[float]:
+    return [sample.value for sample in prometheus.query(expression)]

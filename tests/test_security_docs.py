@@ -50,6 +50,8 @@ class Setup:
             first, _, content = self.local(block).partition("\n")
             if language == "yaml" and (name := first.removeprefix("# ")) != first:
                 (self.etc / Path(name).name).write_text(content)
+        with (self.etc / "llm-exporter.yml").open("a") as file:
+            file.write("scrape_interval: 1s\n")  # instead of 15 s, so that Prometheus soon sees new series
         (create,) = [block for language, block in BLOCKS if "openssl rand" in block]
         subprocess.run(["sh", "-euc", self.local(create)], check=True)
 

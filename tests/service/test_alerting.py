@@ -17,6 +17,7 @@ import pytest
 
 from support import payloads
 from support.awaiting import until
+from support.bundle import rewrite
 from support.scripted import Server
 from support.served import Served
 from tools.stack import Alertmanager, Prometheus, alertmanager_config, prometheus_config
@@ -82,15 +83,6 @@ def webhook() -> Iterator[Webhook]:
     webhook = Webhook()
     yield webhook
     webhook.close()
-
-
-def rewrite(file: Path, *changes: tuple[str, str]) -> None:
-    """Edit a copy of one of our files. Each text to replace must occur."""
-    text = file.read_text()
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    file.write_text(text)
 
 
 def next_alert_shown(page: Any) -> Json:

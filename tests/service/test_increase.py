@@ -22,7 +22,7 @@ from support.calls import a_call
 from tools.stack import Prometheus
 
 INTERVAL = 1.0
-AGENTS = 120
+AGENTS = 60
 """A new one every 0.1 seconds, each with four calls."""
 CALLS_EACH = 4
 SPENT = AGENTS * CALLS_EACH * 0.75

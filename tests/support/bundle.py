@@ -96,3 +96,12 @@ def unknown_names(expr: str, known: dict[str, set[str]]) -> set[str]:
     for grouping in re.findall(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)", expr):
         unknown |= set(re.findall(r"\w+", grouping)) - available
     return unknown
+
+
+def rewrite(file: Path, *changes: tuple[str, str]) -> None:
+    """Edit a copy of one of our files. Each text to replace must occur."""
+    text = file.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)

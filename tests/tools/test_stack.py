@@ -79,10 +79,10 @@ def prometheus(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Start a real Prometheus with our files and short intervals; it scrapes before and after two calls."""
     directory = tmp_path_factory.mktemp("prometheus")
     config = prometheus_config(directory / "config", targets=[page.address])
-    for file in (directory / "config/rules").glob("*.yml"):
+    for file in (config, *(directory / "config/rules").glob("*.yml")):
         # Some groups are evaluated every five minutes, too long for a test.
         file.write_text(
-            re.sub(r"^    interval: \d+m", "    interval: 5s", file.read_text(), flags=re.MULTILINE)
+            re.sub(r"^( *\w*(?:interval|timeout)): \d+[ms]", r"\1: 1s", file.read_text(), flags=re.MULTILINE)
         )
     with Prometheus.start(config=config, storage=directory) as server:
         until(lambda: server.query("llm_cost_usd_total"))
