@@ -186,7 +186,9 @@ def _current() -> _Block:
 
 def current_labels() -> Mapping[str, str]:
     """Return the labels in force here, read-only."""
-    return _current().labels_now()
+    block = _innermost.get() or _outermost()
+    labels = block.labels
+    return labels if labels is not None else block.labels_now()
 
 
 class Labels:

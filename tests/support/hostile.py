@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -28,9 +28,10 @@ def check(reader: type[Reader], responses: Iterable[Iterable[bytes]], *content_t
     expected: list[int] = []
     finished = pipeline.finished
 
-    def note(outcome: Outcome) -> None:
+    def note(conclude: Callable[[], Outcome], size: int = 0) -> None:
+        outcome = conclude()
         expected.append(calls_in(outcome))
-        finished(outcome)
+        finished(lambda: outcome, size)
 
     number = 0
     with pytest.MonkeyPatch.context() as patch:

@@ -7,9 +7,11 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from llm_exporter.wire import routes
 from llm_exporter.wire.anthropic import MessagesReader

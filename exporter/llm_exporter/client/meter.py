@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from math import ceil
-from time import perf_counter
+from time import perf_counter, time
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -13,7 +13,7 @@ import msgspec
 
 from ..bounds import clean_text
 from ..budgets.errors import BudgetExceeded
-from ..call import Call, ErrorKind, TokenType
+from ..call import Call, ErrorKind, TokenType, new_id
 from ..labels import current_labels
 from ..pricing.endpoint import Endpoint
 from ..wire.error_kinds import kind_of_code, kind_of_exception
@@ -45,6 +45,9 @@ class Filter(Protocol):
 class Meter:
     """One SDK call: one or more HTTP attempts, of which the last one succeeds or fails.
 
+    On the caller's thread it only notes what happens when. The record of the call is made, and a body that
+    came whole is read, on the pipeline's thread.
+
     No method but `hold_budget` raises: other errors go to the log and `llm_exporter_errors_total`.
 
     Args:
@@ -62,10 +65,18 @@ class Meter:
     """Removes a part of the stream that we requested and the caller did not."""
     usage_request: Any = None
     """Our request for that part, a `taps.usage_chunk.UsageRequest`, until the service rejects it."""
+    http: Any = None
+    stand_in: Any = None
+    """The SDK's HTTP client, and the `taps.send.HttpClientStandIn` that the SDK finds during the call."""
     _headers: Mapping[str, str] = MappingProxyType({})
-    _content_type = ""
+    _body: bytes | str = b""
+    """The body of a response that came whole and is not read yet."""
     _framing: Framing | None = None
     _first_token: float | None = None
+    _call: Call | None = None
+    _error: ErrorKind | None = None
+    _budget = ""
+    _estimated: dict[TokenType, int] | None = None
     _answered = False
     _streaming = False
     _finished = False
@@ -81,45 +92,60 @@ class Meter:
         labels: Mapping[str, str] | None = None,
         route: str = "",
     ) -> None:
-        self._pipeline = pipeline()
-        self._reader = reader()
-        self._reader.reading.model = model = clean_text(model)
-        if isinstance(request, dict):
-            self._reader.read_request(request)
-        if url:
-            self._reader.read_url(url)
-        self._request = request
+        self._id = new_id()
+        self._pipeline = destination = pipeline()
         self._endpoint = endpoint
+        self._reader = read = reader()
+        self._model = read.reading.model = clean_text(model)
+        if isinstance(request, dict):
+            read.read_request(request)
+        if url:
+            read.read_url(url)
+        self._request = request
+        self._labels = current_labels() if labels is None else labels
+        self._route = route
         self._failures: list[ErrorKind] = []
-        self._call = Call(
-            provider=endpoint.provider,
-            region=endpoint.region,
-            host=endpoint.host,
-            model=model,
-            requested_model=model,
-            operation=reader.operation,
-            labels=dict(current_labels() if labels is None else labels),
-            route=route,
-        )
+        self._started = time()
         self._began = self._last_byte = perf_counter()
         if not reader.is_retrieval:
-            self._pipeline.started(self._call)
+            if destination.budgets.may_refuse:
+                self._made()  # before the other thread sees this meter
+            destination.started(self._made)
 
-    def hold_budget(self) -> Iterator[float]:
+    def _made(self) -> Call:
+        """Return the record of the call, made when it is first needed."""
+        if self._call is None:
+            endpoint = self._endpoint
+            self._call = Call(
+                id=self._id,
+                started=self._started,
+                provider=endpoint.provider,
+                region=endpoint.region,
+                host=endpoint.host,
+                model=self._model,
+                requested_model=self._model,
+                operation=self._reader.operation,
+                labels=dict(self._labels),
+                route=self._route,
+            )
+        return self._call
+
+    def hold_budget(self) -> Iterable[float]:
         """Hold the estimated cost of the call in the budgets that match it.
 
-        Yields:
-            The seconds to sleep before the next step, while a shared budget has no lease for the call.
-
-        Raises:
-            BudgetExceeded: if the call must not be sent.
+        Returns:
+            The seconds to sleep before each next step, while a shared budget has no lease for the call. To
+            iterate over them raises `BudgetExceeded` if the call must not be sent.
         """
-        if self._reader.is_free or self._reader.is_retrieval:
-            return
-        if self._endpoint.runs_locally(self._call.model):
-            self._call.cost_source = "local"
+        if self._call is None or self._reader.is_free:
+            return ()
+        return self._holding(self._call)
+
+    def _holding(self, call: Call) -> Iterator[float]:
+        if self._endpoint.runs_locally(call.model):
+            call.cost_source = "local"
         try:
-            yield from self._pipeline.budgets.holding(self._call, self._request)
+            yield from self._pipeline.budgets.holding(call, self._request)
         except BudgetExceeded as exceeded:
             self.refused(exceeded)
             raise
@@ -128,7 +154,7 @@ class Meter:
 
     def refused(self, exceeded: BudgetExceeded) -> None:
         """Finish a call that a budget kept from being sent."""
-        self._call.budget = exceeded.budget
+        self._budget = exceeded.budget
         self.finish("budget")
 
     def attempt_failed(self, kind: ErrorKind) -> None:
@@ -144,21 +170,29 @@ class Meter:
         """
         self._answered = True
         self._headers = headers
-        self._content_type = content_type = headers.get("content-type", "")
-        if content_type and not content_type.lower().startswith("text/"):
-            self.filter = None  # not server-sent events
+        if self.filter is not None:
+            content_type = headers.get("content-type", "")
+            if content_type and not content_type.lower().startswith("text/"):
+                self.filter = None  # not server-sent events
 
     def will_stream(self) -> None:
         """Note that the caller reads the body after the SDK's method has returned."""
         self._streaming = True
-        self._call.stream = True
+
+    def received(self, body: bytes | str) -> None:
+        """Take a body that came whole. It is not read before the call is finished."""
+        self._last_byte = perf_counter()
+        self._body = body
 
     def feed(self, chunk: bytes) -> None:
         """Read the next decoded bytes of the body."""
         self._last_byte = perf_counter()
+        self._read(chunk)
+
+    def _read(self, chunk: bytes) -> None:
         try:
             if self._framing is None:
-                self._framing = framing_for(self._content_type, chunk, self._reader)
+                self._framing = framing_for(self._headers.get("content-type", ""), chunk, self._reader)
             self._framing.feed(chunk)
         except Exception as error:
             self._broken(error)
@@ -199,8 +233,12 @@ class Meter:
         if self._finished:
             return
         self._finished = True
-        outcome = guarded("meter", self._conclude, error)
-        guarded("meter", self._pipeline.finished, outcome if outcome is not None else Outcome(self._call))
+        self._error = error
+        if self._framing is not None:
+            guarded("meter", self._end, self._framing)
+        # What waits for the other thread keeps no request, and no more of bodies than the pipeline lets it.
+        self._request = self.usage_request = self.http = self.stand_in = None
+        self._pipeline.finished(self._outcome, len(self._body))
 
     def returned(self) -> None:
         """Finish the call of an SDK method that has returned, unless its response is still to be read."""
@@ -215,17 +253,29 @@ class Meter:
         else:
             self.finish(kind)
 
-    def _end_framing(self) -> None:
-        if self._framing is not None:
-            try:
-                self._framing.end()
-            except Exception as error:
-                self._broken(error)
+    def _end(self, framing: Framing) -> None:
+        """Read what is left of the response, and estimate its usage if it does not report any."""
+        try:
+            framing.end()
+        except Exception as error:
+            self._broken(error)
+        if self._usage_is_lost():
+            self._estimated = self._estimate(framing)
 
-    def _conclude(self, error: ErrorKind | None) -> Outcome:
-        """Write everything that was read into the call."""
-        self._end_framing()
-        call, reading = self._call, self._reader.reading
+    def _outcome(self) -> Outcome:
+        """Return the outcome of the finished call."""
+        return guarded("meter", self._conclude) or Outcome(self._made())
+
+    def _conclude(self) -> Outcome:
+        """Read a body that was not read yet, and write everything that was read into the call."""
+        if self._body:
+            body, self._body = self._body, b""
+            self._read(body.encode() if isinstance(body, str) else body)
+            if self._framing is not None:
+                self._end(self._framing)
+        call, reading, error = self._made(), self._reader.reading, self._error
+        call.stream = self._streaming
+        call.budget = self._budget
         call.duration = self._last_byte - self._began
         if not self._answered and self._failures and error != "cancelled":
             error = self._failures.pop()
@@ -233,15 +283,15 @@ class Meter:
             error = kind_of_code(reading.error)
         call.error = error
         call.retries = self._failures
-        call.usage_reported = self._reader.is_free or reading.tokens is not None
+        call.usage_reported = self._usage_is_reported
         if self._first_token is not None:
             call.time_to_first_token = self._first_token - self._began
         _write(reading, call, self._endpoint)
-        if self._usage_is_lost():
-            self._estimate()
+        if self._estimated is not None:
+            call.tokens, call.estimated = self._estimated, True
         return Outcome(
             call,
-            sub_calls=[self._sub_call(sub) for sub in reading.sub_calls],
+            sub_calls=[self._sub_call(call, sub) for sub in reading.sub_calls],
             response_id=reading.response_id,
             containers=reading.containers,
             pending=reading.pending,
@@ -250,25 +300,26 @@ class Meter:
             headers=self._headers,
         )
 
+    @property
+    def _usage_is_reported(self) -> bool:
+        return self._reader.is_free or self._reader.reading.tokens is not None
+
     def _usage_is_lost(self) -> bool:
         """Return whether a stream ended without usage, though the provider generated it."""
         reading = self._reader.reading
-        is_lost = self._streaming and not self._call.usage_reported and self._reader.is_text
+        is_lost = self._streaming and not self._usage_is_reported and self._reader.is_text
         return is_lost and not reading.pending and not reading.error
 
-    def _estimate(self) -> None:
+    def _estimate(self, framing: Framing) -> dict[TokenType, int]:
         """Estimate the tokens from the text that was sent and received, at four characters a token.
 
         The ratio is OpenAI's for English: https://help.openai.com/en/articles/4936856.
         """
-        sent = text_length(self._request)
-        received = self._framing.generated_length() if self._framing is not None else 0
+        sent, received = text_length(self._request), framing.generated_length()
         estimates: dict[TokenType, int] = {"input": ceil(sent / 4), "output": ceil(received / 4)}
-        self._call.tokens = {kind: number for kind, number in estimates.items() if number}
-        self._call.estimated = True
+        return {kind: number for kind, number in estimates.items() if number}
 
-    def _sub_call(self, reading: Reading) -> Call:
-        call = self._call
+    def _sub_call(self, call: Call, reading: Reading) -> Call:
         other = reading.model not in ("", call.model)
         sub_call = Call(
             provider=call.provider,

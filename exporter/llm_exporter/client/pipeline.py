@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MAX_UNREAD: Final = 16 * 1024 * 1024
+"""The bytes of bodies that may wait for the worker thread. Further ones are read on the caller's thread."""
+
 _FLUSH_SECONDS: Final = 5.0
 _WORK_SECONDS: Final = 30.0
 """How long closing waits for the worker. Its work takes milliseconds, but the machine may be busy."""
@@ -63,10 +66,14 @@ class Pipeline:
         self._subscribers: tuple[tuple[type[Any], Callable[[Any], object]], ...] = ()
         self._service = ""
         self._closes_at_exit = False
+        self._unread = 0
+        """The bytes of bodies that wait for the worker."""
         self._worker = Worker(self._worker_started, partial(self._count_error, "worker"))
         self._shipper: Shipper | None = None
         self._renewal: LeaseRenewal | None = None
         _pipelines.add(self)
+        if self.metrics.shared:
+            self._close_at_exit()
 
     @cached_property
     def registry(self) -> CollectorRegistry:
@@ -89,6 +96,7 @@ class Pipeline:
         """
         self.metrics = self.metrics.after_fork()
         self._worker.reset()
+        self._unread = 0
         if self._shipper is not None:
             self._shipper.after_fork()
             self._shipper = None
@@ -96,23 +104,41 @@ class Pipeline:
         self._retrievals.after_fork()
         self.budgets.after_fork()
 
-    def started(self, call: Call) -> None:
-        """Count a call as in flight."""
+    def started(self, call: Callable[[], Call]) -> None:
+        """Count a call as in flight.
+
+        Args:
+            call: returns it. It is called on the worker thread.
+        """
         # Others can only see it once it is counted. In this process a flush before a scrape is enough.
         put = self._worker.put if self.metrics.shared else self._worker.put_later
-        put(lambda: self.metrics.started(call))
+        put(partial(self._started, call))
 
-    def finished(self, outcome: Outcome) -> None:
-        """Record a call that had `started`, and its sub-calls."""
+    def _started(self, call: Callable[[], Call]) -> None:
+        self.metrics.started(call())
 
-        def settle() -> None:
-            self._guarded("metrics", self._ended, outcome)
-            if outcome.pending:
-                self._close_at_exit()
-            for call in self._retrievals.settle(outcome):
-                self._record(call)
+    def finished(self, conclude: Callable[[], Outcome], size: int = 0) -> None:
+        """Record a call that had `started`, and its sub-calls.
 
-        self._worker.put(settle)
+        Args:
+            conclude: reads what is left of the response, and returns the outcome. It is called on the worker
+                thread, unless that is far behind.
+            size: the bytes that wait to be read.
+        """
+        if self._unread + size > _MAX_UNREAD:
+            outcome = conclude()
+            conclude, size = lambda: outcome, 0
+        self._unread += size
+        self._worker.put(partial(self._settle, conclude, size))
+
+    def _settle(self, conclude: Callable[[], Outcome], size: int) -> None:
+        outcome = conclude()
+        self._unread -= size
+        self._guarded("metrics", self._ended, outcome)
+        if outcome.pending:
+            self._close_at_exit()
+        for call in self._retrievals.settle(outcome):
+            self._record(call)
 
     def _ended(self, outcome: Outcome) -> None:
         self.metrics.ended(outcome.call, outcome.headers, retrieved=outcome.retrieved)
@@ -128,7 +154,10 @@ class Pipeline:
 
     def error(self, where: str, error: BaseException) -> None:
         """Log and count an error inside llm-exporter. Never raises."""
-        self._worker.put(lambda: self._count_error(where, error))
+        if self._worker.is_current:
+            self._count_error(where, error)  # at once, so that `flush` waits for it
+        else:
+            self._worker.put(lambda: self._count_error(where, error))
 
     def configure(self, config: Config) -> None:
         """Use a configuration from now on.

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from .guard import report_error
 
 
-def sleep_through(pauses: Iterator[float]) -> None:
-    """Sleep for the seconds that an iterator yields. Under gevent, other greenlets run meanwhile."""
+def sleep_through(pauses: Iterable[float]) -> None:
+    """Sleep for the seconds that an iterable yields. Under gevent, other greenlets run meanwhile."""
     for seconds in pauses:
         time.sleep(seconds)
 
 
-async def asleep_through(pauses: Iterator[float]) -> None:
-    """Sleep for the seconds that an iterator yields, on asyncio or Trio."""
+async def asleep_through(pauses: Iterable[float]) -> None:
+    """Sleep for the seconds that an iterable yields, on asyncio or Trio."""
     for seconds in pauses:
         try:
             library: Any = sys.modules.get("anyio") or sys.modules["asyncio"]  # the SDKs import anyio

@@ -45,6 +45,11 @@ class Worker:
         self._thread: Thread | None = None
         self._starting = Lock()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the code that asks runs on the worker's thread."""
+        return self._thread is not None and self._thread.is_current
+
     def put_later(self, action: Action) -> None:
         """Run an action before the next one that is `put`; start and wake nothing for it."""
         self._actions.append(action)
@@ -79,7 +84,7 @@ class Worker:
         Returns:
             False if the time ran out. On the worker's own thread, which cannot wait for itself, True at once.
         """
-        if self._thread is not None and self._thread.is_current:
+        if self.is_current:
             return True
         done = Event()
         self.put(done.set)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Token
 from typing import Any
 
-from ..client.guard import guarded
+from ..client.guard import report_error
 from ..client.meter import Meter, current
 from ..client.waiting import asleep_through, sleep_through
 from .patches import Method
@@ -20,12 +19,11 @@ def metered(method: Method, meter_for: MeterFor) -> Method:
     """Return a method that makes the same call under a meter."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        token = current.set(None)  # a request that is not a call is no attempt of a call around it either
+        meter = begin(meter_for, *args, **kwargs)
+        token = current.set(meter)  # or None: it is no attempt of a call around it either
         try:
-            meter = begin(meter_for, *args, **kwargs)
             if meter is None:
                 return method(*args, **kwargs)
-            current.set(meter)
             try:
                 sleep_through(meter.hold_budget())
                 result = method(*args, **kwargs)
@@ -44,12 +42,11 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
     """Return a coroutine method that makes the same call under a meter."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        token = current.set(None)
+        meter = begin(meter_for, *args, **kwargs)
+        token = current.set(meter)
         try:
-            meter = begin(meter_for, *args, **kwargs)
             if meter is None:
                 return await method(*args, **kwargs)
-            current.set(meter)
             try:
                 await asleep_through(meter.hold_budget())
                 result = await method(*args, **kwargs)
@@ -66,9 +63,15 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
 
 def begin(meter_for: MeterFor, *args: Any, **kwargs: Any) -> Meter | None:
     """Return the meter of a call that begins, or None if it is not metered."""
-    return guarded("tap", lambda: meter_for(*args, **kwargs))
+    try:
+        return meter_for(*args, **kwargs)
+    except Exception as error:
+        report_error("tap", error)
+        return None
 
 
 def _leave(token: Token[Meter | None]) -> None:
-    with suppress(ValueError):  # an abandoned coroutine may be closed from another context
+    try:  # noqa: SIM105 - `suppress` would cost each call as much as all of `begin`
         current.reset(token)
+    except ValueError:
+        pass  # an abandoned coroutine may be closed from another context

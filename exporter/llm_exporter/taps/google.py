@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from ..client.default import pipeline
-from ..client.guard import guarded
+from ..client.guard import guarded, report_error
 from ..client.meter import Meter, current
 from ..client.waiting import asleep_through
 from ..pricing.endpoint import Endpoint
@@ -34,7 +34,7 @@ from .imports import Imported
 from .patches import Method, Patches
 from .private_names import ALWAYS, resolve
 from .response import tap_response
-from .send import patch_http_client, wrap_async_send, wrap_send
+from .send import own_http_client, patch_http_client, wrap_async_send, wrap_send
 from .switch import Switch
 from .websocket import ConnectionMeter, tap_connection
 
@@ -210,7 +210,7 @@ class GoogleTap:
         self, http_name: str, sdk: Any, hook_ctx: Any, request: Any, *_: Any, **__: Any
     ) -> Meter | None:
         http = getattr(sdk.sdk_configuration, http_name)
-        if http is None or not self._switch.is_on(http):
+        if http is None or not self._switch.is_on(own_http_client(http)):
             return None
         url = str(request.url)
         reader = reader_for(request.method, url)
@@ -250,7 +250,10 @@ def _attempt(send: Method) -> Method:
         except BaseException as error:
             guarded("tap", _attempt_failed, error, meter)
             raise
-        guarded("tap", _see_response, response, meter)
+        try:
+            _see_response(response, meter)
+        except Exception as error:
+            report_error("tap", error)
         return response
 
     return attempt
@@ -266,7 +269,10 @@ def _aattempt(send: Method) -> Method:
         except BaseException as error:
             guarded("tap", _attempt_failed, error, meter)
             raise
-        guarded("tap", _see_response, response, meter)
+        try:
+            _see_response(response, meter)
+        except Exception as error:
+            report_error("tap", error)
         return response
 
     return attempt
@@ -295,7 +301,7 @@ def _adownload(get: Method) -> Method:
 def _see_file(data: bytes, meter: Meter) -> None:
     """Read a file that was downloaded as a whole."""
     meter.response_started({})
-    meter.feed(data)
+    meter.received(data)
 
 
 def _attempt_failed(error: BaseException, meter: Meter) -> None:
@@ -309,7 +315,7 @@ def _see_response(response: Any, meter: Meter) -> None:
     body = response.response_stream
     if isinstance(body, list):
         meter.response_started({"content-type": "application/json"})
-        meter.feed("".join(body).encode())
+        meter.received("".join(body))
     else:
         meter.response_started({name.lower(): value for name, value in response.headers.items()})
         tap_response(body, meter)

@@ -56,6 +56,9 @@ def _tap_httpx(response: Any, meter: Meter) -> None:
 def _show_content(response: Any, meter: Meter) -> None:
     """Show a meter a body that the response holds as a whole."""
     attributes = vars(response)
+    if meter.filter is None and attributes["_content"][:1] == b"{":  # not server-sent events
+        meter.received(attributes["_content"])
+        return
     seen = meter.show(attributes["_content"]) + meter.filtered_rest()
     if seen != attributes["_content"]:
         attributes["_content"] = seen

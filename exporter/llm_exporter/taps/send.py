@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..client.guard import guarded
+from ..client.guard import guarded, report_error
 from ..client.meter import Meter, current
 from ..wire.error_kinds import kind_of_exception, kind_of_status
 from .patches import Method, Patches
@@ -38,7 +38,10 @@ def wrap_send(send: Method) -> Method:
         except BaseException as error:
             meter.attempt_failed(kind_of_exception(error))
             raise
-        guarded("tap", _see_response, response, meter)
+        try:
+            _see_response(response, meter)
+        except Exception as error:
+            report_error("tap", error)
         return response
 
     return metered_send
@@ -61,7 +64,10 @@ def wrap_async_send(send: Method) -> Method:
         except BaseException as error:
             meter.attempt_failed(kind_of_exception(error))
             raise
-        guarded("tap", _see_response, response, meter)
+        try:
+            _see_response(response, meter)
+        except Exception as error:
+            report_error("tap", error)
         return response
 
     return metered_send
@@ -97,12 +103,18 @@ class HttpClientAttribute:
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
         if owner is None:
             return self
-        http = vars(owner).get(self._name) if self._own is None else None  # the usual case, at once
+        # The SDKs look here several times for each call.
+        http = owner.__dict__.get(self._name) if self._own is None else None
         if http is None:
             http = self._own_value(owner, cls)
-        if http is None or current.get() is None or type(http) is HttpClientStandIn:
+        meter = current.get()
+        if meter is None or http is None:
             return http
-        return HttpClientStandIn(http, self._wrap)
+        if http is not meter.http:
+            if type(http) is HttpClientStandIn:
+                return http
+            meter.http, meter.stand_in = http, HttpClientStandIn(http, self._wrap)
+        return meter.stand_in
 
     def _own_value(self, owner: Any, cls: type | None) -> Any:
         """Return what the attribute would be without us."""

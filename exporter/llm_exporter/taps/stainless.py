@@ -23,7 +23,7 @@ from .patches import Patches
 from .private_names import ALWAYS, resolve
 from .send import HttpClientAttribute, Wrap, own_http_client, patch_http_client, wrap_async_send, wrap_send
 from .switch import Switch
-from .usage_chunk import UsageChunkFilter, may_ask, usage_request
+from .usage_chunk import UsageChunkFilter, is_streamed, may_ask, usage_request
 
 _ENDPOINT: Final = "_llm_exporter_endpoint"
 """A client's endpoint, with the table and the URL that it was looked up by."""
@@ -83,7 +83,7 @@ class StainlessTap:
         patch_http_client(self._patches, *resolve(f"{base}:AsyncAPIClient._client"), wrap_async_send)
 
     def _meter(self, wrap: Wrap, client: Any, cast_to: Any, options: Any, **_: Any) -> Meter | None:
-        http = client._client  # noqa: SLF001
+        http = own_http_client(client._client)  # noqa: SLF001
         if not self._switch.is_on(http):
             return None
         url = str(options.url)
@@ -99,7 +99,11 @@ class StainlessTap:
             # A subclass computes it, as that of `openai.chat` does.
             patch_http_client(self._patches, type(client), "_client", wrap)
         added = None
-        if reader is ChatReader and may_ask(endpoint, self._switch.asks_for_usage(http)):
+        if (
+            reader is ChatReader
+            and is_streamed(body)
+            and may_ask(endpoint, self._switch.asks_for_usage(http))
+        ):
             api_version = getattr(client, "_api_version", None)
             added = usage_request(body, options.extra_json, client.base_url, api_version)
         model = _model_in(body)

@@ -133,12 +133,17 @@ def usage_request(body: Any, extra: Any, base_url: Any, api_version: str | None)
         base_url: the client's base URL, as an object of httpx or httpx2.
         api_version: the API version of Azure OpenAI; None for others.
     """
-    if not isinstance(body, dict) or body.get("stream") is not True or not _can_be_added(body, extra):
+    if not is_streamed(body) or not _can_be_added(body, extra):
         return None
     if api_version is not None and api_version < _AZURE_SINCE:
         return None
     host = base_url.netloc.decode()
     return None if host in rejecting_hosts else UsageRequest(body, host)
+
+
+def is_streamed(body: Any) -> bool:
+    """Return whether the JSON of a request asks for a stream."""
+    return isinstance(body, dict) and body.get("stream") is True
 
 
 def _can_be_added(body: Mapping[str, Any], extra: Any) -> bool:

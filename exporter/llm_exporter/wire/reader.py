@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+import msgspec
 
 from ..call import Operation, TokenType
 from .fields import Json
 from .text_length import text_length
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(msgspec.Struct):
     """What a response says about its call."""
 
     model: str = ""
     """The model that answered; empty if the response does not name it."""
     tokens: dict[TokenType, int] | None = None
     """Tokens by type, without zeros; None until the provider reports usage."""
-    units: dict[str, float] = field(default_factory=dict)
+    units: dict[str, float] = {}
     """Other billed usage, by genai-prices unit."""
     reported_cost: float | None = None
     """The cost in USD, if the response reports one."""
-    reported_costs: dict[str, float] = field(default_factory=dict)
+    reported_costs: dict[str, float] = {}
     """The parts of `reported_cost`, if the response splits it: `input` (the prompt), `output` and `tools`."""
     states_usd: bool = False
     """Whether the response names USD as the unit of `reported_cost`."""
-    containers: dict[str, str] = field(default_factory=dict)
+    containers: dict[str, str] = {}
     """The units of the containers that the call ran code in, by their ids. Each is billed once."""
     service_tier: str | None = None
     """The service tier that served the request, or else the requested one."""
@@ -45,7 +45,7 @@ class Reading:
     """The error type or code inside a response with a success status."""
     token_seen: bool = False
     """Whether the first generated token of a stream has arrived."""
-    sub_calls: list[Reading] = field(default_factory=list)
+    sub_calls: list[Reading] = []
     """Calls within the response that are billed separately: an advisor's, or those of a batch."""
 
 
