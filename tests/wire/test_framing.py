@@ -274,6 +274,40 @@ def test_event_is_parsed_only_for_the_first_token_or_usage(
     assert [json.loads(data) for data in given] == [events[index] for index in parsed]
 
 
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("position", [1, 57, 198, 199])
+def test_usage_is_found_anywhere_in_a_piece_of_many_events(position: int, newline: bytes) -> None:
+    """Only the events beside it are taken apart, and no text or comment is taken for it."""
+    text = b'data: {"choices": [{"delta": {"content": "a \\"usage\\": {}"}}], "usage": null}'
+    events = [newline.join([b": ping", text, b"", b""])] * 200
+    events[position] = newline.join(
+        [b'data: {"choices": [],', b'data: "usage": {"prompt_tokens": 7, "completion_tokens": 3}}', b"", b""]
+    )
+    reads = ChatReader()
+    given: list[bytes] = []
+    taken_apart: list[bytes] = []
+    frames = ServerSentEvents(reads)
+    read_event, take_apart = reads.read_event, frames._take_apart
+
+    def read(data: bytes) -> None:
+        given.append(data)
+        read_event(data)
+
+    def take(part: bytes) -> None:
+        taken_apart.append(part)
+        take_apart(part)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reads, "read_event", read)
+        patch.setattr(frames, "_take_apart", take)
+        frames.feed(b"".join(events))
+        frames.end()
+
+    assert reads.reading.tokens == {"input": 7, "output": 3}
+    assert len(given) == 2
+    assert sum(map(len, taken_apart)) < 2500
+
+
 # ---- memory
 
 

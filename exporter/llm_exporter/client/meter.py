@@ -201,7 +201,14 @@ class Meter:
 
     def show(self, chunk: bytes) -> bytes:
         """Read the next decoded bytes of the body, and return what the caller may see now."""
-        self.feed(chunk)
+        self._last_byte = perf_counter()
+        if self._first_token is None or self._framing is None:
+            self._read(chunk)
+        else:  # most chunks of most streams
+            try:
+                self._framing.feed(chunk)
+            except Exception as error:
+                self._broken(error)
         if self.filter is None:
             return chunk
         try:

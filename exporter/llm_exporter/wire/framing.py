@@ -120,16 +120,16 @@ class ServerSentEvents(Framing):
         self._buffer = Buffer()
         self._seam = b""
         """The last two buffered bytes: a blank line may be split between two chunks."""
-        self._token_bytes = self._token_events = 0
-        """The size and number of the events with generated tokens."""
-        self._overhead = 0
-        """Bytes in each of these events that are not text, estimated from the first."""
+        self._token_bytes = self._token_lines = 0
+        """The bytes and lines of the events with generated tokens."""
+        self._overhead = 0.0
+        """Bytes in each of these lines that are not text, estimated from the first event."""
 
     @override
     def feed(self, chunk: bytes) -> None:
         pending = self._pending
         pending.append(chunk)
-        if not self._reading.token_seen or len(pending) == _CHUNKS_AT_ONCE or len(chunk) > _SMALL_CHUNK:
+        if len(pending) == _CHUNKS_AT_ONCE or len(chunk) > _SMALL_CHUNK or not self._reading.token_seen:
             self._scan()
 
     def _scan(self) -> None:
@@ -161,43 +161,50 @@ class ServerSentEvents(Framing):
 
     @override
     def generated_length(self) -> int:
-        return max(self._token_bytes - self._token_events * self._overhead, 0)
+        return max(self._token_bytes - round(self._token_lines * self._overhead), 0)
 
     def _read(self, events: bytes) -> None:
-        reader = self._reader
-        if reader.reading.token_seen and not reader.may_carry_usage(events):
+        """Read complete events. Many at once are halved until only those with usage are taken apart."""
+        if self._reading.token_seen and not self._reader.may_carry_usage(events):
             events = events.removesuffix(_DONE)
             self._token_bytes += len(events)
-            self._token_events += events.count(b"\n\n") or events.count(b"\n\r\n")
-            return
+            self._token_lines += events.count(b"\n") or events.count(b"\r")
+        elif len(events) > _SMALL_CHUNK and (middle := last_blank_line(events[: len(events) // 2])) > 0:
+            self._read(events[:middle])
+            self._read(events[middle:])
+        else:
+            self._take_apart(events)
+
+    def _take_apart(self, events: bytes) -> None:
         data: list[bytes] = []
-        size = 0
+        size = lines = 0
         for line in _lines(events):
             size += len(line)
+            lines += 1
             if line.startswith(b"data:"):
                 data.append(line[5:].rstrip(b"\r\n").removeprefix(b" "))
             elif not line.strip(b"\r\n"):
                 if data:
-                    self._dispatch(data, size)
-                data, size = [], 0
+                    self._dispatch(data, size, lines)
+                data, size, lines = [], 0, 0
         if data:
-            self._dispatch(data, size)
+            self._dispatch(data, size, lines)
 
-    def _dispatch(self, lines: list[bytes], size: int) -> None:
-        data = lines[0] if len(lines) == 1 else b"\n".join(lines)
+    def _dispatch(self, parts: list[bytes], size: int, lines: int) -> None:
+        data = parts[0] if len(parts) == 1 else b"\n".join(parts)
         reader = self._reader
         seen = reader.reading.token_seen
         if not data.lstrip().startswith(b"{"):
             return
         if seen:
             self._token_bytes += size
-            self._token_events += 1
+            self._token_lines += lines
         if not seen or reader.may_carry_usage(data):
             with suppress(msgspec.DecodeError):  # an invalid event does not spoil the others
                 reader.read_event(data)
         if not seen and reader.reading.token_seen:
-            self._token_bytes, self._token_events = size, 1
-            self._overhead = size - reader.first_token_length
+            self._token_bytes, self._token_lines = size, lines
+            self._overhead = (size - reader.first_token_length) / lines
 
 
 class WebSocketMessages(Framing):
@@ -302,7 +309,7 @@ class Buffer:
 def last_blank_line(data: bytes) -> int:
     """Return the index just after the last blank line, or -1 if there is none."""
     unix = data.rfind(b"\n\n")
-    dos = data.rfind(b"\n\r\n")
+    dos = data.rfind(b"\n\r\n", max(unix, 0))
     if unix < 0 and dos < 0:
         mac = data.rfind(b"\r\r")
         return mac + 2 if mac >= 0 else -1
