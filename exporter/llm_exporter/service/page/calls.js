@@ -1,6 +1,6 @@
 // The table of calls, newest first.
 
-import { byId, make, nameButton, replaceChildren } from "./dom.js";
+import { byId, make, nameButton, nameOf, replaceChildren } from "./dom.js";
 import { count, usd } from "./format.js";
 import { isSelected, toggle } from "./selection.js";
 
@@ -24,7 +24,7 @@ function rowOf(call) {
   name("agent", call.agent);
   name("phase", call.phase);
   name("model", call.model);
-  cell("operation", call.route ? `${call.operation}: ${call.route}` : call.operation);
+  cell("operation").append(nameOf(call.route ? `${call.operation}: ${call.route}` : call.operation));
   cell("input number", count(call.input_tokens));
   cell("output number", count(call.output_tokens));
   const [cost, doubt] = costOf(call);

@@ -3,7 +3,7 @@
 /* global uPlot */
 
 import { byId, make, nameButton, replaceChildren } from "./dom.js";
-import { costAndShare, count, startText, tokens, tokensOf, usd } from "./format.js";
+import { calls, costAndShare, count, short, startText, tokens, tokensOf, usd } from "./format.js";
 import { change, isSelected, nextStep, STEPS, toggle } from "./selection.js";
 import { rankedSeries, SERIES } from "./series.js";
 import { sumOf } from "./totals.js";
@@ -71,7 +71,7 @@ function options(chart, series, width) {
     width,
     height: HEIGHT,
     legend: { show: false },
-    cursor: { y: false, points: { show: false }, drag: { x: false, y: false }, dataIdx: placeUnder },
+    cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     tzDate: (time) => (inUtc ? uPlot.tzDate(new Date(time * 1e3), "Etc/UTC") : new Date(time * 1e3)),
     scales: {
       x: { range: (_, first) => [first ?? 0, end] },
@@ -91,16 +91,18 @@ function options(chart, series, width) {
       })),
     ],
     hooks: {
-      setCursor: [({ cursor }) => hover(cursor.idx)],
+      setCursor: [(uplot) => hover(placeUnder(uplot))],
       ready: [({ over }) => over.addEventListener("click", () => hovered !== null && zoom(hovered))],
     },
   };
 }
 
-// The pointer is over the bar that begins to its left.
-function placeUnder({ data }, series, closest, time) {
-  const next = data[0].findIndex((start) => start > time);
-  return next < 0 ? data[0].length - 1 : Math.max(next - 1, 0);
+// Return the place of the bar that begins left of the pointer; null if the pointer is elsewhere.
+function placeUnder(uplot) {
+  if (!(uplot.cursor.left >= 0)) return null;
+  const time = uplot.posToVal(uplot.cursor.left, "x") * 1e3;
+  const place = shown.chart.starts.findLastIndex((start) => start <= time);
+  return place < 0 ? null : place;
 }
 
 const axisCosts = (_, costs) => costs.map((cost) => `$${cost.toLocaleString("en-US", { maximumFractionDigits: 9 })}`);
@@ -126,8 +128,8 @@ function timeTexts() {
 }
 
 function hover(place) {
-  if (redrawing || (place ?? null) === hovered) return;
-  hovered = place ?? null;
+  if (redrawing || place === hovered) return;
+  hovered = place;
   showLegend();
 }
 
@@ -141,7 +143,7 @@ function showLegend() {
   const { chart, series } = shown;
   const whole = hovered === null ? sumOf(chart.totals) : chart.totals[hovered];
   const when = hovered === null ? "" : `${startText(chart.starts[hovered], chart.step)}: `;
-  byId("chart-when").textContent = `${when}${usd(whole.cost_usd)} · ${tokens(tokensOf(whole))} · ${count(whole.calls)} calls`;
+  byId("chart-when").textContent = `${when}${usd(whole.cost_usd)} · ${tokens(tokensOf(whole))} · ${calls(whole.calls)}`;
   const items = series.map(({ name, costs, sum }) => {
     const item = make("li");
     const swatch = make("span", "swatch");
@@ -169,8 +171,9 @@ function showTable() {
     button.addEventListener("click", () => zoom(place));
     row.append(make("td"));
     row.firstChild.append(button);
-    const { cost_usd, calls } = totals[place];
-    for (const text of [usd(cost_usd), tokens(tokensOf(totals[place])), count(calls)]) row.append(make("td", "number", text));
+    const one = totals[place];
+    const texts = [usd(one.cost_usd), short(tokensOf(one)), count(one.calls)];
+    row.append(...texts.map((text) => make("td", "number", text)));
     return row;
   });
   replaceChildren(byId("chart-rows"), ...rows);

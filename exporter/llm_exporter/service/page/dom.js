@@ -29,16 +29,21 @@ export function nameButton(text, pressed, onClick) {
   const button = nameOf(text, "button");
   button.type = "button";
   button.classList.add("pick");
+  button.setAttribute("aria-label", text); // in one piece
   button.setAttribute("aria-pressed", pressed);
   button.addEventListener("click", onClick);
   return button;
 }
 
-// Replace what an element contains, and keep the focus on the button that was in the same place.
+// Replace what an element contains, and keep the focus on the button of that name, or else on one in its place.
 export function replaceChildren(element, ...children) {
-  const place = [...element.querySelectorAll("button")].indexOf(document.activeElement);
+  const focused = document.activeElement;
+  const place = [...element.querySelectorAll("button")].indexOf(focused);
   element.replaceChildren(...children);
-  if (place >= 0) element.querySelectorAll("button")[place]?.focus();
+  if (place < 0) return;
+  const buttons = [...element.querySelectorAll("button")];
+  const same = buttons.find((button) => button.textContent === focused.textContent);
+  (same ?? buttons[place] ?? buttons.at(-1))?.focus();
 }
 
 // Return a bar that is filled by a share.

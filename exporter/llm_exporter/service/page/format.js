@@ -7,20 +7,25 @@ export function usd(value) {
 
 export const count = (value) => value.toLocaleString("en-US");
 
-// Return a number of tokens: exact up to 9,999, and with three digits beyond.
-export function tokens(value) {
+// Return a number: exact up to 9,999, and with three digits beyond.
+export function short(value) {
   const options = value < 10_000 ? {} : { notation: "compact", maximumSignificantDigits: 3 };
-  return `${value.toLocaleString("en-US", options)} ${value === 1 ? "token" : "tokens"}`;
+  return value.toLocaleString("en-US", options);
 }
+
+export const tokens = (value) => `${short(value)} ${value === 1 ? "token" : "tokens"}`;
+
+export const calls = (value) => `${count(value)} ${value === 1 ? "call" : "calls"}`;
 
 export const tokensOf = (totals) => totals.input_tokens + totals.output_tokens;
 
 // Return a cost and its share of the whole; "no price" if the models have none.
 export function costAndShare(totals, whole) {
   if (!totals.cost_usd && totals.unpriced_tokens) return "no price";
-  const share = whole ? ` (${Math.round((totals.cost_usd / whole) * 100)} %)` : "";
-  return usd(totals.cost_usd) + share;
+  return usd(totals.cost_usd) + (whole ? ` (${percent(totals.cost_usd / whole)})` : "");
 }
+
+const percent = (share) => (share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(share * 100)} %`);
 
 // Return the start of a step of the chart. Days and months are those of UTC, as in budgets and reports.
 export function startText(start, step) {
