@@ -1,4 +1,4 @@
-"""Take docs/live-page.png: a screenshot of the live page with sample calls, using Chromium from PATH."""
+"""Take docs/live-page.png and live-page-phone.png: the live page with sample calls, in Chromium from PATH."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from llm_exporter.service.app import make_app
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from tools.stack import free_port
 
-SCREENSHOT = Path(__file__).with_name("live-page.png")
+SCREENSHOTS: tuple[tuple[str, Any], ...] = (
+    ("live-page.png", {"viewport": {"width": 1280, "height": 1240}, "color_scheme": "light"}),
+    ("live-page-phone.png", {"viewport": {"width": 390, "height": 1240}, "color_scheme": "dark"}),
+)
 AGENTS = ("planner", "researcher", "coder", "reviewer", "summarizer")
 MODELS = (("anthropic", "claude-sonnet-4-6"), ("openai", "gpt-5"), ("google", "gemini-2.5-pro"))
 PHASES = ("plan", "execute", "review")
@@ -28,7 +31,7 @@ CALLS = 400
 
 
 def sample_calls() -> list[Call]:
-    """Return calls of the last minutes. Only their start times differ between runs."""
+    """Return calls of the last 20 hours. Only their start times differ between runs."""
     chance = random.Random(7)  # noqa: S311
     now = time.time()
     calls = []
@@ -42,7 +45,7 @@ def sample_calls() -> list[Call]:
         }
         tokens: dict[Any, int] = {"input": chance.randint(300, 9000), "output": chance.randint(50, 1500)}
         duration = round(tokens["output"] / 70, 2)
-        started = now - 2 * (CALLS - number)
+        started = now - 180 * (CALLS - number)
         error: Any = "overloaded" if chance.random() < 0.02 else None
         call = Call(
             provider=provider,
@@ -60,7 +63,7 @@ def sample_calls() -> list[Call]:
 
 
 def main() -> None:
-    """Take the screenshot."""
+    """Take the screenshots."""
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         ledger = SqliteLedger(Path(directory) / "ledger.db")
         ledger.add(sample_calls())
@@ -71,13 +74,13 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
         while not server.started:
             time.sleep(0.05)
-        page.goto(f"http://127.0.0.1:{port}")
-        page.get_by_label("Window").select_option("session")
-        expect(page.locator("#calls")).to_have_text(str(CALLS))
-        page.screenshot(path=SCREENSHOT)
+        for name, options in SCREENSHOTS:
+            page = browser.new_page(**options)
+            page.goto(f"http://127.0.0.1:{port}/?window=24h&stack=agent")
+            expect(page.locator("#calls")).to_have_text(str(CALLS))
+            page.screenshot(path=Path(__file__).with_name(name))
         browser.close()
         server.should_exit = True
         thread.join()
