@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 FRAMEWORKS := .venv-frameworks
 OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
+PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
 
@@ -41,7 +42,7 @@ prices: $(READY) $(PRICES)/.ready  ## Compare our prices with LiteLLM's; ARGS="-
 audit: $(READY)  ## Look up known vulnerabilities of what the image installs; needs the internet
 	$(BIN)/uvx pip-audit --strict --no-deps --disable-pip --requirement requirements-image.lock
 
-bench: $(READY)  ## Run the benchmarks; ARGS="calls" runs one of them
+bench: $(READY) $(if $(filter peers,$(or $(ARGS),peers)),$(PEERS:%=%/.ready))  ## Run the benchmarks; ARGS="calls" runs one of them
 	$(BIN)/python -m tools.binaries redis-server
 	@PYTHONPATH=tests $(BIN)/python -W ignore -m bench $(ARGS)
 
@@ -81,6 +82,11 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--output-file requirements-image.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-deps \
 		--group pyproject.toml:prices --custom-compile-command "make lock" --output-file requirements-prices.lock
+	for peer in $(notdir $(PEERS)); do \
+		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
+			--group pyproject.toml:peer-$$peer --custom-compile-command "make lock" \
+			--output-file bench/peers/$$peer.lock; \
+	done
 	grep -oE '^(anthropic|google-genai|openai)==[^ ]+' requirements.lock > $(VENV)/sdks.txt
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group sdks --constraint $(VENV)/sdks.txt --custom-compile-command "make lock" \
@@ -99,6 +105,12 @@ $(SDKS)/.ready: requirements-sdks.lock
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Other instrumentations, which `make bench` compares ours with. Ours is not in their environments.
+.venv-peers/%/.ready: bench/peers/%.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
 # Only the price table inside the wheel is read, so LiteLLM and its dependencies are not installed.
 $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	rm -rf $(@D)
@@ -107,5 +119,5 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(PRICES) $(SDKS)
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(PRICES) $(SDKS) .venv-peers
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -61,6 +61,12 @@ class Overhead:
         digits = 2 if abs(self.seconds) < 4e-6 else 1
         return f"{self.seconds * 1e6:+,.{digits}f} ± {self.spread * 1e6:,.{digits}f}"
 
+    def met(self, target: float) -> str:
+        """Return what a table says about a target, in seconds: nothing definite if the spread includes it."""
+        if abs(self.seconds - target) <= self.spread:
+            return "yes, within the spread" if self.seconds <= target else "no, within the spread"
+        return met(self.seconds <= target)
+
 
 def overhead(baseline: Sequence[float], measured: Sequence[float], number: int) -> Overhead:
     """Compare the turns of two variants one by one: the half of them that other programs disturbed least.

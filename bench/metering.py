@@ -27,7 +27,8 @@ from support.served import Served
 WAYS: Final = ("metrics and prices", "and a blocking budget", "and shipping")
 """Each of them includes those before it."""
 
-_BUDGET: Final = Budget(name="team", period="month", usd=Decimal(10**6), on_exceed="block")
+BUDGET: Final = Budget(name="team", period="month", usd=Decimal(10**6), on_exceed="block")
+"""A budget that every call is checked against, and that refuses none."""
 
 
 class Metering:
@@ -92,7 +93,7 @@ def meterings() -> Iterator[list[Metering]]:
         os.environ["LLM_EXPORTER_SPOOL"] = str(Path(directory) / "client-spool")
         plain, budget, shipping = Pipeline(), Pipeline(), ShippingPipeline()
         for pipeline in (budget, shipping):
-            pipeline.configure(Config(budgets=(_BUDGET,)))
+            pipeline.configure(Config(budgets=(BUDGET,)))
         shipping.ship_to(service.url)
         try:
             yield [Metering(), Metering(plain), Metering(budget), Shipping(shipping)]
