@@ -11,8 +11,8 @@ from importlib import import_module
 from .compared import Table
 
 BENCHMARKS = (
-    *("startup", "calls", "streams", "shipping", "budgets", "scrapes"),
-    *("ingest", "ledger", "dashboards", "rules"),
+    *("startup", "calls", "streams", "instructions", "floor", "peers", "throughput", "growth"),
+    *("shipping", "budgets", "scrapes", "ingest", "ledger", "dashboards", "rules"),
 )
 
 

@@ -58,6 +58,9 @@ class Metering:
         if self._pipeline is not None:
             self._pipeline.flush(60)
 
+    def leave(self) -> None:
+        """Undo what the `begin` of another way does not undo."""
+
 
 class Shipping(Metering):
     """Metering that also ships the calls to a service."""
@@ -143,5 +146,6 @@ def measure(
             if turn >= 0:  # the first turn warms up
                 cost.caller.append(caller)
                 cost.everyone.append(time.process_time() - everyone)
+            way.leave()
     gc.unfreeze()
     return costs
