@@ -8,7 +8,20 @@ import msgspec
 from typing_extensions import override
 
 from ..call import TokenType
-from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
+from .fields import (
+    Count,
+    Json,
+    Zero,
+    count,
+    decoder,
+    error_code,
+    mapping,
+    ordinary_decoder,
+    sequence,
+    split,
+    text,
+    without_zeros,
+)
 from .reader import Reader, Reading
 
 
@@ -16,6 +29,61 @@ class _Message(msgspec.Struct):
     model: Any = None
     usage: Any = None
     error: Any = None
+
+
+class _CacheCreation(msgspec.Struct, forbid_unknown_fields=True):
+    ephemeral_5m_input_tokens: Count = None
+    ephemeral_1h_input_tokens: Count = None
+
+
+class _OutputDetails(msgspec.Struct, forbid_unknown_fields=True):
+    thinking_tokens: Count = None
+
+
+class _ServerTools(msgspec.Struct, forbid_unknown_fields=True):
+    web_search_requests: Zero = None
+    web_fetch_requests: Any = None
+
+
+class _OrdinaryUsage(msgspec.Struct, forbid_unknown_fields=True):
+    input_tokens: Count
+    output_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+    server_tool_use: _ServerTools | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+    iterations: None = None
+
+    def tokens(self) -> dict[TokenType, int]:
+        """Return the disjoint tokens, as `tokens_of` does for any usage object."""
+        hour = thinking = 0
+        written, out = self.cache_creation_input_tokens, self.output_tokens or 0
+        if (lifetimes := self.cache_creation) is not None:
+            hour = lifetimes.ephemeral_1h_input_tokens or 0
+            if written is None:
+                written = hour + (lifetimes.ephemeral_5m_input_tokens or 0)
+        written = written or 0
+        hour = min(hour, written)
+        if self.output_tokens_details is not None:
+            thinking = min(self.output_tokens_details.thinking_tokens or 0, out)
+        return without_zeros(
+            {
+                "input": self.input_tokens or 0,
+                "cache_read": self.cache_read_input_tokens or 0,
+                "cache_write": written - hour,
+                "cache_write_1h": hour,
+                "output": out - thinking,
+                "reasoning": thinking,
+            }
+        )
+
+
+class _OrdinaryMessage(_Message, kw_only=True):
+    usage: _OrdinaryUsage
 
 
 class _Event(msgspec.Struct):
@@ -27,6 +95,7 @@ class _Event(msgspec.Struct):
 
 
 _decode_message: Final = decoder(_Message)
+_decode_ordinary: Final = ordinary_decoder(_OrdinaryMessage)
 _decode_event: Final = decoder(_Event)
 
 
@@ -50,7 +119,10 @@ class MessagesReader(Reader):
 
     @override
     def read_body(self, data: bytes) -> None:
-        self._update(_decode_message(data))
+        if (message := _decode_ordinary(data)) is None:
+            self._update(_decode_message(data))
+        else:
+            self._read_ordinary(message)
 
     @override
     def read_event(self, data: bytes) -> None:
@@ -66,6 +138,15 @@ class MessagesReader(Reader):
             self._update(_Message(usage=event.usage))
         elif kind == "error":
             self.reading.error = error_code(event.error) or "error"
+
+    def _read_ordinary(self, message: _OrdinaryMessage) -> None:
+        reading, usage = self.reading, message.usage
+        reading.model = text(message.model) or reading.model
+        reading.error = error_code(message.error) or reading.error
+        reading.tokens = usage.tokens()
+        reading.service_tier = usage.service_tier or reading.service_tier
+        reading.speed = usage.speed or reading.speed
+        reading.region = usage.inference_geo or reading.region
 
     def _update(self, part: _Message) -> None:
         reading = self.reading

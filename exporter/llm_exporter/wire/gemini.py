@@ -8,13 +8,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import datetime
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 from typing_extensions import override
 
 from ..call import Operation, TokenType
-from .fields import Json, count, decoder, error_code, mapping, sequence, split, text, without_zeros
+from .fields import (
+    Count,
+    Json,
+    count,
+    decoder,
+    error_code,
+    mapping,
+    ordinary_decoder,
+    sequence,
+    split,
+    text,
+    without_zeros,
+)
 from .reader import Reader
 
 _ERROR: Final = re.compile(rb'"error"\s*:\s*\{')
@@ -26,12 +38,53 @@ class _Response(msgspec.Struct, rename="camel"):
     error: Any = None
 
 
+class _Text(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    modality: Literal["TEXT", "DOCUMENT"]
+    token_count: Any = None
+
+
+class _OrdinaryUsage(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    prompt_token_count: int
+    candidates_token_count: Count = None
+    total_token_count: Count = None
+    thoughts_token_count: Count = None
+    cached_content_token_count: Count = None
+    tool_use_prompt_token_count: Count = None
+    prompt_tokens_details: list[_Text] | None = None
+    candidates_tokens_details: list[_Text] | None = None
+    cache_tokens_details: list[_Text] | None = None
+    tool_use_prompt_tokens_details: list[_Text] | None = None
+    service_tier: Any = None
+    traffic_type: Any = None
+
+    def tokens(self) -> dict[TokenType, int]:
+        """Return the disjoint tokens, as `tokens_of` does for any `usageMetadata` object."""
+        prompt, generated = count(self.prompt_token_count), self.candidates_token_count
+        tool_use, thoughts = self.tool_use_prompt_token_count or 0, self.thoughts_token_count or 0
+        if generated is None:
+            generated = max((self.total_token_count or 0) - prompt - tool_use - thoughts, 0)
+        read = min(self.cached_content_token_count or 0, prompt)
+        return without_zeros(
+            {
+                "input": prompt - read + tool_use,
+                "cache_read": read,
+                "output": generated,
+                "reasoning": thoughts,
+            }
+        )
+
+
+class _OrdinaryResponse(_Response, rename="camel", kw_only=True):
+    usage_metadata: _OrdinaryUsage
+
+
 class _Chunk(_Response, rename="camel"):
     candidates: Any = None
 
 
 _decode_response: Final = decoder(_Response)
 _decode_chunk: Final = decoder(_Chunk)
+_decode_ordinary: Final = ordinary_decoder(_OrdinaryResponse)
 
 _QUERIES: Final = b'Queries"'
 """The end of the keys `webSearchQueries`, `imageSearchQueries` and `retrievalQueries`."""
@@ -69,7 +122,7 @@ class GenerateContentReader(Reader):
 
     @override
     def read_body(self, data: bytes) -> None:
-        self._update(_decode_response(data))
+        self._update(_decode_ordinary(data) or _decode_response(data))
         if _QUERIES in data or _MAPS in data:
             self._count_searches(_decode_chunk(data))
 
@@ -91,6 +144,11 @@ class GenerateContentReader(Reader):
         reading = self.reading
         reading.model = text(part.model_version) or reading.model
         reading.error = error_code(part.error) or reading.error
+        if isinstance(part.usage_metadata, _OrdinaryUsage):
+            ordinary = part.usage_metadata
+            reading.service_tier = _tier(ordinary.service_tier, ordinary.traffic_type) or reading.service_tier
+            reading.tokens = ordinary.tokens()
+            return
         usage = mapping(part.usage_metadata)
         reading.service_tier = tier_of(usage) or reading.service_tier
         # Early chunks of Vertex AI have a traffic type but no counts.
@@ -141,7 +199,11 @@ def tier_of(usage: Json) -> str | None:
 
     The Gemini API reports `flex` or `priority`; Vertex AI reports `ON_DEMAND_FLEX` or `ON_DEMAND_PRIORITY`.
     """
-    tier = text(usage.get("serviceTier")) or text(usage.get("trafficType"))
+    return _tier(usage.get("serviceTier"), usage.get("trafficType"))
+
+
+def _tier(service_tier: object, traffic_type: object) -> str | None:
+    tier = text(service_tier) or text(traffic_type)
     return tier.removeprefix("ON_DEMAND_").lower() or None
 
 

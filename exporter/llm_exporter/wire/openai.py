@@ -12,8 +12,8 @@ import msgspec
 from typing_extensions import override
 
 from ..call import Operation
-from .fields import Json, decoder, error_code, mapping, sequence, text
-from .openai_usage import USAGE, read_usage, requested_tier
+from .fields import Json, decoder, error_code, mapping, ordinary_decoder, sequence, text
+from .openai_usage import USAGE, OrdinaryUsage, read_usage, requested_tier
 from .reader import Reader, Reading
 
 _ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]')
@@ -39,8 +39,13 @@ class _ChatBody(msgspec.Struct):
     error: Any = None
 
 
+class _OrdinaryBody(_ChatBody, kw_only=True):
+    usage: OrdinaryUsage
+
+
 _decode_chunk: Final = decoder(_Chat)
 _decode_chat: Final = decoder(_ChatBody)
+_decode_ordinary: Final = ordinary_decoder(_OrdinaryBody)
 
 
 class ChatReader(Reader):
@@ -61,13 +66,13 @@ class ChatReader(Reader):
 
     @override
     def read_body(self, data: bytes) -> None:
-        self._update(_decode_chat(data))
+        self._update(_decode_ordinary(data) or _decode_chat(data))
 
     @override
     def read_event(self, data: bytes) -> None:
         # Several chunks may carry usage. It is cumulative, so only the last one matters.
         if self.reading.token_seen:
-            self._update(_decode_chat(data))
+            self.read_body(data)
             return
         chunk = _decode_chunk(data)
         self._update(chunk)
@@ -85,8 +90,10 @@ class ChatReader(Reader):
         reading.service_tier = text(part.service_tier) or reading.service_tier
         reading.error = error_code(part.error) or reading.error
         # Groq's streams report usage inside x_groq, in addition or exclusively.
-        usage = mapping(part.usage) or mapping(mapping(part.x_groq).get("usage"))
-        if usage:
+        if isinstance(part.usage, OrdinaryUsage):
+            read_usage(part.usage, reading)
+            reading.units = _searches(reading, {})
+        elif usage := mapping(part.usage) or mapping(mapping(part.x_groq).get("usage")):
             read_usage(usage, reading)
             reading.units = _searches(reading, usage)
 

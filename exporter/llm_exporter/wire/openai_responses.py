@@ -12,8 +12,15 @@ from typing import Any, Final
 import msgspec
 from typing_extensions import override
 
-from .fields import Json, count, decoder, error_code, mapping, text
-from .openai_usage import USAGE, image_tokens_of, read_usage, requested_tier, tokens_of
+from .fields import Json, count, decoder, error_code, mapping, ordinary_decoder, text
+from .openai_usage import (
+    USAGE,
+    OrdinaryResponsesUsage,
+    image_tokens_of,
+    read_usage,
+    requested_tier,
+    tokens_of,
+)
 from .reader import Reader, Reading
 
 _ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]|"type"\s*:\s*"error"')
@@ -43,6 +50,10 @@ class _Response(msgspec.Struct):
     error: Any = None
 
 
+class _OrdinaryResponse(_Response, kw_only=True):
+    usage: OrdinaryResponsesUsage
+
+
 class _Tool(msgspec.Struct):
     type: Any = None
     model: Any = None
@@ -60,6 +71,7 @@ class _ResponseEvent(msgspec.Struct):
 
 
 _decode_response: Final = decoder(_Response)
+_decode_ordinary: Final = ordinary_decoder(_OrdinaryResponse)
 _decode_response_event: Final = decoder(_ResponseEvent)
 _decode_items: Final = decoder(list[_Item])
 _decode_tools: Final = decoder(list[_Tool])
@@ -82,14 +94,15 @@ class ResponsesReader(Reader):
 
     @override
     def read_body(self, data: bytes) -> None:
-        part = _decode_response(data)
+        part = _decode_ordinary(data) or _decode_response(data)
         reading = self.reading
         reading.response_id = text(part.id)
         reading.pending = part.background is True and part.status in ("queued", "in_progress")
         reading.model = text(part.model) or reading.model
         reading.service_tier = text(part.service_tier) or reading.service_tier
         reading.error = error_code(part.error) or reading.error
-        if usage := mapping(part.usage):
+        usage = part.usage if isinstance(part.usage, OrdinaryResponsesUsage) else mapping(part.usage)
+        if usage:
             read_usage(usage, reading)
             _read_tools(part, reading)
 

@@ -6,10 +6,12 @@ Their details and their reported costs have many dialects.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from ..call import TokenType
-from .fields import Json, amount, count, first_count, mapping, split, text, without_zeros
+from .fields import Count, Json, Zero, amount, count, first_count, mapping, split, text, without_zeros
 from .reader import Reading
 
 USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
@@ -24,6 +26,77 @@ _COMPLETION_DETAILS: Final = (
     *("output_tokens_details", "output_token_details"),
 )
 """Some services use the singular, `prompt_token_details`."""
+
+
+class _Prompt(msgspec.Struct, forbid_unknown_fields=True):
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+    text_tokens: Any = None
+    audio_tokens: Zero = None
+    image_tokens: Zero = None
+    video_tokens: Zero = None
+
+
+class _Completion(msgspec.Struct, forbid_unknown_fields=True):
+    reasoning_tokens: Count = None
+    text_tokens: Any = None
+    audio_tokens: Zero = None
+    image_tokens: Zero = None
+    accepted_prediction_tokens: Any = None
+    rejected_prediction_tokens: Any = None
+
+
+class OrdinaryUsage(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The `usage` object of a text model of OpenAI's."""
+
+    prompt_tokens: Count
+    completion_tokens: Count = None
+    total_tokens: Count = None
+    prompt_tokens_details: _Prompt | None = None
+    completion_tokens_details: _Completion | None = None
+
+    def tokens(self) -> dict[TokenType, int]:
+        """Return the disjoint tokens, as `tokens_of` does for any usage object."""
+        prompt, completion = self.prompt_tokens or 0, self.completion_tokens or 0
+        read = write = reasoning = 0
+        if (details := self.prompt_tokens_details) is not None:
+            read, write = min(details.cached_tokens or 0, prompt), details.cache_write_tokens or 0
+        if self.completion_tokens_details is not None:
+            reasoning = self.completion_tokens_details.reasoning_tokens or 0
+        if reasoning > completion or self.total_tokens == prompt + completion + reasoning:
+            completion += reasoning
+        if write == read and read + write > prompt:
+            fresh = prompt - read
+        else:
+            write = min(write, prompt - read)
+            fresh = prompt - read - write
+        reasoning = min(reasoning, completion)
+        return without_zeros(
+            {
+                "input": fresh,
+                "cache_read": read,
+                "cache_write": write,
+                "output": completion - reasoning,
+                "reasoning": reasoning,
+            }
+        )
+
+
+class OrdinaryResponsesUsage(
+    OrdinaryUsage,
+    rename={
+        "prompt_tokens": "input_tokens",
+        "completion_tokens": "output_tokens",
+        "prompt_tokens_details": "input_tokens_details",
+        "completion_tokens_details": "output_tokens_details",
+    },
+):
+    """The same in the Responses API, which has other names for the fields."""
+
+    prompt_tokens: Count
+    completion_tokens: Count = None
+    prompt_tokens_details: _Prompt | None = None
+    completion_tokens_details: _Completion | None = None
 
 
 def requested_tier(request: Json) -> str | None:
@@ -115,10 +188,14 @@ def tokens_of(usage: Json) -> dict[TokenType, int]:
     )
 
 
-def read_usage(usage: Json, reading: Reading) -> None:
+def read_usage(usage: Json | OrdinaryUsage, reading: Reading) -> None:
     """Read a `usage` object: its tokens and its cost."""
-    reading.tokens = tokens_of(usage)
-    read_cost(usage, reading)
+    if isinstance(usage, OrdinaryUsage):
+        reading.tokens = usage.tokens()
+        reading.reported_cost, reading.states_usd, reading.reported_costs = None, False, {}
+    else:
+        reading.tokens = tokens_of(usage)
+        read_cost(usage, reading)
 
 
 def read_cost(usage: Json, reading: Reading) -> None:
