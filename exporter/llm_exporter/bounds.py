@@ -43,6 +43,11 @@ def mistake(call: Call) -> str:
     """Return why a call cannot be counted although its types are right; an empty string if it can be."""
     if not call.id or clean_text(call.id) != call.id:
         return f"id must have 1 to {MAX_TEXT_BYTES} bytes without control characters"
+    return "" if _has_ordinary_numbers(call) else _wrong_number(call)
+
+
+def _wrong_number(call: Call) -> str:
+    """Return which number of a call is out of bounds; an empty string if none is."""
     for field, numbers, largest in (
         ("tokens", call.tokens, MAX_NUMBER),
         ("units", call.units, MAX_NUMBER),
@@ -68,6 +73,24 @@ def mistake(call: Call) -> str:
     if not 0 <= call.started < _END:
         return f"started must be between the years 1970 and 9998, not {call.started}"
     return ""
+
+
+def _has_ordinary_numbers(call: Call) -> bool:
+    """Return whether all numbers of a call are within bounds for sure, because even their sum is."""
+    numbers = [
+        *call.tokens.values(),
+        *call.units.values(),
+        *call.cost.values(),
+        *call.reported_costs.values(),
+        *call.approximated.values(),
+        call.duration,
+        call.time_to_first_token or 0.0,
+        call.reported_cost or 0.0,
+        call.unpriced_tokens,
+    ]
+    # If one of them is not a number, neither is the sum.
+    is_ordinary = len(numbers) <= _MAX_ENTRIES and min(numbers) >= 0 and sum(numbers) <= MAX_NUMBER
+    return is_ordinary and 0 <= call.started < _END
 
 
 def _out_of_bounds(name: str, number: float, largest: int) -> str:

@@ -99,7 +99,7 @@ def test_a_call_in_the_ledger_that_cannot_be_counted_keeps_no_service_from_start
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        ("metrics", "metrics.record"),
+        ("metrics", "metrics.add"),
         ("metrics", "metrics.count_received"),
         ("prices", "_prices.price"),
         ("accounts", "accounts.charges"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from ..bounds import clean_text, mistake
@@ -91,7 +91,11 @@ class Metrics:
     def record(self, call: Call) -> None:
         """Count a finished call, if it can be counted."""
         if self.can_count(call):
-            self._calls.record(call)
+            self.add(call)
+
+    def add(self, call: Call) -> None:
+        """Count a finished call that `can_count`."""
+        self._calls.record(call)
 
     def can_count(self, call: Call) -> bool:
         """Return whether a call can be counted. If not, log why, and count that as an error."""
@@ -109,9 +113,9 @@ class Metrics:
         """Count an error inside the exporter, from any thread."""
         self._exporter.count_error(where)
 
-    def count_received(self, call: Call) -> None:
-        """Count a call that the service has added to its ledger, in addition to `record`."""
-        self._exporter.count_received(call)
+    def count_received(self, calls: Sequence[Call]) -> None:
+        """Count calls that the service has added to its ledger, in addition to `record`."""
+        self._exporter.count_received(calls)
 
     def set_budget_store_up(self, *, up: bool) -> None:
         """Show whether the service that shares the budgets responds."""

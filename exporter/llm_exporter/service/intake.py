@@ -236,8 +236,8 @@ class Intake:
                 return
             self._dirty = self._dirty or bool(calls or new)
             for call in new:
-                self._guard("metrics", self.metrics.record, call)
-                self._guard("metrics", self.metrics.count_received, call)
+                self._guard("metrics", self.metrics.add, call)
+            self._guard("metrics", self.metrics.count_received, new)
             self._acknowledge(batches, {call.id for call in new})
             if new:
                 self._notify(new)

@@ -108,6 +108,16 @@ def test_the_first_of_two_calls_with_the_same_id_wins(ledger: Ledger) -> None:
     assert [logged.call for logged in ledger.calls(Query(), limit=10)] == [first]
 
 
+def test_a_batch_may_have_thousands_of_calls_twice_in_one_session(ledger: Ledger) -> None:
+    """Lua passes 8,000 arguments to a function at most."""
+    each_twice = [call(f"{number // 2}") for number in range(9_000)]
+
+    assert len(ledger.add(each_twice)) == 4_500
+    assert ledger.add(each_twice) == []
+    assert ledger.totals(Query()) == {(): half_dollars(4_500)}
+    assert ledger.totals(Query(session="default")) == {(): half_dollars(4_500)}
+
+
 def test_an_empty_ledger(ledger: Ledger) -> None:
     assert ledger.add([]) == []
     assert ledger.calls(Query(), limit=10) == []

@@ -113,6 +113,21 @@ def cutter(redis: RedisServer) -> Iterator[Cutter]:
 # ---- lost replies
 
 
+def test_only_the_entry_of_a_call_is_written_for_each_call(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "host:9847")
+    redis.execute("CONFIG", "RESETSTAT")
+
+    ledger.add(calls(*map(str, range(1000))))
+
+    commands = redis.client().info("commandstats")
+    ledger.close()
+    made = {name.removeprefix("cmdstat_"): each["calls"] for name, each in commands.items()}
+    assert made["xadd"] == 1000
+    # One for each sum: the number of calls and the dollars, by session and by the rest, of three periods.
+    assert made["hincrbyfloat"] == 2 * 2 * 3
+    assert sum(made.values()) < 1100
+
+
 def test_calls_whose_reply_was_lost_are_new_when_they_are_sent_again(
     redis: RedisServer, cutter: Cutter
 ) -> None:

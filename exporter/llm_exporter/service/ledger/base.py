@@ -252,6 +252,13 @@ def totals_of(call: Call) -> Totals:
     )
 
 
+def dimensions(call: Call) -> tuple[str, ...]:
+    """Return the values of the dimensions in `SUMMED_BY`."""
+    label = call.labels.get
+    agent, phase = label("agent") or UNATTRIBUTED, label("phase") or UNATTRIBUTED
+    return call.provider, call.model, call.operation, agent, phase, label("project") or DEFAULT
+
+
 def dimension(call: Call, name: str) -> str:
     """Return the value of a dimension: an attribute of the call, or a label."""
     if name in ("provider", "model", "operation"):

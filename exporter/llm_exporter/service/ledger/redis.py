@@ -89,7 +89,7 @@ from .redis_scripts import (
     RESET,
     SWAP,
 )
-from .redis_sums import amount, cells_of, kind_for, pieces, sums_in, whole
+from .redis_sums import Cell, amount, cells_of, kind_for, pieces, sums_in, whole
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -239,10 +239,17 @@ class RedisLedger(Ledger):
     @override
     def add(self, calls: Sequence[Call], charges: Charges = no_charges) -> list[Call]:
         # Also returns the calls of an earlier `add` whose reply was lost.
-        packed = _pack([_packed(call, charges(call)) for call in calls])
+        added: dict[tuple[Cell, ...], int] = {}
+        packed = _pack([_packed(call, charges(call), added) for call in calls])
         with self._writing:
             self._seen, new, unreported, damaged = self._run(
-                ADD, *self._owned(), packed, _SESSION_SECONDS, _pack(list(_SUMS)), _pack(self._rules)
+                ADD,
+                *self._owned(),
+                packed,
+                _pack(list(added)),
+                _SESSION_SECONDS,
+                _pack(list(_SUMS)),
+                _pack(self._rules),
             )
         self._skipped(damaged)
         earlier = self._decode((int(at), call) for at, call in unreported)
@@ -603,14 +610,19 @@ def _expiry(charge: Charge) -> int:
 
 
 def _packed(
-    call: Call, charges: Iterable[Charge]
-) -> tuple[str, str, float, str, list[tuple[str, str, int]], list[float]]:
-    """Return the arguments of the script for a call."""
-    cells = [*cells_of(call)]
-    cells += [(f"account:{charge.account}", "", _expiry(charge)) for charge in charges]
-    totals = totals_of(call)
-    amounts = [float(getattr(totals, name)) for name in _SUMS]
-    return call.id, _encode(call).decode(), call.started, dimension(call, "session"), cells, amounts
+    call: Call, charges: Iterable[Charge], added: dict[tuple[Cell, ...], int]
+) -> tuple[str, str, float, str, int, tuple[float, ...]]:
+    """Return the arguments of the script for a call.
+
+    Args:
+        call: The call.
+        charges: The accounts that it is charged to.
+        added: The number of each set of sums that calls are added to. Few calls of a batch differ in them.
+    """
+    accounts = [(f"account:{charge.account}", "", _expiry(charge)) for charge in charges]
+    sums = added.setdefault((*cells_of(call), *accounts), len(added) + 1)
+    amounts = msgspec.structs.astuple(totals_of(call))
+    return call.id, _encode(call).decode(), call.started, dimension(call, "session"), sums, amounts
 
 
 def _matches(call: Call, query: Query) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from ...call import Call
-from ...periods import END_OF_TIME, RETENTION, WINDOWS, Window, span_of
-from .base import MAX_INTEGER, SUMMED_BY, Totals, dimension
+from ...periods import END_OF_TIME, HOUR, RETENTION, WINDOWS, Window, span_of
+from .base import MAX_INTEGER, SUMMED_BY, Totals, dimension, dimensions
 
 DIMENSIONS: Final = {"bucket": SUMMED_BY, "sessions": ("session", "model")}
 """The dimensions of sums, by the prefix of their keys. Sessions are separate because there are many."""
@@ -20,17 +21,29 @@ _CLOCK_SKEW_SECONDS: Final = 300.0
 _LAST_START: Final = END_OF_TIME - 1 - RETENTION["month"]
 """Later months may have no end that `datetime` supports."""
 
+Cell = tuple[str, str, int]
+"""The key and the field of a sum, and its expiry in Unix seconds."""
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-def cells_of(call: Call) -> Iterator[tuple[str, str, int]]:
-    """Yield the key, the field and the expiry, in Unix seconds, of each sum that a call is added to."""
-    for kind, names in DIMENSIONS.items():
-        field = _encode([dimension(call, name) for name in names]).decode()
+def cells_of(call: Call) -> tuple[Cell, ...]:
+    """Return the sums that a call is added to."""
+    hour = int(min(call.started, _LAST_START) // HOUR)
+    return _cells(dimensions(call), (dimension(call, "session"), call.model), hour)
+
+
+@lru_cache(maxsize=10_000)
+def _cells(summed_by: tuple[str, ...], by_session: tuple[str, ...], hour: int) -> tuple[Cell, ...]:
+    """Return the sums of calls with these dimensions, as in `DIMENSIONS`, in an hour since 1970."""
+    cells = []
+    for kind, values in zip(DIMENSIONS, (summed_by, by_session), strict=True):
+        field = _encode(values).decode()
         for period in WINDOWS:
-            span = span_of(period, min(call.started, _LAST_START))
-            yield f"{kind}:{period}:{span.start:.0f}", field, int(span.end) + RETENTION[period]
+            span = span_of(period, float(hour * HOUR))
+            cells.append((f"{kind}:{period}:{span.start:.0f}", field, int(span.end) + RETENTION[period]))
+    return tuple(cells)
 
 
 def sums_in(kind: str, stored: Mapping[bytes, bytes]) -> list[tuple[dict[str, str], Totals]]:

@@ -22,6 +22,7 @@ from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
 from ...periods import HOUR, Step
 from .base import (
+    DEFAULT,
     MAX_INTEGER,
     Charges,
     Leases,
@@ -32,7 +33,7 @@ from .base import (
     Rule,
     Spent,
     Totals,
-    dimension,
+    dimensions,
     no_charges,
     totals_of,
 )
@@ -41,8 +42,9 @@ from .decoding import CallDecoder
 from .sqlite_backlog import Backlog, charge, charged
 from .sqlite_file import SqliteFile
 from .sqlite_groups import Groups
-from .sqlite_queries import ADD_UP, COLUMNS, SPANS, TAKE_OFF, TOTALS, report, where
+from .sqlite_queries import ADD, ADD_UP, SPANS, TAKE_OFF, TOTALS, report, where
 from .sqlite_schema import APPLICATION_ID, MIGRATIONS
+from .sqlite_sums import added_by
 
 _SLICE_CALLS: Final = 250
 """Calls that are pruned in one transaction, which delays the writers that wait for it."""
@@ -129,11 +131,10 @@ class SqliteLedger(Ledger):
             for known in _known(writer, list(by_id)):
                 del by_id[known]
             new = list(reversed(by_id.values()))
-            (last,) = writer.execute("SELECT coalesce(max(position), 0) FROM calls").fetchone()
-            rows = [_row(call, received, self._groups.id_of(writer, call)) for call in new]
+            groups = self._groups.ids_of(writer, new)
+            rows = [_row(call, received, group) for call, group in zip(new, groups, strict=True)]
             writer.executemany(_INSERT, rows)
-            for span in SPANS:
-                writer.execute(ADD_UP.format(span=span, condition="position > ?"), (last,))
+            writer.executemany(ADD, added_by(rows))
             charge(writer, charged(new, charges))
         return new
 
@@ -421,7 +422,8 @@ def _row(call: Call, received: float, group: int) -> tuple[Any, ...]:
         call.id,
         received,
         call.started,
-        *(dimension(call, name) for name in COLUMNS),
+        *dimensions(call),
+        call.labels.get("session") or DEFAULT,
         totals.errors,
         totals.cost_usd,
         min(totals.input_tokens, MAX_INTEGER),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -42,6 +43,17 @@ class Groups:
         self._ids: dict[tuple[str, int], int] = {}
         self._omitted: set[str] = set()
         self._all_omitted = False
+
+    def ids_of(self, writer: sqlite3.Connection, calls: Iterable[Call]) -> list[int]:
+        """Return the ids of the groups of calls, in a transaction. Few of them have different labels."""
+        known: dict[tuple[tuple[str, str], ...], int] = {}
+        ids = []
+        for call in calls:
+            labels = tuple(call.labels.items())
+            if (group := known.get(labels)) is None:
+                group = known[labels] = self.id_of(writer, call)
+            ids.append(group)
+        return ids
 
     def id_of(self, writer: sqlite3.Connection, call: Call) -> int:
         """Return the id of a call's group, in a transaction."""

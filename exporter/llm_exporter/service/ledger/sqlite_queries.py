@@ -40,19 +40,28 @@ def _total(name: str) -> str:
     return f"total({name})" if name == "cost_usd" else f"CAST(total({name}) AS INTEGER)"
 
 
-def _changed(sign: str, changes: str) -> str:
+def _added_to_sums(rows: str, changes: str) -> str:
     columns = f"span, {_KEY}"
     return (
-        f"INSERT INTO sums ({columns}, {', '.join(TOTALS)})"  # noqa: S608  # names only
-        f" SELECT {{span}}, CAST(started AS INTEGER) / {{span}} * {{span}}, {', '.join(SUMMED_BY)}, group_id,"
-        f" {sign}count(*), {', '.join(sign + _total(name) for name in _SUMS)}"
-        f" FROM calls WHERE {{condition}} GROUP BY {', '.join(map(str, range(1, len(SUMMED_BY) + 4)))}"
+        f"INSERT INTO sums ({columns}, {', '.join(TOTALS)}) {rows}"
         f" ON CONFLICT ({columns}) DO UPDATE SET"
         f" {', '.join(f'{name} = {changes.format(name)}' for name in TOTALS)}"
     )
 
 
-ADD_UP: Final = _changed("", f"min({{0}} + excluded.{{0}}, {MAX_INTEGER})")
+def _changed(sign: str, changes: str) -> str:
+    rows = (
+        f"SELECT {{span}}, CAST(started AS INTEGER) / {{span}} * {{span}}, {', '.join(SUMMED_BY)}, group_id,"  # noqa: S608
+        f" {sign}count(*), {', '.join(sign + _total(name) for name in _SUMS)}"
+        f" FROM calls WHERE {{condition}} GROUP BY {', '.join(map(str, range(1, len(SUMMED_BY) + 4)))}"
+    )
+    return _added_to_sums(rows, changes)
+
+
+_INCREASED: Final = f"min({{0}} + excluded.{{0}}, {MAX_INTEGER})"
+ADD: Final = _added_to_sums(f"VALUES ({', '.join('?' * (3 + len(SUMMED_BY) + len(TOTALS)))})", _INCREASED)
+"""Adds an amount to a sum."""
+ADD_UP: Final = _changed("", _INCREASED)
 """Adds the selected calls to the sums of one span."""
 TAKE_OFF: Final = _changed("-", "max({0} + excluded.{0}, 0)")
 """Takes the selected calls off the sums of one span. Sums of no calls are left to delete."""
