@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from support.awaiting import DEADLINE
 from support.browser import CHROMIUM, FLAGS
 from support.served import Served
 
@@ -16,6 +17,7 @@ from support.served import Served
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     assert CHROMIUM is not None, "no Chromium on PATH"
+    expect.set_options(timeout=1000 * DEADLINE)  # a busy machine may need more than the default of 5 s
     with sync_playwright() as playwright:
         # What ends in .test is this machine, as after DNS rebinding.
         mapping = "--host-resolver-rules=MAP *.test 127.0.0.1"
