@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import openai
 import pytest
 
 import llm_exporter
 from llm_exporter.budgets.errors import BudgetExceeded
 from llm_exporter.budgets.events import BudgetReached, ThresholdCrossed
+from llm_exporter.client import worker
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Config, Threshold
 from support.budgets import budget
 from support.metered import Metered
+from support.payloads import chat
+from support.scripted import Server
 
 
 def test_check_budget_returns_the_status_of_matching_budgets(pipeline: Pipeline, metered: Metered) -> None:
@@ -64,6 +68,22 @@ def test_spending_is_kept_when_a_limit_changes(pipeline: Pipeline, metered: Mete
     assert metered.samples("llm_budget_spent_usd") == {("all", "day"): 0.5, ("new", "day"): 0.0}
     with pytest.raises(BudgetExceeded):
         pipeline.budgets.hold(metered.call, {})
+
+
+def test_a_call_is_not_refused_because_calls_that_have_ended_are_not_settled_yet(
+    pipeline: Pipeline, metered: Metered, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call costs $0.50, so the others are estimated at about that much. They cost $0.01."""
+    monkeypatch.setattr(worker, "_GATHER_SECONDS", 3600.0)
+    pipeline.configure(Config(budgets=(budget("2"),)))
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    llm_exporter.instrument(client)
+    usages = [{"prompt_tokens": 0, "completion_tokens": tokens} for tokens in (50_000, 1000)]
+    server.respond_with("/chat/completions", *map(chat, usages))
+    for _ in range(10):
+        client.chat.completions.create(model="gpt-4o", messages=[])
+    assert metered.total("llm_cost_usd_total") == pytest.approx(0.59)
+    client.close()
 
 
 def test_events_reach_their_subscribers(pipeline: Pipeline, metered: Metered) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from ..call import Call
 from ..config.model import Budget
 from ..pricing.prices import PriceList
-from ..threads import RLock
+from ..threads import Event, RLock
 from .errors import BudgetExceeded
 from .estimates import Estimates
 from .events import BudgetReached
@@ -25,7 +25,9 @@ from .spending import USD, Account, Spending, labels_of
 
 _SMALLEST_AMOUNT: Final = 1
 _PAUSE_SECONDS: Final = 0.005
-"""How often a call that waits for a lease looks for it."""
+"""How often a call that waits for a lease, or for the cost of other calls, looks for it."""
+_MAX_PAUSES: Final = 50
+"""How often a call that does not fit looks whether calls that have ended are settled."""
 
 Notify = Callable[[BudgetReached], object]
 _Estimated = tuple[Spending[Budget], Account, int]
@@ -43,6 +45,8 @@ class Budgets:
         notify: receives events, on the thread that calls `settle`.
         clock: returns the Unix time in seconds.
         monotonic: returns seconds that no change of the clock affects.
+        settle_soon: has calls that have ended settled at once, and returns an event that is set afterwards;
+            None if they always are.
     """
 
     def __init__(
@@ -52,7 +56,10 @@ class Budgets:
         notify: Notify,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        settle_soon: Callable[[], Event] | None = None,
     ) -> None:
+        self._settle_soon = settle_soon
         self._all = [Spending(budget, clock, monotonic) for budget in budgets]
         self._blocking = [spending for spending in self._all if spending.rule.on_exceed == "block"]
         self.shared = SharedBudgets(prices, clock, monotonic)
@@ -124,19 +131,19 @@ class Budgets:
             request: its body.
 
         Yields:
-            The seconds to sleep before the next step, while the service is asked for a lease.
+            The seconds to sleep before the next step, while the service is asked for a lease, or while the
+            cost of calls that have ended replaces their estimates.
 
         Raises:
             BudgetExceeded: if the estimate does not fit into a budget; then nothing is held.
         """
         if not self.may_refuse:
             return
-        question = self._question()
+        question, room = self._question(), _Room(self._settle_soon)
         while True:
             with self._lock:
                 estimated = self._estimated(call, request)
-                if question is None or not question.is_open(estimated):
-                    _refuse_what_does_not_fit(estimated)
+                if (question is None or not question.is_open(estimated)) and room.is_for(estimated):
                     for _, account, amount in estimated:
                         account.held += amount
                     if estimated:
@@ -149,17 +156,16 @@ class Budgets:
         """Refuse a call that cannot be estimated if nothing is left for it.
 
         Yields:
-            The seconds to sleep before the next step, while the service is asked for a lease.
+            The seconds to sleep before the next step, as `holding` does.
 
         Raises:
             BudgetExceeded: if nothing is left in a matching blocking budget.
         """
-        question = self._question()
+        question, room = self._question(), _Room(self._settle_soon)
         while True:
             with self._lock:
                 smallest = [(*matching, _SMALLEST_AMOUNT) for matching in self._matching(call)]
-                if question is None or not question.is_open(smallest):
-                    _refuse_what_does_not_fit(smallest)
+                if (question is None or not question.is_open(smallest)) and room.is_for(smallest):
                     return
             yield _PAUSE_SECONDS
 
@@ -222,10 +228,35 @@ class Budgets:
             return [*own, *((spending.rule, account) for spending, account in shared)]
 
 
-def _refuse_what_does_not_fit(estimated: Iterable[_Estimated]) -> None:
-    for spending, account, amount in estimated:
-        if not account.fits(amount):
-            raise refusal(spending, account, amount)
+class _Room:
+    """Whether there is room for a call in its budgets, once calls that have ended are settled."""
+
+    def __init__(self, settle_soon: Callable[[], Event] | None) -> None:
+        self._settle_soon = settle_soon
+        self._settled: Event | None = None
+        self._looks = 0
+
+    def is_for(self, estimated: Iterable[_Estimated]) -> bool:
+        """Return whether estimates fit; False to be asked again.
+
+        Raises:
+            BudgetExceeded: if one does not fit.
+        """
+        for spending, account, amount in estimated:
+            if not account.fits(amount):
+                if not account.held or not self._may_grow():
+                    raise refusal(spending, account, amount)
+                return False
+        return True
+
+    def _may_grow(self) -> bool:
+        if self._settle_soon is None:
+            return False
+        if self._settled is None:
+            self._settled = self._settle_soon()
+            return True
+        self._looks += 1
+        return not self._settled.is_set() and self._looks < _MAX_PAUSES
 
 
 def refusal(spending: Spending[Budget], account: Account, amount: int) -> BudgetExceeded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
@@ -15,7 +15,7 @@ from ..budgets.events import Event
 from ..budgets.gauges import gauges
 from ..budgets.thresholds import Thresholds
 from ..call import Call
-from ..config.model import Config
+from ..config.model import Budget, Config
 from ..errors import ConfigError
 from ..forking import late_import
 from ..guard import guarded
@@ -58,7 +58,8 @@ class Pipeline:
     def __init__(self) -> None:
         self.metrics = Metrics(storage=storage_from_environment(), gauges=self._gauges)
         self.prices = PriceList()
-        self.budgets = Budgets((), self.prices, self.emit)
+        self._worker = Worker(self._worker_started, partial(self._count_error, "worker"))
+        self.budgets = self._budgets(())
         self.thresholds = Thresholds((), self.emit)
         self.providers = Providers()
         self._updates = PriceUpdates(lambda: self.metrics.count_error("prices"))
@@ -68,7 +69,6 @@ class Pipeline:
         self._closes_at_exit = False
         self._unread = 0
         """The bytes of bodies that wait for the worker."""
-        self._worker = Worker(self._worker_started, partial(self._count_error, "worker"))
         self._shipper: Shipper | None = None
         self._renewal: LeaseRenewal | None = None
         _pipelines.add(self)
@@ -172,7 +172,7 @@ class Pipeline:
         else:
             self.metrics.configure(config)
         self.prices = PriceList(config.prices)
-        budgets = Budgets(config.budgets, self.prices, self.emit)
+        budgets = self._budgets(config.budgets)
         budgets.carry_over(self.budgets)
         thresholds = Thresholds(config.thresholds, self.emit)
         thresholds.carry_over(self.thresholds)
@@ -180,6 +180,9 @@ class Pipeline:
         self._updates.configure(config.prices)
         priced = [factor.host for factor in config.prices.factors if factor.host]
         self.providers = Providers(config.providers, priced)
+
+    def _budgets(self, configured: Sequence[Budget]) -> Budgets:
+        return Budgets(configured, self.prices, self.emit, settle_soon=self._worker.hurry)
 
     def ship_to(self, url: str) -> None:
         """Also send every call to the service at a URL, from this process and those forked from it.

@@ -1,4 +1,4 @@
-"""Sleep before a call is sent, which only a call does that a shared budget has no lease for."""
+"""Sleep before a call is sent, while it has no lease, or does not fit into a budget yet."""
 
 from __future__ import annotations
 

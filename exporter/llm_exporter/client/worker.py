@@ -75,6 +75,19 @@ class Worker:
         except RuntimeError:
             self._thread = None  # no thread can be started, as at interpreter exit
 
+    def hurry(self) -> Event:
+        """Have every action put so far run at once, and return an event that is set afterwards.
+
+        On the worker's own thread it is set already, because nothing can run there meanwhile.
+        """
+        done = Event()
+        if self.is_current:
+            done.set()
+        else:
+            self.put(done.set)
+            self._wake.put(None)
+        return done
+
     def flush(self, timeout: float) -> bool:
         """Have every action put so far run at once, and wait for it.
 
@@ -84,12 +97,7 @@ class Worker:
         Returns:
             False if the time ran out. On the worker's own thread, which cannot wait for itself, True at once.
         """
-        if self.is_current:
-            return True
-        done = Event()
-        self.put(done.set)
-        self._wake.put(None)
-        return done.wait(timeout)
+        return self.hurry().wait(timeout)
 
     def close(self, timeout: float) -> bool:
         """Run what was put, then end the thread. A later `put` starts another one.
