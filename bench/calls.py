@@ -14,7 +14,7 @@ from typing import Final
 
 import llm_exporter
 
-from .compared import Overhead, Table, met, overhead
+from .compared import Overhead, Table, overhead
 from .metering import WAYS, Costs, measure, meterings
 from .sdks import plain_calls
 
@@ -46,14 +46,14 @@ class Measured:
         """Return a row of what the budget adds to the caller's thread."""
         _, without, with_budget, _ = self.costs
         check = overhead(without.caller, with_budget.caller, CALLS)
-        return [self.name, str(check), _target(BUDGET_TARGET), met(check.seconds <= BUDGET_TARGET)]
+        return [self.name, str(check), _target(BUDGET_TARGET), check.met(BUDGET_TARGET)]
 
 
 def _row(name: str, seconds: Sequence[Sequence[float]], target: float) -> list[str]:
     raw, *ways = seconds
     added: list[Overhead] = [overhead(raw, way, CALLS) for way in ways]
-    is_met = all(more.seconds <= target for more in added)
-    return [name, f"{median(raw) / CALLS * 1e6:,.0f}", *map(str, added), _target(target), met(is_met)]
+    worst = max(added, key=lambda way: way.seconds)
+    return [name, f"{median(raw) / CALLS * 1e6:,.0f}", *map(str, added), _target(target), worst.met(target)]
 
 
 def _target(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 import llm_exporter
 
-from .compared import Overhead, Table, met, overhead
+from .compared import Overhead, Table, overhead
 from .metering import Costs, Metering, measure, meterings
 from .sdks import SdkCall, streams
 
@@ -99,4 +99,4 @@ def _differences(raw: Sequence[float], metered: Sequence[float]) -> list[float]:
 
 
 def _compared(added: Overhead, target: float) -> list[str]:
-    return [str(added), f"{target * 1e6:g}", met(added.seconds <= target)]
+    return [str(added), f"{target * 1e6:g}", added.met(target)]
