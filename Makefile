@@ -20,7 +20,7 @@ demo: $(READY)  ## Run the demo until Ctrl-C, or with ARGS="--duration 20s" for 
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY) lint types servers  ## Lint, check types and run the tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-heavy: $(READY)  ## Run the load tests of the service, which take minutes
 	$(BIN)/python -m pytest tests/heavy $(ARGS)
