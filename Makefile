@@ -9,9 +9,10 @@ OLDEST := .venv-sdks-oldest
 PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
+PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy test-faults test-frameworks test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -20,7 +21,11 @@ demo: $(READY)  ## Run the demo until Ctrl-C, or with ARGS="--duration 20s" for 
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY) lint types servers  ## Lint, check types and run the tests
-	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder \
+		$(addprefix --ignore=,$(PAGE)) $(ARGS)
+
+test-page: $(READY)  ## Open the live page, and pages that attack the service, in Chromium
+	$(BIN)/python -m pytest $(PAGE) --numprocesses=3 --dist=loadfile $(ARGS)
 
 test-heavy: $(READY)  ## Run the load tests of the service, which take minutes
 	$(BIN)/python -m pytest tests/heavy $(ARGS)
