@@ -59,6 +59,10 @@ def _conclusion(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     patch.setattr(meter.Meter, "_conclude", fails)
 
 
+def _hand_over(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
+    patch.setattr(pipeline, "finished", fails)
+
+
 def _begin(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     patch.setattr(pipeline.providers, "of", fails)
 
@@ -74,6 +78,7 @@ BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Pipeline], None], set[s
     "the budgets": (_budgets, {"budgets", "thresholds"}),
     "the framing": (_framing, {"wire"}),
     "the conclusion": (_conclusion, {"meter"}),
+    "the hand-over": (_hand_over, {"meter"}),
     "the beginning": (_begin, {"tap"}),
     "the look at the response": (_looking, {"tap"}),
 }

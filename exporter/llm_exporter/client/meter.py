@@ -134,8 +134,8 @@ class Meter:
         """Hold the estimated cost of the call in the budgets that match it.
 
         Returns:
-            The seconds to sleep before each next step, while a shared budget has no lease for the call. To
-            iterate over them raises `BudgetExceeded` if the call must not be sent.
+            The seconds to sleep before each next step, while a shared budget has no lease for the call, or
+            calls that have ended are settled. Iterating raises `BudgetExceeded` if the call must not be sent.
         """
         if self._call is None or self._reader.is_free:
             return ()
@@ -245,7 +245,7 @@ class Meter:
             guarded("meter", self._end, self._framing)
         # What waits for the other thread keeps no request, and no more of bodies than the pipeline lets it.
         self._request = self.usage_request = self.http = self.stand_in = None
-        self._pipeline.finished(self._outcome, len(self._body))
+        guarded("meter", self._pipeline.finished, self._outcome, len(self._body))
 
     def returned(self) -> None:
         """Finish the call of an SDK method that has returned, unless its response is still to be read."""
