@@ -15,7 +15,18 @@ from llm_exporter import Call
 from llm_exporter.config.model import Config
 from llm_exporter.metrics.saved_sample import SavedSample
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger.base import Charge, Lease, Leases, Ledger, Query, Spent, Totals
+from llm_exporter.service.ledger.base import (
+    SUMMED_BY,
+    Charge,
+    Lease,
+    Leases,
+    Ledger,
+    Query,
+    Spent,
+    Totals,
+    dimension,
+    dimensions,
+)
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.redis_server import RedisServer
@@ -485,6 +496,11 @@ def test_released_series_survive_a_restart(reopen: Open) -> None:
     ledger.release([])
 
     assert sorted(reopen().released()) == [("llm_calls", "openai", "é"), ("llm_tokens",)]
+
+
+def test_the_dimensions_of_a_call_are_those_that_sums_are_stored_by() -> None:
+    for one in (call("a"), call("b", labels={"agent": "x", "phase": "y", "project": "z", "session": "s"})):
+        assert dimensions(one) == tuple(dimension(one, name) for name in SUMMED_BY)
 
 
 def test_leases_survive_a_restart(reopen: Open) -> None:

@@ -74,7 +74,7 @@ def test_requests_wait_for_two_seconds_and_the_first_connection_until_the_rewrit
     redis.stop(signal.SIGKILL)
     redis.options["rdb-key-save-delay"] = "300000"  # µs, for each of at least 10 keys
     redis.start()
-    with pytest.raises(LedgerError, match="Redis has started again and is rewriting its append-only file"):
+    with pytest.raises(LedgerError, match="Redis has restarted and is rewriting its append-only file"):
         ledger.add(CALLS)
     assert redis.execute("GET", "llm-exporter:rewritten") != redis.execute("INFO", "server")["run_id"]
 

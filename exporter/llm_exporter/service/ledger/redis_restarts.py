@@ -26,7 +26,7 @@ _POLL_SECONDS: Final = 0.01
 
 
 class RewritingError(RedisError):
-    """Redis has started again, and has not yet rewritten its append-only file."""
+    """Redis has restarted, and has not yet rewritten its append-only file."""
 
 
 class Restarts:
@@ -70,12 +70,13 @@ class Restarts:
             if "already in progress" not in str(error):
                 return self._warn(str(error))
         deadline = time.monotonic() + _WAIT_SECONDS if self._run_id else None
+        log.info("llm-exporter: %s: waiting for Redis to rewrite its append-only file", self._name)
         while (state := _info(ask, "persistence")) and "1" in (
             state.get("aof_rewrite_in_progress"),
             state.get("aof_rewrite_scheduled"),
         ):
             if deadline and time.monotonic() > deadline:
-                raise RewritingError("Redis has started again and is rewriting its append-only file")
+                raise RewritingError("Redis has restarted and is rewriting its append-only file")
             time.sleep(_POLL_SECONDS)
         return state.get("aof_last_bgrewrite_status") == "ok" or self._warn("see the log of Redis")
 
