@@ -8,10 +8,11 @@ import pytest
 
 import llm_exporter.cli.bundle
 from llm_exporter.cli.bundle import bundle
-from support.bundle import GRAFANA, PROMETHEUS
+from support.bundle import GRAFANA, PROMETHEUS, REPOSITORY
 
 
 def test_in_a_source_tree_the_files_are_in_the_repository() -> None:
+    assert bundle("docs") == REPOSITORY / "docs"
     assert bundle("grafana") == GRAFANA
     assert bundle("prometheus") == PROMETHEUS
 

@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from llm_exporter.cli.bundle import _FILES, bundle
 from support.bundle import GRAFANA, PROMETHEUS, REPOSITORY
 
 LARGEST = 500 * 1024
@@ -35,6 +36,7 @@ def names(wheel: Path) -> set[str]:
 
 def test_the_wheel_holds_the_dashboards_rules_and_configurations(names: set[str]) -> None:
     files = [
+        *(file for name, pattern in _FILES if name == "docs" for file in bundle("docs").glob(pattern)),
         *GRAFANA.glob("dashboards/*.json"),
         *GRAFANA.glob("provisioning/*/*.yml"),
         *PROMETHEUS.glob("*.yml"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from llm_exporter.cli.bundle import bundle
 from llm_exporter.cli.main import main
+from llm_exporter.config.loading import load
 from tools import binaries
 
 TOKEN = "glsa_of-our-own-making"
@@ -101,9 +103,97 @@ def test_it_writes_dashboards_rules_and_provisioning(tmp_path: Path) -> None:
     provisioning = directory / "grafana/provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
     assert source["url"] == "https://prometheus.example/p?x=1"
+    assert source["isDefault"] is False
     (provider,) = yaml.safe_load((provisioning / "dashboards/llm-exporter.yml").read_text())["providers"]
     assert provider["options"]["path"] == str(directory / "grafana/dashboards")
     assert not [file for file in directory.rglob("*") if file.is_file() and "$LLM_" in file.read_text()]
+
+
+def test_without_a_prometheus_no_data_source_is_written(tmp_path: Path) -> None:
+    run(tmp_path)
+
+    assert [file.name for file in (tmp_path / "grafana/provisioning").iterdir()] == ["dashboards"]
+
+
+def test_runbooks_and_an_example_configuration_come_with_it(tmp_path: Path) -> None:
+    run(tmp_path)
+
+    alerts = {
+        rule["alert"]
+        for file in (tmp_path / "prometheus/rules").iterdir()
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    runbooks = (tmp_path / "docs/runbooks.md").read_text()
+    assert [alert for alert in alerts if f"### {alert}\n" not in runbooks] == []
+    links = re.findall(r"\]\(((?!http|#)[^)#]+)", runbooks)
+    assert [link for link in links if not (tmp_path / "docs" / link).exists()] == []
+    assert load(tmp_path / "docs/llm-exporter.example.yml").budgets
+    assert (tmp_path / "docs/llm-exporter.schema.json").exists()
+    templates = yaml.safe_load((tmp_path / "prometheus/examples/alertmanager.yml").read_text())["templates"]
+    assert [list((tmp_path / "prometheus/examples").glob(path)) for path in templates] != [[]]
+
+
+def test_the_dashboards_may_be_elsewhere_on_the_target(tmp_path: Path) -> None:
+    result = run(tmp_path, "--dashboards-path", "/var/lib/grafana/dashboards/llm")
+
+    provider = yaml.safe_load((tmp_path / "grafana/provisioning/dashboards/llm-exporter.yml").read_text())
+    assert provider["providers"][0]["options"]["path"] == "/var/lib/grafana/dashboards/llm"
+    assert "copy these to /var/lib/grafana/dashboards/llm on Grafana's machine" in result.stdout
+    assert (tmp_path / "grafana/dashboards/llm-cost.json").exists()
+
+
+def test_the_links_of_alerts_need_no_external_labels(tmp_path: Path) -> None:
+    result = run(
+        *(tmp_path, "--grafana-url-for-links", "https://grafana.example/g/"),
+        *("--runbooks-url", "https://wiki.example/llm runbooks".replace(" ", "%20")),
+    )
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "external label" not in result.stdout
+    texts = [file.read_text() for file in (tmp_path / "prometheus/rules").iterdir()]
+    assert [text for text in texts if "externalLabels" in text or "external labels" in text] == []
+    (rule,) = (
+        rule
+        for group in yaml.safe_load((tmp_path / "prometheus/rules/exporter.yml").read_text())["groups"]
+        for rule in group["rules"]
+        if rule.get("alert") == "LLMExporterErrors"
+    )
+    assert rule["annotations"]["dashboard_url"].startswith("https://grafana.example/g/d/llm-exporter?")
+    assert rule["annotations"]["runbook_url"] == "https://wiki.example/llm%20runbooks#llmexportererrors"
+    promtool = binaries.find("promtool")
+    files = sorted((tmp_path / "prometheus/rules").iterdir())
+    done = subprocess.run([promtool, "check", "rules", *files], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_urls_it_says_which_external_labels_the_links_need(tmp_path: Path) -> None:
+    assert run(tmp_path).stdout.splitlines()[-2:] == [
+        "Without --grafana-url-for-links, set the external label grafana_url in prometheus.yml.",
+        "Without --runbooks-url, set the external label runbooks_url in prometheus.yml.",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--grafana-url-for-links", "--runbooks-url"])
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("grafana", "must begin with http:// or https://"),
+        ("https://user:secret@grafana", "must have no user and password"),
+        ('https://grafana/"}{{ x }}'.replace(" ", "%20"), "must be a URL without query, fragment, quotes"),
+        ("https://grafana/#top", "must be a URL without query, fragment, quotes"),
+    ],
+)
+def test_a_link_that_would_break_the_rules_is_refused(
+    tmp_path: Path, option: str, url: str, says: str
+) -> None:
+    result = run(tmp_path / "out", option, url)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {option}: {says}")
+    assert "secret" not in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_promtool_accepts_the_written_rules(tmp_path: Path) -> None:

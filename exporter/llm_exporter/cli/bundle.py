@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from ..http_url import parse_http_url
 from ..no_redirects import opener
@@ -20,8 +21,8 @@ TIMEOUT: Final = 30.0
 _PACKAGE = Path(__file__).parents[1]
 
 
-def bundle(name: Literal["grafana", "prometheus"]) -> Path:
-    """Return the directory of our `grafana` or `prometheus` files; treat it as read-only.
+def bundle(name: Literal["docs", "grafana", "prometheus"]) -> Path:
+    """Return the directory of our `docs`, `grafana` or `prometheus` files; treat it as read-only.
 
     A wheel has them in `llm_exporter/bundle_data/`, a source tree at its top level.
 
@@ -39,31 +40,80 @@ class PushFailed(RuntimeError):  # noqa: N818  # describes an event, like Budget
     """A dashboard could not be pushed to Grafana; the message is one line."""
 
 
-def write(into: Path, prometheus: str) -> None:
-    """Write dashboards, rules and provisioning for an existing Grafana and Prometheus.
+class Target(NamedTuple):
+    """Where the files will be used. An empty text stands for the default."""
+
+    prometheus: str = ""
+    """The URL at which Grafana reaches Prometheus; if empty, no data source is provisioned."""
+    dashboards: str = ""
+    """The directory of the dashboards as Grafana sees it; by default the one that they are written to."""
+    grafana: str = ""
+    """The URL that the links of alerts begin with; by default the external label `grafana_url`."""
+    runbooks: str = ""
+    """The URL of the published runbooks; by default the external label `runbooks_url`."""
+
+
+def write(into: Path, target: Target) -> list[Path]:
+    """Write dashboards, rules, provisioning, runbooks and examples for an existing Grafana and Prometheus.
 
     Args:
         into: The directory to write to. Existing files of the same names are replaced; others are kept.
-        prometheus: The URL at which Grafana reaches Prometheus.
+        target: Where the files will be used.
+
+    Returns:
+        The files.
 
     Raises:
         OSError: The directory is not writable.
     """
-    dashboards = into / "grafana" / "dashboards"
-    values = {
-        "$LLM_EXPORTER_DASHBOARDS": str(dashboards.absolute()),
-        "$LLM_EXPORTER_PROMETHEUS_URL": prometheus,
-    }
-    sources = (bundle("grafana"), "dashboards/*.json"), (bundle("grafana"), "provisioning/*/*.yml")
-    for source, pattern in (*sources, (bundle("prometheus"), "rules/*.yml")):
+    written = []
+    for name, pattern in _FILES:
+        if pattern == _DATA_SOURCE and not target.prometheus:
+            continue
+        source = bundle(name)
         for file in sorted(source.glob(pattern)):
-            text = file.read_text(encoding="utf-8")
-            for name, value in values.items():
-                # Quoted as JSON, which is valid YAML, because a path can contain any character.
-                text = text.replace(f" {name}", f" {json.dumps(value)}")
-            target = into / source.name / file.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
+            path = into / name / file.relative_to(source)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(_adapted(file.read_text(encoding="utf-8"), into, target), encoding="utf-8")
+            written.append(path)
+    return written
+
+
+_DATA_SOURCE: Final = "provisioning/datasources/*.yml"
+_FILES: Final[tuple[tuple[Literal["docs", "grafana", "prometheus"], str], ...]] = (
+    ("docs", "runbooks.md"),
+    ("docs", "llm-exporter.example.yml"),
+    ("docs", "llm-exporter.schema.json"),
+    ("grafana", "dashboards/*.json"),
+    ("grafana", "provisioning/dashboards/*.yml"),
+    ("grafana", _DATA_SOURCE),
+    ("prometheus", "examples/*.yml"),
+    ("prometheus", "rules/*.yml"),
+    ("prometheus", "templates/*.tmpl"),
+)
+"""What is written."""
+
+
+def _adapted(text: str, into: Path, target: Target) -> str:
+    """Return one of our files as it is to be on the target."""
+    dashboards = target.dashboards or str((into / "grafana" / "dashboards").absolute())
+    # Quoted as JSON, which is valid YAML, because a path can contain any character.
+    text = text.replace(" $LLM_EXPORTER_DASHBOARDS", f" {json.dumps(dashboards)}")
+    text = text.replace(" $LLM_EXPORTER_PROMETHEUS_URL", f" {json.dumps(target.prometheus)}")
+    # Grafana refuses to start with two default data sources, and the existing one is none of our business.
+    text = text.replace("isDefault: true", "isDefault: false")
+    for label, url in (("grafana_url", target.grafana), ("runbooks_url", target.runbooks)):
+        if url:
+            text = text.replace(f"{{{{ $externalLabels.{label} }}}}", url)
+    if target.grafana and target.runbooks:
+        text = _ABOUT_LINKS.sub("", text)
+    return _OTHER_DOCUMENTS.sub(r"\1", text)
+
+
+_ABOUT_LINKS: Final = re.compile(r"(?:^#\n)?^# Links start with the external labels .*\n", re.MULTILINE)
+"""What our rules say about the external labels that their links begin with."""
+_OTHER_DOCUMENTS: Final = re.compile(r"\[([^\]\n]+)\]\(\w+\.md[^)\n]*\)")
+"""A link to a document beside the runbooks, which is not part of what is written."""
 
 
 def push(url: str, token: str) -> Iterator[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from .bundle import PushFailed, push, write
+from ..http_url import parse_http_url
+from .bundle import PushFailed, Target, push, write
 from .errors import Usage
 
 
@@ -15,8 +16,24 @@ from .errors import Usage
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--prometheus-url",
-    default="http://localhost:9090",
-    help="The Prometheus URL to provision in Grafana.",
+    default="",
+    help="Also provision a data source for Grafana: the URL at which Grafana reaches Prometheus.",
+)
+@click.option(
+    "--dashboards-path",
+    default="",
+    help="Where the dashboards will be on Grafana's machine. Default: where they are written.",
+)
+@click.option(
+    "--grafana-url-for-links",
+    "links",
+    default="",
+    help="Write this URL of Grafana into the links of alerts, instead of the external label grafana_url.",
+)
+@click.option(
+    "--runbooks-url",
+    default="",
+    help="Write the URL of the published runbooks into alerts, instead of the external label runbooks_url.",
 )
 @click.option("--grafana-url", help="The URL of a Grafana to push the dashboards to.")
 @click.option(
@@ -25,27 +42,66 @@ from .errors import Usage
     help="A file with a Grafana service account token, instead of LLM_EXPORTER_GRAFANA_TOKEN.",
 )
 def bundle(
-    *, directory: Path, prometheus_url: str, grafana_url: str | None, grafana_token_file: Path | None
+    *,
+    directory: Path,
+    prometheus_url: str,
+    dashboards_path: str,
+    links: str,
+    runbooks_url: str,
+    grafana_url: str | None,
+    grafana_token_file: Path | None,
 ) -> None:
-    """Write dashboards, rules and provisioning for an existing Grafana and Prometheus.
+    """Write dashboards, rules, runbooks and provisioning for an existing Grafana and Prometheus.
 
     With --grafana-url, also push the dashboards to that Grafana. The token comes from a file or the
     environment, because command lines are visible to every user of the machine.
     """
+    target = Target(
+        prometheus_url,
+        dashboards_path,
+        _link("--grafana-url-for-links", links),
+        _link("--runbooks-url", runbooks_url),
+    )
     token = _grafana_token(grafana_token_file) if grafana_url else ""
     try:
-        write(directory, prometheus_url)
+        write(directory, target)
     except OSError as error:
         raise Usage(f"cannot write to {directory}: {error.strerror or error}") from None
     click.echo(f"{directory}/prometheus/rules       add these rules to rule_files in prometheus.yml")
     click.echo(f"{directory}/grafana/provisioning   copy this into Grafana's provisioning directory")
-    click.echo(f"{directory}/grafana/dashboards     keep these where they are, or import them")
+    click.echo(f"{directory}/grafana/dashboards     {_advice(dashboards_path)}")
+    click.echo(f"{directory}/docs                   runbooks to publish, and an example configuration")
+    for option, label, url in (
+        ("--grafana-url-for-links", "grafana_url", links),
+        ("--runbooks-url", "runbooks_url", runbooks_url),
+    ):
+        if not url:
+            click.echo(f"Without {option}, set the external label {label} in prometheus.yml.")
     if grafana_url:
         try:
             for url in push(grafana_url, token):
                 click.echo(f"pushed {url}")
         except PushFailed as error:
             raise Usage(str(error)) from None
+
+
+def _advice(dashboards_path: str) -> str:
+    if dashboards_path:
+        return f"copy these to {dashboards_path} on Grafana's machine, or import them"
+    return "keep these where they are, or import them"
+
+
+def _link(option: str, url: str) -> str:
+    """Return the beginning of links, without a trailing slash."""
+    try:
+        credentials = parse_http_url(url).credentials if url else ""
+    except ValueError as error:
+        raise Usage(f"{option}: {error}") from None
+    if credentials:
+        raise Usage(f"{option}: must have no user and password")
+    if set(url) & set('"\\{}#?'):
+        raise Usage(f"{option}: must be a URL without query, fragment, quotes and braces")
+    return url.rstrip("/")
 
 
 def _grafana_token(file: Path | None) -> str:
