@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from starlette.testclient import TestClient
 
 from llm_exporter.config.model import Auth, Budget, Config, Token
 from llm_exporter.service.app import make_app
-from llm_exporter.service.ledger.base import Lease, Leases, Spent
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 
 DOLLAR = 10**12
@@ -44,9 +45,9 @@ class Service:
         ):
             (directory / name).write_text(secret)
             tokens.append(Token(name=name, file=directory / name, rights=("ingest",), labels=labels))
-        self.ledger = SqliteLedger(directory / "ledger.db")
+        self.file = directory / "ledger.db"
         config = Config(labels=("team",), budgets=tuple(BUDGETS.values()), auth=Auth(tokens=tuple(tokens)))
-        self.client = TestClient(make_app(config, self.ledger), base_url="http://localhost")
+        self.client = TestClient(make_app(config, SqliteLedger(self.file)), base_url="http://localhost")
 
     def ask(self, token: str, *accounts: dict[str, Any], process: str = PROCESS, ends: bool = False) -> Any:
         """Return the response to a request for leases."""
@@ -66,18 +67,24 @@ class Service:
     @property
     def leases(self) -> dict[str, int]:
         """The leases on the budget `all` in the ledger, in USD by owner."""
-        return {owner: lease.amount // DOLLAR for owner, lease in self.change_leases(lambda one: one).items()}
+        return {owner: int(lease["amount"]) // DOLLAR for owner, lease in self.stored_leases().items()}
 
-    def change_leases(self, change: Callable[[Leases], Leases]) -> Leases:
-        """Change the leases on the budget `all`, and return them."""
-        changed: Leases = {}
+    def stored_leases(self) -> dict[str, dict[str, float]]:
+        with closing(sqlite3.connect(self.file)) as reader:
+            ((stored,),) = reader.execute("SELECT leases FROM leases WHERE account = ?", (self.account,))
+        return dict(json.loads(stored))
 
-        def decide(leases: Leases, _: Spent) -> Leases:
-            changed.update(change(leases))
-            return changed
+    def expire_leases(self) -> None:
+        """Let the leases on the budget `all` end."""
+        expired = {owner: {**lease, "until": 1.0} for owner, lease in self.stored_leases().items()}
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as writer:
+            writer.execute(
+                "UPDATE leases SET leases = ? WHERE account = ?", (json.dumps(expired), self.account)
+            )
 
-        self.ledger.update_leases(json.dumps([json.loads(rule("all")), [], None]), decide)
-        return changed
+    @property
+    def account(self) -> str:
+        return json.dumps([json.loads(rule("all")), [], None])
 
 
 def rule(name: str) -> str:
@@ -127,7 +134,7 @@ def test_a_name_of_another_process_changes_nothing_for_that(
 
 
 def test_who_names_the_process_of_another_does_not_renew_its_lease(service: Service) -> None:
-    service.change_leases(lambda leases: {owner: Lease(one.amount, 1.0) for owner, one in leases.items()})
+    service.expire_leases()
     service.ask(ATTACKER, use("all", keeps=5))
     assert set(service.leases) == {f"token attacker:{PROCESS}"}
 

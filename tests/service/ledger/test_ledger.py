@@ -12,17 +12,18 @@ import msgspec
 import pytest
 
 from llm_exporter import Call
+from llm_exporter.budgets.events import Unit
+from llm_exporter.budgets.spending import USD
 from llm_exporter.config.model import Config
 from llm_exporter.metrics.saved_sample import SavedSample
 from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import (
     SUMMED_BY,
     Charge,
-    Lease,
-    Leases,
+    Claim,
+    Grant,
     Ledger,
     Query,
-    Spent,
     Totals,
     dimension,
     dimensions,
@@ -504,23 +505,45 @@ def test_the_dimensions_of_a_call_are_those_that_sums_are_stored_by() -> None:
 
 
 def test_leases_survive_a_restart(reopen: Open) -> None:
-    until = time.time() + 60
-    ledger = reopen()
-    ledger.update_leases("one", lambda leases, _: {**leases, "a": Lease(5, until)})
-    ledger.update_leases("one", lambda leases, _: {**leases, "b": Lease(7, until)})
-    ledger.update_leases("two", lambda leases, _: {**leases, "a": Lease(9, until)})
-    ledger.update_leases("two", lambda *_: {})
-    ledger = reopen()
-    found = []
+    def lease(process: str, account: str = "one", wanted: int = 0) -> list[Grant]:
+        return reopen().lease([Claim(account, process, "tokens", limit=24, used=0, wanted=wanted)], now)
 
-    def look(leases: Leases, spent: Spent) -> Leases:
-        found.append((leases, spent))
-        return leases
+    now = time.time()
+    assert lease("a") == [Grant(spent=0, amount=12)], "a half, one share is left for the next process"
+    assert lease("b") == [Grant(spent=0, amount=4)], "a third of what is left"
+    assert lease("a", account="two") == [Grant(spent=0, amount=12)]
+    spent = call("x", cost={"output": 0.5}, tokens={"output": 3})
+    reopen().add([spent], lambda _: [Charge("one", now + 60)])
 
-    ledger.add([call("x", cost={"output": 0.5}, tokens={"output": 3})], lambda _: [Charge("one", until)])
-    ledger.update_leases("one", look)
-    ledger.update_leases("two", look)
-    assert found == [({"a": Lease(5, until), "b": Lease(7, until)}, Spent(0.5, 3)), ({}, Spent())]
+    assert lease("c", wanted=24) == [Grant(spent=3, amount=24 - 12 - 4 - 3)]
+
+
+def test_the_claims_of_a_request_are_leased_in_order(ledger: Ledger) -> None:
+    def claim(process: str, account: str, unit: Unit = "usd", **more: Any) -> Claim:
+        return Claim(account, process, unit, **{"limit": USD, "used": 0, **more})
+
+    now = time.time()
+    ledger.add([call("x")], lambda _: [Charge("one", now + 60)])
+    grants = ledger.lease(
+        [
+            claim("a", "one"),
+            claim("b", "one", wanted=USD),
+            claim("a", "two"),
+            claim("a", "one", used=7, ends=True),
+            claim("c", "one", wanted=USD),
+            claim("a", "one", "tokens", limit=100),
+        ],
+        now,
+    )
+    assert grants == [
+        Grant(USD // 2, USD // 4),
+        Grant(USD // 2, USD // 4),
+        Grant(0, USD // 2),
+        Grant(USD // 2, 7),
+        Grant(USD // 2, USD // 4 - 7),
+        Grant(110, 0),
+    ]
+    assert ledger.lease([], now) == []
 
 
 def test_old_calls_are_pruned_once_they_are_in_the_checkpoint(reopen: Open) -> None:

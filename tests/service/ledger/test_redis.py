@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from llm_exporter.config.model import Config
 from llm_exporter.errors import ConfigError
 from llm_exporter.periods import RETENTION, WINDOWS, span_of
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger.base import Lease, Leases, LedgerError, Query, Spent, Totals
+from llm_exporter.service.ledger.base import Claim, LedgerError, Query, Totals
+from llm_exporter.service.ledger.leasing import KEPT_SECONDS
 from llm_exporter.service.ledger.redis import RedisLedger, masked
 from llm_exporter.service.ledger.redis_sums import pieces
 from llm_exporter.service.ledger.store import open_ledger
@@ -40,6 +42,8 @@ from support.redis_server import RedisServer
 from tools.stack import free_port
 
 PATIENCE = 60.0
+
+get, post = partial(httpx.get, timeout=PATIENCE), partial(httpx.post, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -292,39 +296,74 @@ def test_a_read_only_ledger_does_not_take_over(redis: RedisServer) -> None:
 # ---- leases
 
 
-def test_a_lease_takes_two_round_trips(cutter: Cutter) -> None:
-    ledger = RedisLedger(cutter.url, "a:1")
+def a_claim(account: str, process: str, **more: Any) -> Claim:
+    """Return a claim on an account of 100 tokens."""
+    return Claim(account, process, "tokens", **{"limit": 100, "used": 0, **more})
 
-    def decide(leases: Leases, spent: Spent) -> Leases:
-        return {**leases, f"process {len(leases)}": Lease(5 - spent.tokens, time.time() + 60)}
 
-    ledger.update_leases("account", decide)  # loads the script
+def test_a_request_for_leases_takes_one_round_trip(cutter: Cutter) -> None:
+    ledgers = RedisLedger(cutter.url, "a:1"), RedisLedger(cutter.url, "b:1")
+    for ledger in ledgers:
+        ledger.lease([a_claim("account", "a")], time.time())  # loads the script
     before = cutter.round_trips
-    ledger.update_leases("account", decide)
 
-    assert cutter.round_trips - before == 2, "read the leases and what is spent, write the leases"
+    for number in range(5):
+        ledger = ledgers[number % 2]  # another service has changed the leases meanwhile
+        ledger.lease([a_claim(f"account {one}", f"process {number}") for one in range(20)], time.time())
+
+    assert cutter.round_trips - before == 5
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_services_that_lease_at_the_same_time_lease_no_more_than_what_is_left(redis: RedisServer) -> None:
+    accounts = ("one", "two")
+    amounts: dict[tuple[str, str], int] = {}
+    begin = threading.Barrier(4)
+    now = time.time()
+
+    def work(service: int) -> None:
+        ledger = RedisLedger(redis.url, f"{service}:1")
+        begin.wait(PATIENCE)
+        for number in range(200):
+            process = f"{service}-{number % 3}"
+            claims = [
+                a_claim(account, process, wanted=number % 50, ends=number % 7 == 0) for account in accounts
+            ]
+            for account, grant in zip(accounts, ledger.lease(claims, now), strict=True):
+                amounts[account, process] = grant.amount
+        for number in range(3):
+            for account in accounts:
+                process = f"{service}-{number}"
+                (grant,) = ledger.lease([a_claim(account, process, wanted=100)], now)
+                amounts[account, process] = grant.amount
+        ledger.close()
+
+    threads = [threading.Thread(target=work, args=(service,)) for service in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert len(amounts) == len(accounts) * 4 * 3
+    for account in accounts:
+        leased = {process: amount for (one, process), amount in amounts.items() if one == account}
+        assert sum(leased.values()) <= 100
+        stored = redis.execute("HGETALL", f"llm-exporter:leases:{account}")
+        assert {process: int(lease.split()[0]) for process, lease in stored.items()} == {
+            process: amount for process, amount in leased.items() if amount
+        }
+
+
+def test_no_leases_take_no_memory(redis: RedisServer) -> None:
+    ledger = RedisLedger(redis.url, "a:1")
+    now = time.time()
+    ledger.lease([a_claim("account", "a"), a_claim("account", "b")], now)
+    assert redis.execute("HLEN", "llm-exporter:leases:account") == 2
+    assert 0 < redis.execute("TTL", "llm-exporter:leases:account") <= 86400
+    ledger.lease([a_claim("account", "b", ends=True)], now + KEPT_SECONDS)
+    assert redis.execute("EXISTS", "llm-exporter:leases:account") == 0
     ledger.close()
-
-
-def test_leases_that_change_meanwhile_are_decided_again(redis: RedisServer) -> None:
-    first, second = RedisLedger(redis.url, "a:1"), RedisLedger(redis.url, "b:1")
-    lease = Lease(5, time.time() + 60)
-    seen: list[Leases] = []
-
-    def decide(leases: Leases, _: Spent) -> Leases:
-        seen.append(leases)
-        if len(seen) == 1:
-            second.update_leases("account", lambda leases, _: {**leases, "b": lease})
-        return {**leases, "a": lease}
-
-    first.update_leases("account", decide)
-
-    assert seen == [{}, {"b": lease}]
-    first.update_leases("account", lambda leases, _: seen.append(leases) or {})  # type: ignore[func-returns-value]
-    assert seen[2] == {"a": lease, "b": lease}
-    assert redis.execute("EXISTS", "llm-exporter:leases:account") == 0, "no leases take no memory"
-    first.close()
-    second.close()
 
 
 # ---- expiry
@@ -741,7 +780,7 @@ def scraped(*urls: str) -> tuple[float, Any]:
     """Return the calls and the USD in the metrics of all services."""
     number = dollars = 0.0
     for url in urls:
-        for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
+        for family in text_string_to_metric_families(get(f"{url}/metrics").text):
             for sample in family.samples:
                 number += sample.value * (sample.name == "llm_calls_total")
                 dollars += sample.value * (sample.name == "llm_cost_usd_total")
@@ -758,7 +797,7 @@ def until(true: Callable[[], bool]) -> None:
 def projects(url: str) -> dict[str, tuple[int, float]]:
     """Return the calls and the USD of each project this month."""
     since = span_of("month", time.time()).start
-    answer = httpx.get(f"{url}/api/v1/cost", params={"since": since, "by": "project"}).json()
+    answer = get(f"{url}/api/v1/cost", params={"since": since, "by": "project"}).json()
     return {one["project"]: (one["calls"], one["cost_usd"]) for one in answer["by_project"]}
 
 
@@ -777,7 +816,7 @@ def test_reports_and_metrics_of_two_services_include_all_calls(redis: RedisServe
         assert scraped(*urls) == (2000, pytest.approx(2000 * DOLLARS))
         assert scraped(first) == scraped(second) == (1000, pytest.approx(1000 * DOLLARS))
         assert projects(first) == projects(second) == spent(500)
-        usage = httpx.get(f"{second}/api/v1/usage?scope=session&id=a-0&period=month").json()["periods"]
+        usage = get(f"{second}/api/v1/usage?scope=session&id=a-0&period=month").json()["periods"]
         assert [month["calls"] for month in usage] == [167]
 
 
@@ -791,11 +830,11 @@ def test_a_restart_of_redis_under_load_loses_and_duplicates_nothing(
         until(lambda: scraped(*urls)[0] > 0)
 
         redis.stop(how)
-        answer = httpx.post(f"{first}/api/v1/calls", content=b"[]", headers=JSON, timeout=PATIENCE)
+        answer = post(f"{first}/api/v1/calls", content=b"[]", headers=JSON)
         assert answer.status_code == 503
         assert "refused" in answer.json()["detail"]
-        assert httpx.get(f"{second}/-/ready").status_code == 503
-        assert httpx.get(f"{second}/-/healthy").status_code == 200
+        assert get(f"{second}/-/ready").status_code == 503
+        assert get(f"{second}/-/healthy").status_code == 200
         assert scraped(*urls)[0] < 12_000, "there is more to come"
         redis.start()
 
@@ -808,11 +847,11 @@ def test_a_restart_of_redis_under_load_loses_and_duplicates_nothing(
 def test_metrics_continue_after_a_service_is_killed(redis: RedisServer, tmp_path: Path) -> None:
     port = free_port()
     with service(redis.url, tmp_path, port, end=signal.SIGKILL) as url:
-        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x", headers=JSON).raise_for_status()
+        post(f"{url}/api/v1/calls", content=CALL % b"x", headers=JSON).raise_for_status()
     with service(redis.url, tmp_path, port) as url:
         assert scraped(url) == (1, 0.5)
-        httpx.post(f"{url}/api/v1/calls", content=CALL % b"x", headers=JSON).raise_for_status()
-        httpx.post(f"{url}/api/v1/calls", content=CALL % b"y", headers=JSON).raise_for_status()
+        post(f"{url}/api/v1/calls", content=CALL % b"x", headers=JSON).raise_for_status()
+        post(f"{url}/api/v1/calls", content=CALL % b"y", headers=JSON).raise_for_status()
         assert scraped(url) == (2, 1.0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from llm_exporter import Call
 from llm_exporter.config.model import Budget, Config
 from llm_exporter.periods import span_of
 from llm_exporter.service.intake import Intake
-from llm_exporter.service.ledger.base import Lease, LedgerError, Query, Totals
+from llm_exporter.service.ledger.base import Claim, LedgerError, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.schemas import Receipt
 from support.budgets import budget
@@ -223,7 +222,7 @@ def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest
     redis.execute("SADD", f"{PREFIX}released:a:1", "x")
     redis.execute("HSET", f"{PREFIX}account:x", "cost_usd ", "1")
     redis.execute("HSET", f"{PREFIX}backlogs", ACCOUNT, "x")
-    redis.execute("SET", f"{PREFIX}leases:account", "x")
+    redis.execute("HSET", f"{PREFIX}leases:account", "x", "x", "y", "5 x", "z", "x 5")
     redis.execute("RPUSH", f"{PREFIX}leases:other", "x")
 
     ledger = RedisLedger(redis.url, "a:1")
@@ -243,9 +242,8 @@ def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest
     assert ledger.totals(Query(session="s")) == {(): Totals(calls=2, cost_usd=1.0)}
     assert ledger.released() == []
     for account in ("account", "other"):
-        ledger.update_leases(account, lambda leases, _: {**leases, "a": Lease(5, 4e9)})
-        ledger.update_leases(account, lambda leases, _: {**leases, "b": Lease(len(leases), 4e9)})
-        assert json.loads(redis.execute("GET", f"{PREFIX}leases:{account}"))["b"]["amount"] == 1
+        grants = ledger.lease([Claim(account, name, "tokens", limit=9, used=5) for name in "ab"], time.time())
+        assert [grant.amount for grant in grants] == [5 + 2, 5]
     damaged = ("started", "log:a:1", "session:s", "reset:s", "instance:a:1", "released:a:1", "account:x")
     for key in (*damaged, "backlogs", "leases:account", "leases:other"):
         assert caplog.text.count(f"skipped {PREFIX}{key}, which is damaged: ") == 1, key

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from llm_exporter.service.ledger.base import Charge, LedgerError, Query
+from llm_exporter.service.ledger.base import Charge, Claim, LedgerError, Query
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.awaiting import until
 from support.calls import a_call
@@ -132,7 +133,7 @@ def test_a_slow_report_holds_up_nothing(ledger: SqliteLedger) -> None:
     assert reading.wait(PATIENCE)
 
     ledger.add([a_call()])
-    ledger.update_leases("a", lambda leases, _: leases)
+    ledger.lease([Claim("a", "process", "tokens", limit=1, used=0)], time.time())
     ledger.check()
     assert ledger.totals(Query())[()].calls == 2
     done.set()

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from ...budgets.events import Unit
 from ...call import UNATTRIBUTED, Call
 from ...metrics.saved_sample import SavedSample
 from ...metrics.zero_first import SeriesKey
@@ -117,6 +118,32 @@ Leases = dict[str, Lease]
 """The leases of an account by process."""
 
 
+class Claim(NamedTuple):
+    """What a process claims of an account. Amounts are in trillionths of a USD, or in tokens."""
+
+    account: str
+    process: str
+    unit: Unit
+    limit: int
+    used: int
+    """Used and not yet in the ledger. It is leased in any case, even beyond the limit."""
+    keeps: int = 0
+    """The most that the process may still use of its present lease."""
+    wanted: int = 0
+    """The least that the process needs beside what it has used."""
+    ends: bool = False
+    """Whether the process returns the lease, except for what it has used."""
+
+
+class Grant(NamedTuple):
+    """The response to a claim, in the unit of the claim."""
+
+    spent: int
+    """What is spent from the account by the calls in the ledger."""
+    amount: int
+    """What the process may spend before it renews the lease, including what it has used."""
+
+
 class Ledger(Protocol):
     """Stores each call once, durably. All methods raise `LedgerError` if the store is unavailable."""
 
@@ -152,13 +179,12 @@ class Ledger(Protocol):
     def delete_accounts(self, accounts: Sequence[str]) -> None:
         """Delete accounts."""
 
-    def update_leases(self, account: str, decide: Callable[[Leases, Spent], Leases]) -> None:
-        """Replace the leases of an account atomically.
+    def lease(self, claims: Sequence[Claim], now: float) -> list[Grant]:
+        """Lease amounts of accounts by the rule in `leasing.py`, whoever else leases at the same time.
 
         Args:
-            account: The name of the account.
-            decide: Returns the new leases, given the present ones and what is spent from the account. It is
-                called again if another service changed the leases meanwhile.
+            claims: What a process claims.
+            now: Unix seconds.
         """
 
     def add(self, calls: Sequence[Call], charges: Charges = no_charges) -> list[Call]:

@@ -61,7 +61,8 @@ from .base import (
     MAX_INTEGER,
     Charge,
     Charges,
-    Leases,
+    Claim,
+    Grant,
     Ledger,
     LedgerError,
     Logged,
@@ -75,6 +76,7 @@ from .base import (
 )
 from .damage import Damage
 from .decoding import CallDecoder
+from .leasing import KEPT_SECONDS
 from .redis_restarts import Restarts
 from .redis_scripts import (
     ADD,
@@ -85,9 +87,9 @@ from .redis_scripts import (
     CHECKPOINT,
     CLAIM,
     FETCH,
+    LEASE,
     REGISTER,
     RESET,
-    SWAP,
 )
 from .redis_sums import Cell, amount, cells_of, kind_for, pieces, sums_in, whole
 
@@ -115,7 +117,6 @@ _encode: Final = msgspec.json.Encoder().encode
 _pack: Final = msgspec.msgpack.Encoder().encode
 _decode_counted: Final = msgspec.json.Decoder(list[SavedSample]).decode
 _decode_series: Final = msgspec.json.Decoder(SeriesKey).decode
-_decode_leases: Final = msgspec.json.Decoder(Leases).decode
 _decode_account: Final = msgspec.json.Decoder(tuple[list[Any], list[str], float | None]).decode
 
 
@@ -367,27 +368,15 @@ class RedisLedger(Ledger):
             self._ask("DEL", f"{_PREFIX}account:{account}")
 
     @override
-    def update_leases(self, account: str, decide: Callable[[Leases, Spent], Leases]) -> None:
-        key = f"{_PREFIX}leases:{account}"
-        swapped = False
-        while not swapped:
-            stored, spent = self._leases(key, account)
-            leases = decide(next(self._valid(key, _decode_leases, [stored or b"{}"]), {}), spent)
-            replacement = _encode(leases) if leases else b""
-            swapped = bool(self._run(SWAP, key, stored, replacement, _SESSION_SECONDS))
-
-    def _leases(self, key: str, account: str) -> tuple[bytes, Spent]:
-        """Return the leases of an account, as JSON, and what is spent from it, read after them."""
-        with self._errors(), self._client.pipeline(transaction=False) as pipeline:
-            pipeline.get(key)
-            pipeline.hmget(f"{_PREFIX}account:{account}", list(_ACCOUNT_FIELDS))
-            stored, spent = pipeline.execute(raise_on_error=False)
-            if isinstance(stored, ResponseError):
-                if not _is_wrong_type(stored):
-                    raise stored
-                self._damage(key, stored)
-                stored = b""
-            return stored or b"", self._spent(account, spent)
+    def lease(self, claims: Sequence[Claim], now: float) -> list[Grant]:
+        if not claims:
+            return []
+        latest = now + KEPT_SECONDS
+        granted, damaged = self._run(
+            LEASE, _PREFIX, now, latest, _SESSION_SECONDS, _pack([_floats(claim) for claim in claims])
+        )
+        self._skipped(damaged)
+        return [Grant(int(spent), int(amount)) for spent, amount in granted]
 
     @override
     def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
@@ -607,6 +596,12 @@ def _stored(entry: tuple[bytes, dict[bytes, bytes]]) -> tuple[int, bytes]:
 
 def _expiry(charge: Charge) -> int:
     return int(min(charge.expires, END_OF_TIME - 1))
+
+
+def _floats(claim: Claim) -> tuple[str | float, ...]:
+    """Return a claim for the script, whose numbers are floats."""
+    amounts = (float(amount) for amount in (claim.limit, claim.used, claim.keeps, claim.wanted))
+    return claim.account, claim.process, claim.unit, *amounts, claim.ends
 
 
 def _packed(

@@ -29,12 +29,16 @@ local function is_position(text) return string.match(text, '^%d+$') and tonumber
 # Other keys are left out if they are damaged: those of one sum, session or account.
 _TRY: Final = """
 local damaged, reported = {}, {}
+local function report(key, reason)
+    if not reported[key] then
+        reported[key] = true
+        damaged[#damaged + 1] = {key, reason}
+    end
+end
 local function try(command, key, ...)
     local reply = redis.pcall(command, key, ...)
-    if type(reply) == 'table' and reply.err and not reported[key] then
-        reported[key] = true
-        damaged[#damaged + 1] = {key, reply.err}
-    end
+    if type(reply) ~= 'table' or not reply.err then return reply end
+    report(key, reply.err)
 end
 """
 
@@ -271,15 +275,70 @@ local position = redis.call('GET', ARGV[1] .. 'position') or '0'
 redis.call('SET', ARGV[1] .. 'reset:' .. ARGV[2], position, 'EX', ARGV[3])
 """
 
-# Unlike a transaction, it needs no round trip to watch the key. A key of a wrong type is replaced.
-SWAP: Final = """
-local key, expected, replacement = ARGV[1], ARGV[2], ARGV[3]
-local stored = redis.call('TYPE', key).ok == 'string' and redis.call('GET', key) or ''
-if stored ~= expected then return 0 end
-redis.call('UNLINK', key)
-if replacement ~= '' then redis.call('SET', key, replacement, 'EX', ARGV[4]) end
-return 1
+# The rule is that of `leased` in leasing.py. An account's leases are a hash of "amount expiry" by process.
+LEASE: Final = (
+    _TRY
+    + """
+local prefix, now, latest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local fields = {usd = {'cost_usd '}, tokens = {'input_tokens ', 'output_tokens '}}
+local function whole(number) return string.format('%.0f', number) end
+local function spent_from(account, unit)
+    local key, spent = prefix .. 'account:' .. account, 0
+    for _, stored in ipairs(try('HMGET', key, unpack(fields[unit])) or {}) do
+        local amount = tonumber(stored or 0)
+        if not amount or amount < 0 or amount >= math.huge then
+            report(key, stored .. ' is not an amount')
+            return 0
+        end
+        spent = spent + math.min(unit == 'usd' and amount or math.floor(amount), 2^63)
+    end
+    return unit == 'usd' and tonumber(whole(spent * 1e12)) or math.min(spent, 2^63)
+end
+local function leases_of(key, process)
+    local before, others, held = 0, 0, 0
+    local stored = try('HGETALL', key)
+    if not stored then redis.call('UNLINK', key) end
+    for index = 1, #(stored or {}), 2 do
+        local name, lease = stored[index], stored[index + 1]
+        local amount, expires = string.match(lease, '^(%d+) (%S+)$')
+        expires = tonumber(expires or '')
+        if not expires then
+            report(key, lease .. ' is not a lease')
+            redis.call('HDEL', key, name)
+        elseif name == process then
+            before = tonumber(amount)
+        elseif expires <= now then
+            redis.call('HDEL', key, name)
+        else
+            others, held = others + 1, held + tonumber(amount)
+            if expires > latest then redis.call('HSET', key, name, amount .. ' ' .. ARGV[3]) end
+        end
+    end
+    return before, others, held
+end
+local granted = {}
+for number, claim in ipairs(cmsgpack.unpack(ARGV[5])) do
+    local account, process, unit, limit, used, keeps, wanted, ends = unpack(claim)
+    local key, spent = prefix .. 'leases:' .. account, spent_from(account, unit)
+    local before, others, held = leases_of(key, process)
+    local amount, kept = used, used
+    if not ends then
+        local left = limit - spent - held - used
+        local share = math.max(math.floor(left / (others + 2)), wanted)
+        amount = used + math.max(math.min(left, share), 0)
+        kept = math.max(amount, math.min(keeps, before))
+    end
+    if kept > 0 then
+        redis.call('HSET', key, process, whole(kept) .. ' ' .. ARGV[3])
+        redis.call('EXPIRE', key, ARGV[4])
+    else
+        redis.call('HDEL', key, process)
+    end
+    granted[number] = {whole(spent), whole(amount)}
+end
+return {granted, damaged}
 """
+)
 
 FETCH: Final = (
     _CHECK

@@ -25,6 +25,8 @@ from .base import (
     DEFAULT,
     MAX_INTEGER,
     Charges,
+    Claim,
+    Grant,
     Leases,
     Ledger,
     LedgerError,
@@ -39,6 +41,7 @@ from .base import (
 )
 from .damage import Damage
 from .decoding import CallDecoder
+from .leasing import leased
 from .sqlite_backlog import Backlog, charge, charged
 from .sqlite_file import SqliteFile
 from .sqlite_groups import Groups
@@ -186,15 +189,18 @@ class SqliteLedger(Ledger):
             writer.executemany("DELETE FROM accounts WHERE account = ?", rows)
 
     @override
-    def update_leases(self, account: str, decide: Callable[[Leases, Spent], Leases]) -> None:
+    def lease(self, claims: Sequence[Claim], now: float) -> list[Grant]:
+        grants = []
         with self._transaction(self._leases) as writer:
-            stored = writer.execute("SELECT leases FROM leases WHERE account = ?", (account,)).fetchone()
-            (spent,) = self.spent([account])
-            leases = decide(_decode_leases(stored[0]) if stored else {}, spent)
-            expires = max((lease.until for lease in leases.values()), default=0.0)
-            writer.execute(
-                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (account, expires, _encode(leases).decode())
-            )
+            for claim, spent in zip(claims, self.spent([claim.account for claim in claims]), strict=True):
+                select = "SELECT leases FROM leases WHERE account = ?"
+                stored = writer.execute(select, (claim.account,)).fetchone()
+                leases, grant = leased(claim, _decode_leases(stored[0]) if stored else {}, spent, now)
+                expires = max((lease.until for lease in leases.values()), default=0.0)
+                row = claim.account, expires, _encode(leases).decode()
+                writer.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", row)
+                grants.append(grant)
+        return grants
 
     @override
     def after_checkpoint(self) -> tuple[list[SavedSample], Iterator[Call]]:
