@@ -10,6 +10,8 @@ from grafana.panels import (
     ERROR_RATE,
     ERROR_RATE_THRESHOLDS,
     MONEY,
+    UNPRICED,
+    USD,
     WARNING,
     WORK,
     Json,
@@ -37,6 +39,7 @@ from grafana.queries import (
     previous_range,
     selector,
     total,
+    unpriced,
 )
 
 CHANGE = {
@@ -57,27 +60,29 @@ def cost_change(by: str = "") -> str:
 
 
 def key_figures() -> list[Json]:
-    """Return the row of key figures."""
+    """Return the key figures of a time range."""
     failed = or_zero(in_range(ERRORS))
-    prompt = in_range(TOKENS, token_type=matches("input|cache_.*"))
     return [
         stat(
             "Cost",
             "Cost of the selected agents in the time range. Select one agent to see its cost by phase and "
             "token type.",
             or_zero(in_range(COST)),
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
         ),
         stat(
             "Cost change",
             "Cost compared with the previous range of the same length. If the work is the same but the cost"
-            " doubled, look for a longer prompt or a different model. Shows 0 % if the previous cost was "
-            "close to zero.",
-            or_zero(cost_change()),
+            " doubled, look for a longer prompt or a different model. There is no number if the previous "
+            "range cost nothing, or almost nothing.",
+            cost_change(),
             unit="percentunit",
             color=BY_VALUE,
-            defaults={key: CHANGE[key] for key in ("decimals", "min", "thresholds")},
+            defaults={
+                "noValue": "no past",
+                **{key: CHANGE[key] for key in ("decimals", "min", "thresholds")},
+            },
         ),
         stat(
             "Calls",
@@ -88,15 +93,6 @@ def key_figures() -> list[Json]:
             color=fixed_color(WORK),
         ),
         stat(
-            "Cost per call",
-            "Average cost of a call in the time range. If one agent's calls cost ten times as much as "
-            "another's, try a smaller model for it.",
-            or_zero(f"{in_range(COST)} / ({in_range(CALLS)} > 0)"),
-            unit="currencyUSD",
-            color=fixed_color(DOLLARS),
-            defaults={"decimals": 4},
-        ),
-        stat(
             "Error rate",
             "Share of calls in the time range that failed. Above 1 %, check the errors below; above 5 %, "
             "users notice.",
@@ -104,6 +100,22 @@ def key_figures() -> list[Json]:
             unit="percentunit",
             color=BY_VALUE,
             defaults={"max": 1, "decimals": 2, **ERROR_RATE_THRESHOLDS},
+        ),
+    ]
+
+
+def efficiency() -> list[Json]:
+    """Return the figures that say why costs are high."""
+    prompt = in_range(TOKENS, token_type=matches("input|cache_.*"))
+    return [
+        stat(
+            "Cost per call",
+            "Average cost of a call in the time range. If one agent's calls cost ten times as much as "
+            "another's, try a smaller model for it.",
+            or_zero(f"{in_range(COST)} / ({in_range(CALLS)} > 0)"),
+            unit=USD,
+            color=fixed_color(DOLLARS),
+            defaults={"decimals": 4},
         ),
         stat(
             "Tokens",
@@ -144,7 +156,7 @@ def costs() -> list[Json]:
             COST,
             "agent",
             width=12,
-            unit="currencyUSD",
+            unit=USD,
         ),
         hourly_graph(
             "Cost per hour by phase",
@@ -153,7 +165,7 @@ def costs() -> list[Json]:
             COST,
             "phase",
             width=12,
-            unit="currencyUSD",
+            unit=USD,
         ),
     ]
 
@@ -214,12 +226,13 @@ def comparison() -> list[Json]:
         calls = in_range(CALLS, by)
         failed = or_zero(in_range(ERRORS, by), like=calls)
         return {
-            "Cost": in_range(COST, by),
+            "Cost": or_zero(in_range(COST, by), like=calls),
             "Previous cost": or_zero(previous_range(in_range(COST, by)), like=calls),
             "Change": cost_change(by),
             "Calls": calls,
             "Cost per call": f"{in_range(COST, by)} / ({calls} > 0)",
             "Error rate": f"({failed}) / ({calls} > 0)",
+            "Unpriced tokens": f"{unpriced(by)} > 0",
         }
 
     overrides = [
@@ -229,16 +242,17 @@ def comparison() -> list[Json]:
         override("Calls", decimals=0, unit="locale"),
         override("Cost per call", **{**MONEY, "decimals": 5}),
         override("Error rate", **ERROR_RATE),
+        override("Unpriced tokens", **UNPRICED),
         override("Agent", links=[agent_link("${__value.raw}")]),
     ]
     return [
         table(
             "Agents",
             "Each agent's cost and calls, compared with the previous range of the same length. An agent "
-            "without a change is new. If the cost rose and the calls did not, check the cost per call.",
+            "without a change is new. If the cost rose and the calls did not, check the cost per call. "
+            "The cost of unpriced tokens is missing.",
             {"agent": "Agent"},
             columns("agent"),
-            width=13,
             overrides=overrides,
             totals=["Cost", "Previous cost", "Calls"],
         ),
@@ -248,7 +262,6 @@ def comparison() -> list[Json]:
             "that grew is where to look for the change.",
             {"phase": "Phase"},
             columns("phase"),
-            width=11,
             overrides=overrides,
             totals=["Cost", "Previous cost", "Calls"],
         ),
@@ -261,5 +274,10 @@ def board() -> Json:
         "llm-agents",
         "LLM agents and phases",
         "Cost, calls and errors of each agent and workflow phase, compared with the previous range.",
-        [(4, key_figures()), (9, costs()), (8, usage()), (11, comparison())],
+        {
+            "": [(3, key_figures())],
+            "Costs over time": [(9, costs())],
+            "Calls, tokens and errors": [(3, efficiency()), (11, usage())],
+            "Comparison with the previous range": [(10, [each]) for each in comparison()],
+        },
     )

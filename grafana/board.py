@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from grafana.panels import DATASOURCE, ERROR, Json
 from grafana.queries import CALLS, FILTERS, equals, selector
@@ -42,25 +43,45 @@ def filter_variable(label: str, previous: Iterable[str]) -> Json:
     }
 
 
+def arranged(sections: Mapping[str, Sequence[tuple[int, list[Json]]]]) -> Iterator[Json]:
+    """Yield the panels of sections, and their headings, with ids and positions; see `dashboard`."""
+    ids = itertools.count(1)
+    y = 0
+    for heading, rows in sections.items():
+        if heading:
+            place = {"h": 1, "w": 24, "x": 0, "y": y}
+            row = {"collapsed": False, "gridPos": place, "panels": [], "title": heading, "type": "row"}
+            yield {**row, "id": next(ids)}
+            y += 1
+        for height, panels in rows:
+            x = 0
+            for each in panels:
+                place = {"h": height, "w": each["gridPos"]["w"], "x": x, "y": y}
+                yield {**each, "gridPos": place, "id": next(ids)}
+                x += place["w"]
+            y += height
+
+
 def dashboard(
     uid: str,
     title: str,
     description: str,
-    rows: Iterable[tuple[int, list[Json]]],
+    sections: Mapping[str, Sequence[tuple[int, list[Json]]]],
     *,
     filters: tuple[str, ...] = FILTERS,
     since: str = "now-24h",
 ) -> Json:
-    """Return a dashboard; each row is a height and the panels that fill its 24 columns."""
-    panels: list[Json] = []
-    y = 0
-    for height, row in rows:
-        x = 0
-        for each in row:
-            position = {"h": height, "w": each["gridPos"]["w"], "x": x, "y": y}
-            panels.append({**each, "gridPos": position, "id": len(panels) + 1})
-            x += position["w"]
-        y += height
+    """Return a dashboard.
+
+    Args:
+        uid: what its URL ends with.
+        title: its title.
+        description: what it shows.
+        sections: the rows of each section by its heading, under which it can be folded. Without a heading, it
+            is always open. A row is a height and the panels that fill its 24 columns.
+        filters: the labels to filter by.
+        since: the start of the time range.
+    """
     return {
         "annotations": {
             "list": [
@@ -93,7 +114,7 @@ def dashboard(
         "graphTooltip": 1,  # shared crosshair
         "links": [
             {
-                "asDropdown": False,
+                "asDropdown": True,
                 "icon": "external link",
                 "includeVars": True,
                 "keepTime": True,
@@ -106,7 +127,7 @@ def dashboard(
             }
         ],
         "liveNow": False,
-        "panels": panels,
+        "panels": list(arranged(sections)),
         "refresh": "1m",  # the interval at which sums are recorded
         "schemaVersion": SCHEMA_VERSION,
         "tags": ["llm", "llm-exporter"],

@@ -9,6 +9,7 @@ from grafana.panels import (
     ERROR,
     LIMIT,
     MONEY,
+    USD,
     WARNING,
     Json,
     bars,
@@ -206,7 +207,7 @@ def thresholds() -> list[Json]:
             "provider",
             filters=FILTERS,
             width=12,
-            unit="currencyUSD",
+            unit=USD,
             limits=[limit("hour")],
         ),
         graph(
@@ -215,7 +216,7 @@ def thresholds() -> list[Json]:
             "steeper than yesterday's will end higher.",
             [target(today, "cost"), limit("day")],
             width=12,
-            unit="currencyUSD",
+            unit=USD,
             interval="1m",
             maxDataPoints=120,
             overrides=[
@@ -270,6 +271,10 @@ def board() -> Json:
         "llm-budgets",
         "LLM budgets and alerts",
         "Usage and forecast of each budget, cost against thresholds, and firing alerts.",
-        [(4, key_figures()), (9, budgets()), (8, over_time()), (9, thresholds()), (7, firing())],
+        {
+            "": [(3, key_figures()), (9, firing())],
+            "Budgets": [(11, budgets()), (8, over_time())],
+            "Thresholds": [(11, thresholds())],
+        },
         filters=FILTERS,
     )

@@ -7,6 +7,8 @@ from grafana.panels import (
     BY_VALUE,
     DOLLARS,
     MONEY,
+    UNPRICED,
+    USD,
     WARNING,
     WORK,
     Json,
@@ -20,10 +22,20 @@ from grafana.panels import (
     table,
     target,
 )
-from grafana.queries import CALLS, COST, TOKENS, equals, in_range, matches, or_zero, selector, total
+from grafana.queries import (
+    CALLS,
+    COST,
+    TOKENS,
+    equals,
+    in_range,
+    matches,
+    or_zero,
+    selector,
+    total,
+    unpriced,
+)
 
 MODEL = "provider, model"
-UNPRICED = total(f"increase(llm_unpriced_tokens_total{selector()}[$__range])")
 APPROXIMATED = total(f"increase(llm_price_approximated_tokens_total{selector()}[$__range])", "reason")
 
 
@@ -49,7 +61,7 @@ def key_figures() -> list[Json]:
             "Cost",
             "Cost in the time range, exact to the minute. Compare this number with the provider's bill.",
             or_zero(in_range(COST)),
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
         ),
         stat(
@@ -57,7 +69,7 @@ def key_figures() -> list[Json]:
             "Cost since midnight. If it is far above the same time on other days, the graph below shows "
             "which model causes it.",
             or_zero(in_range(COST)),
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
             since="now/d",
         ),
@@ -65,7 +77,7 @@ def key_figures() -> list[Json]:
             "Cost this month",
             "Cost since the start of the month. Compare it with the monthly budget.",
             or_zero(in_range(COST)),
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
             since="now/M",
         ),
@@ -74,16 +86,22 @@ def key_figures() -> list[Json]:
             "Expected cost of the whole month if the rest of it costs as much per day as the last seven "
             "days, like the forecast of monthly budgets. It is too low in the first week of use.",
             or_zero(f"{month} + {week} / 604800 * (86400 * scalar(days_in_month()) - $__range_s)"),
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
             since="now/M",
         ),
+    ]
+
+
+def efficiency() -> list[Json]:
+    """Return the figures that say why costs are high, and what is missing."""
+    return [
         stat(
             "Cost in the last hour",
             "Cost in the last 60 minutes. If it is far above the hourly average, something has just started"
             " to spend.",
             or_zero(in_range(COST, window="1h")),
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
         ),
         stat(
@@ -91,7 +109,7 @@ def key_figures() -> list[Json]:
             "Average cost of a call in the time range. If it rises, prompts have grown, caches are missed "
             "or a more expensive model is used; see the table at the bottom.",
             or_zero(f"{in_range(COST)} / ({in_range(CALLS)} > 0)"),
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
             defaults={"decimals": 4},
         ),
@@ -101,7 +119,7 @@ def key_figures() -> list[Json]:
             "caches. If it is negative, caches are written but not read: they expire too soon, or prompts "
             "start differently.",
             or_zero(total(savings())),
-            unit="currencyUSD",
+            unit=USD,
             color=BY_VALUE,
             defaults={"min": None, **color_thresholds((-1e9, WARNING), (0, DOLLARS))},
         ),
@@ -109,7 +127,7 @@ def key_figures() -> list[Json]:
             "Unpriced tokens",
             "Tokens of models without a known price; their cost is missing on this dashboard. If it is not "
             "0, add a price to the configuration.",
-            or_zero(UNPRICED),
+            or_zero(unpriced()),
             unit="short",
             color=BY_VALUE,
             defaults={"decimals": 0, **color_thresholds((1, WARNING))},
@@ -128,7 +146,7 @@ def over_time() -> list[Json]:
             COST,
             "model",
             width=16,
-            unit="currencyUSD",
+            unit=USD,
             limits=[
                 target(
                     "max by (threshold, provider, model, agent, phase)"
@@ -139,12 +157,12 @@ def over_time() -> list[Json]:
         ),
         bars(
             "Top agents by cost",
-            "The ten agents with the highest cost in the time range; click one for its details. Code "
+            "The eight agents with the highest cost in the time range; click one for its details. Code "
             "outside `labels(agent=…)` is `unattributed`.",
-            f"sort_desc(topk(10, {by_agent}))",
+            f"sort_desc(topk(8, {by_agent}))",
             "{{agent}}",
             width=8,
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
             links=[agent_link("${__field.labels.agent}")],
         ),
@@ -157,10 +175,10 @@ def by_label() -> list[Json]:
         bars(
             f"Cost by {label}",
             description,
-            f"sort_desc(topk(10, {or_zero(in_range(COST, label), like=in_range(CALLS, label))}))",
+            f"sort_desc(topk(8, {or_zero(in_range(COST, label), like=in_range(CALLS, label))}))",
             f"{{{{{label}}}}}",
             width=6,
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
         )
         for label, description in (
@@ -171,13 +189,13 @@ def by_label() -> list[Json]:
             ),
             (
                 "model",
-                "The ten models with the highest cost in the time range. For the most expensive one, check "
+                "The eight models with the highest cost in the time range. For the most expensive one, check "
                 "which phases a smaller model can handle.",
             ),
             (
                 "phase",
-                "The ten workflow phases with the highest cost in the time range. If a phase costs more than "
-                "it is worth, use a smaller model or run it less often.",
+                "The eight workflow phases with the highest cost in the time range. If a phase costs more "
+                "than it is worth, use a smaller model or run it less often.",
             ),
         )
     ]
@@ -208,7 +226,7 @@ def caching() -> list[Json]:
             f"sort_desc({in_range(COST, 'token_type')})",
             "{{token_type}}",
             width=8,
-            unit="currencyUSD",
+            unit=USD,
             color=fixed_color(DOLLARS),
         ),
         table(
@@ -236,22 +254,26 @@ def combinations() -> list[Json]:
     """Return the table of the most expensive combinations of labels."""
     labels = {"provider": "Provider", "model": "Model", "agent": "Agent", "phase": "Phase"}
     by = ", ".join(labels)
-    calls, cost = in_range(CALLS, by), in_range(COST, by)
+    calls, missing = in_range(CALLS, by), f"topk(100, {unpriced(by)} > 0)"
+    rows = f"(topk(100, {in_range(COST, by)}) or 0 * {missing})"
     return [
         table(
             "Cost by provider, model, agent and phase",
-            "The hundred most expensive combinations in the time range. If the cost per call is high, try a"
-            " smaller model or a shorter prompt; if there are many cheap calls, try caching or batching.",
+            "The hundred most expensive combinations in the time range, and those with unpriced tokens, "
+            "whose cost is missing. If the cost per call is high, try a smaller model or a shorter prompt; "
+            "if there are many cheap calls, try caching or batching.",
             labels,
             {
-                "Cost": f"topk(100, {cost})",
-                "Calls": f"({calls} > 0) and topk(100, {cost})",
+                "Cost": rows,
+                "Calls": f"({calls} > 0) and {rows}",
+                "Unpriced tokens": missing,
             },
             ratio=("Cost per call", "Cost", "Calls"),
             overrides=[
                 override("Cost", **MONEY),
                 override("Calls", decimals=0, unit="locale"),
                 override("Cost per call", **{**MONEY, "decimals": 5}),
+                override("Unpriced tokens", **UNPRICED),
                 override("Agent", links=[agent_link("${__value.raw}")]),
             ],
             totals=["Cost", "Calls"],
@@ -265,5 +287,10 @@ def board() -> Json:
         "llm-cost",
         "LLM cost",
         "Cost of LLM calls by provider, model, agent and phase, with a forecast for the month.",
-        [(4, key_figures()), (10, over_time()), (8, by_label()), (9, caching()), (12, combinations())],
+        {
+            "": [(3, key_figures()), (11, over_time())],
+            "By provider, model and phase": [(11, by_label())],
+            "Efficiency and caching": [(3, efficiency()), (10, caching())],
+            "Combinations": [(13, combinations())],
+        },
     )

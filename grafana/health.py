@@ -77,6 +77,27 @@ def key_figures() -> list[Json]:
             defaults={"decimals": 0, **color_thresholds((1, WARNING))},
         ),
         stat(
+            "p95 shipping lag",
+            "Time from the end of a call until it is in the service's ledger. Above a minute, the service "
+            "is slow or unavailable, and budgets lag as well.",
+            lag(0.95, "$__range"),
+            unit="s",
+            color=BY_VALUE,
+            defaults={
+                "noValue": "nothing shipped",
+                "mappings": [
+                    {"type": "special", "options": {"match": "nan", "result": {"text": "nothing shipped"}}}
+                ],
+                **color_thresholds((60, WARNING), (3600, ERROR)),
+            },
+        ),
+    ]
+
+
+def completeness() -> list[Json]:
+    """Return further figures that are 0 or small if everything works."""
+    return [
+        stat(
             "Missing usage",
             "Successful calls in the time range for which the provider reported no usage, so their tokens "
             "are estimated. The usual cause is streams that are closed early.",
@@ -93,21 +114,6 @@ def key_figures() -> list[Json]:
             unit="short",
             color=BY_VALUE,
             defaults={"decimals": 0, **color_thresholds((1, WARNING))},
-        ),
-        stat(
-            "p95 shipping lag",
-            "Time from the end of a call until it is in the service's ledger. Above a minute, the service "
-            "is slow or unavailable, and budgets lag as well.",
-            lag(0.95, "$__range"),
-            unit="s",
-            color=BY_VALUE,
-            defaults={
-                "noValue": "nothing shipped",
-                "mappings": [
-                    {"type": "special", "options": {"match": "nan", "result": {"text": "nothing shipped"}}}
-                ],
-                **color_thresholds((60, WARNING), (3600, ERROR)),
-            },
         ),
         stat(
             "Price table age",
@@ -326,7 +332,12 @@ def board() -> Json:
         "llm-exporter",
         "LLM exporter health",
         "Scrapes, shipping, series, prices and configuration: is data missing from the other dashboards?",
-        [(4, key_figures()), (8, scrapes()), (8, shipping()), (7, pricing()), (7, processes())],
+        {
+            "": [(3, key_figures()), (8, scrapes())],
+            "Shipping": [(8, shipping())],
+            "Usage, prices and series": [(3, completeness()), (9, pricing())],
+            "Processes": [(8, processes())],
+        },
         filters=FILTERS,
         since="now-6h",
     )

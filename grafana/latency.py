@@ -96,6 +96,21 @@ def key_figures() -> list[Json]:
             )
         ),
         stat(
+            "Error rate",
+            "Share of calls in the time range that failed after all retries. Above 1 %, check the errors "
+            "below; above 5 %, users notice.",
+            per_call(ERRORS),
+            unit="percentunit",
+            color=BY_VALUE,
+            defaults={"max": 1, "decimals": 2, **ERROR_RATE_THRESHOLDS},
+        ),
+    ]
+
+
+def streams_and_retries() -> list[Json]:
+    """Return further figures: of streams, retries and calls in flight."""
+    return [
+        stat(
             "p95 first token",
             "95 % of streams return their first token within this time. Above two seconds, users notice the"
             " wait.",
@@ -112,15 +127,6 @@ def key_figures() -> list[Json]:
             unit="short",
             color=fixed_color(WORK),
             defaults=WITHOUT_CALLS,
-        ),
-        stat(
-            "Error rate",
-            "Share of calls in the time range that failed after all retries. Above 1 %, check the errors "
-            "below; above 5 %, users notice.",
-            per_call(ERRORS),
-            unit="percentunit",
-            color=BY_VALUE,
-            defaults={"max": 1, "decimals": 2, **ERROR_RATE_THRESHOLDS},
         ),
         stat(
             "Retries per call",
@@ -169,7 +175,7 @@ def speed() -> list[Json]:
         panel(
             "heatmap",
             "Latency distribution",
-            "Number of calls by latency; darker cells have more calls. Two bands are two kinds of calls, "
+            "Calls per minute by latency; darker cells have more calls. Two bands are two kinds of calls, "
             "and a separate group above them is an incident.",
             [
                 target(
@@ -179,7 +185,7 @@ def speed() -> list[Json]:
                 )
             ],
             width=12,
-            unit="s",
+            unit="short",
             color=fixed_color(WORK),
             custom={
                 "hideFrom": {"legend": False, "tooltip": False, "viz": False},
@@ -345,7 +351,12 @@ def board() -> Json:
         "llm-latency",
         "LLM latency and reliability",
         "Latency, output speed, errors, retries and rate limits by model, for all agents and phases.",
-        [(4, key_figures()), (9, speed()), (9, by_model()), (9, errors()), (8, load())],
+        {
+            "": [(3, key_figures()), (9, speed())],
+            "By model": [(9, by_model())],
+            "Streams, errors and limits": [(3, streams_and_retries()), (11, errors())],
+            "Load": [(8, load())],
+        },
         filters=FILTERS,
         since="now-6h",
     )

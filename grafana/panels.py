@@ -15,6 +15,9 @@ Json = dict[str, Any]
 
 DOLLARS, WORK, WARNING, ERROR = "green", "blue", "orange", "red"
 
+USD = "currency:financial:$"
+"""The unit of amounts: all digits, because `currencyUSD` shows $3,528.74 as $3.53K. Cents need `decimals`."""
+
 PLUGIN_VERSION = "9.5.0"
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -51,11 +54,13 @@ def panel(
     **others: Any,
 ) -> Json:
     """Return a panel without its position; `dashboard` arranges panels by their width (of 24 columns)."""
+    base = {"color": color, "custom": custom or {}, "min": 0, "unit": unit}
+    cents = {"decimals": 2} if unit == USD else {}
     return {
         "datasource": DATASOURCE,
         "description": description,
         "fieldConfig": {
-            "defaults": {"color": color, "custom": custom or {}, "min": 0, "unit": unit, **(defaults or {})},
+            "defaults": {**base, **cents, **(defaults or {})},
             "overrides": list(overrides),
         },
         "gridPos": {"w": width},
@@ -119,7 +124,7 @@ def stat(
     *,
     unit: str,
     color: Json,
-    width: int = 3,
+    width: int = 6,
     since: str = "",
     defaults: Json | None = None,
 ) -> Json:
@@ -260,11 +265,14 @@ def bars(
         defaults={"displayName": "${__series.name}", "links": list(links), **(defaults or {})},
         options={
             "displayMode": "basic",
-            "minVizHeight": 16,
+            "maxVizHeight": 36,
+            "minVizHeight": 36,  # the name, and the bar below it
             "minVizWidth": 0,
+            "namePlacement": "top",  # Grafana 9.5 leaves less room for the bar, and cuts long names
             "orientation": "horizontal",
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "showUnfilled": False,
+            "sizing": "manual",
             "text": {"titleSize": 13, "valueSize": 14},
             "valueMode": "color",
         },
@@ -310,9 +318,14 @@ def table(
         width=width,
         unit="short",
         color=BY_VALUE,
-        custom={"align": "auto", "cellOptions": {"type": "auto"}, "minWidth": 70},
+        custom={"align": "auto", "cellOptions": {"type": "auto"}, "minWidth": 100},
         defaults=color_thresholds(),
-        overrides=overrides,
+        # As wide as a long name or the heading; a table that is wider than its panel scrolls.
+        overrides=[
+            *(override(heading, custom__minWidth=160) for heading in labels.values()),
+            *(override(heading, custom__minWidth=30 + 8 * len(heading)) for heading in values.values()),
+            *overrides,
+        ],
         transformations=[
             {"id": "merge", "options": {}},
             *ratios,
@@ -335,12 +348,18 @@ def table(
 
 
 MONEY = {
-    "unit": "currencyUSD",
+    "unit": USD,
     "decimals": 2,
     "color": fixed_color(DOLLARS),
     "custom__cellOptions": {"type": "color-text"},
 }
 """The properties of a cost column."""
+UNPRICED = {
+    "decimals": 0,
+    "color": fixed_color(WARNING),
+    "custom__cellOptions": {"type": "color-text"},
+}
+"""The properties of a column of tokens without a price, which is empty where there are none."""
 ERROR_RATE = {
     "unit": "percentunit",
     "decimals": 1,

@@ -101,6 +101,11 @@ def in_range(
     return f"round({total(f'({parts}) and on () {RULES_EVALUATED}', by)}, 1e-9)"
 
 
+def unpriced(by: str = "", filters: Iterable[str] = FILTERS) -> str:
+    """Return the tokens without a known price in the time range, as Prometheus extrapolates them."""
+    return total(f"increase(llm_unpriced_tokens_total{selector(filters)}[$__range])", by)
+
+
 def previous_range(expr: str) -> str:
     """Return an expression as it was one time range ago."""
     return f"last_over_time(({expr})[1m:1m] offset $__range)"

@@ -36,8 +36,9 @@ class Month:
         self.now: float = self.begin
         self._random = random.Random(2026)  # noqa: S311  # the same sample every time
         prices = PriceList()
-        self._callers = [CallerMetrics(caller, prices) for caller in CALLERS]
-        self._coarser = add_coarser_sums(each for metrics in self._callers for each in metrics.sums)
+        self.callers = [CallerMetrics(caller, prices) for caller in CALLERS]
+        """The metrics of each caller."""
+        self._coarser = add_coarser_sums(each for metrics in self.callers for each in metrics.sums)
         self._budgets = [
             SpendingLimit(
                 ("llm_budget_limit_usd", "llm_budget_spent_usd"),
@@ -81,7 +82,7 @@ class Month:
         elapsed, self.now = now - self.now, now
         for each in self._coarser:
             each.step = 0
-        for metrics in self._callers:
+        for metrics in self.callers:
             self._simulate(metrics, now, elapsed)
 
     def _simulate(self, metrics: CallerMetrics, now: float, elapsed: float) -> None:
@@ -142,7 +143,7 @@ class Month:
 
     def raw(self, *, buckets: bool = True) -> Samples:
         """Yield the samples of a scrape. Without buckets, histograms have only their sums and counts."""
-        for metrics in self._callers:
+        for metrics in self.callers:
             for each in metrics.sums:
                 if each.raw:
                     yield each.raw, round(each.value, 6)
@@ -161,7 +162,7 @@ class Month:
 
     def _rate_limits(self) -> Samples:
         calls: dict[tuple[str, str], float] = defaultdict(float)
-        for metrics in self._callers:
+        for metrics in self.callers:
             calls[metrics.caller.provider, metrics.caller.model] += metrics.caller.hourly * self._activity(
                 metrics.caller, self.now
             )
@@ -203,7 +204,7 @@ class Month:
         now = int(self.now)
         elapsed = 60 if now > self.end - RECENT else 300
         rates: dict[str, float] = defaultdict(float)
-        for metrics in self._callers:
+        for metrics in self.callers:
             model = {name: metrics.labels[name] for name in MODEL}
             level = "_".join(MODEL)
             rates[series(f"{level}:llm_calls:rate5m", model)] += metrics.calls.step / elapsed
@@ -221,7 +222,7 @@ class Month:
         yield from rates.items()
         for each in self._coarser:
             yield from each.recorded(now, minutes=False)
-        today = sum(cost.today for metrics in self._callers for cost in metrics.costs.values())
+        today = sum(cost.today for metrics in self.callers for cost in metrics.costs.values())
         yield series("job:llm_cost_usd:increase", {"job": JOB, "part": "today"}), today
         for budget in self._budgets:
             yield from budget.recorded(now)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+from llm_exporter.metrics.specs import METRICS
 
 from .month import Month
-from .series import JOB
+from .series import JOB, Samples
+
+_SPECS: Final = {
+    name: spec
+    for spec in METRICS
+    for name in (spec.name, *(f"{spec.name}_{part}" for part in ("bucket", "sum", "count")))
+}
+"""The metric of each name on the page."""
 
 
 class MonthServer:
@@ -19,7 +29,7 @@ class MonthServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 month.advance(max(month.now, time.time()))
-                body = "".join(f"{_without_job(name)} {value}\n" for name, value in month.raw()).encode()
+                body = page(month.raw()).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
@@ -43,6 +53,16 @@ class MonthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def page(samples: Samples) -> str:
+    """Return samples in the Prometheus text format, with the help and the type of each metric."""
+    metrics: dict[str, list[str]] = {}
+    for name, value in samples:
+        spec = _SPECS[name.partition("{")[0]]
+        header = f"# HELP {spec.name} {spec.help}\n# TYPE {spec.name} {spec.type}\n"
+        metrics.setdefault(spec.name, [header]).append(f"{_without_job(name)} {value}\n")
+    return "".join(itertools.chain.from_iterable(metrics.values()))
 
 
 def _without_job(name: str) -> str:

@@ -11,12 +11,17 @@ import pytest
 
 from support.bundle import GRAFANA, REPOSITORY, Json, exported_series, recorded_series, unknown_names
 
+
+def panels_of(board: Json) -> list[Json]:
+    """Return the panels of a dashboard, without the headings of its sections."""
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
 DASHBOARDS = [json.loads(file.read_text()) for file in sorted((GRAFANA / "dashboards").glob("*.json"))]
 PANELS = [
     pytest.param(panel, id=f"{board['uid']}: {panel['title']}")
     for board in DASHBOARDS
-    for panel in board["panels"]
-    if panel["type"] != "row"
+    for panel in panels_of(board)
 ]
 every_dashboard = pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board["uid"])
 every_panel = pytest.mark.parametrize("panel", PANELS)
@@ -53,6 +58,7 @@ def test_a_dashboard_has_no_id_links_to_the_others_and_is_read_only(board: Json)
     assert "id" not in board, "an id is valid in one Grafana only"
     (link,) = [link for link in board["links"] if link["type"] == "dashboards"]
     assert (link["tags"], link["keepTime"], link["includeVars"]) == (["llm-exporter"], True, True)
+    assert link["asDropdown"] is True, "five links do not fit beside the filters at 1366 pixels"
 
 
 @every_dashboard
@@ -80,7 +86,7 @@ def test_a_dashboard_has_the_keys_and_types_of_grafana_s_schema(board: Json) -> 
     }
 
     assert {key: type(value) for key, value in board.items()} == types
-    for panel in board["panels"]:
+    for panel in panels_of(board):
         assert panel["type"] in {"stat", "timeseries", "bargauge", "table", "heatmap", "state-timeline"}
         assert set(panel["gridPos"]) == {"h", "w", "x", "y"}
         assert set(panel["fieldConfig"]) == {"defaults", "overrides"}
@@ -140,7 +146,55 @@ def test_panels_have_unique_ids_and_titles(board: Json) -> None:
 def test_a_panel_has_a_description_and_a_unit(panel: Json) -> None:
     assert len(panel["description"]) > 50
     assert panel["description"].endswith(".")
-    assert panel["fieldConfig"]["defaults"]["unit"] in {"currencyUSD", "s", "short", "percentunit"}
+    assert panel["fieldConfig"]["defaults"]["unit"] in {"currency:financial:$", "s", "short", "percentunit"}
+
+
+@every_panel
+def test_amounts_show_every_digit_and_cents(panel: Json) -> None:
+    config = panel["fieldConfig"]
+    overrides = [{each["id"]: each["value"] for each in one["properties"]} for one in config["overrides"]]
+    amounts = [each for each in (config["defaults"], *overrides) if "currency" in each.get("unit", "")]
+
+    # currencyUSD shows $3,528.74 as $3.53K.
+    assert {each["unit"] for each in amounts} <= {"currency:financial:$"}
+    assert all(each["decimals"] >= 2 for each in amounts)
+
+
+@every_dashboard
+def test_a_dashboard_begins_with_four_numbers_and_its_sections_fold(board: Json) -> None:
+    first, *others = (panel["type"] for panel in board["panels"][:5])
+    headings = [panel for panel in board["panels"] if panel["type"] == "row"]
+
+    assert [first, *others[:3]] == ["stat"] * 4
+    assert others[3] != "stat", "on a phone, the first graph is below four numbers"
+    assert headings
+    assert all(each["collapsed"] is False and each["panels"] == [] for each in headings)
+
+
+@every_panel
+def test_four_numbers_fit_side_by_side(panel: Json) -> None:
+    assert panel["type"] != "stat" or panel["gridPos"]["w"] == 6
+
+
+@every_panel
+def test_names_are_above_their_bars(panel: Json) -> None:
+    assert panel["type"] != "bargauge" or panel["options"]["namePlacement"] == "top"
+
+
+@every_panel
+def test_a_column_is_wide_enough_for_its_heading(panel: Json) -> None:
+    if panel["type"] != "table":
+        return
+    (organize,) = [each["options"] for each in panel["transformations"] if each["id"] == "organize"]
+    widths = {
+        override["matcher"]["options"]: each["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "custom.minWidth"
+    }
+
+    # Grafana's headings are about seven pixels a character.
+    assert all(widths[name] >= 7 * len(name) for name in organize["renameByName"].values())
 
 
 @every_panel
@@ -167,7 +221,7 @@ def test_panels_query_only_existing_series_and_apply_every_filter(board: Json) -
     }
     filters = {f'{label}=~"${label}"' for label in FILTERS[board["uid"]]}
 
-    for panel in board["panels"]:
+    for panel in panels_of(board):
         for target in panel["targets"]:
             assert unknown_names(target["expr"], known) == set(), panel["title"]
             selectors = re.findall(r"\b(?:\w+:)?llm_\w+(?::\w+)?\{([^}]*)\}", target["expr"])

@@ -37,7 +37,7 @@ EMPTY = "|".join(
         panel["fieldConfig"]["defaults"]["noValue"]
         for board in BOARDS.values()
         for panel in board["panels"]
-        if "noValue" in panel["fieldConfig"]["defaults"]
+        if "noValue" in panel.get("fieldConfig", {}).get("defaults", {})
     }
 )
 """The texts of panels without data."""

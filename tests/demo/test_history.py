@@ -7,7 +7,8 @@ import calendar
 import json
 import re
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from math import isnan
@@ -16,6 +17,7 @@ from pkgutil import iter_modules
 from typing import Any, get_args
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import llm_exporter
 from demo.history.backfill import backfill
@@ -28,6 +30,7 @@ from llm_exporter.call import ApproximationReason, ErrorKind, TokenType
 from llm_exporter.cli.bundle import bundle
 from llm_exporter.metrics.specs import METRICS
 from prometheus.increases import CALLER, LEVELS
+from support.truth import Labels, Truth
 from tools.stack import Prometheus, Sample, prometheus_config
 
 PACKAGE = Path(llm_exporter.__file__).parent
@@ -43,7 +46,9 @@ class Sampled:
     """A Prometheus with the sample month."""
 
     prometheus: Prometheus
-    month: Month
+    month: Truth
+    page: str
+    """The address of the page that continues it."""
     end: int
 
     def total(self, seconds: int, **labels: str) -> float:
@@ -65,7 +70,7 @@ class Sampled:
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
     directory = tmp_path_factory.mktemp("history")
-    month = Month(DAYS, time.time())
+    month = Truth(DAYS, time.time())
     backfill(month, directory, directory / Prometheus.data)
     end = int(month.now)
     with (
@@ -74,7 +79,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
             config=prometheus_config(directory / "config", targets=[server.address]), storage=directory
         ) as prometheus,
     ):
-        yield Sampled(prometheus, month, end)
+        yield Sampled(prometheus, month, server.address, end)
 
 
 def counted_usd(sampled: Sampled, matchers: str, at: int) -> float:
@@ -120,6 +125,18 @@ def test_the_sample_has_several_teams_providers_and_agents() -> None:
     assert len({(caller.provider, caller.model, caller.agent, caller.phase) for caller in CALLERS}) == len(
         CALLERS
     ), "callers with equal labels would share their series"
+
+
+def test_the_page_of_the_sample_has_the_help_and_type_of_each_metric(sampled: Sampled) -> None:
+    with urllib.request.urlopen(f"http://{sampled.page}/metrics") as response:
+        families = list(text_string_to_metric_families(response.read().decode()))
+
+    specs = {spec.name.removesuffix("_total"): spec for spec in METRICS}
+    assert {each.name: (each.type, each.documentation) for each in families} == {
+        each.name: (specs[each.name].type, specs[each.name].help) for each in families
+    }
+    assert len(families) == len({each.name for each in families}) > 25
+    assert {"llm_cost_usd", "llm_latency_seconds", "llm_budget_limit_usd"} <= {each.name for each in families}
 
 
 def test_the_total_of_today_is_the_sum_of_all_callers(sampled: Sampled) -> None:
@@ -206,7 +223,7 @@ TARGETS = [
     pytest.param(panel, target, id=f"{board['uid']}: {panel['title']} {target['refId']}")
     for board in BOARDS
     for panel in board["panels"]
-    for target in panel["targets"]
+    for target in panel.get("targets", ())
 ]
 QUERIES = [
     pytest.param(query, id=f"{board['uid']}: {name}")
@@ -324,7 +341,7 @@ def test_a_panel_shows_how_much_is_approximate_or_unread(
         target["expr"]
         for board in BOARDS
         for panel in board["panels"]
-        for target in panel["targets"]
+        for target in panel.get("targets", ())
         if (board["uid"], panel["title"]) == (uid, title)
     )
 
@@ -346,7 +363,7 @@ NUMBERS = [
     pytest.param(target["expr"], id=f"{board['uid']}: {panel['title']}")
     for board in BOARDS
     for panel in board["panels"]
-    for target in panel["targets"]
+    for target in panel.get("targets", ())
     if panel["type"] == "stat" and target["expr"].endswith("or 0 * max(llm:utc_day:number)")
 ]
 
@@ -370,7 +387,7 @@ def test_a_number_is_missing_when_the_rules_are_not_evaluated(sampled: Sampled, 
 
 
 def test_the_dashboards_have_such_numbers() -> None:
-    assert len(NUMBERS) >= 30
+    assert len(NUMBERS) >= 29
     assert len(SUMS) >= 12
 
 
@@ -387,3 +404,219 @@ def test_the_forecasts_of_costs_and_of_budgets_agree(sampled: Sampled) -> None:
     (budget,) = sampled.at(sampled.end, 'llm:budget_spent:forecast{budget="everything"}')
 
     assert costs.value == pytest.approx(budget.value, rel=0.02)
+
+
+# ---- values
+
+RANGE = 86_100
+"""Seconds of the time range: a multiple of 300, because the first day has a sample every 300 seconds."""
+
+
+@dataclass
+class Period:
+    """What the callers did in a time range."""
+
+    month: Truth
+    since: int
+    until: int
+
+    def total(self, what: str, *by: str, kinds: str = "") -> dict[Labels, float]:
+        return self.month.counted(what, by, since=self.since, until=self.until, kinds=kinds)
+
+    def previous(self, what: str, *by: str) -> dict[Labels, float]:
+        since = self.since - (self.until - self.since)
+        return self.month.counted(what, by, since=since, until=self.since)
+
+    def ratio(self, left: dict[Labels, float], right: dict[Labels, float]) -> dict[Labels, float]:
+        """Return ratios of two totals; what is missing on the left is 0."""
+        return {labels: left.get(labels, 0.0) / value for labels, value in right.items()}
+
+    def per_call(self, what: str, *by: str) -> dict[Labels, float]:
+        return self.ratio(self.total(what, *by), self.total("calls", *by))
+
+    def with_every_caller(self, what: str, *by: str) -> dict[Labels, float]:
+        """Return a total, with 0 for callers that called and have none."""
+        return dict.fromkeys(self.total("calls", *by), 0.0) | self.total(what, *by)
+
+    def change(self, *by: str) -> dict[Labels, float]:
+        now, then = self.total("cost", *by), self.previous("cost", *by)
+        return {each: now[each] / then[each] - 1 for each in now if then.get(each, 0) > 0.01 * now[each]}
+
+    def savings(self) -> dict[Labels, float]:
+        """Return what cached tokens of each model would have cost as input, minus what they did cost."""
+        by = "provider", "model"
+        price = self.ratio(self.total("cost", *by, kinds="input"), self.total("tokens", *by, kinds="input"))
+        cached, paid = (self.total(what, *by, kinds="cache_") for what in ("tokens", "cost"))
+        return {each: price[each] * cached[each] - paid[each] for each in paid}
+
+    def cache_read_share(self, *by: str) -> dict[Labels, float]:
+        prompt = self.total("tokens", *by, kinds="input")
+        for each, tokens in self.total("tokens", *by, kinds="cache_").items():
+            prompt[each] = prompt.get(each, 0) + tokens
+        return self.ratio(self.total("tokens", *by, kinds="cache_read"), prompt)
+
+
+def most(values: dict[Labels, float]) -> dict[Labels, float]:
+    """Return the eight highest values, without zeros."""
+    highest = sorted(values.items(), key=lambda item: -item[1])[:8]
+    return {labels: value for labels, value in highest if value}
+
+
+MODEL_LABELS = ("provider", "model")
+ALL_LABELS = ("provider", "model", "agent", "phase")
+Column = Callable[[Period], dict[Labels, float]]
+
+
+def highest_costs(label: str) -> Column:
+    """Return the bars of costs by a label."""
+    return lambda period: most(period.with_every_caller("cost", label))
+
+
+def comparison(label: str) -> dict[str, Column]:
+    """Return the columns of a table that compares with the previous range."""
+    return {
+        "A": lambda period: period.with_every_caller("cost", label),
+        "B": lambda period: dict.fromkeys(period.total("calls", label), 0.0) | period.previous("cost", label),
+        "C": lambda period: period.change(label),
+        "D": lambda period: period.total("calls", label),
+        "E": lambda period: period.per_call("cost", label),
+        "F": lambda period: period.per_call("failed", label),
+        "G": lambda period: period.total("unpriced", label),
+    }
+
+
+VALUES: dict[tuple[str, str, str], Column] = {
+    ("llm-cost", "Cost", "A"): lambda period: period.total("cost"),
+    ("llm-cost", "Cost per call", "A"): lambda period: period.per_call("cost"),
+    ("llm-cost", "Cost in the last hour", "A"): lambda period: Period(
+        period.month, period.until - 3600, period.until
+    ).total("cost"),
+    ("llm-cost", "Cache savings", "A"): lambda period: {(): sum(period.savings().values())},
+    ("llm-cost", "Unpriced tokens", "A"): lambda period: period.total("unpriced"),
+    ("llm-cost", "Top agents by cost", "A"): highest_costs("agent"),
+    **{
+        ("llm-cost", f"Cost by {label}", "A"): highest_costs(label)
+        for label in ("provider", "model", "phase")
+    },
+    ("llm-cost", "Cost by token type", "A"): lambda period: period.total("cost", "token_type"),
+    ("llm-cost", "Caching by model", "A"): lambda period: period.savings(),
+    ("llm-cost", "Caching by model", "C"): lambda period: period.cache_read_share(*MODEL_LABELS),
+    ("llm-cost", "Cost by provider, model, agent and phase", "A"): lambda period: period.with_every_caller(
+        "cost", *ALL_LABELS
+    ),
+    ("llm-cost", "Cost by provider, model, agent and phase", "B"): lambda period: period.total(
+        "calls", *ALL_LABELS
+    ),
+    ("llm-cost", "Cost by provider, model, agent and phase", "C"): lambda period: period.total(
+        "unpriced", *ALL_LABELS
+    ),
+    ("llm-agents", "Cost", "A"): lambda period: period.total("cost"),
+    ("llm-agents", "Cost change", "A"): lambda period: period.change(),
+    ("llm-agents", "Calls", "A"): lambda period: period.total("calls"),
+    ("llm-agents", "Error rate", "A"): lambda period: period.per_call("failed"),
+    ("llm-agents", "Cost per call", "A"): lambda period: period.per_call("cost"),
+    ("llm-agents", "Tokens", "A"): lambda period: period.total("tokens"),
+    ("llm-agents", "Cache read share", "A"): lambda period: period.cache_read_share(),
+    ("llm-agents", "Tokens by type", "A"): lambda period: period.total("tokens", "token_type"),
+    ("llm-agents", "Error rate by agent", "A"): lambda period: most(period.per_call("failed", "agent")),
+    **{
+        ("llm-agents", title, query): column
+        for title, label in (("Agents", "agent"), ("Phases", "phase"))
+        for query, column in comparison(label).items()
+    },
+    ("llm-latency", "Error rate", "A"): lambda period: period.per_call("failed"),
+}
+"""What a panel shows for a time range, by dashboard, title and query."""
+
+
+def panel_of(uid: str, title: str) -> dict[str, Any]:
+    (panel,) = (
+        panel
+        for board in BOARDS
+        if board["uid"] == uid
+        for panel in board["panels"]
+        if (panel["title"], "targets" in panel) == (title, True)
+    )
+    return panel  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("uid", "title", "query"), VALUES)
+def test_a_panel_shows_what_the_callers_of_the_sample_did(
+    sampled: Sampled, uid: str, title: str, query: str
+) -> None:
+    (target,) = (each for each in panel_of(uid, title)["targets"] if each["refId"] == query)
+    until = sampled.end // 300 * 300
+    expected = VALUES[uid, title, query](Period(sampled.month, until - RANGE, until))
+    found = sampled.at(until, substituted(target["expr"], window=RANGE, step=300))
+
+    names = next((labels for labels in ({*each.labels} for each in found) if labels), set())
+    order = [name for name in (*ALL_LABELS, "token_type") if name in names]
+    # What is not recorded is extrapolated by increase() or averaged by rate().
+    tolerance = 0.02 if "llm_unpriced" in target["expr"] or "rate5m" in target["expr"] else 1e-6
+    shown = {tuple(each.labels[name] for name in order): each.value for each in found}
+    assert {labels: shown.get(labels) for labels in expected} == pytest.approx(
+        expected, rel=tolerance, abs=1e-8
+    )
+    assert sum(shown.values()) == pytest.approx(sum(expected.values()), rel=tolerance), "nothing else"
+    assert any(expected.values())
+
+
+HOURLY = [("llm-cost", "Cost per hour by model", "model")] + [
+    ("llm-agents", f"Cost per hour by {label}", label) for label in ("agent", "phase")
+]
+
+
+@pytest.mark.parametrize(("uid", "title", "label"), HOURLY)
+def test_a_graph_shows_the_cost_of_each_quarter_of_an_hour(
+    sampled: Sampled, uid: str, title: str, label: str
+) -> None:
+    quarter = 900
+    end = (sampled.end - 60) // quarter * quarter
+    times = {"start": str(end - 20 * quarter), "end": str(end), "step": str(quarter)}
+    expr = substituted(panel_of(uid, title)["targets"][0]["expr"], window=RANGE, step=quarter)
+    found = sampled.prometheus.get("/api/v1/query_range", query=expr, **times)["data"]["result"]
+    shown = {
+        (each["metric"][label], int(time)): float(value) for each in found for time, value in each["values"]
+    }
+
+    expected = {
+        (labels[0], now): 4 * usd
+        for now in range(end - 20 * quarter, end + 1, quarter)
+        for labels, usd in sampled.month.counted("cost", [label], since=now - quarter, until=now).items()
+    }
+    assert {point: usd for point, usd in shown.items() if usd} == pytest.approx(expected, abs=1e-6)
+    assert len(expected) > 20
+
+
+def test_the_cost_of_today_grows_through_the_day(sampled: Sampled) -> None:
+    target = panel_of("llm-budgets", "Cost today and thresholds")["targets"][0]
+    times = {"start": str(sampled.end - RANGE), "end": str(sampled.end), "step": "3600"}
+    expr = substituted(target["expr"], window=RANGE, step=3600)
+    (found,) = sampled.prometheus.get("/api/v1/query_range", query=expr, **times)["data"]["result"]
+    shown = {int(now): float(usd) for now, usd in found["values"]}
+
+    # What is seen at midnight for the first time belongs to the new day.
+    expected = {}
+    for now in shown:
+        midnight = now // DAY * DAY
+        step = 60 if midnight > sampled.month.end - DAY else 300
+        (expected[now],) = sampled.month.counted("cost", since=midnight - step, until=now).values()
+    assert shown == pytest.approx(expected, abs=1e-6)
+    assert max(shown.values()) > 2 * min(shown.values())
+
+
+def test_a_cost_without_a_past_has_no_change(sampled: Sampled) -> None:
+    panel = panel_of("llm-agents", "Cost change")
+    everything = sampled.end - sampled.month.begin
+
+    assert (
+        sampled.at(sampled.end, substituted(panel["targets"][0]["expr"], window=everything, step=300)) == []
+    )
+    assert panel["fieldConfig"]["defaults"]["noValue"] == "no past"
+
+
+def test_the_heatmap_of_latency_counts_calls_and_its_axis_is_in_seconds() -> None:
+    panel = panel_of("llm-latency", "Latency distribution")
+
+    assert panel["fieldConfig"]["defaults"]["unit"] == "short"
+    assert panel["options"]["yAxis"]["unit"] == "s"
