@@ -94,7 +94,7 @@ def _serve_metrics(host: str, port: int) -> MetricsServer:
         if error.errno == errno.EADDRINUSE:
             message = f"port {port} of {host} is already in use; choose another one with --port"
         else:
-            message = f"cannot serve metrics on port {port} of {host}: {error.strerror or error}"
+            message = f"{error.strerror or error}"
         raise click.ClickException(message) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from llm_exporter.config.model import Config
+from llm_exporter.environment import VARIABLES
 from llm_exporter.metrics.specs import BASE_LABELS, METRICS, Spec
 from llm_exporter.pricing.aliases import ALIASES
 from llm_exporter.pricing.corrections import CORRECTIONS
@@ -17,6 +18,7 @@ from llm_exporter.pricing.fees import FEES
 
 README = Path(__file__).parents[1] / "README.md"
 PRICES = Path(__file__).with_name("prices.md")
+ENVIRONMENT = Path(__file__).with_name("environment.md")
 SCHEMA = Path(__file__).with_name("llm-exporter.schema.json")
 
 
@@ -118,8 +120,15 @@ def aliases_table() -> str:
     return _table(("provider", "models", "priced as", "source"), rows)
 
 
+def variables_table() -> str:
+    """Return a Markdown table of the environment variables."""
+    rows = ((f"`{variable.name}`", variable.readers, variable.meaning) for variable in VARIABLES)
+    return _table(("variable", "read by", "meaning"), rows)
+
+
 GENERATED = {
     README: {"metrics": metrics_table},
+    ENVIRONMENT: {"variables": variables_table},
     PRICES: {
         "fees": fees_table,
         "factors": factors_table,

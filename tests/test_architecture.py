@@ -18,6 +18,7 @@ PACKAGE = Path(llm_exporter.__file__).parent
 
 ORDER = [
     "errors",
+    "environment",
     "http_url",
     "no_redirects",
     "harmless",
@@ -54,6 +55,7 @@ MAY_IMPORT = {
     "types": TAPS,
     "service": [*SHARED, "service", "client.spool"],
     "cli": [*TAPS, "service", "cli"],
+    "__main__": ["cli"],
     "": TAPS,  # __init__.py
 }
 """By the first part of a module's name within the package."""
@@ -240,8 +242,10 @@ def test_the_exported_names() -> None:
         "make_asgi_app",
         "make_wsgi_app",
         "record",
+        "reset",
         "start_http_server",
         "subscribe",
+        "totals",
         "uninstrument",
         "unsubscribe",
     ]
@@ -258,6 +262,7 @@ def test_the_exported_names() -> None:
         "Period",
         "ThresholdCrossed",
         "TokenType",
+        "Totals",
         "Unit",
         "Window",
     ]

@@ -16,7 +16,9 @@ from .client.api import (
     configure,
     estimate_cost,
     record,
+    reset,
     subscribe,
+    totals,
     unsubscribe,
 )
 from .client.http import make_asgi_app, make_wsgi_app, start_http_server
@@ -42,8 +44,10 @@ __all__ = [
     "make_asgi_app",
     "make_wsgi_app",
     "record",
+    "reset",
     "start_http_server",
     "subscribe",
+    "totals",
     "uninstrument",
     "unsubscribe",
 ]

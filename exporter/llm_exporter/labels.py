@@ -6,7 +6,6 @@ label the calls of that code, so a block remembers the generator that it is in.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from types import FrameType, MappingProxyType, TracebackType
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote
 
+from . import environment
 from .bounds import clean_text
 from .log import log
 
@@ -163,7 +163,7 @@ def _module_of(frame: FrameType | None) -> object:
 def from_environment() -> dict[str, str]:
     """Return the labels in LLM_EXPORTER_LABELS: `agent=planner,phase=plan`, with %2C for a comma."""
     found: dict[str, str] = {}
-    for pair in filter(None, os.environ.get("LLM_EXPORTER_LABELS", "").split(",")):
+    for pair in filter(None, environment.LABELS.value.split(",")):
         name, equals, value = pair.partition("=")
         if name.strip() and equals:
             found[clean_text(unquote(name.strip()))] = clean_text(unquote(value.strip()))

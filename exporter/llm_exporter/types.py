@@ -5,6 +5,7 @@ from __future__ import annotations
 from .budgets.events import BudgetReached, Event, ThresholdCrossed, Unit
 from .budgets.status import BudgetStatus
 from .call import ApproximationReason, Call, CostSource, ErrorKind, TokenType
+from .client.running_totals import Totals
 from .labels import Labels
 from .metrics.server import MetricsServer
 from .periods import Period, Window
@@ -22,6 +23,7 @@ __all__ = [
     "Period",
     "ThresholdCrossed",
     "TokenType",
+    "Totals",
     "Unit",
     "Window",
 ]

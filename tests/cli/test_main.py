@@ -59,3 +59,11 @@ main(["serve"])
     assert done.returncode == 1
     message = "Error: uvicorn is not installed: pip install 'llm-exporter[server]'\n"
     assert done.stderr == message
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    command = [sys.executable, "-m", "llm_exporter", "check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: llm-exporter check [OPTIONS] CONFIG\n")

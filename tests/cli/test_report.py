@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from llm_exporter.cli.main import main
+from llm_exporter.service import reports
+from llm_exporter.service.ledger.base import Query
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.calls import a_call
 from support.served import Served
@@ -61,8 +63,9 @@ def test_a_report_is_a_table_by_dimension_and_period(source: list[str]) -> None:
     )
 
 
-def test_a_report_can_be_json(source: list[str]) -> None:
-    result = run("report", "--by", "tier", "--label", "tier:gold", "--json", *source)
+@pytest.mark.parametrize("label", ["tier:gold", "tier=gold"])
+def test_a_report_can_be_json(source: list[str], label: str) -> None:
+    result = run("report", "--by", "tier", "--label", label, "--json", *source)
     assert json.loads(result.output) == [
         {
             "tier": "gold",
@@ -135,6 +138,39 @@ def test_an_invalid_option_is_named(source: list[str]) -> None:
     assert result.exit_code == 2
     message = "since must be a time such as 2026-01-31T12:00:00Z, or Unix seconds, not 'yesterday'"
     assert message in result.output
+
+
+def test_a_label_that_no_call_has_is_an_error(source: list[str]) -> None:
+    result = run("report", "--by", "agent,nosuch", *source)
+    known = "provider, model, operation, agent, phase, project, session"
+    message = f"Error: --by nosuch: no call has this label: use {known} or a label\n"
+    assert (result.exit_code, result.stderr, result.stdout) == (2, message, "")
+    result = run("report", "--by", "modle", *source)
+    assert result.stderr == "Error: --by modle: no call has this label: did you mean model?\n"
+    # Some call has it, though none of those that are selected.
+    assert run("report", "--by", "tier", "--label", "agent=planner", *source).exit_code == 0
+
+
+def test_without_the_default_ledger_a_report_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    result = run("report")
+    hint = "meter a program with `llm-exporter run`, start `llm-exporter serve`, or set --url"
+    path = tmp_path / "DATA/llm-exporter/ledger.db"
+    assert (result.exit_code, result.stderr) == (2, f"Error: {path}: no such ledger: {hint}\n")
+
+
+def test_sums_have_no_rounding_errors(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger(path)
+    ledger.add([a_call(cost={"input": 0.1, "output": 0.2})])
+    assert 0.1 + 0.2 == 0.30000000000000004
+    rows = json.loads(run("report", "--store", str(path), "--json").output)
+    assert [row["cost_usd"] for row in rows] == [0.3]
+    assert '"cost_usd":0.3,' in msgspec.json.encode(reports.cost(ledger, Query())).decode()
+    ledger.close()
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llm_exporter.cli.options import label
 from support.operations import CHAT
 from support.scripted import Server
 from support.served import Served
@@ -29,6 +30,12 @@ thread.start()
 thread.join()
 sys.exit(7)
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_ledger_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
 
 
 def run(*words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -128,8 +135,17 @@ def test_a_command_that_cannot_run_is_reported(words: tuple[str, ...], code: int
     assert ran.stderr.startswith(said)
 
 
-def test_a_missing_service_url_is_reported() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "LLM_EXPORTER_URL"}
-    ran = run(sys.executable, "-c", "", environment=environment)
-    assert ran.stderr == "llm-exporter: calls are not sent anywhere: set --url or LLM_EXPORTER_URL\n"
-    assert ran.returncode == 0
+def test_switched_off_the_program_runs_as_ever() -> None:
+    shows = (
+        "import os, sys; print('PYTHONPATH' in os.environ, [name for name in sys.modules if 'llm' in name])"
+    )
+    environment = {"LLM_EXPORTER_ENABLED": "0", "LLM_EXPORTER_URL": "nonsense"}
+    environment |= {"PYTHONPATH": ""} if "PYTHONPATH" in os.environ else {}
+    ran = run("--", sys.executable, "-c", shows, environment=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.endswith(" []\n")
+
+
+@pytest.mark.parametrize("text", ["project=a,b=c %", "project:a,b=c %"])
+def test_a_label_is_a_name_and_a_value_as_in_reports(text: str) -> None:
+    assert label(text) == ("project", "a,b=c %")

@@ -279,6 +279,29 @@ def test_calls_wait_on_disk_while_the_service_is_unavailable(
     assert list(tmp_path.iterdir()) == []
 
 
+LOGIN_PAGE = Response(b"<html>")
+WRONG = Response(b"no such page", status=404)
+
+
+def test_a_url_that_seems_wrong_is_not_called_unavailable(
+    server: Server,
+    signals: Signals,
+    ship: Callable[..., Shipper],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server.respond_with(CALLS, AWAY, AWAY, WRONG, LOGIN_PAGE, AWAY, ACKNOWLEDGED)
+    ship().add(a_call())
+    signals.wait("llm_exporter_shipped_calls_total", 1)
+    unavailable = "llm-exporter: the service is unavailable; calls wait on disk: "
+    wrong = "llm-exporter: LLM_EXPORTER_URL seems wrong; calls wait on disk: "
+    answers = f"{server.url} does not answer like an llm-exporter service: HTTP "
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{unavailable}{answers}503",
+        f"{wrong}{answers}404",
+        f"{unavailable}{answers}503",
+    ]
+
+
 def test_a_call_on_disk_counts_as_shipped_only_once_acknowledged(
     server: Server, signals: Signals, ship: Callable[..., Shipper]
 ) -> None:

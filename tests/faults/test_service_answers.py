@@ -20,9 +20,9 @@ from support.served import Served
 CALLS = 50
 TOKEN = "right" * 4
 PATH = "/api/v1/calls"
-AWAY = "the service is unavailable; calls wait on disk"
+AWAY = "calls wait on disk"
 TRIED = f"{CALLS} calls meanwhile, {CALLS} afterwards"
-SEEN = "log of the process: `the service is unavailable`, with the reason"
+SEEN = "log of the process: `calls wait on disk`, with the reason"
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
+from .. import environment
 from ..http_url import parse_http_url
 from .bundle import PushFailed, Target, push, write
 from .errors import Usage
@@ -106,7 +106,7 @@ def _link(option: str, url: str) -> str:
 
 def _grafana_token(file: Path | None) -> str:
     if not file:
-        if token := os.environ.get("LLM_EXPORTER_GRAFANA_TOKEN", "").strip():
+        if token := environment.GRAFANA_TOKEN.value.strip():
             return token
         raise Usage("--grafana-url needs a token: set LLM_EXPORTER_GRAFANA_TOKEN or --grafana-token-file")
     try:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
 
 from ..config.durations import seconds
+from .errors import Usage
+
+
+def label(text: str) -> tuple[str, str]:
+    """Return the name and the value of a label, given as `name=value` or `name:value`.
+
+    Raises:
+        Usage: if it is neither.
+    """
+    found = re.match(r"([^=:]+)[=:](.*)", text, re.DOTALL)
+    if found is None:
+        raise Usage(f"--label {text!r}: must be name=value")
+    return found[1], found[2]
 
 
 class Duration(click.ParamType[float]):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import quote
 
 import click
 
+from .. import environment
 from ..client.credentials import authorization
 from ..client.service_url import check_url
 from ..config.loading import load
 from ..errors import ConfigError
 from .errors import Usage
+from .local_run import exit_like, run_locally
+from .options import label
 
 STARTUP: Final = Path(__file__).parents[1] / "client" / "startup"
 """The directory with the `sitecustomize` that meters a Python process."""
@@ -25,9 +28,13 @@ STARTUP: Final = Path(__file__).parents[1] / "client" / "startup"
 @click.option("--phase", help="The phase of calls without a phase label.")
 @click.option("--label", "labels", multiple=True, help="Another label, as name=value; repeatable.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="The configuration file."
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar=environment.CONFIG.name,
+    help="The configuration file.",
 )
-@click.option("--url", envvar="LLM_EXPORTER_URL", help="The service to send calls to.")
+@click.option("--url", envvar=environment.URL.name, help="The service to send calls to.")
+@click.option("--quiet", is_flag=True, help="Print no table of what the calls cost.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     *,
@@ -36,17 +43,19 @@ def run(
     labels: tuple[str, ...],
     config: Path | None,
     url: str | None,
+    quiet: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run a Python program and meter its LLM calls, without changing it.
 
+    Calls are sent to the service at --url. Without it they are kept in the default ledger, which `report`
+    and `serve` read, and a table at the end shows what they cost.
+
     Example: llm-exporter run --agent nightly -- python report.py
     """
-    pairs = [label.partition("=") for label in labels]
-    for label, (name, equals, _) in zip(labels, pairs, strict=True):
-        if not (name and equals):
-            raise Usage(f"--label {label!r}: must be name=value")
-    given = {"agent": agent, "phase": phase, **{name: value for name, _, value in pairs}}
+    if not _is_enabled():
+        _become(command, {})
+    given = {"agent": agent, "phase": phase, **dict(map(label, labels))}
     try:
         if config:
             load(config)
@@ -54,21 +63,41 @@ def run(
             authorization(check_url(url))
     except ConfigError as error:
         raise Usage(str(error)) from None
-    if not url:
-        click.echo("llm-exporter: calls are not sent anywhere: set --url or LLM_EXPORTER_URL", err=True)
-    environment = {
+    variables = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(STARTUP), os.environ.get("PYTHONPATH")])),
-        "LLM_EXPORTER_LABELS": ",".join(
+        environment.LABELS.name: ",".join(
             [
-                *filter(None, [os.environ.get("LLM_EXPORTER_LABELS")]),
+                *filter(None, [environment.LABELS.value]),
                 *(f"{quote(name)}={quote(value)}" for name, value in given.items() if value is not None),
             ]
         ),
-        **({"LLM_EXPORTER_CONFIG": str(config.absolute())} if config else {}),
-        **({"LLM_EXPORTER_URL": url} if url else {}),
+        **({environment.CONFIG.name: str(config.absolute())} if config else {}),
+        **({environment.URL.name: url} if url else {}),
     }
+    if url or environment.KEEP.value:  # in that case a `run` that runs this one keeps the calls
+        _become(command, variables)
     try:
-        os.execvpe(command[0], command, {**os.environ, **environment})  # noqa: S606  # the user's own command
+        status = run_locally(command, {**os.environ, **variables}, quiet=quiet)
     except OSError as error:
-        click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
-        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+        _cannot_run(command, error)
+    exit_like(status)
+
+
+def _is_enabled() -> bool:
+    try:
+        return environment.is_enabled()
+    except ConfigError as error:
+        raise Usage(str(error)) from None
+
+
+def _become(command: tuple[str, ...], variables: dict[str, str]) -> NoReturn:
+    """Replace this process by a command."""
+    try:
+        os.execvpe(command[0], command, {**os.environ, **variables})  # noqa: S606  # the user's own command
+    except OSError as error:
+        _cannot_run(command, error)
+
+
+def _cannot_run(command: tuple[str, ...], error: OSError) -> NoReturn:
+    click.echo(f"Error: {command[0]}: {error.strerror}", err=True)
+    sys.exit(127 if isinstance(error, FileNotFoundError) else 126)

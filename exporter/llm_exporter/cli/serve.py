@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from .. import environment
+from ..client.runs import leave_ended_runs_to_ledger
 from ..config.loading import load
 from ..config.model import Config
 from ..errors import ConfigError
@@ -17,7 +19,10 @@ from .errors import Usage, missing
 
 @click.command()
 @click.option(
-    "--config", type=click.Path(path_type=Path), envvar="LLM_EXPORTER_CONFIG", help="The configuration file."
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar=environment.CONFIG.name,
+    help="The configuration file.",
 )
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @click.option(
@@ -59,6 +64,7 @@ def serve(
         loaded = load(config, mistakes) if config else Config()
         return loaded.model_copy(update={"store": store}) if store else loaded
 
+    leave_ended_runs_to_ledger()
     try:
         web = load_web_config(web_config_file) if web_config_file else None
         run(

@@ -1,14 +1,14 @@
-"""Public functions: configure, record and subscribe to calls, estimate costs and check budgets."""
+"""Public functions: configure, record and add up calls, subscribe to them, estimate costs, check budgets."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, overload
 
+from .. import environment
 from ..bounds import clean_text
 from ..call import Call, ErrorKind, TokenType
 from ..errors import ConfigError
@@ -16,6 +16,7 @@ from ..labels import current_labels
 from ..wire.fields import MAX_COUNT
 from . import default
 from .default import pipeline
+from .running_totals import Totals
 
 if TYPE_CHECKING:
     from ..budgets.status import BudgetStatus
@@ -74,7 +75,8 @@ def record(
         duration=duration,
         error=error,
     )
-    pipeline().record(call)
+    if environment.is_enabled():
+        pipeline().record(call)
     return call
 
 
@@ -89,7 +91,7 @@ def configure(path: str | PathLike[str] | None = None) -> None:
     Raises:
         llm_exporter.ConfigError: if the file cannot be used. The message lists every mistake by line and key.
     """
-    if path := path or os.environ.get("LLM_EXPORTER_CONFIG"):
+    if (path := path or environment.CONFIG.value) and environment.is_enabled():
         try:
             default.configure(path)
         except ConfigError:
@@ -125,6 +127,42 @@ def subscribe(callback: Callable[[Any], object], to: type[Any] = Call) -> None:
 def unsubscribe(callback: Callable[[Any], object]) -> None:
     """Stop calling a callback. A callback that is not subscribed is ignored."""
     pipeline().unsubscribe(callback)
+
+
+@overload
+def totals() -> Totals: ...
+@overload
+def totals(by: str) -> dict[str, Totals]: ...
+def totals(by: str = "") -> Totals | dict[str, Totals]:
+    """Return what this process has spent since it started, or since `reset`.
+
+    Waits for calls that have just ended, usually less than a millisecond. A forked process starts at 0.
+
+    Args:
+        by: a dimension: `provider`, `model`, `operation`, `agent`, `phase`, or any other label such as
+            `session`. Calls without that label are in `unattributed`. After 10,000 values of a label, further
+            ones are added up in `other`.
+
+    Returns:
+        The totals of all calls, or those by the value of a dimension, most expensive first.
+
+    Example:
+        >>> from llm_exporter import labels, record, reset, totals
+        >>> reset()
+        >>> with labels(agent="planner"):
+        ...     call = record(provider="openai", model="gpt-4o", tokens={"input": 1000, "output": 500})
+        >>> totals(by="agent")["planner"].cost_usd
+        0.0075
+        >>> totals().calls
+        1
+    """
+    running = pipeline().flushed_totals()
+    return running.by(by) if by else running.total()
+
+
+def reset() -> None:
+    """Start the totals of this process over at 0. Metrics, budgets and the service are not affected."""
+    pipeline().flushed_totals().reset()
 
 
 def estimate_cost(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from pathlib import Path
 
+from .. import environment
 from ..errors import ConfigError
 from ..http_url import HttpUrl
 
@@ -19,9 +19,9 @@ def authorization(url: HttpUrl) -> str:
     Raises:
         ConfigError: if the token cannot be read or is not one. The message does not contain it.
     """
-    if token := os.environ.get("LLM_EXPORTER_TOKEN"):
+    if token := environment.TOKEN.value:
         return f"Bearer {_checked(token, 'LLM_EXPORTER_TOKEN')}"
-    if path := os.environ.get("LLM_EXPORTER_TOKEN_FILE"):
+    if path := environment.TOKEN_FILE.value:
         return f"Bearer {_read(Path(path))}"
     if url.credentials:
         return f"Basic {b64encode(url.credentials.encode()).decode()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..forking import late_import
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _pipeline: Pipeline | None = None
 _config: Config | None = None
 _service = ""
+_directory: Path | None = None
 
 
 def pipeline() -> Pipeline:
@@ -69,6 +71,15 @@ def ship_to(url: str) -> None:
             _pipeline.ship_to(url)
 
 
+def keep_in(directory: Path) -> None:
+    """Write every call to files in a directory, as soon as the pipeline exists."""
+    global _directory  # noqa: PLW0603
+    with late_import:
+        _directory = directory
+        if _pipeline is not None:
+            _pipeline.keep_in(directory)
+
+
 def _made() -> Pipeline:
     global _pipeline  # noqa: PLW0603
     with late_import:
@@ -80,5 +91,7 @@ def _made() -> Pipeline:
                 made.configure(_config)
             if _service:
                 made.ship_to(_service)
+            if _directory is not None:
+                made.keep_in(_directory)
             _pipeline = made
         return _pipeline

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from .. import environment
+from ..forking import late_import
 from .default import pipeline
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ def start_http_server(
     port: int = 9847, addr: str = "127.0.0.1", web_config_file: str | PathLike[str] | None = None
 ) -> MetricsServer:
     """Serve `/metrics` from this process, on threads of its own.
+
+    Called again with the same arguments, as when the cell of a notebook runs again, it returns the server
+    that is running. With `LLM_EXPORTER_ENABLED=0` nothing is served.
 
     Args:
         port: the TCP port; 0 for any free one.
@@ -30,7 +36,7 @@ def start_http_server(
         The running server: its `port`, and `close()` to stop it.
 
     Raises:
-        OSError: if the address cannot be listened on.
+        OSError: if the address cannot be listened on, for example because the port is taken.
         llm_exporter.ConfigError: if the web configuration file cannot be used.
 
     Example:
@@ -40,13 +46,26 @@ def start_http_server(
         <MetricsServer http://127.0.0.1:.../metrics>
         >>> server.close()
     """
-    from ..metrics.server import MetricsServer  # noqa: PLC0415  # loads an HTTP server
+    from ..metrics.server import MetricsServer, NoServer  # noqa: PLC0415  # loads an HTTP server
 
-    if web_config_file is None:
-        return MetricsServer(_flushed, port, addr)
-    from ..web_config import load_web_config  # noqa: PLC0415  # loads pydantic and a YAML parser
+    if not environment.is_enabled():
+        return NoServer(port)
+    # A forked process has none of its parent's servers.
+    key = os.getpid(), port, addr, web_config_file and str(web_config_file)
+    with late_import:
+        server = _servers.get(key)
+        if server is None or not server.is_running:
+            web = None
+            if web_config_file is not None:
+                from ..web_config import load_web_config  # noqa: PLC0415  # loads pydantic and a YAML parser
 
-    return MetricsServer(_flushed, port, addr, load_web_config(web_config_file))
+                web = load_web_config(web_config_file)
+            server = _servers[key] = MetricsServer(_flushed, port, addr, web)
+        return server
+
+
+_servers: Final[dict[tuple[object, ...], MetricsServer]] = {}
+"""The servers that were started, by process and arguments."""
 
 
 def make_asgi_app() -> Callable[..., Any]:

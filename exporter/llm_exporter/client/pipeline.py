@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -28,8 +29,10 @@ from ..pricing.providers import Providers
 from ..pricing.updates import PriceUpdates
 from .at_exit import close_at_exit
 from .credentials import authorization
+from .keeping import Keeper
 from .lease_renewal import LeaseRenewal
 from .retrieval import Outcome, Retrievals
+from .running_totals import RunningTotals
 from .service_url import check_url
 from .shipping import Shipper
 from .worker import Worker
@@ -65,11 +68,14 @@ class Pipeline:
         self._updates = PriceUpdates(lambda: self.metrics.count_error("prices"))
         self._retrievals = Retrievals()
         self._subscribers: tuple[tuple[type[Any], Callable[[Any], object]], ...] = ()
+        self.totals = RunningTotals()
         self._service = ""
+        self._directory: Path | None = None
+        """Where calls are kept if they are shipped to no service."""
         self._closes_at_exit = False
         self._unread = 0
         """The bytes of bodies that wait for the worker."""
-        self._shipper: Shipper | None = None
+        self._shipper: Shipper | Keeper | None = None
         self._renewal: LeaseRenewal | None = None
         _pipelines.add(self)
         if self.metrics.shared:
@@ -101,6 +107,7 @@ class Pipeline:
             self._shipper.after_fork()
             self._shipper = None
         self._renewal = None
+        self.totals = RunningTotals()
         self._retrievals.after_fork()
         self.budgets.after_fork()
 
@@ -195,6 +202,11 @@ class Pipeline:
         self._service = url
         self._renew_leases()
 
+    def keep_in(self, directory: Path) -> None:
+        """Write every call to files in a directory from now on, unless calls are shipped to a service."""
+        self._close_at_exit()
+        self._directory = directory
+
     def _close_at_exit(self) -> None:
         if not self._closes_at_exit:
             self._closes_at_exit = True
@@ -242,6 +254,11 @@ class Pipeline:
         self.flush()
         return self.metrics
 
+    def flushed_totals(self) -> RunningTotals:
+        """Return the totals, with every call in them that has ended."""
+        self.flush()
+        return self.totals
+
     def close(self) -> None:
         """Record and ship what waits, then stop all threads. A later call starts them again.
 
@@ -274,6 +291,7 @@ class Pipeline:
             ("budgets", self.budgets.settle),
             ("thresholds", self.thresholds.settle),
             ("metrics", self.metrics.record),
+            ("totals", self.totals.add),
             ("shipping", self._ship),
         ):
             try:
@@ -288,10 +306,13 @@ class Pipeline:
                 self._guarded("subscriber", callback, item)
 
     def _ship(self, call: Call) -> None:
-        if not self._service:
-            return
         if self._shipper is None:
-            self._shipper = Shipper(self._service, self.metrics, shipped=self._shipped)
+            if self._service:
+                self._shipper = Shipper(self._service, self.metrics, shipped=self._shipped)
+            elif self._directory is not None:
+                self._shipper = Keeper(self._directory, self.metrics)
+            else:
+                return
         self._shipper.add(call)
 
     def _shipped(self, call_ids: Iterable[str]) -> None:

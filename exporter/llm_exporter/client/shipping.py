@@ -23,7 +23,7 @@ from ..metrics.specs import DROPPED, SHIPPED
 from ..threads import Event, Thread
 from .outbox import BATCH_CALLS, Line, Outbox, Parcel
 from .spool import Spool, spool_for
-from .transport import Rejected, ServiceClient, Unavailable
+from .transport import NotTheService, Rejected, ServiceClient, Unavailable
 
 _LINGER_SECONDS: Final = 0.1
 """How long to wait for more calls, so that a busy process sends few batches. They are on disk meanwhile."""
@@ -65,6 +65,8 @@ class Shipper:
         self._deadline = math.inf
         """When the process wants to end, by the monotonic clock."""
         self._unavailable = False
+        self._said: type[Unavailable] | None = None
+        """The kind of problem that was logged last."""
         self._retry_seconds = _MIN_RETRY_SECONDS
         self._check_spool_at = time.monotonic()
         self._set_aside: set[str] = set()
@@ -196,8 +198,12 @@ class Shipper:
         return min(_TIMEOUT_SECONDS, self._left())
 
     def _back_off(self, reason: Unavailable) -> None:
-        if not self._unavailable:
-            log.warning("llm-exporter: the service is unavailable; calls wait on disk: %s", reason)
+        if not self._unavailable or type(reason) is not self._said:
+            self._said = type(reason)
+            if isinstance(reason, NotTheService):
+                log.error("llm-exporter: LLM_EXPORTER_URL seems wrong; calls wait on disk: %s", reason)
+            else:
+                log.warning("llm-exporter: the service is unavailable; calls wait on disk: %s", reason)
         self._unavailable = True
         # Half of the delay is random, so that many processes do not all come back at once.
         jittered = self._retry_seconds * random.uniform(0.5, 1)  # noqa: S311

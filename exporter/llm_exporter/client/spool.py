@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 import msgspec
 
+from .. import environment
 from ..bounds import mistake
 from ..call import Call, new_id
 from ..file_lock import lock
@@ -41,13 +42,19 @@ _decode: Final = msgspec.json.Decoder(Call).decode
 def spool_for(host: str, port: int) -> Path:
     """Return the directory for a service's calls, in `LLM_EXPORTER_SPOOL` or the user's state directory."""
     # Some file systems forbid colons, which IPv6 addresses contain.
-    return _spools() / f"{host.replace(':', '-')}_{port}"
+    return spools() / f"{host.replace(':', '-')}_{port}"
 
 
-def _spools() -> Path:
-    if path := os.environ.get("LLM_EXPORTER_SPOOL"):
+def ledger_spool() -> Path:
+    """Return the directory for calls that wait for whoever writes to the default ledger."""
+    return spools() / "ledger"
+
+
+def spools() -> Path:
+    """Return the directory of all spools: `LLM_EXPORTER_SPOOL`, or in the user's state directory."""
+    if path := environment.SPOOL.value:
         return Path(path)
-    if state := os.environ.get("XDG_STATE_HOME"):
+    if state := environment.STATE_HOME.value:
         return Path(state) / "llm-exporter" / "spool"
     try:
         return Path.home() / ".local" / "state" / "llm-exporter" / "spool"

@@ -27,6 +27,10 @@ class Unavailable(Exception):  # noqa: N818
     """The service cannot be reached, or cannot answer now."""
 
 
+class NotTheService(Unavailable):
+    """Something else answers at the URL, which may be wrong. A network's login page is there for a while."""
+
+
 class _Receipt(msgspec.Struct):
     """The service's answer to calls."""
 
@@ -68,9 +72,9 @@ class ServiceClient:
         try:
             receipt = msgspec.json.decode(response, type=_Receipt)
         except msgspec.MsgspecError:
-            raise Unavailable(f"{self.url} does not answer like an llm-exporter service") from None
+            raise NotTheService(f"{self.url} does not answer like an llm-exporter service") from None
         if (acknowledged := receipt.accepted + receipt.duplicates) != len(calls):
-            raise Unavailable(
+            raise NotTheService(
                 f"{self.url} does not answer like an llm-exporter service:"
                 f" it acknowledged {acknowledged} of {len(calls)} calls"
             )
@@ -137,7 +141,9 @@ class ServiceClient:
             hint = "the token in LLM_EXPORTER_TOKEN or LLM_EXPORTER_TOKEN_FILE lacks a right"
             return Unavailable(f"{self.url}: HTTP 403: {detail or hint}")
         if not detail:
-            return Unavailable(f"{self.url} does not answer like an llm-exporter service: HTTP {status}")
+            # A proxy before the service may be too busy or not reach it.
+            kind = Unavailable if status == 429 or status >= 500 else NotTheService
+            return kind(f"{self.url} does not answer like an llm-exporter service: HTTP {status}")
         return Unavailable(f"{self.url}: HTTP {status}: {detail}")
 
     def close(self) -> None:

@@ -6,13 +6,13 @@ that is scraped reads all files, including those of processes that have ended.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 
 from typing_extensions import override
 
+from .. import environment
 from ..config.model import Config
 from ..guard import Report
 from ..log import log
@@ -67,7 +67,7 @@ class SharedStorage(Storage):
 
 def storage_from_environment() -> Storage:
     """Return the storage that `PROMETHEUS_MULTIPROC_DIR` asks for."""
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    directory = environment.MULTIPROCESS.value
     if not directory:
         return Storage()
     try:

@@ -17,6 +17,8 @@ from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from ..host_names import is_loopback, is_registrable, name_and_port
 from ..log import log
 from ..sockets import listen
@@ -54,13 +56,20 @@ class MetricsServer:
         web: TLS, users and headers.
 
     Raises:
-        OSError: if it cannot listen on the address.
+        OSError: if it cannot listen on the address. The message names the port.
     """
 
     def __init__(
         self, metrics: Callable[[], Metrics], port: int, addr: str, web: WebConfig | None = None
     ) -> None:
-        self._server = _Server(listen(addr, port, _BACKLOG), metrics, web)
+        try:
+            listening = listen(addr, port, _BACKLOG)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(
+                error.errno, f"cannot listen on port {port} of {addr or 'any address'}: {reason}"
+            ) from None
+        self._server = _Server(listening, metrics, web)
         self.port: int = self._server.address[1]
         """The port it listens on, even if 0 was given."""
         self._url = f"{'https' if self._server.context else 'http'}://{_bracketed(addr)}:{self.port}/metrics"
@@ -72,10 +81,34 @@ class MetricsServer:
     def __repr__(self) -> str:
         return f"<MetricsServer {self._url}>"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not been closed."""
+        return not self._server.closing.is_set()
+
     def close(self) -> None:
         """Stop the server."""
         self._server.closing.set()
         self._thread.join(_CLOSE_SECONDS)
+
+
+class NoServer(MetricsServer):
+    """What `start_http_server` returns while llm-exporter is switched off. It listens on no port."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def __repr__(self) -> str:
+        return "<MetricsServer off>"
+
+    @property
+    @override
+    def is_running(self) -> bool:
+        return False
+
+    @override
+    def close(self) -> None:
+        pass
 
 
 class _Server:

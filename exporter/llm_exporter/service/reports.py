@@ -141,11 +141,24 @@ def _most_expensive(groups: _Periods, top: int) -> tuple[_Periods, dict[float, T
     return {group: totals for group, totals in groups.items() if group[1] in kept}, others
 
 
+def fields(totals: Totals) -> dict[str, Any]:
+    """Return totals as JSON has them."""
+    return {**msgspec.structs.asdict(totals), "cost_usd": without_noise(totals.cost_usd)}
+
+
+def without_noise(usd: float) -> float:
+    """Return a sum without the last digits, which are rounding errors of its additions.
+
+    Twelve digits remain: a sum is exact to the cent below ten billion dollars.
+    """
+    return float(f"{usd:.12g}")
+
+
 def _sum(groups: Iterable[Totals]) -> dict[str, Any]:
     total = Totals()
     for totals in groups:
         total.add(totals)
-    return msgspec.structs.asdict(total)
+    return fields(total)
 
 
 def _by_cost(groups: _Groups, dimension: int) -> list[tuple[str, Totals]]:
@@ -157,11 +170,11 @@ def _by_cost(groups: _Groups, dimension: int) -> list[tuple[str, Totals]]:
 
 
 def _typed(row: Callable[..., _Row], values: Iterable[tuple[str, Totals]]) -> list[_Row]:
-    return [row(value, **msgspec.structs.asdict(totals)) for value, totals in values]
+    return [row(value, **fields(totals)) for value, totals in values]
 
 
 def _row(dimensions: Mapping[str, str | None], totals: Totals) -> dict[str, Any]:
-    return {**dimensions, **msgspec.structs.asdict(totals)}
+    return {**dimensions, **fields(totals)}
 
 
 def search(
@@ -208,7 +221,7 @@ def call_row(logged: Logged) -> CallRow:
         position=logged.position,
         agent=call.agent,
         phase=call.phase,
-        cost_usd=totals.cost_usd,
+        cost_usd=without_noise(totals.cost_usd),
         input_tokens=totals.input_tokens,
         output_tokens=totals.output_tokens,
         approximated_tokens=totals.approximated_tokens,

@@ -12,7 +12,7 @@ from typing import Final
 import uvicorn
 from typing_extensions import override
 
-from ..client.spool import spool_for
+from ..client.spool import ledger_spool, spool_for
 from ..config.model import Config
 from ..errors import ConfigError
 from ..host_names import is_loopback
@@ -71,6 +71,8 @@ def serve(
     with socket.create_server((host, port), family=found[0][0], backlog=_BACKLOG) as listening:
         bound = listening.getsockname()[1]
         spools = [spool_for(name, bound) for name in dict.fromkeys([host, *_LOOPBACK])]
+        if not config.store:
+            spools.append(ledger_spool())
         ledger = open_ledger(config.store, f"{socket.gethostname()}:{bound}")
         app = make_app(
             config, ledger, spools, file, load, web=web, external_url=external_url, listens_on=host

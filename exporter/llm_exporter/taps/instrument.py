@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Final, TypeVar, overload
 
+from .. import environment
 from ..client import default
 from .sdk import Sdk
 from .switch import asks_by_environment
@@ -31,7 +32,8 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool | None = Non
     metered; a warning is logged.
 
     If `LLM_EXPORTER_CONFIG` is set, that configuration file is in force before the first call, unless
-    `configure` has loaded one. If `LLM_EXPORTER_URL` is set, every call is also sent to that service.
+    `configure` has loaded one. If `LLM_EXPORTER_URL` is set, every call is also sent to that service. With
+    `LLM_EXPORTER_ENABLED=0` nothing is metered.
 
     Args:
         client: any sync or async client of openai, anthropic or google-genai; None for all clients.
@@ -45,9 +47,11 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool | None = Non
 
     Raises:
         TypeError: if the object is not a client of one of the three SDKs.
-        llm_exporter.ConfigError: if the file cannot be used, or `LLM_EXPORTER_URL` or
+        llm_exporter.ConfigError: if the file cannot be used, or `LLM_EXPORTER_URL`, `LLM_EXPORTER_ENABLED` or
             `LLM_EXPORTER_ASK_FOR_USAGE` is invalid. Nothing is metered then.
     """
+    if not environment.is_enabled():
+        return client
     if ask_for_usage is None:
         ask_for_usage = asks_by_environment()
     _follow_environment()
@@ -96,10 +100,12 @@ def uninstrument(client: Client | None = None) -> Client | None:
 
 
 def _follow_environment() -> None:
-    if (path := os.environ.get("LLM_EXPORTER_CONFIG")) and not default.is_configured():
+    if (path := environment.CONFIG.value) and not default.is_configured():
         default.configure(path)
-    if url := os.environ.get("LLM_EXPORTER_URL"):
+    if url := environment.URL.value:
         default.ship_to(url)
+    elif directory := environment.KEEP.value:
+        default.keep_in(Path(directory))
 
 
 def _sdk_of(client: object) -> Sdk:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from .. import environment
 from ..errors import ConfigError
 
 _METERED: Final = "_llm_exporter_metered"
@@ -58,7 +58,7 @@ def asks_by_environment() -> bool | None:
     Raises:
         llm_exporter.ConfigError: if it is neither `true` nor `false`.
     """
-    value = os.environ.get("LLM_EXPORTER_ASK_FOR_USAGE", "").strip().lower()
+    value = environment.ASK_FOR_USAGE.value.strip().lower()
     if value not in ("", "true", "false"):
         raise ConfigError(f"LLM_EXPORTER_ASK_FOR_USAGE must be true or false, not {value!r}")
     return value == "true" if value else None

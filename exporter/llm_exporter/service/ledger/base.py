@@ -27,6 +27,14 @@ class LedgerError(Exception):
     """The ledger is unavailable. The message names it and the reason, for the operator of the service."""
 
 
+class NoLedger(LedgerError):  # noqa: N818  # describes a state
+    """There is no ledger to read."""
+
+
+class LedgerInUse(LedgerError):  # noqa: N818  # describes a state
+    """Another process is writing to the ledger."""
+
+
 class Totals(msgspec.Struct, kw_only=True):
     """The totals of some calls. Input tokens include cached ones; output tokens include reasoning."""
 

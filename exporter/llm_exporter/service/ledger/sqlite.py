@@ -72,14 +72,16 @@ class SqliteLedger(Ledger):
     Args:
         path: The file, which is created if it does not exist.
         read_only: Whether only reports are needed. A service may be running on the file.
+        patience: How many seconds to wait for another process. `llm-exporter run` writes for milliseconds.
 
     Raises:
+        LedgerInUse: Another process is writing to the file.
         LedgerError: The file cannot be used.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, patience: float = 1.0) -> None:
         self._path = path
-        self._file = SqliteFile(path, read_only=read_only)
+        self._file = SqliteFile(path, read_only=read_only, patience=patience)
         self._read = self._file.read
         self._transaction = self._file.transaction
         self._damage = Damage(str(path))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import IO, Any, Final
 from ...file_lock import lock
 from ...log import log
 from ...threads import Event, Thread
-from .base import LedgerError
+from .base import LedgerError, LedgerInUse, NoLedger
 from .sqlite_queries import label_of, start_of
 
 _MIN_FREE_BYTES: Final = 16 * 2**20
@@ -28,6 +29,7 @@ _MAX_WAL_BYTES: Final = 64 * 2**20
 """The size of the write-ahead log that stays after a checkpoint."""
 _CHECKPOINT_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.02
 _MAX_FRAMES: Final = 4000
 """Pages in the write-ahead log, beyond which it starts over."""
 _PRIVATE_FILE: Final = 0o600
@@ -42,12 +44,14 @@ class SqliteFile:
     Args:
         path: The file, which is created if it does not exist.
         read_only: Whether it is only read. A service may be writing to it.
+        patience: How many seconds to wait for another process that is writing to it.
 
     Raises:
+        LedgerInUse: Another process is writing to the file.
         LedgerError: The file cannot be used.
     """
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
+    def __init__(self, path: Path, *, read_only: bool, patience: float) -> None:
         self.path = path
         self._lock: IO[str] | None = None
         self._writing = Lock()
@@ -60,10 +64,10 @@ class SqliteFile:
         with self.errors():
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_DIRECTORY)
-                self._lock = _locked(path)
+                self._lock = _locked(path, patience)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE))
             elif not path.is_file():
-                raise LedgerError(f"{path}: no such ledger")
+                raise NoLedger(f"{path}: no such ledger")
             self.writer = self.connect(read_only=read_only)
             self._identity = _identity(path)
             self._checkpoints: Thread | None = None
@@ -218,11 +222,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _locked(path: Path) -> IO[str]:
+def _locked(path: Path, patience: float) -> IO[str]:
     """Return a file that is locked as long as it is open, so that a second service cannot count twice."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     file = os.fdopen(os.open(path.with_name(f"{path.name}.lock"), flags, _PRIVATE_FILE), "r+")
-    if not lock(file):
-        file.close()
-        raise LedgerError(f"{path}: in use by another llm-exporter serve")
+    deadline = time.monotonic() + patience
+    while not lock(file):
+        if time.monotonic() >= deadline:
+            file.close()
+            raise LedgerInUse(f"{path}: in use by another llm-exporter serve")
+        time.sleep(_POLL_SECONDS)
     return file

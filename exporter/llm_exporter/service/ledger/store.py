@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ... import environment
 from ...config.model import REDIS_SCHEMES, store_scheme
 from .base import Ledger, LedgerError
 from .sqlite import SqliteLedger
@@ -12,7 +12,7 @@ from .sqlite import SqliteLedger
 
 def default_store() -> str:
     """Return the path of the default ledger, in the user's data directory."""
-    data = os.environ.get("XDG_DATA_HOME")
+    data = environment.DATA_HOME.value
     home = Path(data) if data else Path.home() / ".local" / "share"
     return str(home / "llm-exporter" / "ledger.db")
 
@@ -41,4 +41,19 @@ def open_ledger(store: str, instance: str = "", *, read_only: bool = False) -> L
                 raise
             raise LedgerError("store: redis is not installed: pip install 'llm-exporter[redis]'") from None
         return RedisLedger(store, instance, read_only=read_only)
-    return SqliteLedger(Path(store.removeprefix("sqlite://")), read_only=read_only)
+    return open_sqlite(store, read_only=read_only)
+
+
+def open_sqlite(store: str, *, read_only: bool = False, patience: float = 1.0) -> SqliteLedger:
+    """Open a ledger in a file.
+
+    Args:
+        store: `sqlite:///…` or the path of a file.
+        read_only: Whether only reports are needed.
+        patience: How many seconds to wait for another process that is writing to it.
+
+    Raises:
+        LedgerInUse: Another process is writing to it.
+        LedgerError: It cannot be used.
+    """
+    return SqliteLedger(Path(store.removeprefix("sqlite://")), read_only=read_only, patience=patience)
