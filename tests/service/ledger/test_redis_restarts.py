@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from llm_exporter import Call
 from llm_exporter.service.ledger.base import LedgerError, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
+from support.awaiting import until
 from support.redis_server import RedisServer
+
+PATIENCE = 60.0
 
 CALLS = [
     Call(id=name, provider="openai", model="gpt-5", operation="chat", cost={"output": 0.5})
@@ -25,10 +29,20 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def killed_while_adding(redis: RedisServer, directory: Path, missing_bytes: int) -> None:
-    """Leave a file behind that ends in the middle of the transaction that adds the calls."""
+def killed_while_adding(
+    redis: RedisServer, directory: Path, missing_bytes: int, before: Sequence[Call] = ()
+) -> None:
+    """Leave a file behind that ends in the middle of the transaction that adds the calls.
+
+    Args:
+        redis: The server.
+        directory: Where it has its files.
+        missing_bytes: The bytes of the transaction that were not written.
+        before: Calls that were added, and acknowledged, before.
+    """
     RedisLedger(redis.url, "a:1").close()  # a rewrite starts another file
     with_calls = RedisLedger(redis.url, "a:1")
+    with_calls.add(before)
     with_calls.add(CALLS)
     with_calls.close()
     redis.stop(signal.SIGKILL)
@@ -64,6 +78,31 @@ def test_a_connection_from_before_the_start_writes_nothing_before_the_rewrite(
     redis.stop(signal.SIGKILL)
     redis.start()
     assert totals(ledger).calls == 5
+
+
+def test_calls_are_stored_once_if_redis_is_killed_again_while_it_rewrites_its_file(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    redis.options["rdb-key-save-delay"] = "300000"  # µs, for each of at least 10 keys
+    killed_while_adding(redis, tmp_path, 20, before=CALLS[:1])
+    with ThreadPoolExecutor() as threads:
+        connecting = threads.submit(RedisLedger, redis.url, "a:1")
+        until(lambda: redis.execute("INFO", "persistence")["aof_rewrite_in_progress"] == 1)
+        redis.stop(signal.SIGKILL)
+        assert isinstance(connecting.exception(PATIENCE), LedgerError)
+    del redis.options["rdb-key-save-delay"]
+
+    with pytest.raises(AssertionError, match="Fatal error: the truncated file is not the last file"):
+        redis.start()
+    redis.start()  # the first start has repaired the file
+
+    ledger = RedisLedger(redis.url, "a:1")
+    assert totals(ledger).calls == 1, "no acknowledged call is lost"
+    assert ledger.add(CALLS) == CALLS[1:]
+    redis.stop(signal.SIGKILL)
+    redis.start()
+    assert (totals(ledger).calls, totals(ledger).cost_usd) == (5, 2.5)
+    assert redis.execute("XLEN", "llm-exporter:calls") == 5
 
 
 def test_requests_wait_for_two_seconds_and_the_first_connection_until_the_rewrite_is_done(

@@ -7,6 +7,9 @@ stored a second time. Valkey describes the defect: https://github.com/valkey-io/
 
 The data in memory is right, so a rewrite removes the remains. It is done once for each start of a server, by
 the first service that connects.
+
+If Redis is killed again during the rewrite, its next start fails, because the file with the remains is no
+longer the last one. That start repairs the file, too, and the one after it succeeds.
 """
 
 from __future__ import annotations
