@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
+import os
 import signal
 import sys
 import tempfile
@@ -19,12 +21,14 @@ from typing import Final
 
 import click
 
-from llm_exporter import start_http_server, subscribe, unsubscribe
+from llm_exporter import environment, start_http_server, subscribe, unsubscribe
 from llm_exporter.client.default import pipeline
 from llm_exporter.config.model import Config
+from llm_exporter.http_url import parse_http_url
 from llm_exporter.metrics.server import MetricsServer
 from tools.binaries import BinaryUnavailable
-from tools.stack import Grafana, Prometheus, start_stack
+from tools.guardian import guard, release
+from tools.stack import Grafana, Prometheus, ServerFailed, Service, free_port, start_stack
 
 from .history.backfill import BackfillFailed, backfill
 from .history.month import Month
@@ -41,7 +45,7 @@ RATE_LIMITED_EVERY: Final = 8
 OVERLOADED_EVERY: Final = 13
 """Inject a fault into every nth request of a wire format: often enough to see, and retries still succeed."""
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _CLEAR_LINE: Final = "\r\033[K"
 
 
@@ -61,6 +65,7 @@ def run(
     Raises:
         click.ClickException: when `/metrics` cannot be served, or the sample data cannot be written.
     """
+    parent = os.getppid()
     _log_to_stderr()
     pipeline().configure(Config(scrape_interval=SCRAPE_SECONDS))
     tally = Tally()
@@ -69,8 +74,11 @@ def run(
         running.callback(server.close)
         target = f"{_connectable(host)}:{server.port}"
         click.echo(f"metrics       http://{target}/metrics")
+        directory = running.enter_context(_temporary_directory())
+        page = environment.URL.value or running.enter_context(_live_page(directory))
         if stack:
-            running.enter_context(_servers(target, history))
+            running.enter_context(_servers(target, page, directory, history))
+        click.echo(f"\nOpen this:    {parse_http_url(page)}/\n")
         subscribe(tally.add)
         provider = running.enter_context(
             Provider(speed=speed, rate_limited_every=RATE_LIMITED_EVERY, overloaded_every=OVERLOADED_EVERY)
@@ -81,7 +89,7 @@ def run(
         click.echo(
             "The agents are working. Press Ctrl-C to stop." if duration is None else "The agents are working."
         )
-        _show_progress(working, tally, duration)
+        _show_progress(working, tally, duration, parent)
     pipeline().flush()
     unsubscribe(tally.add)
     click.echo("\n".join(["", tally.table(), *tally.notes()]))
@@ -108,16 +116,39 @@ def _connectable(host: str) -> str:
 
 
 @contextmanager
-def _servers(target: str, history: float | None) -> Iterator[None]:
+def _temporary_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="llm-exporter-demo-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        guard(directory)
+        yield directory
+    release(directory)
+
+
+@contextmanager
+def _live_page(directory: Path) -> Iterator[str]:
+    """Run the service, ship calls to it, and yield its URL."""
+    os.environ[environment.SPOOL.name] = str(directory / "spool")
+    try:
+        service = Service.start(storage=directory, port=free_port(Service.default_port))
+    except ServerFailed as error:
+        raise click.ClickException(str(error)) from None
+    with service:
+        pipeline().ship_to(service.url)
+        try:
+            yield service.url
+        finally:
+            pipeline().close()
+
+
+@contextmanager
+def _servers(target: str, page: str, directory: Path, history: float | None) -> Iterator[None]:
     """Run the available servers, which scrape `target` (`host:port`), after filling in sample data."""
     with ExitStack() as running:
-        directory = Path(
-            running.enter_context(
-                tempfile.TemporaryDirectory(prefix="llm-exporter-demo-", ignore_cleanup_errors=True)
-            )
-        )
         others = [running.enter_context(_sample_history(history, directory))] if history else []
-        stack = running.enter_context(start_stack(exporter=target, others=others, directory=directory))
+        live_page = page.partition("://")[2]
+        stack = running.enter_context(
+            start_stack(exporter=target, others=others, directory=directory, live_page=live_page)
+        )
         for server in stack.servers:
             url = server.overview if isinstance(server, Grafana) else server.url
             click.echo(f"{server.name:<13} {url}")
@@ -129,16 +160,37 @@ def _servers(target: str, history: float | None) -> Iterator[None]:
 @contextmanager
 def _sample_history(seconds: float, directory: Path) -> Iterator[str]:
     """Fill the storage that Prometheus will use; yield the address that continues the sample data."""
-    click.echo(
-        f"history       generating {seconds / DAY:g} days of sample data; 30 days take a minute or two"
-    )
     month = Month(seconds / DAY, time.time())
+    progress = _HistoryProgress(seconds / DAY)
     try:
-        backfill(month, directory, directory / Prometheus.data)
+        backfill(month, directory, directory / Prometheus.data, progress)
+        progress.end()
     except (BackfillFailed, BinaryUnavailable) as error:
         raise click.ClickException(str(error)) from None
     with MonthServer(month) as server:
         yield server.address
+
+
+class _HistoryProgress:
+    """Shows how much of the sample data is generated."""
+
+    def __init__(self, days: float) -> None:
+        self._days = days
+        self._live = sys.stdout.isatty()
+        self._next = 0.0
+        self(0.0)
+
+    def __call__(self, part: float) -> None:
+        """Show a part from 0 to 1: always in a terminal, otherwise every tenth."""
+        if self._live or part >= self._next:
+            self._next = math.floor(part * 10) / 10 + 0.1
+            line = f"history       {part:4.0%} of {self._days:g} days of sample data"
+            click.echo(f"{_CLEAR_LINE}{line}" if self._live else line, nl=not self._live)
+
+    def end(self) -> None:
+        """End the line."""
+        if self._live:
+            click.echo()
 
 
 @contextmanager
@@ -153,12 +205,17 @@ def _workload(provider: Provider) -> Iterator[Future[None]]:
             provider.skip_delays()
 
 
-def _show_progress(working: Future[None], tally: Tally, duration: float | None) -> None:
-    """Print the progress until the duration is over; raise the error of the workload, if any."""
+def _show_progress(working: Future[None], tally: Tally, duration: float | None, parent: int) -> None:
+    """Print the progress until the duration is over or the parent process is gone.
+
+    Raises the error of the workload, if any.
+    """
     live = sys.stdout.isatty()
     interval = 0.25 if live else 5.0
     began = time.monotonic()
     while duration is None or time.monotonic() - began < duration:
+        if os.getppid() != parent and signal.SIGHUP in _handled():
+            return None  # `make` was killed
         left = interval if duration is None else began + duration - time.monotonic()
         if wait([working], timeout=min(interval, max(left, 0))).done:
             return working.result()
@@ -174,7 +231,7 @@ def _show_progress(working: Future[None], tally: Tally, duration: float | None) 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
     """Leave the block at the first SIGINT or SIGTERM."""
-    before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    before = {number: signal.signal(number, _interrupt) for number in _handled()}
     try:
         yield
     except KeyboardInterrupt:
@@ -182,6 +239,11 @@ def _stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _handled() -> list[int]:
+    """Return the signals that end the demo. `nohup` has it ignore SIGHUP."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

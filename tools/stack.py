@@ -4,7 +4,8 @@
         prometheus.query("sum(llm_cost_usd_total)")
 
 A server is ready when `start` returns. Leaving the block stops it with all its child processes. Each server
-runs in its own session: Ctrl-C in the terminal reaches this process only, which then stops the servers.
+runs in its own session: Ctrl-C in the terminal reaches this process only, which then stops the servers. If
+this process is killed, a guardian kills them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -30,6 +32,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 from llm_exporter.cli.bundle import bundle
 
 from .binaries import BinaryUnavailable, environment, find
+from .guardian import guard, release
 
 START_TIMEOUT: Final = 60.0
 STOP_TIMEOUT: Final = 10.0
@@ -75,7 +78,7 @@ class Server:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.url: str = f"http://127.0.0.1:{port}"
-        self.log_file: Path = storage / f"{self.name.lower()}.log"
+        self.log_file: Path = storage / f"{self.name.lower().replace(' ', '-')}.log"
         with self.log_file.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # find() returned this program
                 [program, *arguments],
@@ -86,6 +89,7 @@ class Server:
                 env={**os.environ, **environment(program), **(env or {})},
                 start_new_session=True,
             )
+        guard(self.pid)
         self._stopped = False
         try:
             self._await_ready()
@@ -119,6 +123,7 @@ class Server:
         finally:
             self._signal(signal.SIGKILL)
             self._process.wait()
+            release(self.pid)
 
     def get(self, path: str, **parameters: str) -> Any:
         """Return the JSON at a path of the server; raise ServerFailed for an error response."""
@@ -162,6 +167,31 @@ class Server:
 def _open(url: str) -> Any:
     # Ignore HTTP_PROXY: a proxy cannot reach our loopback address.
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10)
+
+
+class Service(Server):
+    """An `llm-exporter serve` with a ledger and a spool of its own."""
+
+    name = "live page"
+    default_port = 9848
+    ready_path = "/-/ready"
+
+    @classmethod
+    def start(cls, *, storage: Path, port: int = 0) -> Self:
+        """Start with an empty ledger, without a configuration.
+
+        Args:
+            storage: the directory for its ledger, its spool and its log.
+            port: the port of 127.0.0.1 to listen on; 0 picks a free one.
+
+        Raises:
+            ServerFailed: when it does not become ready.
+        """
+        port = port or free_port()
+        storage = storage.absolute()
+        arguments = ["-m", "llm_exporter", "serve", f"--port={port}", f"--store={storage / 'ledger.db'}"]
+        env = {"LLM_EXPORTER_CONFIG": "", "LLM_EXPORTER_SPOOL": str(storage / "spool")}
+        return cls(Path(sys.executable), *arguments, port=port, storage=storage, env=env)
 
 
 class Prometheus(Server):
@@ -350,7 +380,9 @@ class Stack:
 
 
 @contextlib.contextmanager
-def start_stack(*, exporter: str, directory: Path, others: Sequence[str] = ()) -> Iterator[Stack]:
+def start_stack(
+    *, exporter: str, directory: Path, others: Sequence[str] = (), live_page: str = ""
+) -> Iterator[Stack]:
     """Start all available servers, and stop them at the end of the block.
 
     Each server listens on its default port, or on a free one if that is in use. A server that is not
@@ -360,6 +392,7 @@ def start_stack(*, exporter: str, directory: Path, others: Sequence[str] = ()) -
         exporter: the `host:port` of the exporter to scrape.
         directory: a directory for configs, data and logs.
         others: further addresses to scrape.
+        live_page: the `host:port` of the service that shows alerts; by default the exporter.
     """
     stack = Stack()
     with contextlib.ExitStack() as running:
@@ -376,7 +409,7 @@ def start_stack(*, exporter: str, directory: Path, others: Sequence[str] = ()) -
             return cast(Server, server)
 
         alertmanager = run(
-            Alertmanager, config=alertmanager_config(directory / "alerting", exporter=exporter)
+            Alertmanager, config=alertmanager_config(directory / "alerting", exporter=live_page or exporter)
         )
         alertmanagers = [alertmanager.url.removeprefix("http://")] if alertmanager else []
         config = prometheus_config(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -25,13 +25,16 @@ class BackfillFailed(RuntimeError):  # noqa: N818  # reads as what happened, lik
     """promtool failed; the message has its output."""
 
 
-def backfill(month: Month, directory: Path, storage: Path) -> None:
+def backfill(
+    month: Month, directory: Path, storage: Path, progress: Callable[[float], object] = lambda _: None
+) -> None:
     """Simulate a month, and write it into Prometheus' storage.
 
     Args:
         month: the month. Afterwards, it is at its end or at the present minute, whichever is later.
         directory: a directory for temporary files.
         storage: the directory to start Prometheus with, as `--storage.tsdb.path`.
+        progress: called with the part of the month that is done, from 0 to 1.
 
     Raises:
         BackfillFailed: when promtool fails.
@@ -46,6 +49,7 @@ def backfill(month: Month, directory: Path, storage: Path) -> None:
         for number, (_, times) in enumerate(itertools.groupby(steps, lambda now: now // BLOCK_SECONDS)):
             file = directory / f"{number}.om"
             _write_openmetrics(month, times, file)
+            progress(min((month.now - month.begin) / (month.end - month.begin), 1.0))
             if written:
                 written.result()
             written = pool.submit(make_blocks, promtool, file, storage)

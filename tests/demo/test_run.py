@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -21,6 +22,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
+DEMO = """
+import runpy, signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+runpy.run_module("demo", run_name="__main__")
+"""
 AGENTS = {"planner", "researcher", "coder", "reviewer", "summarizer"}
 
 
@@ -49,7 +55,8 @@ class Demo:
 @contextmanager
 def demo(*arguments: str) -> Iterator[Demo]:
     """Run the demo, and check that all its processes exit."""
-    command = [sys.executable, "-m", "demo", "--port", "0", *arguments]
+    # Whoever runs the tests may ignore SIGHUP, and the demo would inherit that.
+    command = [sys.executable, "-c", DEMO, "--port", "0", *arguments]
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -120,6 +127,62 @@ def test_the_demo_serves_metrics_until_a_signal(number: signal.Signals) -> None:
     assert set(rows) == AGENTS
     assert re.search(r"^openai/acme-1-preview .* no price$", output, re.MULTILINE)
     assert re.search(r"^[\d,]+ tokens have no known price\.$", output, re.MULTILINE)
+
+
+def test_the_demo_opens_on_a_live_page_that_has_the_calls() -> None:
+    with demo("--no-stack", "--speed", "50") as running:
+        page = running.url("Open this:")
+
+        assert "<title>" in fetch(page)
+        until(lambda: json.loads(fetch(f"{page}api/v1/cost?window=1h"))["calls"] > 5)
+        os.killpg(running.process.pid, signal.SIGHUP)  # as when its terminal is closed
+
+        assert re.search(r"^total +\d", running.rest(), re.MULTILINE)
+        assert running.status() == 0
+    with pytest.raises(urllib.error.URLError):
+        fetch(page)
+
+
+def test_nothing_survives_a_demo_that_is_killed() -> None:
+    with demo("--speed", "50") as running:
+        prometheus = running.url("Prometheus")
+        page = running.url("Open this:")
+        running.process.kill()
+        running.rest()
+
+        for url in (prometheus, page):
+            until(lambda url=url: not reachable(url))  # type: ignore[misc]
+
+
+def test_the_demo_ends_when_the_process_that_started_it_is_killed() -> None:
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {DEMO!r}, *sys.argv[1:]])"
+    command = [sys.executable, "-c", starts, "--no-stack", "--port", "0", "--speed", "50"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as make:
+        running = Demo(make)
+        page = running.url("Open this:")
+        make.kill()
+
+        assert re.search(r"^total +\d", running.rest(), re.MULTILINE)
+    assert not reachable(page)
+
+
+def reachable(url: str) -> bool:
+    try:
+        fetch(url)
+    except OSError:
+        return False
+    return True
+
+
+def test_the_progress_of_the_sample_data_is_shown() -> None:
+    with demo("--history", "2d", "--duration", "1s", "--speed", "50") as running:
+        output = running.rest()
+
+        assert running.status() == 0
+    lines = re.findall(r"^history +(\d+)% of 2 days of sample data$", output, re.MULTILINE)
+    assert lines[0] == "0"
+    assert len(lines) >= 3
+    assert lines == sorted(lines, key=int)
 
 
 def test_the_demo_stops_after_its_duration() -> None:
