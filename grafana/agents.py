@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grafana import links
 from grafana.board import dashboard
 from grafana.panels import (
     BY_VALUE,
@@ -15,7 +16,6 @@ from grafana.panels import (
     WARNING,
     WORK,
     Json,
-    agent_link,
     bars,
     color_thresholds,
     fixed_color,
@@ -213,7 +213,7 @@ def usage() -> list[Json]:
             width=6,
             unit="percentunit",
             color=BY_VALUE,
-            links=[agent_link("${__field.labels.agent}")],
+            links=links.of_bar("llm-agents", "agent", failed=True),
             defaults={"decimals": 1, **ERROR_RATE_THRESHOLDS},
         ),
     ]
@@ -243,7 +243,16 @@ def comparison() -> list[Json]:
         override("Cost per call", **{**MONEY, "decimals": 5}),
         override("Error rate", **ERROR_RATE),
         override("Unpriced tokens", **UNPRICED),
-        override("Agent", links=[agent_link("${__value.raw}")]),
+        *(
+            override(
+                label.capitalize(),
+                links=[
+                    links.filtered("llm-agents", f"Show this {label} only", {label: links.CELL}),
+                    links.calls({label: links.CELL}),
+                ],
+            )
+            for label in ("agent", "phase")
+        ),
     ]
     return [
         table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from grafana import links
 from grafana.panels import DATASOURCE, ERROR, Json
 from grafana.queries import CALLS, FILTERS, equals, selector
 from prometheus.increases import CALLER, prefix
@@ -148,6 +149,7 @@ def dashboard(
                     "type": "datasource",
                 },
                 *(filter_variable(label, filters[:n]) for n, label in enumerate(filters)),
+                *(links.variable(name) for name in (links.PAGE, links.RUNBOOKS)),
             ]
         },
         "time": {"from": since, "to": "now"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grafana import alerts
 from grafana.board import FIRING, dashboard
 from grafana.panels import (
     BY_VALUE,
@@ -206,7 +207,7 @@ def thresholds() -> list[Json]:
             COST,
             "provider",
             filters=FILTERS,
-            width=12,
+            width=8,
             unit=USD,
             limits=[limit("hour")],
         ),
@@ -215,7 +216,7 @@ def thresholds() -> list[Json]:
             "Cost since the start of each UTC day. Dashed red lines are the daily thresholds. A curve "
             "steeper than yesterday's will end higher.",
             [target(today, "cost"), limit("day")],
-            width=12,
+            width=8,
             unit=USD,
             interval="1m",
             maxDataPoints=120,
@@ -228,41 +229,19 @@ def thresholds() -> list[Json]:
     ]
 
 
-def firing() -> list[Json]:
-    """Return the list of alerts and the usage of each threshold."""
-    none = NONE.format("alertname")
-    return [
-        table(
-            "Firing alerts",
-            "Alerts about LLM calls that are firing now. Alertmanager shows the link to the runbook of each"
-            " alert.",
-            {
-                "alertname": "Alert",
-                "severity": "Severity",
-                "provider": "Provider",
-                "model": "Model",
-                "agent": "Agent",
-                "budget": "Budget",
-            },
-            {
-                "Firing": f"count by (alertname, severity, provider, model, agent, budget) ({FIRING})"
-                f" or on () {none}",
-            },
-            width=16,
-            overrides=[override("Firing", decimals=0)],
-        ),
-        bars(
-            "Threshold usage",
-            "Share of each threshold that is spent in the current UTC hour, day or month, highest first. "
-            "Red thresholds are exceeded.",
-            f"sort_desc(topk(12, {THRESHOLD_USAGE})) or on () {NONE.format('threshold')}",
-            "{{threshold}} {{agent}} {{model}}",
-            width=8,
-            unit="percentunit",
-            color=BY_VALUE,
-            defaults={"max": 1, "decimals": 0, **USAGE_STEPS},
-        ),
-    ]
+def threshold_usage() -> Json:
+    """Return the usage of each threshold."""
+    return bars(
+        "Threshold usage",
+        "Share of each threshold that is spent in the current UTC hour, day or month, highest first. "
+        "Red thresholds are exceeded.",
+        f"sort_desc(topk(12, {THRESHOLD_USAGE})) or on () {NONE.format('threshold')}",
+        "{{threshold}} {{agent}} {{model}}",
+        width=8,
+        unit="percentunit",
+        color=BY_VALUE,
+        defaults={"max": 1, "decimals": 0, **USAGE_STEPS},
+    )
 
 
 def board() -> Json:
@@ -272,9 +251,9 @@ def board() -> Json:
         "LLM budgets and alerts",
         "Usage and forecast of each budget, cost against thresholds, and firing alerts.",
         {
-            "": [(3, key_figures()), (9, firing())],
+            "": [(3, key_figures()), (9, [alerts.firing()])],
             "Budgets": [(11, budgets()), (8, over_time())],
-            "Thresholds": [(11, thresholds())],
+            "Thresholds": [(11, [*thresholds(), threshold_usage()])],
         },
         filters=FILTERS,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grafana import links
 from grafana.board import dashboard
 from grafana.panels import (
     BY_VALUE,
@@ -12,7 +13,6 @@ from grafana.panels import (
     WARNING,
     WORK,
     Json,
-    agent_link,
     bars,
     color_thresholds,
     fixed_color,
@@ -157,14 +157,14 @@ def over_time() -> list[Json]:
         ),
         bars(
             "Top agents by cost",
-            "The eight agents with the highest cost in the time range; click one for its details. Code "
+            "The eight agents with the highest cost in the time range; click one to filter by it. Code "
             "outside `labels(agent=…)` is `unattributed`.",
             f"sort_desc(topk(8, {by_agent}))",
             "{{agent}}",
             width=8,
             unit=USD,
             color=fixed_color(DOLLARS),
-            links=[agent_link("${__field.labels.agent}")],
+            links=links.of_bar("llm-cost", "agent"),
         ),
     ]
 
@@ -180,6 +180,7 @@ def by_label() -> list[Json]:
             width=6,
             unit=USD,
             color=fixed_color(DOLLARS),
+            links=links.of_bar("llm-cost", label),
         )
         for label, description in (
             (
@@ -241,6 +242,9 @@ def caching() -> list[Json]:
             },
             width=16,
             overrides=[
+                override(
+                    "Model", links=[links.filtered("llm-cost", "Show this model only", {"model": links.CELL})]
+                ),
                 override("Savings", **{**MONEY, "min": None}),
                 override("Cache write cost", **MONEY),
                 override("Cache read share", unit="percentunit", decimals=0, color=fixed_color(WORK)),
@@ -274,7 +278,19 @@ def combinations() -> list[Json]:
                 override("Calls", decimals=0, unit="locale"),
                 override("Cost per call", **{**MONEY, "decimals": 5}),
                 override("Unpriced tokens", **UNPRICED),
-                override("Agent", links=[agent_link("${__value.raw}")]),
+                *(
+                    override(
+                        name,
+                        links=[links.filtered("llm-cost", f"Show this {label} only", {label: links.CELL})],
+                    )
+                    for label, name in labels.items()
+                    if label != "agent"
+                ),
+                override("Agent", links=[links.agent_details(links.CELL)]),
+                override(
+                    "Calls",
+                    links=[links.calls({label: links.cell_of(name) for label, name in labels.items()})],
+                ),
             ],
             totals=["Cost", "Calls"],
         )

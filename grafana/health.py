@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grafana import links
 from grafana.board import dashboard
 from grafana.panels import (
     BY_VALUE,
@@ -322,6 +323,10 @@ def _problems(title: str, description: str, metric: str, labels: str) -> Json:
         width=8,
         unit="short",
         color=BY_VALUE,
+        links=[
+            links.filtered("llm-cost", f"Cost of this {first}", {first: links.label_of_bar(first)}, FILTERS),
+            links.calls({first: links.label_of_bar(first)}),
+        ],
         defaults=color_thresholds((1, WARNING)),
     )
 

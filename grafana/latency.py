@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grafana import links
 from grafana.board import dashboard
 from grafana.panels import (
     BY_VALUE,
@@ -301,6 +302,7 @@ def errors() -> list[Json]:
             width=8,
             unit="percentunit",
             color=BY_VALUE,
+            links=links.of_bar("llm-latency", "model", FILTERS),
             defaults={
                 "max": 1,
                 "decimals": 0,

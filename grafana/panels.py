@@ -368,13 +368,3 @@ ERROR_RATE = {
     **ERROR_RATE_THRESHOLDS,
 }
 """The properties of an error rate column."""
-
-
-def agent_link(value: str) -> Json:
-    """Return a link to the agents dashboard; `value` is a Grafana variable that holds the agent."""
-    return {
-        "targetBlank": False,
-        "title": "Agent details",
-        "url": f"/d/llm-agents?var-agent={value}"
-        "&${__url_time_range}&${datasource:queryparam}&${job:queryparam}",
-    }

@@ -21,6 +21,13 @@ from .series import DAY, HOUR, INSTANCE, JOB, Histogram, Samples, add_coarser_su
 RECENT: Final = DAY
 """Samples are a minute apart in the last day, and five minutes apart before."""
 
+_WATCHDOG: Final = {
+    "alertname": "LLMWatchdog",
+    "severity": "none",
+    "page": "http://127.0.0.1:9847",
+    "runbooks": "docs/runbooks.md",
+}
+
 
 class Month:
     """A simulated month. Time moves forward only, and can pass the end.
@@ -230,7 +237,13 @@ class Month:
         yield self._series("up"), 1
         yield self._series("scrape_duration_seconds"), round(self._random.uniform(0.008, 0.02), 4)
         yield self._series("scrape_samples_scraped"), 2400
+        yield from self._alerts(now)
+
+    def _alerts(self, now: int) -> Samples:
+        yield series("ALERTS", {**_WATCHDOG, "alertstate": "firing"}), 1
         for incident in INCIDENTS:
             if incident.active(now, self.end):
-                labels = {"alertname": incident.alert, "alertstate": "firing", "severity": incident.severity}
-                yield series("ALERTS", {**labels, "job": JOB, **incident.labels}), 1
+                labels = {"alertname": incident.alert, "severity": incident.severity, "job": JOB}
+                yield series("ALERTS", {**labels, **incident.labels, "alertstate": "firing"}), 1
+                began = self.end - incident.days_ago * DAY
+                yield series("ALERTS_FOR_STATE", {**labels, **incident.labels}), began

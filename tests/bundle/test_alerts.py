@@ -169,10 +169,10 @@ def test_a_runbook_has_its_three_sections(body: str) -> None:
 @pytest.mark.parametrize("config", ["prometheus.yml", "examples/remote-write.yml"])
 def test_alerts_do_not_carry_the_labels_that_links_start_with(config: str) -> None:
     settings = yaml.safe_load((PROMETHEUS / config).read_text())
-    drop = [{"regex": "grafana_url|runbooks_url", "action": "labeldrop"}]
+    drop = [{"regex": "grafana_url|page_url|runbooks_url", "action": "labeldrop"}]
     used = {name for alert in ALERTS for name in re.findall(r"\$externalLabels\.(\w+)", str(alert))}
 
-    assert used == {"grafana_url", "runbooks_url"}
+    assert used == {"grafana_url", "page_url", "runbooks_url"}
     assert used <= set(settings["global"]["external_labels"])
     for remote in settings.get("remote_write", []):
         assert remote["write_relabel_configs"] == drop

@@ -97,7 +97,7 @@ def test_a_dashboard_has_the_keys_and_types_of_grafana_s_schema(board: Json) -> 
 
 @every_dashboard
 def test_a_dashboard_has_a_data_source_variable_and_label_filters(board: Json) -> None:
-    datasource, *filters = board["templating"]["list"]
+    datasource, *filters = (each for each in board["templating"]["list"] if each["hide"] == 0)
 
     assert (datasource["type"], datasource["query"]) == ("datasource", "prometheus")
     assert [each["name"] for each in filters] == FILTERS[board["uid"]]
@@ -109,6 +109,108 @@ def test_a_dashboard_has_a_data_source_variable_and_label_filters(board: Json) -
         assert query is not None
         assert query[2] == each["name"]
         assert unknown_names(query[1], exported_series() | recorded_series()) == set()
+
+
+def links_of(panel: Json) -> list[Json]:
+    """Return the data links of a panel."""
+    config = panel["fieldConfig"]
+    overridden = [each for one in config["overrides"] for each in one["properties"] if each["id"] == "links"]
+    return [*config["defaults"].get("links", []), *(link for each in overridden for link in each["value"])]
+
+
+LINKS = [
+    pytest.param(board, link["url"], id=f"{board['uid']}: {panel['title']}: {link['title']}")
+    for board in DASHBOARDS
+    for panel in panels_of(board)
+    for link in links_of(panel)
+]
+
+
+@pytest.mark.parametrize(("board", "url"), LINKS)
+def test_a_link_uses_variables_of_its_dashboard_and_encodes_values(board: Json, url: str) -> None:
+    defined = {each["name"] for each in board["templating"]["list"]}
+    used = re.findall(r"\$\{(\w+)((?:\.\w+)*):?(\w*)\}", url)
+
+    for name, path, style in used:
+        if name in {"__field", "__data", "__value"}:
+            assert (path != "", style) == (True, "percentencode"), "R&D must stay one value"
+        else:
+            assert name in defined or (name, style) in {
+                ("__url_time_range", ""),
+                ("__from", ""),
+                ("__to", ""),
+            }
+    dashboard = re.match(r"/d/(llm-\w+)\?(.*)", url)
+    if dashboard:
+        parameters = re.findall(r"(?:^|&)(?:var-(\w+)=|\$\{(\w+):queryparam\})", dashboard[2])
+        names = [one or other for one, other in parameters]
+        assert {*names} <= {"datasource", *FILTERS[dashboard[1]]}
+        assert len(names) == len({*names}), "a filter is kept or set, not both"
+
+
+def bars_by(label: str) -> list[Json]:
+    """Return the bars of costs and errors by a label."""
+    return [
+        panel
+        for board in DASHBOARDS
+        for panel in panels_of(board)
+        if panel["type"] == "bargauge" and panel["targets"][0]["legendFormat"] == f"{{{{{label}}}}}"
+    ]
+
+
+@pytest.mark.parametrize("label", ["provider", "model", "agent", "phase"])
+def test_a_click_on_a_bar_filters_by_it_or_shows_its_calls(label: str) -> None:
+    value = f"${{__field.labels.{label}:percentencode}}"
+    panels = bars_by(label)
+
+    assert panels
+    for panel in panels:
+        first, *others = links_of(panel)
+        assert f"?var-{label}={value}&${{__url_time_range}}&" in first["url"]
+        assert f"${{page:raw}}/?{label}={value}&since=${{__from}}&until=${{__to}}" in others[-1]["url"]
+
+
+def test_a_row_of_the_table_of_costs_links_to_its_calls() -> None:
+    (urls,) = (
+        [link["url"] for link in links_of(panel)]
+        for panel in panels_of(next(board for board in DASHBOARDS if board["uid"] == "llm-cost"))
+        if panel["title"] == "Cost by provider, model, agent and phase"
+    )
+    row = "&".join(
+        f"{name.lower()}=${{__data.fields.{name}:percentencode}}"
+        for name in ("Provider", "Model", "Agent", "Phase")
+    )
+
+    assert f"${{page:raw}}/?{row}&since=${{__from}}&until=${{__to}}" in urls
+
+
+@every_dashboard
+def test_links_start_at_the_urls_that_prometheus_knows(board: Json) -> None:
+    hidden = {each["name"]: each["definition"] for each in board["templating"]["list"] if each["hide"] == 2}
+
+    assert hidden == {
+        name: f'label_values(ALERTS{{alertname="LLMWatchdog"}}, {name})' for name in ("page", "runbooks")
+    }
+
+
+def test_each_firing_alert_links_to_its_dashboard_and_runbook() -> None:
+    (panel,) = (
+        panel for board in DASHBOARDS for panel in panels_of(board) if "label_join(ALERTS" in str(panel)
+    )
+    properties = [
+        {each["id"]: each["value"] for each in one["properties"]}
+        for one in panel["fieldConfig"]["overrides"]
+        if one["matcher"]["options"] == "Runbook"
+    ]
+    ((runbook,),) = (each["links"] for each in properties if "links" in each)
+    ((anchors,),) = (each["mappings"] for each in properties if "mappings" in each)
+    sections = re.findall(r"^### (LLM\w+)$", (REPOSITORY / "docs" / "runbooks.md").read_text(), re.MULTILINE)
+
+    assert runbook["url"] == "${runbooks:raw}#${__value.text:percentencode}"
+    assert anchors["options"] == {name: {"text": name.lower()} for name in sections}
+    boards = re.findall(r'"dashboard", "([\w-]+)", "alertname", "([^"]*)"', str(panel["targets"]))
+    assert sorted(name for _, names in boards for name in names.split("|")) == sorted(sections)
+    assert {uid for uid, _ in boards} <= {*FILTERS}
 
 
 @every_dashboard

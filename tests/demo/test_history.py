@@ -246,7 +246,7 @@ def substituted(query: str, *, window: int, step: int, **chosen: str) -> str:
         **dict.fromkeys(("job", "provider", "model", "agent", "phase"), ".*"),
         **chosen,
     }
-    return re.sub(r"\$(\w+)", lambda name: values[name[1]], query)
+    return re.sub(r"\$([a-z_]\w*)", lambda name: values[name[1]], query)
 
 
 @pytest.mark.parametrize(("panel", "target"), TARGETS)
@@ -603,6 +603,25 @@ def test_the_cost_of_today_grows_through_the_day(sampled: Sampled) -> None:
         (expected[now],) = sampled.month.counted("cost", since=midnight - step, until=now).values()
     assert shown == pytest.approx(expected, abs=1e-6)
     assert max(shown.values()) > 2 * min(shown.values())
+
+
+def test_the_table_of_alerts_shows_the_subject_since_when_and_the_dashboard(sampled: Sampled) -> None:
+    table = next(
+        panel
+        for board in BOARDS
+        for panel in board["panels"]
+        if (panel["title"], panel["type"]) == ("Firing alerts", "table")
+    )
+    (alert,) = sampled.at(sampled.end, substituted(table["targets"][0]["expr"], window=RANGE, step=300))
+
+    assert alert.labels == {
+        "alertname": "LLMCostSpike",
+        "severity": "warning",
+        "subject": "researcher",
+        "dashboard": "llm-agents",
+        "runbook": "LLMCostSpike",
+    }
+    assert alert.value == 1000 * (sampled.month.end - 0.1 * DAY)
 
 
 def test_a_cost_without_a_past_has_no_change(sampled: Sampled) -> None:

@@ -37,3 +37,27 @@ CONTRASTS = """() => {
     .filter(([, contrast]) => contrast < 4.5);
 }"""
 """Returns the texts on a page whose contrast is below 4.5, as WCAG 2.2 AA requires."""
+
+CUT = """(root) => {
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const cut = [];
+  while (walker.nextNode()) {
+    const text = walker.currentNode;
+    if (!text.data.trim() || !text.parentElement.checkVisibility()) continue;
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    const { left, right } = range.getBoundingClientRect();
+    for (let box = text.parentElement; box; box = box.parentElement) {
+      if (getComputedStyle(box).overflowX !== "visible") {
+        const { left: from, right: to } = box.getBoundingClientRect();
+        if (left < from - 1 || right > to + 1 || box.scrollWidth > box.clientWidth + 1) {
+          cut.push(text.data.trim());
+          break;
+        }
+      }
+      if (box === root) break;
+    }
+  }
+  return cut;
+}"""
+"""Returns the texts in an element that a box around them cuts, with or without an ellipsis."""

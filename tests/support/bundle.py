@@ -50,9 +50,25 @@ def exported_series() -> dict[str, set[str]]:
     return series | FROM_PROMETHEUS
 
 
+ALERT_LABELS = {
+    *(
+        "alertname",
+        "severity",
+        "job",
+        "instance",
+        "provider",
+        "model",
+        "agent",
+        "phase",
+        "budget",
+        "threshold",
+    ),
+    *("page", "runbooks"),
+}
 FROM_PROMETHEUS = {
     **{key: {"job", "instance"} for key in ("up", "scrape_duration_seconds", "scrape_samples_scraped")},
-    "ALERTS": {"alertname", "alertstate", "severity", "job", "provider", "model", "agent", "phase", "budget"},
+    "ALERTS": {"alertstate", *ALERT_LABELS},
+    "ALERTS_FOR_STATE": ALERT_LABELS,
 }
 """The labels of the series that Prometheus itself adds, by name."""
 
@@ -76,7 +92,7 @@ def recorded_series() -> dict[str, set[str]]:
     }
 
 
-SERIES = r"(?:\w+:)?llm_\w+(?::\w+)?|llm:\w+:\w+|up|scrape_\w+|ALERTS"
+SERIES = r"(?:\w+:)?llm_\w+(?::\w+)?|llm:\w+:\w+|up|scrape_\w+|ALERTS_FOR_STATE|ALERTS"
 RULE_LABELS = {"increase": {"part"}, "increase1m": {"day"}}
 """The labels that rules add to a recorded series, by the last part of its name."""
 BUDGET_LABELS = {"job", "budget", "period", "unit", "provider", "model", "agent", "phase"}
