@@ -9,6 +9,8 @@ OLDEST := .venv-sdks-oldest
 PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
+# The tests often wait for servers, so two cores can run three files at a time. Slow files are listed first.
+THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
@@ -21,11 +23,10 @@ demo: $(READY)  ## Run the demo until Ctrl-C, or with ARGS="--duration 20s" for 
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY) lint types servers  ## Lint, check types and run the tests
-	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(PAGE)) $(ARGS)
+	$(BIN)/python -m pytest $(THREE) $(addprefix --ignore=,$(PAGE)) $(ARGS)
 
 test-page: $(READY)  ## Open the live page, and pages that attack the service, in Chromium
-	$(BIN)/python -m pytest $(PAGE) --numprocesses=3 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest $(PAGE) $(THREE) $(ARGS)
 
 test-heavy: $(READY)  ## Run the load tests of the service, which take minutes
 	$(BIN)/python -m pytest tests/heavy $(ARGS)
@@ -35,8 +36,8 @@ test-faults: $(READY) servers  ## Kill, fill and attack everything, and print wh
 
 test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run the tests with frameworks and with older SDKs
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
-	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps -o filterwarnings=default $(ARGS)
-	$(OLDEST)/bin/python -m pytest tests/taps -o filterwarnings=default $(ARGS)
+	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps $(THREE) -o filterwarnings=default $(ARGS)
+	$(OLDEST)/bin/python -m pytest tests/taps $(THREE) -o filterwarnings=default $(ARGS)
 
 test-sdks: $(SDKS)/.ready  ## Run the SDKs' own tests, raw and metered; ARGS=--quick runs a part of them
 	PYTHONPATH=.:tests $(SDKS)/bin/python -m sdks $(ARGS)

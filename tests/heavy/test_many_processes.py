@@ -19,7 +19,7 @@ from support.served import Served
 
 PROCESSES = 8
 SHORT_LIVED = 3
-CALLS_EACH = 10_000
+CALLS_EACH = 3_000
 CALLS_PER_SHORT_PROCESS = 50
 COST_OF_A_CALL = 0.00472
 """In USD, worked out in test_prices.py."""
