@@ -180,6 +180,32 @@ def test_a_broken_listener_is_notified_and_stops_nothing(ledger: SqliteLedger) -
     assert values(intake, "llm_exporter_errors_total") == {("listener",): 3}
 
 
+def test_listeners_are_told_of_the_budgets_that_calls_were_charged_to(ledger: SqliteLedger) -> None:
+    told: list[list[tuple[dict[str, str], float]]] = []
+
+    class Budgets(Listener):
+        def calls_added(self, calls: Sequence[Call]) -> None:
+            """Do nothing."""
+
+        def budgets_changed(self, budgets: Sequence[BudgetRow]) -> None:
+            told.append([(budget.labels, budget.spent) for budget in budgets])
+
+        def event_occurred(self, event: Event) -> None:
+            """Do nothing."""
+
+    config = Config(budgets=(Budget(name="each", period="day", usd=Decimal(5), per=("agent",)),))
+    intake = Intake(config, ledger, [Budgets()])
+    planner, reviewer = a_call(), a_call(labels={"agent": "reviewer"})
+    for calls in ([planner], [reviewer], [a_call(), a_call(), a_call(labels={"agent": "reviewer"})]):
+        intake.submit(calls).result()
+    intake.close()
+    assert told == [
+        [({"agent": "planner"}, 0.75)],
+        [({"agent": "reviewer"}, 0.75)],
+        [({"agent": "planner"}, 2.25), ({"agent": "reviewer"}, 1.5)],
+    ]
+
+
 def test_a_failed_reconfiguration_keeps_charging_the_old_budgets(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,6 +328,9 @@ def test_budgets_of_a_rule_are_folded(served: Served, open_page: Any) -> None:
     expect(inside).to_have_count(13)
     expect(inside.nth(11).locator(".value")).to_have_text("$0.00 of $47.25 left")
     expect(inside.last).to_have_text("and 188 more that are used less")
+    send(served, a_call(id="another", labels={"agent": f"{LONG}189"}))  # $48 in total, so the twelfth is 190
+    expect(budgets.locator("summary")).to_have_text("daily200 budgets, 12 used up")
+    expect(inside.nth(11).locator(".value")).to_have_text("$0.2500 over $47.25")
 
 
 @pytest.mark.parametrize("width", [1366, 390])

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from math import isinf
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -235,7 +236,12 @@ class Spending(Generic[R]):
 
     def ledger_name(self, key: Key, span: Span) -> str:
         """Return the name of an account in the ledger, as JSON."""
-        return json.dumps([self.identity, key, span.start_or_none], ensure_ascii=False)
+        return f"[{self.ledger_rule}, {_json(key)}, {_json(span.start_or_none)}]"
+
+    @cached_property
+    def ledger_rule(self) -> str:
+        """The name of the rule in the ledger, as JSON."""
+        return _json(self.identity)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -271,6 +277,10 @@ class Spending(Generic[R]):
                     self.rule.name,
                     _MAX_ACCOUNTS + _MAX_SET_ASIDE,
                 )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def labels_of(call: Call, model: str) -> dict[str, str]:

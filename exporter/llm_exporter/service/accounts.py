@@ -19,7 +19,7 @@ from ..budgets.gauges import gauges
 from ..budgets.notifications import fraction_reached, newly_crossed, newly_reached
 from ..budgets.spending import SESSION_SECONDS, USD, Account, Key, Spending, labels_of
 from ..call import Call
-from ..config.model import Config
+from ..config.model import Budget, Config
 from ..log import log
 from ..metrics.registry import GaugeSample
 from ..metrics.specs import CATCHING_UP
@@ -30,6 +30,9 @@ from .schemas import BudgetRow
 
 _GRACE_SECONDS: Final = 400.0 * DAY
 """How long an account is kept after its period, for calls that arrive late."""
+
+_SLICE_ACCOUNTS: Final = 250
+"""Accounts that are read at a time. Ingestion waits while they are read."""
 
 _Touched = tuple[Spending[Any], Key]
 """An account that calls were charged to: its rule and key."""
@@ -68,7 +71,7 @@ class Accounts:
         self.budgets = [Spending(budget, clock) for budget in config.budgets]
         self.thresholds = [Spending(threshold, clock) for threshold in config.thresholds]
         self._rules: list[Spending[Any]] = [*self.budgets, *self.thresholds]
-        self._names = {_name(rule): rule for rule in self._rules}
+        self._names = {rule.ledger_rule: rule for rule in self._rules}
         self._withheld: dict[str, set[Key]] = {}
         """The accounts without events, by rule: these do not include all earlier calls yet."""
         self.complete = threading.Event()
@@ -150,11 +153,12 @@ class Accounts:
         """Open the accounts of the current periods that are in the ledger."""
         if not rules:
             return
-        by_name = {_name(rule): rule for rule in rules}
+        by_name = {rule.ledger_rule: rule for rule in rules}
+        starts = {rule: span_of(rule.period, self._clock()).start_or_none for rule in rules}
         for name in self._ledger.accounts():
             identity, values, start = json.loads(name)
             rule = by_name.get(json.dumps(identity, ensure_ascii=False))
-            if rule is not None and start == span_of(rule.period, self._clock()).start_or_none:
+            if rule is not None and start == starts[rule]:
                 with self._lock:
                     rule.account_at(tuple(values))
 
@@ -176,10 +180,14 @@ class Accounts:
         for rule in self._rules:
             yield from _charges(rule, call, now)
 
-    def settle(self, calls: Sequence[Call]) -> None:
-        """Read the accounts of calls that were added to the ledger, and emit events."""
+    def settle(self, calls: Sequence[Call]) -> list[BudgetRow]:
+        """Read the accounts of calls that were added to the ledger, and emit events.
+
+        Returns:
+            The state of the budgets that the calls were charged to.
+        """
         if not self._rules:
-            return
+            return []
         with self._reading:
             with self._lock:
                 touched = [
@@ -192,13 +200,15 @@ class Accounts:
             self._read(accounts)
             with self._lock:
                 events = [*self._events(touched if not self._withheld else self._withhold(touched))]
+                rows = self._rows((rule, account) for rule, account, _ in accounts if rule in self.budgets)
         for event in events:
             self._emit(event)
+        return rows
 
     def _withhold(self, touched: Iterable[_Touched]) -> Iterator[_Touched]:
         """Yield the accounts that may emit events, and note the others."""
         for rule, values in touched:
-            if (name := _name(rule)) in self._withheld:
+            if (name := rule.ledger_rule) in self._withheld:
                 self._withheld[name].add(values)
             else:
                 yield rule, values
@@ -212,10 +222,11 @@ class Accounts:
 
     def refresh(self) -> None:
         """Read all accounts from the ledger, which other services may also write to."""
-        with self._reading:
-            with self._lock:
-                accounts = [(rule, account, key) for rule in self._rules for key, account in rule.items()]
-            self._read(accounts)
+        with self._lock:
+            accounts = [(rule, account, key) for rule in self._rules for key, account in rule.items()]
+        for first in range(0, len(accounts), _SLICE_ACCOUNTS):
+            with self._reading:
+                self._read(accounts[first : first + _SLICE_ACCOUNTS])
 
     def _read(self, accounts: Sequence[tuple[Spending[Any], Account, tuple[str, ...]]]) -> None:
         spans = [account.span for _, account, _ in accounts]
@@ -254,32 +265,26 @@ class Accounts:
     def rows(self) -> list[BudgetRow]:
         """Return the state of all budgets, the most used first."""
         with self._lock:
-            rows = [
-                (rule.rule, account, _name(rule) in self._withheld)
-                for rule in self.budgets
-                for account in rule.accounts()
-            ]
-        rows.sort(key=lambda row: -row[1].spent / row[1].limit)
+            accounts = [(rule, account) for rule in self.budgets for account in rule.accounts()]
+        return self._rows(accounts)
+
+    def _rows(self, accounts: Iterable[tuple[Spending[Budget], Account]]) -> list[BudgetRow]:
+        """Return the state of some budgets, the most used first."""
         return [
             BudgetRow(
-                budget=budget.name,
-                period=budget.period,
+                budget=rule.rule.name,
+                period=rule.period,
                 labels=account.labels,
                 unit=account.unit,
                 limit=account.to_float(account.limit),
                 spent=account.to_float(account.spent),
                 left=account.to_float(max(account.limit - account.spent, 0)),
-                on_exceed=budget.on_exceed,
-                catching_up=behind,
-                resets_at=None if budget.period == "total" else rfc3339(account.span.end),
+                on_exceed=rule.rule.on_exceed,
+                catching_up=rule.ledger_rule in self._withheld,
+                resets_at=None if rule.period == "total" else rfc3339(account.span.end),
             )
-            for budget, account, behind in rows
+            for rule, account in sorted(accounts, key=lambda each: -each[1].spent / each[1].limit)
         ]
-
-
-def _name(rule: Spending[Any]) -> str:
-    """Return the name of a rule in the ledger."""
-    return json.dumps(rule.identity, ensure_ascii=False)
 
 
 def _charges(rule: Spending[Any], call: Call, now: float) -> Iterator[Charge]:

@@ -49,7 +49,7 @@ class Listener(Protocol):
         """Handle new calls. They are in the ledger."""
 
     def budgets_changed(self, budgets: Sequence[BudgetRow]) -> None:
-        """Handle the state of all budgets after new calls."""
+        """Handle the state of the budgets that new calls were charged to."""
 
     def event_occurred(self, event: Event) -> None:
         """Handle a threshold that was crossed or a budget that was reached."""
@@ -256,10 +256,10 @@ class Intake:
             batch.receipt.set_result(Receipt(accepted=len(accepted), duplicates=duplicates))
 
     def _notify(self, calls: list[Call]) -> None:
-        self._guard("accounts", self.accounts.settle, calls)
+        budgets = self._guard("accounts", self.accounts.settle, calls) or []
         for listener in self._listeners:
             self._guard("listener", listener.calls_added, calls)
-            self._guard("listener", lambda one: one.budgets_changed(self.accounts.rows()), listener)
+            self._guard("listener", listener.budgets_changed, budgets)
 
     def _checkpoint(self) -> None:
         self._ingest([])  # counts calls that were stored although the ledger's reply was lost

@@ -16,6 +16,12 @@ export function showBudgets(budgets) {
   byId("bars-budgets").replaceChildren(...items);
 }
 
+// Return all budgets after some have changed. Those of one rule differ by their labels.
+export function updated(budgets, changed) {
+  const all = new Map([...budgets, ...changed].map((one) => [JSON.stringify([one.budget, one.labels]), one]));
+  return [...all.values()].sort((one, other) => share(other) - share(one));
+}
+
 function folded(rule) {
   const [worst] = rule; // the service lists the most used first
   const over = rule.filter(({ spent, limit }) => spent > limit).length;

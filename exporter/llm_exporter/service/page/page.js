@@ -3,7 +3,7 @@
 import { showAlert } from "./alerts.js";
 import { get, post } from "./api.js";
 import { showBreakdown, showModels } from "./breakdowns.js";
-import { showBudgets } from "./budgets.js";
+import { showBudgets, updated } from "./budgets.js";
 import { showCalls } from "./calls.js";
 import { showChart } from "./chart.js";
 import { showControls } from "./controls.js";
@@ -215,7 +215,7 @@ async function connect() {
   events.addEventListener("call", (event) => addCall(JSON.parse(event.data)));
   events.addEventListener("missed", refresh);
   events.addEventListener("budgets", (event) => {
-    Object.assign(state, JSON.parse(event.data));
+    state.budgets = updated(state.budgets, JSON.parse(event.data).budgets);
     showBudgets(state.budgets);
   });
   events.addEventListener("alert", (event) => showAlert(JSON.parse(event.data)));
