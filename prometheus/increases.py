@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import Final
 
 FILE = Path(__file__).parent / "rules" / "increases.yml"
@@ -27,10 +28,12 @@ PHASE: Final = ("job", "phase")
 COARSE: Final = (MODEL, AGENT, PHASE)
 """A few series each, where `CALLER` has thousands. Dashboards read them unless a filter needs more labels."""
 
+COST: Final = "llm_cost_usd_total"
+
 LEVELS: Final[dict[str, dict[Level, Level | None]]] = {
     "llm_calls_total": {CALLER: None, **dict.fromkeys(COARSE, CALLER)},
     "llm_call_errors_total": {CALLER: None, **dict.fromkeys(COARSE, CALLER)},
-    "llm_cost_usd_total": {
+    COST: {
         CALLER_BY_TYPE: None,
         MODEL_BY_TYPE: CALLER_BY_TYPE,
         CALLER: CALLER_BY_TYPE,
@@ -48,6 +51,7 @@ HEAD = """\
 #
 #   :increase1m    the increase in a minute; its label `day` (0 or 1) distinguishes today from yesterday
 #   :increase15m   the increase in a quarter of an hour, for graphs
+#   :increase1h    the cost of an agent in the last hour, for alerts
 #   :increase      has three parts: `day`, the increase in a UTC day, recorded once when the day ends;
 #                  `today`, the increase since midnight; and `before`, the negative of `today`
 #
@@ -73,6 +77,11 @@ HEAD = """\
 # and up to a minute when Prometheus restarts. If Prometheus was down at the start of a range, that whole day
 # is counted.
 #
+# `today` is its previous value plus the minute, so that an evaluation does not read all minutes of the day.
+# After an outage of Prometheus it goes on from the value before it. That value is looked for in the last
+# half hour. If it is older, the group llm_increase_copy looks for it in the last day, every 15 minutes
+# (that is expensive). Until then, only minutes and quarters are recorded, and the dashboards have no data.
+#
 # The recorded series do not have custom labels (project, team …). For those, use increase() on the raw
 # counters.
 
@@ -82,11 +91,31 @@ groups:
     rules:
 """
 
+COPY_HEAD = """\
+  - name: llm_increase_copy
+    interval: 15m
+    rules:
+"""
+
 EVERY_QUARTER = "and on () (minute() % 15 == 0)"
-NEW_DAY = "and on () (max_over_time(llm:utc_day:number[6h] offset 30s) < floor(vector(time()) / 86400))"
-"""True in the first evaluation of a UTC day: at midnight, or up to six hours late."""
+DAY_NUMBER = "llm:utc_day:number"
+"""The number of the UTC day. It is recorded last, and only if all sums are."""
+NEW_DAY = f"(max_over_time({DAY_NUMBER}[1d] offset 30s) < floor(vector(time()) / 86400))"
+"""Has a value in the first evaluation of a UTC day: at midnight, or up to a day late."""
 TODAY = 'count_values ("day", floor(vector(time()) / 86400) % 2)'
 """The value 1 with the label `day` of today's minutes."""
+
+STATE = "llm:recording:state"
+"""1 if the sums go on, 2 if they go on from a copy, 0 if they start. No value while they wait for a copy."""
+COPIED_DAY = "llm:utc_day:copied"
+STATES = f"""\
+0 * max_over_time({DAY_NUMBER}[30m] offset 30s) + 1
+  or
+0 * last_over_time({COPIED_DAY}[15m]) + 2
+  or
+vector(0) unless on () max_over_time({DAY_NUMBER}[1d])"""
+FROM_COPY = f"and on () {STATE} == 2"
+NOT_RUNNING = f"unless on () max_over_time({DAY_NUMBER}[30m])"
 
 
 def minute_query(metric: str, by: str) -> str:
@@ -123,8 +152,35 @@ def rules_from_counter(level: Level, metric: str) -> str:
     total = f"{name}:increase"
     # 14m30s: 15 samples whether a window includes the sample at its start (Prometheus 2) or not (3).
     quarter = f"sum by ({by}) (sum_over_time({name}:increase1m[14m30s]))\n{EVERY_QUARTER}"
-    day = f'sum by ({by}) (last_over_time({total}{{part="today"}}[6h] offset 30s))\n{NEW_DAY}'
-    today = f"sum by ({by}) (sum_over_time({name}:increase1m[1d]) and on (day) {TODAY})"
+    before = f"""\
+    last_over_time({total}{{part="today"}}[30m] offset 30s) > 0
+  or
+    last_over_time({total}{{part="copy"}}[15m]) {FROM_COPY}"""
+    # A copy is made half an hour after the last evaluation or later, so all these minutes are newer.
+    since_copy = f"sum_over_time({name}:increase1m[30m]) {FROM_COPY}"
+    day = f"""\
+sum by ({by}) (
+{before}
+  or
+    {since_copy} unless on (day) {TODAY}
+)
+and on () {NEW_DAY}
+and on () {STATE}"""
+    # A new day begins with a 0 for each caller of the previous day, or the value would be found again in the
+    # next minute. A 0 need not be found, so that callers that are gone are dropped.
+    # 30s: this minute. Without a window, it could be one from before an outage of up to five minutes.
+    today = f"""\
+sum by ({by}) (
+  (
+{indent(before, "  ")}
+  )
+  * on () group_left () (0 * {NEW_DAY} or vector(1))
+  or
+    {since_copy} and on (day) {TODAY}
+  or
+    last_over_time({name}:increase1m[30s])
+)
+and on () {STATE}"""
     return (
         rule(f"{name}:increase1m", minute_query(metric, by))
         + rule(f"{name}:increase15m", quarter)
@@ -134,13 +190,20 @@ def rules_from_counter(level: Level, metric: str) -> str:
     )
 
 
+def copy_rule(level: Level, metric: str) -> str:
+    """Return the rule that copies `today` from before an outage of more than half an hour."""
+    total, by = f"{prefix(level, metric)}:increase", ", ".join(level)
+    copy = f'sum by ({by}) (last_over_time({total}{{part="today"}}[1d])) {NOT_RUNNING}'
+    return rule(total, copy, part="copy")
+
+
 def rules_from_level(level: Level, source: Level, metric: str) -> str:
     """Return the rules that sum a level from the records of a finer one."""
     total, finer = f"{prefix(level, metric)}:increase", f"{prefix(source, metric)}:increase"
     by = ", ".join(level)
     return (
         rule(f"{total}15m", f"sum by ({by}) ({finer}15m)\n{EVERY_QUARTER}")
-        + rule(total, f'sum by ({by}) ({finer}{{part="day"}})\n{NEW_DAY}', part="day")
+        + rule(total, f'sum by ({by}) ({finer}{{part="day"}})\nand on () {NEW_DAY}', part="day")
         + rule(total, f'sum by ({by}) ({finer}{{part="today"}})', part="today")
         + rule(total, f'sum by ({by}) ({finer}{{part="before"}})', part="before")
     )
@@ -148,16 +211,28 @@ def rules_from_level(level: Level, source: Level, metric: str) -> str:
 
 def render() -> str:
     """Return the content of rules/increases.yml."""
+    levels = [(level, source, metric) for metric, of in LEVELS.items() for level, source in of.items()]
     sums = "".join(
         rules_from_counter(level, metric) if source is None else rules_from_level(level, source, metric)
-        for metric, levels in LEVELS.items()
-        for level, source in levels.items()
+        for level, source, metric in levels
     )
-    by_phase = f'{prefix(PHASE, "llm_cost_usd_total")}:increase{{part="today"}}'
+    by_phase = f'{prefix(PHASE, COST)}:increase{{part="today"}}'
     overall = rule("job:llm_cost_usd:increase", f"sum by (job) ({by_phase})", part="today")
-    # Last, so that on the first evaluation of a day all rules above still see yesterday's number.
-    utc_day = rule("llm:utc_day:number", "floor(vector(time()) / 86400)")
-    return HEAD + (sums + overall + utc_day).rstrip("\n") + "\n"
+    # 59m30s: 60 samples, like 14m30s.
+    hour = f"sum by (job, agent) (sum_over_time({prefix(CALLER_BY_TYPE, COST)}:increase1m[59m30s]))"
+    utc_day = rule(DAY_NUMBER, f"floor(vector(time()) / 86400) and on () {STATE}")
+    copies = "".join(copy_rule(level, metric) for level, source, metric in levels if source is None)
+    copied = rule(COPIED_DAY, f"max_over_time({DAY_NUMBER}[1d])\n{NOT_RUNNING}")
+    groups = (
+        HEAD
+        + rule(STATE, STATES)
+        + sums
+        + overall
+        + rule(f"{prefix(AGENT, COST)}:increase1h", hour)
+        + utc_day,
+        COPY_HEAD + copies + copied,
+    )
+    return "".join(groups).rstrip("\n") + "\n"
 
 
 def main() -> int:

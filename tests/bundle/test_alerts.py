@@ -184,7 +184,7 @@ def test_a_broken_rule_fails_its_unit_tests(tmp_path: Path) -> None:
     """A threshold that is off by one dollar is noticed."""
     rules = (PROMETHEUS / "rules/cost.yml").read_text()
     tests = (PROMETHEUS / "tests/cost_test.yml").read_text()
-    (tmp_path / "cost.yml").write_text(rules.replace("[1h])) > 50", "[1h])) > 51"))
+    (tmp_path / "cost.yml").write_text(rules.replace("increase1h) > 50", "increase1h) > 51"))
     (tmp_path / "cost_test.yml").write_text(tests.replace("../rules/", ""))
 
     with pytest.raises(AssertionError, match="LLMCostOverDefaultThreshold"):

@@ -101,7 +101,7 @@ def test_a_quarter_of_an_hour_sums_15_minutes_on_prometheus_2_and_3() -> None:
     quarters = [
         rule["expr"]
         for rule in rules()
-        if "record" in rule and "increase1m[" in rule["expr"] and "[1d]" not in rule["expr"]
+        if rule.get("record", "").endswith(":increase15m") and "increase1m[" in rule["expr"]
     ]
 
     assert len(quarters) == 4

@@ -89,7 +89,7 @@ def prometheus(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         page.spend()
         until(lambda: [each for each in server.query("llm_cost_usd_total") if each.value == 0.25])
         page.spend()
-        recorded = "job_provider_model_agent_phase_le:llm_time_to_first_token_seconds_bucket:rate5m > 0"
+        recorded = "job_provider_model_le:llm_time_to_first_token_seconds_bucket:rate5m > 0"
         until(lambda: server.query(recorded))
         yield server
     assert gone(server.pid)
@@ -119,8 +119,8 @@ def test_the_cost_of_a_model_increases_within_seconds_of_a_call(prometheus: Prom
     assert all(0.25 < each.value < 1 for each in increased)
 
 
-RECORDED_LATER = (":increase15m", ":usual", ":forecast", "_usual")
-"""The ends of names of rules that record after a quarter of an hour, or compare with earlier days."""
+RECORDED_LATER = (":increase15m", ":usual", ":forecast", "_usual", ":copied")
+"""The ends of names of what is recorded after a quarter of an hour, a day or an outage."""
 
 
 def numbers(prometheus: Prometheus, name: str) -> bool:
@@ -273,7 +273,7 @@ def test_the_config_differs_from_the_shipped_one_in_its_addresses_only(tmp_path:
     assert config.read_text() == (bundle("prometheus") / "prometheus.yml").read_text()
     assert (tmp_path / "targets/demo.yml").read_text() == '[{"targets": ["127.0.0.1:1", "127.0.0.1:2"]}]'
     assert list((tmp_path / "alertmanagers").iterdir()) == []
-    assert (tmp_path / "rules/recording.yml").exists()
+    assert (tmp_path / "rules/models.yml").exists()
 
 
 def test_grafana_is_readable_on_loopback_and_sends_no_reports(tmp_path: Path) -> None:

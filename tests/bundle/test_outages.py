@@ -1,0 +1,152 @@
+"""Recorded sums survive an outage of Prometheus: nothing that it recorded is lost or counted twice.
+
+promtool cannot stop evaluating rules. So each test gives what was recorded before the outage as samples, and
+runs a copy of the rules in which every rule also requires a series that exists only after the outage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.bundle import PROMETHEUS, run
+
+RULES = PROMETHEUS / "rules/increases.yml"
+LABELS = 'job="j", provider="p", model="m", agent="a", phase="f", token_type="input"'
+COUNTER = f'llm_cost_usd_total{{{LABELS}, instance="i"}}'
+TOTAL = "job_provider_model_agent_phase_token_type:llm_cost_usd:increase"
+TODAY = f'sum({TOTAL}{{part="today"}})'
+DAYS = f'sum(sum_over_time({TOTAL}{{part="day"}}[2d]))'
+COARSE = 'sum(job_agent:llm_cost_usd:increase{part="today"})'
+AGENT = ("job_provider_model_agent_phase:llm_cost_usd:", "job_agent:llm_cost_usd:")
+"""The sums by agent, and what they are summed from."""
+DAY = 24 * 60
+
+
+@dataclass(frozen=True)
+class Outage:
+    """An outage of Prometheus. A caller spends $1 a minute, before it and after it. Times are in minutes."""
+
+    begin: int
+    """The last evaluation before it."""
+    end: int
+    """The first evaluation after it."""
+    spent: int
+    """What was spent on the day of `begin` until then."""
+    scraped: int | None = None
+    """The first scrape after it, if it is later than `end`."""
+    copied: int | None = None
+    """When the slow group is evaluated first, if it is."""
+
+
+def unit_tests(outage: Outage, expected: Mapping[int, Mapping[str, float | None]]) -> tuple[str, str]:
+    """Return the rules and the unit tests; each expected value is of an expression at a time."""
+    rules = yaml.safe_load(RULES.read_text())
+    for group in rules["groups"]:
+        group["rules"] = [
+            each for each in group["rules"] if each["record"].startswith(("llm:", TOTAL, *AGENT))
+        ]
+        marker = "slow_group_is_due" if group["name"] == "llm_increase_copy" else "prometheus_is_up"
+        for each in group["rules"]:
+            each["expr"] = f"({each['expr']}) and on () {marker}"
+    last = max(expected)
+    before, scraped = outage.begin, outage.scraped or outage.end
+    first = max(0, before - outage.spent)  # the counter is $1 at minute 1 of its life
+    gap = f" _x{scraped - before - 1}" if scraped > before + 1 else ""
+    counter = f"_x{first} 0+1x{before - first}{gap} {scraped - first}+1x{last - scraped}"
+    recorded = f"_x{first} 0+1x{before - first}"
+    series = {
+        COUNTER: counter,
+        f'{TOTAL}{{{LABELS}, part="today"}}': recorded,
+        f'{TOTAL}1m{{{LABELS}, day="0"}}': f"_x{first} 0 1x{before - first - 1}",
+        "llm:utc_day:number": f"0x{before}",
+        "prometheus_is_up": f"_x{outage.end} 1x{last - outage.end}",
+    }
+    if outage.copied:
+        series["slow_group_is_due"] = f"_x{outage.copied} 1 stale"
+    tests = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": text} for name, text in series.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f"round({expr}, 0.0001)",
+                        "eval_time": f"{minute}m",
+                        "exp_samples": [] if value is None else [{"value": value}],
+                    }
+                    for minute, values in expected.items()
+                    for expr, value in values.items()
+                ],
+            }
+        ],
+    }
+    return yaml.safe_dump(rules), yaml.safe_dump(tests)
+
+
+CASES: dict[str, tuple[Outage, dict[int, dict[str, float | None]]]] = {
+    # $59 at minute 59, and $4 until minute 63.
+    "of three minutes": (
+        Outage(begin=59, end=63, spent=59),
+        {63: {TODAY: 63, COARSE: 63}, 64: {TODAY: 64}},
+    ),
+    # Nothing is scraped before the first evaluation: the last recorded minute must not be added again.
+    "and the first evaluation comes before the first scrape": (
+        Outage(begin=59, end=61, spent=59, scraped=62),
+        {61: {TODAY: 59}, 62: {TODAY: 62}, 63: {TODAY: 63}},
+    ),
+    # The counters of before are too old, so what was spent meanwhile is not known. What was recorded is kept.
+    "of twenty minutes": (
+        Outage(begin=59, end=80, spent=59),
+        {80: {TODAY: 59}, 81: {TODAY: 60}, 90: {TODAY: 69}},
+    ),
+    # Nothing is recorded until there is a copy. $0 in minute 180, whose counter has no past, then $11.
+    "of two hours": (
+        Outage(begin=59, end=180, spent=59, copied=190),
+        {
+            190: {TODAY: None, COARSE: None, "llm:utc_day:number": None},
+            191: {TODAY: 70, COARSE: 70, "llm:utc_day:number": 0, "llm:recording:state": 2},
+            192: {TODAY: 71, "llm:recording:state": 1},
+            230: {TODAY: 109, DAYS: None},
+        },
+    ),
+    # $500 until 23:55, and $10 until 00:05, when they are recorded.
+    "over midnight": (
+        Outage(begin=DAY - 5, end=DAY + 5, spent=500),
+        {DAY + 5: {TODAY: 10, DAYS: 500}, DAY + 6: {TODAY: 11, DAYS: 500}, DAY + 40: {TODAY: 45, DAYS: 500}},
+    ),
+    # From 23:00 to 02:00.
+    "over midnight of three hours": (
+        Outage(begin=DAY - 60, end=DAY + 120, spent=300, copied=DAY + 130),
+        {
+            DAY + 130: {TODAY: None, DAYS: None},
+            DAY + 131: {TODAY: 11, DAYS: 300},
+            DAY + 132: {TODAY: 12, DAYS: 300},
+        },
+    ),
+    # The copy arrives after midnight: the minutes from 23:51 to 23:59 belong to the day before.
+    "that ends before midnight": (
+        Outage(begin=DAY - 60, end=DAY - 10, spent=300, copied=DAY + 2),
+        {DAY + 2: {TODAY: None, DAYS: None}, DAY + 3: {TODAY: 4, DAYS: 309}, DAY + 4: {TODAY: 5, DAYS: 309}},
+    ),
+    # What is older than a day is not needed for today.
+    "of more than a day": (
+        Outage(begin=59, end=DAY + 100, spent=59),
+        {DAY + 100: {TODAY: 0, "llm:recording:state": 0}, DAY + 110: {TODAY: 10, "llm:recording:state": 1}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sums_go_on_after_an_outage(case: str, tmp_path: Path) -> None:
+    rules, tests = unit_tests(*CASES[case])
+    (tmp_path / "rules.yml").write_text(rules)
+    (tmp_path / "tests.yml").write_text(tests)
+
+    assert "SUCCESS" in run("promtool", "test", "rules", tmp_path / "tests.yml")
