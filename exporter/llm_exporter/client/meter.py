@@ -14,7 +14,6 @@ import msgspec
 from ..bounds import clean_text
 from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind, TokenType, new_id
-from ..labels import current_labels
 from ..pricing.endpoint import Endpoint
 from ..wire.error_kinds import kind_of_code, kind_of_exception
 from ..wire.framing import Framing, Ignored, framing_for
@@ -22,6 +21,7 @@ from ..wire.reader import Reader, Reading
 from ..wire.text_length import text_length
 from .default import pipeline
 from .guard import guarded, report_error
+from .inferred_labels import labels_of_call
 from .retrieval import Outcome
 
 current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", default=None)
@@ -102,7 +102,7 @@ class Meter:
         if url:
             read.read_url(url)
         self._request = request
-        self._labels = current_labels() if labels is None else labels
+        self._labels = labels_of_call() if labels is None else labels
         self._route = route
         self._failures: list[ErrorKind] = []
         self._started = time()

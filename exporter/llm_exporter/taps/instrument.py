@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar, overload
 
 from .. import environment
-from ..client import default
+from ..client import default, inferred_labels
+from . import frameworks
 from .sdk import Sdk
 from .switch import asks_by_environment
 
 Client = TypeVar("Client")
+FRAMEWORKS: Final = tuple(inferred_labels.SOURCES)
+"""Who may name agents and phases."""
 
 _SDKS: Final = (
     Sdk("openai", ("openai", "OpenAITap")),
@@ -20,10 +24,19 @@ _SDKS: Final = (
 
 
 @overload
-def instrument(client: Client, *, ask_for_usage: bool | None = None) -> Client: ...
+def instrument(
+    client: Client, *, ask_for_usage: bool | None = None, labels_from: Sequence[str] = FRAMEWORKS
+) -> Client: ...
 @overload
-def instrument(client: None = None, *, ask_for_usage: bool | None = None) -> None: ...
-def instrument(client: Client | None = None, *, ask_for_usage: bool | None = None) -> Client | None:
+def instrument(
+    client: None = None, *, ask_for_usage: bool | None = None, labels_from: Sequence[str] = FRAMEWORKS
+) -> None: ...
+def instrument(
+    client: Client | None = None,
+    *,
+    ask_for_usage: bool | None = None,
+    labels_from: Sequence[str] = FRAMEWORKS,
+) -> Client | None:
     """Meter one client, or every client of the three SDKs in this process.
 
     `instrument()` covers clients created before and after it, and imports no SDK: an SDK that is imported
@@ -41,12 +54,16 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool | None = Non
             do not, and to remove the extra chunk from what the caller sees. None requests it from services
             that are known to accept it, or as `LLM_EXPORTER_ASK_FOR_USAGE` (`true` or `false`) says. True
             requests it from unknown services, too. False never requests it.
+        labels_from: who names the agent and the phase of calls of this process that have no such label, in
+            this order: `openai_agents` (the running agent), `langgraph` (the graph or agent, and its node),
+            `opentelemetry` (`gen_ai.agent.name` of the span in force or of the baggage). `()` is nobody.
 
     Returns:
         The same client.
 
     Raises:
         TypeError: if the object is not a client of one of the three SDKs.
+        ValueError: if `labels_from` names anything else.
         llm_exporter.ConfigError: if the file cannot be used, or `LLM_EXPORTER_URL`, `LLM_EXPORTER_ENABLED` or
             `LLM_EXPORTER_ASK_FOR_USAGE` is invalid. Nothing is metered then.
     """
@@ -54,6 +71,8 @@ def instrument(client: Client | None = None, *, ask_for_usage: bool | None = Non
         return client
     if ask_for_usage is None:
         ask_for_usage = asks_by_environment()
+    inferred_labels.use(labels_from)
+    frameworks.observe()
     _follow_environment()
     if client is None:
         for sdk in _SDKS:
@@ -91,11 +110,13 @@ def uninstrument(client: Client | None = None) -> Client | None:
         for sdk in _SDKS:
             sdk.switch.everything = False
             sdk.remove_if_unused()
-        return None
-    sdk = _sdk_of(client)
-    for owner in sdk.owners(client):
-        sdk.switch.set(owner, on=False)
-    sdk.remove_if_unused()
+    else:
+        sdk = _sdk_of(client)
+        for owner in sdk.owners(client):
+            sdk.switch.set(owner, on=False)
+        sdk.remove_if_unused()
+    if not any(sdk.switch.in_use for sdk in _SDKS):
+        frameworks.restore()
     return client
 
 

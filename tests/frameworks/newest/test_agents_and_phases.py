@@ -1,0 +1,143 @@
+"""Calls have the agents and phases of the frameworks that make them, with no line of the program changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypedDict
+
+import pytest
+from agents import Agent, OpenAIChatCompletionsModel, Runner, set_tracing_disabled
+from langchain_openai import ChatOpenAI
+from langgraph.graph import END, START, StateGraph
+from openai import AsyncOpenAI, OpenAI
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace import TracerProvider
+
+import llm_exporter
+from support.metered import Metered
+
+
+def seen(metered: Metered) -> Counter[tuple[str, str]]:
+    """Return the number of calls by agent and phase."""
+    return Counter((call.agent, call.phase) for call in metered.calls)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("disabled", [False, True], ids=["traced", "untraced"])
+def test_agents_of_the_openai_sdk_run_beside_one_another(
+    provider: str, metered: Metered, streamed: bool, disabled: bool
+) -> None:
+    set_tracing_disabled(disabled)
+
+    async def run() -> None:
+        async with AsyncOpenAI(base_url=f"{provider}/v1", api_key="k") as client:
+            model = OpenAIChatCompletionsModel("gpt-4o", openai_client=client)
+
+            async def one(name: str) -> None:
+                agent = Agent(name=name, model=model)
+                if streamed:
+                    async for _ in Runner.run_streamed(agent, "How many?").stream_events():
+                        pass
+                else:
+                    await Runner.run(agent, "How many?")
+
+            await asyncio.gather(one("triage"), one("billing"))
+            await one("triage")
+            await client.chat.completions.create(model="gpt-4o", messages=[])
+
+    asyncio.run(run())
+    assert seen(metered) == {
+        ("triage", "unattributed"): 2,
+        ("billing", "unattributed"): 1,
+        ("unattributed", "unattributed"): 1,
+    }
+
+
+class State(TypedDict):
+    text: str
+
+
+def graph(url: str, name: str | None, *nodes: str, inner: Any = None) -> Any:
+    """Return a graph whose nodes run beside one another, each of which makes a call."""
+    model = ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="k")
+
+    def call(_: State) -> dict[str, str]:
+        model.invoke("How many?")
+        return {}
+
+    builder = StateGraph(State)
+    for node in nodes:
+        builder.add_node(node, inner or call)
+        builder.add_edge(START, node)
+        builder.add_edge(node, END)
+    return builder.compile(name=name) if name else builder.compile()
+
+
+@pytest.mark.parametrize("use", ["invoke", "ainvoke", "stream", "astream"])
+def test_a_graph_of_langgraph_is_the_agent_and_a_node_the_phase(
+    use: str, provider: str, metered: Metered
+) -> None:
+    compiled = graph(provider, "writer", "draft", "review")
+    if use == "invoke":
+        compiled.invoke({"text": ""})
+    elif use == "ainvoke":
+        asyncio.run(compiled.ainvoke({"text": ""}))
+    elif use == "stream":
+        with OpenAI(base_url=f"{provider}/v1", api_key="k") as client:
+            for _ in compiled.stream({"text": ""}):
+                client.chat.completions.create(model="gpt-4o", messages=[])
+    else:
+
+        async def run() -> None:
+            assert [part async for part in compiled.astream({"text": ""})]
+
+        asyncio.run(run())
+    expected = {("writer", "draft"): 1, ("writer", "review"): 1}
+    if use == "stream":
+        expected[("unattributed", "unattributed")] = 2
+    assert seen(metered) == expected
+
+
+def test_a_graph_inside_a_node_is_an_agent_of_its_own(provider: str, metered: Metered) -> None:
+    unnamed = graph(provider, None, "search")
+    graph(provider, None, "researcher", inner=unnamed).invoke({"text": ""})
+    named = graph(provider, "critic", "judge")
+    graph(provider, "writer", "review", inner=named).invoke({"text": ""})
+    assert seen(metered) == {("researcher", "search"): 1, ("critic", "judge"): 1}
+
+
+def test_explicit_labels_come_first(provider: str, metered: Metered) -> None:
+    with llm_exporter.labels(agent="mine"):
+        graph(provider, "writer", "draft").invoke({"text": ""})
+    assert seen(metered) == {("mine", "draft"): 1}
+
+
+def test_nobody_is_asked_if_the_program_says_so(provider: str, metered: Metered) -> None:
+    llm_exporter.instrument(labels_from=())
+    graph(provider, "writer", "draft").invoke({"text": ""})
+    assert seen(metered) == {("unattributed", "unattributed"): 1}
+
+
+def test_a_span_or_the_baggage_of_opentelemetry_names_the_agent(provider: str, metered: Metered) -> None:
+    tracer = TracerProvider().get_tracer("test")
+    with OpenAI(base_url=f"{provider}/v1", api_key="k") as client, ThreadPoolExecutor() as pool:
+
+        def call() -> None:
+            client.chat.completions.create(model="gpt-4o", messages=[])
+
+        with tracer.start_as_current_span("run", attributes={"gen_ai.agent.name": "triage"}):
+            call()
+            pool.submit(copy_context().run, call).result()
+        token = context.attach(baggage.set_baggage("gen_ai.agent.name", "billing"))
+        call()
+        context.detach(token)
+        call()
+    assert not trace.get_current_span().is_recording()
+    assert seen(metered) == {
+        ("triage", "unattributed"): 2,
+        ("billing", "unattributed"): 1,
+        ("unattributed", "unattributed"): 1,
+    }
