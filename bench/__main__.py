@@ -12,7 +12,7 @@ from .compared import Table
 
 BENCHMARKS = (
     *("startup", "calls", "streams", "instructions", "floor", "peers", "throughput", "growth"),
-    *("shipping", "budgets", "scrapes", "ingest", "ledger", "dashboards", "rules"),
+    *("shipping", "budgets", "scrapes", "ingest", "stalls", "ledger", "dashboards", "rules"),
 )
 
 

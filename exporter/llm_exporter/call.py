@@ -131,7 +131,8 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
 
 
-class Call(msgspec.Struct, kw_only=True):
+# No call is part of a reference cycle, so the garbage collector need not look at any.
+class Call(msgspec.Struct, kw_only=True, gc=False):
     """A finished call to a provider: its labels, usage, cost and outcome.
 
     It holds only numbers and labels, never a prompt or a response.

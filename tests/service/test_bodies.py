@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,18 @@ import pytest
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from llm_exporter import Call
 from llm_exporter.config.model import Config
 from llm_exporter.service import bodies, responses
 from llm_exporter.service.app import make_app
 from llm_exporter.service.bodies import MAX_CALL_BYTES, MAX_CALLS, Bodies, calls_in
+from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import Logged
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.service.reports import call_page
 from llm_exporter.service.requests import Problem
 from llm_exporter.service.responses import encoded
+from llm_exporter.service.schemas import Receipt
 from support.calls import a_call
 
 SHORTEST = b'{"provider":"p","model":"m","operation":"o"}'
@@ -98,8 +103,32 @@ def test_a_decoder_gets_a_slice_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
         return decode(part)
 
     monkeypatch.setattr(bodies, "_decode_calls", decode_slice)
-    calls_in(batch(1250))
-    assert sizes == [500, 500, 250]
+    monkeypatch.setattr(bodies, "_SLICE_BYTES", 1000)
+    one = json.loads(SHORTEST)  # has 67 bytes with an empty route
+    calls_in(json.dumps([{**one, "route": "x" * size} for size in (1, 1, 250, 2, 900, 999)]).encode())
+    assert sizes == [4, 1, 1]
+
+
+def test_the_garbage_collector_need_not_look_at_calls() -> None:
+    """A full collection keeps all threads waiting, also that of the event loop."""
+    (call,) = calls_in(batch(1))
+    assert not gc.is_tracked(call)
+    assert not gc.is_tracked(Logged(1, call))
+
+
+def test_calls_are_submitted_where_they_are_decoded(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def submit(intake: Intake, calls: Sequence[Call]) -> Future[Receipt]:
+        threads.append(threading.current_thread().name)
+        return original(intake, calls)
+
+    original = Intake.submit
+    monkeypatch.setattr(Intake, "submit", submit)
+    assert client.post("/api/v1/calls", content=batch(1000)).json() == {"accepted": 1000, "duplicates": 0}
+    assert [name.rpartition("_")[0] for name in threads] == ["llm-exporter-bodies"]
 
 
 def test_an_encoder_gets_a_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

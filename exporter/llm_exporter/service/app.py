@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
@@ -41,7 +41,7 @@ from .reloading import Reloading
 from .repeating import repeat
 from .requests import FILTERS, Parameters, Problem
 from .responses import JSON, encoded, json_response, problem_response
-from .schemas import BudgetList, CallPage, Scope, UsageReport
+from .schemas import BudgetList, CallPage, Receipt, Scope, UsageReport
 from .survival import Survival
 
 T = TypeVar("T")
@@ -249,13 +249,21 @@ class _Service:
     async def _post_calls(self, request: Request) -> Response:
         """Add calls. The response confirms that they are stored durably."""
         labels = holder_of(request).labels
-        async with self.bodies.decoded(request, partial(_calls_in, labels), MAX_BODY) as calls:
+        async with self.bodies.decoded(request, partial(self._submit, labels), MAX_BODY) as submitted:
             try:
-                receipt = await asyncio.wrap_future(self._intake.submit(calls))
+                receipt = await asyncio.wrap_future(submitted)
             except LedgerError:
                 self._readiness.doubt()
                 raise
         return json_response(receipt)
+
+    def _submit(self, labels: Mapping[str, str], body: bytes) -> Future[Receipt]:
+        """Submit the calls in a body, with the labels of whoever sends them."""
+        calls = calls_in(body)
+        if labels:
+            for call in calls:
+                call.labels.update(labels)
+        return self._intake.submit(calls)
 
     async def _get_calls(self, request: Request) -> Response:
         """List calls, newest first, as JSON or CSV."""
@@ -347,15 +355,6 @@ class _Service:
     async def events(self, request: Request) -> Response:
         """Stream server-sent events."""
         return EventStream(self._live.subscribe())
-
-
-def _calls_in(labels: Mapping[str, str], body: bytes) -> list[Call]:
-    """Return the calls in a body, with the labels of whoever sends them."""
-    calls = calls_in(body)
-    if labels:
-        for call in calls:
-            call.labels.update(labels)
-    return calls
 
 
 def _wanted(parameters: Parameters) -> Callable[[Call], bool] | None:

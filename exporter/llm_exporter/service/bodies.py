@@ -39,7 +39,7 @@ _RETRY_SECONDS: Final = 5
 _THREADS: Final = 2
 _SMALL: Final = 2**15
 """Bytes that are decoded faster than another thread is told to."""
-_SLICE_CALLS: Final = 500
+_SLICE_BYTES: Final = 2**19
 _MAX_COMMAS: Final = 64 * MAX_CALLS
 """A call has three commas at least, and about 25. This is a cheap bound for lists of anything else."""
 
@@ -199,8 +199,12 @@ def _slices(body: bytes) -> Iterator[list[Call]]:
         for number, part in enumerate(parts):
             if len(part) > MAX_CALL_BYTES:
                 raise Problem(413, f"call {number} exceeds {MAX_CALL_BYTES} bytes")
-        for first in range(0, len(parts), _SLICE_CALLS):
-            yield _decode_calls(b"[" + b",".join(parts[first : first + _SLICE_CALLS]) + b"]")
+        while first < len(parts):
+            end, size = first + 1, len(parts[first])
+            while end < len(parts) and (size := size + len(parts[end])) <= _SLICE_BYTES:
+                end += 1
+            yield _decode_calls(b"[" + b",".join(parts[first:end]) + b"]")
+            first = end
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         place = _AT.sub(lambda at: f"$[{first + int(at[1])}]", str(error))
         raise Problem(400, f"invalid calls: {place}") from None

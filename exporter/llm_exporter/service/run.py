@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -93,6 +94,9 @@ def serve(
         settings.load()
         settings.ssl = context
         server = _Server(settings, app.state.live)
+        # Each full garbage collection keeps the event loop waiting: it need not look at what stays anyway.
+        gc.collect()
+        gc.freeze()
         shown = f"[{host}]" if ":" in host else host
         scheme = "http" if context is None else "https"
         print(f"llm-exporter listening on {scheme}://{shown}:{bound}", flush=True)  # noqa: T201

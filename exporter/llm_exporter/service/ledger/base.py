@@ -68,7 +68,7 @@ class Query(msgspec.Struct, kw_only=True, frozen=True):
     """Values by dimension: `model`, `agent`, `project` or any label."""
 
 
-class Logged(msgspec.Struct, frozen=True):
+class Logged(msgspec.Struct, frozen=True, gc=False):
     """A call in the ledger."""
 
     position: int
