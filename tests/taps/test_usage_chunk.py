@@ -417,6 +417,27 @@ def test_the_filter_accepts_every_kind_of_line_ending() -> None:
     assert seen == AZURE_FIRST + TEXT + OTHER_DIALECT + DONE
 
 
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("position", [0, 1, 57, 199, 200])
+def test_the_usage_chunk_is_found_anywhere_in_a_piece_of_many_events(
+    position: int, newline: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the events beside it are looked at one by one."""
+    looked_at: list[bytes] = []
+    is_usage = usage_chunk._is_usage
+
+    def look(event: bytes) -> bool:
+        looked_at.append(event)
+        return is_usage(event)
+
+    monkeypatch.setattr(usage_chunk, "_is_usage", look)
+    others = [TEXT.replace(b"\n", newline)] * 200
+    piece = b"".join([*others[:position], USAGE_CHUNK.replace(b"\n", newline), *others[position:]])
+    hidden = UsageChunkFilter()
+    assert hidden.feed(piece) + hidden.end() == b"".join(others)
+    assert sum(map(len, looked_at)) < 2500
+
+
 def test_complete_events_pass_at_once_and_an_incomplete_one_at_the_end() -> None:
     hidden = UsageChunkFilter()
     assert hidden.feed(TEXT + TEXT[:9]) == TEXT

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -244,7 +245,6 @@ def test_event_is_read_as_soon_as_it_is_complete(newline: bytes, size: int) -> N
         pytest.param(ChatReader, chat_events(), [0, 1, 6], id="chat"),
         pytest.param(ResponsesReader, responses_events(), [0, 1, 6], id="responses"),
         pytest.param(MessagesReader, messages_events(), [0, 1, 2, 7], id="messages"),
-        pytest.param(GenerateContentReader, gemini_events(), [0, 1, 2, 3, 4], id="gemini, all with usage"),
     ],
 )
 @pytest.mark.parametrize("whole", [False, True], ids=["event by event", "in one chunk"])
@@ -257,21 +257,94 @@ def test_event_is_parsed_only_for_the_first_token_or_usage(
 ) -> None:
     """Most events of a long stream are skipped."""
     reads = reader()
-    given: list[bytes] = []
-    original: Callable[[bytes], None] = reads.read_event
-
-    def event(data: bytes) -> None:
-        given.append(data)
-        original(data)
-
-    monkeypatch.setattr(reads, "read_event", event)
-    frames = ServerSentEvents(reads)
+    given = events_given_to(reads, monkeypatch)
     chunks = [sse([event]) for event in events]
+    frames = ServerSentEvents(reads)
     for chunk in [b"".join(chunks)] if whole else chunks:
         frames.feed(chunk)
     frames.end()
 
-    assert [json.loads(data) for data in given] == [events[index] for index in parsed]
+    assert given == [events[index] for index in parsed]
+
+
+def events_given_to(reads: Reader, monkeypatch: pytest.MonkeyPatch) -> list[Json]:
+    """Return the list of the events that a reader is given from now on."""
+    given: list[Json] = []
+    original: Callable[[bytes], None] = reads.read_event
+
+    def event(data: bytes) -> None:
+        given.append(json.loads(data))
+        original(data)
+
+    monkeypatch.setattr(reads, "read_event", event)
+    return given
+
+
+def gemini_chunk(number: int, **more: Any) -> Json:
+    """Return a chunk with text and the usage so far."""
+    parts = {
+        "candidates": [{"content": {"parts": [{"text": f"{number} " * 20}]}}],
+        "modelVersion": "gemini-t",
+    }
+    return {**parts, **more, "usageMetadata": {"promptTokenCount": 31, "candidatesTokenCount": number}}
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("pieces", ["one by one", "groups of 50", "all at once"])
+def test_usage_that_each_event_repeats_is_parsed_once_for_many_events(
+    pieces: str, newline: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the last event of those that are scanned together is parsed."""
+    events = [gemini_chunk(number) for number in range(200)]
+    chunks = [sse([event]).replace(b"\n", newline) for event in events]
+    size = {"one by one": 1, "groups of 50": 50, "all at once": 200}[pieces]
+    reads = GenerateContentReader()
+    given = events_given_to(reads, monkeypatch)
+    frames = ServerSentEvents(reads)
+    for start in range(0, 200, size):
+        frames.feed(b"".join(chunks[start : start + size]))
+    frames.end()
+
+    assert reads.reading.tokens == {"input": 31, "output": 199}
+    assert given[0] == events[0]
+    assert given[-1] == events[199]
+    # Of the first, and of each of 13 groups of 16, or of each half.
+    assert len(given) <= 14
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(
+            [{"functionCall": {"args": {"usageMetadata": {"promptTokenCount": 9}}}}], id="arguments"
+        ),
+        pytest.param([{"text": "ended"}], id="no usage"),
+    ],
+)
+def test_only_usage_supersedes_earlier_usage(last: Json) -> None:
+    """Other keys may look like it. An event with a search or an error supersedes nothing either."""
+    parts = [{"content": {"parts": last}}]
+    for after in ({"candidates": parts}, {"candidates": parts, "usageMetadata": {"trafficType": "X"}}):
+        reading = read(GenerateContentReader, [*map(chunk_of, (1, 2, 3)), sse([after])])
+        assert reading.tokens == {"input": 31, "output": 3}
+
+
+def chunk_of(number: int) -> bytes:
+    return sse([gemini_chunk(number)])
+
+
+def test_a_search_or_an_error_is_read_wherever_it_is() -> None:
+    searched = {"candidates": [{"groundingMetadata": {"webSearchQueries": ["a"]}}]}
+    failed = {"error": {"code": 503, "status": "UNAVAILABLE"}}
+    for special in (searched, failed):
+        for place in range(1, 5):
+            chunks = [*map(chunk_of, (1, 2, 3, 4))]
+            chunks.insert(place, sse([special]))
+            reading = read(GenerateContentReader, chunks)
+            assert reading.tokens == {"input": 31, "output": 4}
+            assert (reading.error, reading.units) == (
+                ("UNAVAILABLE", {}) if special is failed else (None, {"web_searches": 1})
+            )
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])

@@ -749,9 +749,9 @@ def test_chat_chunk_that_mentions_usage_carries_none(event: Json) -> None:
     "data",
     [
         b'{"usage":{"prompt_tokens":1}}',
-        b'{"usage" : {}}',
-        b'{"usage":\n {}}',
-        b'{"x_groq":{"usage":{"a":1}}}',
+        b'{"usage" : {"total_tokens":1}}',
+        b'{"usage":\n {"completion_tokens":1}}',
+        b'{"x_groq":{"usage":{"prompt_tokens":1}}}',
     ],
 )
 def test_chat_usage_is_found_however_it_is_spaced(data: bytes) -> None:

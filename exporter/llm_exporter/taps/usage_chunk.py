@@ -52,6 +52,9 @@ _MARK: Final = b'"prompt_tokens"'
 _MAX_EVENT: Final = 64 * 1024
 """The largest incomplete event in bytes that is held. A usage chunk has about 500 bytes."""
 
+_FEW: Final = 1024
+"""Events of at most so many bytes are looked at one by one."""
+
 _USUAL: Final = frozenset(
     {
         *("id", "object", "created", "model", "choices", "usage"),
@@ -201,7 +204,6 @@ class UsageChunkFilter:
     def feed(self, chunk: bytes) -> bytes:
         """Return what the caller may see now that a chunk has arrived."""
         if not self._seam and chunk.endswith(b"\n\n"):  # most chunks are complete events
-            # `rfind` takes a third of the time of `in`.
             return chunk if chunk.rfind(_MARK) < 0 else _without_usage(chunk)
         end = last_blank_line(chunk)
         if end < 0 and self._seam:
@@ -235,8 +237,11 @@ class UsageChunkFilter:
 
 
 def _without_usage(events: bytes) -> bytes:
-    if _MARK not in events:
+    """Return events without those that are usage chunks. Many are halved until few of them are looked at."""
+    if events.rfind(_MARK) < 0:  # takes a third of the time of `in`
         return events
+    if len(events) > _FEW and (middle := last_blank_line(events[: len(events) // 2])) > 0:
+        return _without_usage(events[:middle]) + _without_usage(events[middle:])
     return b"".join(event for event in _events(events) if not _is_usage(event))
 
 

@@ -164,16 +164,36 @@ class ServerSentEvents(Framing):
         return max(self._token_bytes - round(self._token_lines * self._overhead), 0)
 
     def _read(self, events: bytes) -> None:
-        """Read complete events. Many at once are halved until only those with usage are taken apart."""
-        if self._reading.token_seen and not self._reader.may_carry_usage(events):
-            events = events.removesuffix(_DONE)
-            self._token_bytes += len(events)
-            self._token_lines += events.count(b"\n") or events.count(b"\r")
-        elif len(events) > _SMALL_CHUNK and (middle := last_blank_line(events[: len(events) // 2])) > 0:
+        """Read those of some complete events that matter."""
+        if not self._reading.token_seen:
+            self._read_each(events)
+        elif not self._reader.may_carry_usage(events):
+            self._skip(events.removesuffix(_DONE))
+        elif (last := last_blank_line(events[: self._reader.latest_usage(events)])) > 0:
+            self._read_latest(events[:last], events[last:])
+        else:
+            self._read_each(events)
+
+    def _read_latest(self, superseded: bytes, events: bytes) -> None:
+        """Read events with usage, and those that they supersede only if it was not usage after all."""
+        before = self._reading.tokens
+        self._read_each(events)
+        if self._reading.tokens is before:  # the arguments of a function may have the same keys
+            self._read_each(superseded)
+        else:
+            self._skip(superseded)
+
+    def _read_each(self, events: bytes) -> None:
+        """Read events. Many at once are halved until only those with usage are taken apart."""
+        if len(events) > _SMALL_CHUNK and (middle := last_blank_line(events[: len(events) // 2])) > 0:
             self._read(events[:middle])
             self._read(events[middle:])
         else:
             self._take_apart(events)
+
+    def _skip(self, events: bytes) -> None:
+        self._token_bytes += len(events)
+        self._token_lines += events.count(b"\n") or events.count(b"\r")
 
     def _take_apart(self, events: bytes) -> None:
         data: list[bytes] = []

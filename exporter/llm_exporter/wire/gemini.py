@@ -86,6 +86,8 @@ _decode_response: Final = decoder(_Response)
 _decode_chunk: Final = decoder(_Chunk)
 _decode_ordinary: Final = ordinary_decoder(_OrdinaryResponse)
 
+_COUNT: Final = b'TokenCount"'
+"""The end of the key of each count. Early chunks of Vertex AI have a traffic type but no counts."""
 _QUERIES: Final = b'Queries"'
 """The end of the keys `webSearchQueries`, `imageSearchQueries` and `retrievalQueries`."""
 _MAPS: Final = b'"maps"'
@@ -113,12 +115,11 @@ class GenerateContentReader(Reader):
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
-        return (
-            b'"usageMetadata"' in data
-            or _QUERIES in data
-            or _MAPS in data
-            or (b'"error"' in data and _ERROR.search(data) is not None)
-        )
+        return b'"usageMetadata"' in data or _has_searches_or_error(data)
+
+    @override
+    def latest_usage(self, events: bytes) -> int:
+        return 0 if _has_searches_or_error(events) else max(events.rfind(_COUNT), 0)
 
     @override
     def read_body(self, data: bytes) -> None:
@@ -151,7 +152,6 @@ class GenerateContentReader(Reader):
             return
         usage = mapping(part.usage_metadata)
         reading.service_tier = tier_of(usage) or reading.service_tier
-        # Early chunks of Vertex AI have a traffic type but no counts.
         if any(name.endswith("TokenCount") for name in usage):
             reading.tokens = tokens_of(usage)
 
@@ -173,6 +173,10 @@ class GenerateContentReader(Reader):
             maps, retrieval = kinds.pop("maps", 0), kinds.pop("retrieval", 0)
             queries = {self._web_unit: kinds.total(), MAPS_SEARCHES: maps, RETRIEVALS: retrieval}
             self.reading.units = grounding_units(self.reading.model, queries)
+
+
+def _has_searches_or_error(data: bytes) -> bool:
+    return _QUERIES in data or _MAPS in data or (b'"error"' in data and _ERROR.search(data) is not None)
 
 
 MAPS_SEARCHES: Final = "maps_searches"

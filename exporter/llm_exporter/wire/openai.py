@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from ..call import Operation
 from .fields import Json, decoder, error_code, mapping, ordinary_decoder, sequence, text
-from .openai_usage import USAGE, OrdinaryUsage, read_usage, requested_tier
+from .openai_usage import OrdinaryUsage, has_usage, read_usage, requested_tier
 from .reader import Reader, Reading
 
 _ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]')
@@ -59,10 +59,7 @@ class ChatReader(Reader):
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
-        # Many services send `usage: null` in every chunk.
-        return (b'"usage"' in data and USAGE.search(data) is not None) or (
-            b'"error"' in data and _ERROR.search(data) is not None
-        )
+        return has_usage(data) or (b'"error"' in data and _ERROR.search(data) is not None)
 
     @override
     def read_body(self, data: bytes) -> None:

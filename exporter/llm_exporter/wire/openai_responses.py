@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from .fields import Json, count, decoder, error_code, mapping, ordinary_decoder, text
 from .openai_usage import (
-    USAGE,
     OrdinaryResponsesUsage,
+    has_usage,
     image_tokens_of,
     read_usage,
     requested_tier,
@@ -88,9 +88,7 @@ class ResponsesReader(Reader):
 
     @override
     def may_carry_usage(self, data: bytes) -> bool:
-        return (b'"usage"' in data and USAGE.search(data) is not None) or (
-            b'error"' in data and _ERROR.search(data) is not None
-        )
+        return has_usage(data) or (b'error"' in data and _ERROR.search(data) is not None)
 
     @override
     def read_body(self, data: bytes) -> None:

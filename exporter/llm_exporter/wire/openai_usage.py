@@ -14,8 +14,9 @@ from ..call import TokenType
 from .fields import Count, Json, Zero, amount, count, first_count, mapping, split, text, without_zeros
 from .reader import Reading
 
-USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
-"""A usage object in an event. Many services send `usage: null` in every event."""
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+_COUNT: Final = b'_tokens"'
+"""The end of the name of a count. Every usage object has one."""
 
 _PROMPT_DETAILS: Final = (
     *("prompt_tokens_details", "prompt_token_details"),
@@ -97,6 +98,11 @@ class OrdinaryResponsesUsage(
     completion_tokens: Count = None
     prompt_tokens_details: _Prompt | None = None
     completion_tokens_details: _Completion | None = None
+
+
+def has_usage(events: bytes) -> bool:
+    """Return whether there is a usage object in events. Many services send `usage: null` in every event."""
+    return events.rfind(_COUNT) >= 0 and _USAGE.search(events) is not None
 
 
 def requested_tier(request: Json) -> str | None:

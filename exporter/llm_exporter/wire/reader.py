@@ -101,6 +101,14 @@ class Reader(ABC):
         its quotes would be escaped.
         """
 
+    def latest_usage(self, events: bytes) -> int:
+        """Return where the last usage is in stream events, if it makes all events before it superfluous.
+
+        Returns:
+            Its index, or that of any byte of the same event; 0 if the other events matter, too.
+        """
+        return 0
+
     @abstractmethod
     def read_body(self, data: bytes) -> None:
         """Read a complete response."""
