@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 import llm_exporter
+from llm_exporter.budgets.asked import asked_by, max_output_tokens
 from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.budgets.errors import BudgetExceeded
-from llm_exporter.budgets.estimates import Estimates, max_output_tokens
+from llm_exporter.budgets.estimates import Estimates
 from llm_exporter.call import Call
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Config, PriceOverride, Prices
@@ -105,7 +107,7 @@ def may_cost(name: str, request: dict[str, Any], **call: Any) -> float:
     estimates = Estimates(PriceList())
     made = Call(provider=provider, model=model, requested_model=model, operation="chat", started=WHEN, **call)
     body = {"input": PROMPT, "max_tokens": 1_000, "model": model, **request}
-    return estimates.estimate(made, body)[0]
+    return estimates.estimate(made, asked_by(body))[0]
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,36 @@ def test_an_estimate_is_an_upper_bound(
 ) -> None:
     # Strings such as a tier count as a token of the prompt, too.
     assert may_cost(name, request_, **call) == pytest.approx(usd, rel=2e-3)
+
+
+def test_text_and_caches_are_found_at_any_depth_and_inline_files_are_no_text() -> None:
+    image = {"type": "image", "source": {"type": "base64", "data": "A" * 9_000}}
+    hour, usual = (
+        {"cache_control": {"type": "ephemeral", "ttl": "1h"}},
+        {"cache_control": {"type": "ephemeral"}},
+    )
+    text: Any = {"type": "text", "text": "four"}
+    for _ in range(5_000):
+        text = {"type": "tool_result", "content": [text]}
+    body = {
+        "model": "m",
+        "system": [{"text": "12345678", **hour}],
+        "messages": [{"role": "user", "content": [text, image, "data:image/png;base64,AAAA"], **usual}],
+        "temperature": None,
+    }
+    asked = asked_by(body)
+    assert asked.characters == 12
+    assert sorted(asked.terms.cache_writes) == ["cache_write", "cache_write_1h"]
+    assert asked_by({"messages": [{"content": "four"}]}).terms.cache_writes == ()
+
+
+def test_an_estimate_follows_the_configured_prices() -> None:
+    call = Call(provider="x", model="m", requested_model="m", operation="chat", started=WHEN)
+    asked = asked_by({"input": PROMPT})
+    usd = []
+    for price in (1, 3):
+        prices = PriceList(Prices(fallback={"input": Decimal(price), "output": Decimal(0)}))
+        estimates = Estimates(prices)
+        estimates.observe(msgspec.structs.replace(call, tokens={"output": 10}))
+        usd += [estimates.estimate(call, asked)[0] for _ in range(2)]
+    assert usd == [0.001, 0.001, 0.003, 0.003]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from llm_exporter.call import Call, TokenType
 from llm_exporter.config.model import PriceOverride, Prices
 from llm_exporter.pricing.prices import PriceList
-from llm_exporter.pricing.rates import Rate, TokenPrices
+from llm_exporter.pricing.rates import Rate, TokenPrices, highest
+from llm_exporter.pricing.tariffs import Terms
 
 NOVEMBER = datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp()
 
@@ -481,3 +482,22 @@ def test_a_cost_is_the_exact_decimal_product_rounded_once(
     numerator, denominator = TokenPrices({"output_text_tokens": rate}).of(call)["output"]
     with localcontext(prec=100):
         assert numerator * output / denominator == float(rate.at(prompt) * output)
+
+
+def test_upper_bounds_hold_for_a_minute() -> None:
+    """Prices change on whole minutes only."""
+    prices, terms = PriceList(), Terms("openai", "gpt-4o")
+    bounds = [prices.upper_bounds(terms, when) for when in (NOVEMBER, NOVEMBER + 59, NOVEMBER + 60)]
+    assert bounds[0] is bounds[1]
+    assert bounds[0] is not bounds[2]
+
+
+def test_the_highest_of_some_rates_is_so_for_each_length_of_the_prompt() -> None:
+    low, high = (
+        Rate(Decimal(1), ((100, Decimal(5)),)),
+        Rate(Decimal(2), ((200, Decimal(4)), (300, Decimal(6)))),
+    )
+    both = highest([low, high])
+    assert both is not None
+    assert [both.at(tokens) for tokens in (1, 100, 101, 200, 201, 300, 301)] == [2, 2, 5, 5, 5, 5, 6]
+    assert highest([]) is None

@@ -98,7 +98,7 @@ class Process:
             self.response = None
 
     def begin(self, call: Call) -> None:
-        self.waiting.append((call, self.budgets.holding(call, CENT)))
+        self.waiting.append((call, iter(self.budgets.holding(call, CENT))))
         self.go_on()
 
     def go_on(self) -> None:

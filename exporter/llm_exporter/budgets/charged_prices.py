@@ -11,6 +11,7 @@ from ..call import Call, TokenType
 from ..config.model import Prices
 from ..pricing.prices import PriceList
 from ..pricing.tariffs import Terms
+from ..pricing.upper_bound import UpperBound
 
 
 class ChargedPrices:
@@ -40,25 +41,14 @@ class ChargedPrices:
         """As `PriceList.costs_nothing`: a process knows what runs locally."""
         return self.own.costs_nothing(call)
 
-    def upper_bound(
-        self,
-        terms: Terms,
-        started: float,
-        input_tokens: int,
-        output_tokens: int,
-        *,
-        cache_writes: Sequence[TokenType] = (),
-        uses: Sequence[str] = (),
-    ) -> float:
-        """As `PriceList.upper_bound`."""
-        for prices in (self.own, self._service):
-            if prices is not None and (
-                bound := prices.upper_bound(
-                    terms, started, input_tokens, output_tokens, cache_writes=cache_writes, uses=uses
-                )
-            ):
-                return bound
-        return 0.0
+    def upper_bounds(
+        self, terms: Terms, started: float, cache_writes: tuple[TokenType, ...], uses: tuple[str, ...]
+    ) -> Sequence[UpperBound]:
+        """As `PriceList.upper_bounds`."""
+        bounds = self.own.upper_bounds(terms, started, cache_writes, uses)
+        if self._service is not None and not any(bounds):
+            return self._service.upper_bounds(terms, started, cache_writes, uses)
+        return bounds
 
     def charged(self, call: Call) -> Call:
         """Return a call with the cost that it has in the ledger."""

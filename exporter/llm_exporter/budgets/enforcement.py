@@ -16,6 +16,7 @@ from ..call import Call
 from ..config.model import Budget
 from ..pricing.prices import PriceList
 from ..threads import Event, RLock
+from .asked import Asked, asked_by
 from .errors import BudgetExceeded
 from .estimates import Estimates
 from .events import BudgetReached
@@ -116,41 +117,62 @@ class Budgets:
             for spending in self._blocking
             if (account := spending.account(labels, models)) is not None
         ]
-        return [*own, *self.shared.matching(labels, models)]
+        return [*own, *self.shared.matching(labels, models)] if self.shared.budgets else own
 
     def hold(self, call: Call, request: object) -> None:
-        """As `holding`, sleeping on this thread meanwhile."""
+        """As `holding`, sleeping on this thread meanwhile.
+
+        Raises:
+            BudgetExceeded: if the estimate does not fit into a budget.
+        """
         for seconds in self.holding(call, request):
             time.sleep(seconds)
 
-    def holding(self, call: Call, request: object) -> Iterator[float]:
+    def holding(self, call: Call, request: object) -> Iterable[float]:
         """Hold the estimated cost of a call in every matching blocking budget, until it is settled.
 
         Args:
             call: the call about to be sent.
             request: its body.
 
-        Yields:
-            The seconds to sleep before the next step, while the service is asked for a lease, or while the
-            cost of calls that have ended replaces their estimates.
-
-        Raises:
-            BudgetExceeded: if the estimate does not fit into a budget; then nothing is held.
+        Returns:
+            The seconds to sleep before each next step, while the service is asked for a lease, or while the
+            cost of calls that have ended replaces their estimates. Iterating raises `BudgetExceeded` if the
+            estimate does not fit into a budget; then nothing is held.
         """
         if not self.may_refuse:
-            return
+            return ()
+        asked = asked_by(request)
+        if not (self.shared.budgets or self.shared.is_new) and self._hold_at_once(call, asked):
+            return ()
+        return self._holding(call, asked)
+
+    def _hold_at_once(self, call: Call, asked: Asked) -> bool:
+        """Hold the estimate in the budgets of this process alone if it fits; return whether it did."""
+        with self._lock:
+            estimated = self._estimated(call, asked)
+            for _, account, amount in estimated:
+                if not account.fits(amount):
+                    return False
+            self._hold(call, estimated)
+            return True
+
+    def _holding(self, call: Call, asked: Asked) -> Iterator[float]:
         question, room = self._question(), _Room(self._settle_soon)
         while True:
             with self._lock:
-                estimated = self._estimated(call, request)
+                estimated = self._estimated(call, asked)
                 if (question is None or not question.is_open(estimated)) and room.is_for(estimated):
-                    for _, account, amount in estimated:
-                        account.held += amount
-                    if estimated:
-                        self._holds[call.id] = estimated
+                    self._hold(call, estimated)
                     return
             yield _PAUSE_SECONDS
             call.started = self._clock()  # a period may have begun meanwhile
+
+    def _hold(self, call: Call, estimated: list[_Estimated]) -> None:
+        for _, account, amount in estimated:
+            account.held += amount
+        if estimated:
+            self._holds[call.id] = estimated
 
     def refusing_if_exhausted(self, call: Call) -> Iterator[float]:
         """Refuse a call that cannot be estimated if nothing is left for it.
@@ -172,7 +194,7 @@ class Budgets:
     def _question(self) -> Question | None:
         return Question(self.shared) if self.shared.budgets or self.shared.is_new else None
 
-    def _estimated(self, call: Call, request: object) -> list[_Estimated]:
+    def _estimated(self, call: Call, asked: Asked) -> list[_Estimated]:
         matching = self._matching(call)
         if not matching:
             return []
@@ -180,9 +202,9 @@ class Budgets:
         estimated = []
         for spending, account in matching:
             if isinstance(account, LeasedAccount):
-                usd, tokens = charged = charged or self.shared.estimates.estimate(call, request)
+                usd, tokens = charged = charged or self.shared.estimates.estimate(call, asked)
             else:
-                usd, tokens = own = own or self._estimates.estimate(call, request)
+                usd, tokens = own = own or self._estimates.estimate(call, asked)
             estimated.append((spending, account, tokens if spending.unit == "tokens" else round(usd * USD)))
         return estimated
 

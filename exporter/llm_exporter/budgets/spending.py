@@ -182,7 +182,8 @@ class Spending(Generic[R]):
         account = self._accounts.get(key)
         if account is None:
             account = self._open(key)
-        if not account.span.start <= self._clock() < account.span.end:
+        span = account.span
+        if not span.start <= self._clock() < span.end:
             self._update(account)
         now = self._monotonic()
         if self.expires and now - account.last_used > SESSION_SECONDS:

@@ -137,15 +137,21 @@ class Meter:
             The seconds to sleep before each next step, while a shared budget has no lease for the call, or
             calls that have ended are settled. Iterating raises `BudgetExceeded` if the call must not be sent.
         """
-        if self._call is None or self._reader.is_free:
+        call = self._call
+        if call is None or self._reader.is_free:
             return ()
-        return self._holding(self._call)
-
-    def _holding(self, call: Call) -> Iterator[float]:
-        if self._endpoint.runs_locally(call.model):
-            call.cost_source = "local"
         try:
-            yield from self._pipeline.budgets.holding(call, self._request)
+            if self._endpoint.runs_locally(call.model):
+                call.cost_source = "local"
+            pauses = self._pipeline.budgets.holding(call, self._request)
+        except Exception as error:
+            report_error("budgets", error)
+            return ()
+        return pauses and self._waiting(pauses)
+
+    def _waiting(self, pauses: Iterable[float]) -> Iterator[float]:
+        try:
+            yield from pauses
         except BudgetExceeded as exceeded:
             self.refused(exceeded)
             raise

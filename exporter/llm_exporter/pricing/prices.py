@@ -11,10 +11,10 @@ from ..call import PROMPT_TYPES, ApproximationReason, Call, TokenType
 from ..config.model import Prices
 from ..log import log
 from .fees import billed_units, cost_type
-from .rates import TOOLS, UNITS, Rates, TokenPrices, configured_rates
+from .rates import TOOLS, Rates, TokenPrices, configured_rates
 from .tariffs import Tariff, Tariffs, Terms
+from .upper_bound import UpperBound
 
-_ZERO: Final = Decimal(0)
 _MAX_CACHED: Final = 10_000
 """The largest number of models to remember: model names come from outside."""
 _SUSPICIOUS: Final = 10
@@ -45,6 +45,7 @@ class PriceList:
         self._fallback = configured_rates(config.fallback)
         self._fallback_tokens = TokenPrices(self._fallback)
         self._tariffs: dict[Terms, tuple[int, Tariff]] = {}
+        self._bounds: dict[tuple[object, ...], tuple[int, list[UpperBound]]] = {}
         self._warned: set[tuple[str, ...]] = set()
 
     def price(self, call: Call) -> None:
@@ -93,35 +94,37 @@ class PriceList:
             terms = terms._replace(provider=self._configured.provider_of(terms.model))
         tariff = self._tariff(terms, started)
         rates = tariff.rates if tariff.prices_tokens else self._fallback
-        return float(_estimate(rates, input_tokens, output_tokens)) if rates else None
+        return float(UpperBound(rates).usd(input_tokens, output_tokens)) if rates else None
 
-    def upper_bound(
+    def upper_bounds(
         self,
         terms: Terms,
         started: float,
-        input_tokens: int,
-        output_tokens: int,
-        *,
-        cache_writes: Sequence[TokenType] = (),
-        uses: Sequence[str] = (),
-    ) -> float:
-        """Return the most that a call with these tokens is expected to cost in USD; 0 if it has no price.
+        cache_writes: tuple[TokenType, ...] = (),
+        uses: tuple[str, ...] = (),
+    ) -> Sequence[UpperBound]:
+        """Return the bounds of what a call is expected to cost, of which the highest counts.
 
         Args:
             terms: the provider, the model and what the request asks for. A provider may serve another tier
                 than the requested one, so the standard tier counts, too.
             started: when the call is made, as a Unix timestamp in seconds.
-            input_tokens: the tokens of the prompt.
-            output_tokens: the tokens of the response.
             cache_writes: the cache writes that the prompt may be billed as.
             uses: the unit of each use of a paid tool that the request allows.
         """
-        bound = _ZERO
+        minute, asked = int(started // 60), (terms, cache_writes, uses)
+        cached = self._bounds.get(asked)
+        if cached is not None and cached[0] == minute:
+            return cached[1]
+        if len(self._bounds) >= _MAX_CACHED:
+            self._bounds.clear()
+        bounds = []
         for each in {terms, terms._replace(service_tier=None)}:
             tariff = self._tariff(each, started)
             rates = tariff.rates if tariff.prices_tokens else {**tariff.rates, **self._fallback}
-            bound = max(bound, _estimate(rates, input_tokens, output_tokens, cache_writes, uses))
-        return float(bound)
+            bounds.append(UpperBound(rates, cache_writes, uses))
+        self._bounds[asked] = minute, bounds
+        return bounds
 
     def _tariff(self, terms: Terms, started: float) -> Tariff:
         # Prices change on a whole minute only: at midnight, or when off-peak hours begin or end.
@@ -246,22 +249,6 @@ def _apply_rates(call: Call, rates: Rates, tokens: TokenPrices) -> None:
             fees[cost_type(unit)] += rate.at(prompt) * used
     for kind, fee in fees.items():
         call.cost[kind] = call.cost.get(kind, 0.0) + float(fee)
-
-
-def _estimate(
-    rates: Rates,
-    input_tokens: int,
-    output_tokens: int,
-    cache_writes: Sequence[TokenType] = (),
-    uses: Sequence[str] = (),
-) -> Decimal:
-    usd = _ZERO
-    prompt = [rates[UNITS[kind]] for kind in ("input", *cache_writes) if UNITS[kind] in rates]
-    if prompt:
-        usd += max(rate.at(input_tokens) for rate in prompt) * input_tokens
-    if output_tokens and (rate := rates.get("output_text_tokens")):
-        usd += rate.at(input_tokens) * output_tokens
-    return usd + sum((rates[unit].base for unit in ("requests", *uses) if unit in rates), _ZERO)
 
 
 def _is_report(call: Call) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -80,6 +80,15 @@ class Rate:
 
 Rates = Mapping[str, Rate]
 """Rates by genai-prices unit. Units without a price are missing."""
+
+
+def highest(rates: Sequence[Rate]) -> Rate | None:
+    """Return a rate that is at any length of the prompt the highest of some rates; None if there are none."""
+    if not rates:
+        return None
+    starts = sorted({start for rate in rates for start, _ in rate.tiers})
+    tiers = tuple((start, max(rate.at(start + 1) for rate in rates)) for start in starts)
+    return Rate(max(rate.base for rate in rates), tiers)
 
 
 class TokenPrices:
