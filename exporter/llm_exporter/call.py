@@ -126,9 +126,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
 
-def new_id() -> str:
-    """Return a new call id: 32 hex digits that sort by time (48 bits of milliseconds, 80 random bits)."""
-    return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
+def new_id(when: float | None = None) -> str:
+    """Return a new call id: 32 hex digits that sort by time (48 bits of milliseconds, 80 random bits).
+
+    Args:
+        when: the time, in seconds since the Unix epoch; now by default.
+    """
+    milliseconds = int((time.time() if when is None else when) * 1000)
+    return f"{milliseconds:012x}{_random.getrandbits(80):020x}"
 
 
 # No call is part of a reference cycle, so the garbage collector need not look at any.

@@ -28,17 +28,28 @@ CHAT = OPERATIONS[0]
 BODY = b'{"model": "gpt-4o-2024-08-06", "usage": {"prompt_tokens": 7, "completion_tokens": 3}}'
 
 PROGRAM = """
-import os, sys
+import json, os, sys
 import httpx2, openai
 import llm_exporter
 
 body = {"id": "c", "model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 700, "completion_tokens": 30}}
-transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))
+class Pieces(httpx2.SyncByteStream):
+    def __iter__(self):
+        data = json.dumps(body).encode()
+        return iter([data[:9], data[9:]])
+
+headers = {"content-type": "application/json"}
+transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=Pieces()))
 client = openai.OpenAI(api_key="k", http_client=openai.DefaultHttpxClient(transport=transport))
 llm_exporter.instrument()
 
 def call():
-    client.chat.completions.create(model="gpt-4o", messages=[])
+    if sys.argv[2] == "whole":
+        client.chat.completions.create(model="gpt-4o", messages=[])
+    else:
+        create = client.chat.completions.with_streaming_response.create
+        with create(model="gpt-4o", messages=[]) as response:
+            response.read()
 
 def fork():
     call()
@@ -55,13 +66,17 @@ def fail():
 """
 
 
+@pytest.mark.parametrize("body", ["whole", "in pieces"])
 @pytest.mark.parametrize(("end", "calls"), [("return", 1), ("sys.exit", 1), ("raise", 1), ("fork", 2)])
 def test_a_call_is_counted_exactly_however_its_process_ends_right_after_it(
-    end: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    end: str, calls: int, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, end], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, end, body],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == (end == "raise"), done.stderr
     metered = Metered(Pipeline())
@@ -123,6 +138,42 @@ def test_bodies_wait_for_the_thread_of_the_pipeline_up_to_a_limit(
                 meter.returned()
             assert [meter._body for meter in meters] == [BODY, BODY, BODY, b"", b""]
         assert [call.tokens for call in metered.calls[-5:]] == [{"input": 7, "output": 3}] * 5
+
+
+@pytest.mark.parametrize("limit", [3 * len(BODY), 0], ids=["within the limit", "beyond it"])
+def test_a_json_body_that_came_in_pieces_is_read_on_the_thread_of_the_pipeline_up_to_the_limit(
+    limit: int, metered: Metered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `with_streaming_response`, after which the caller reads the body."""
+    monkeypatch.setattr(pipeline_module, "_MAX_UNREAD", limit)
+    threads: list[str] = []
+    read_body = ChatReader.read_body
+
+    def read(reader: ChatReader, data: bytes) -> None:
+        threads.append(threading.current_thread().name)
+        read_body(reader, data)
+
+    monkeypatch.setattr(ChatReader, "read_body", read)
+    meter = a_meter(request={"messages": ["a long prompt"]})
+    meter.will_stream()
+    for start in range(0, len(BODY), 10):
+        assert meter.show(BODY[start : start + 10]) == BODY[start : start + 10]
+    with _blocked(metered.pipeline):
+        meter.finish()
+        assert meter._request is None
+        assert threads == ([] if limit else [threading.current_thread().name])
+    assert metered.calls[-1].tokens == {"input": 7, "output": 3}
+    assert len(threads) == 1
+    assert metered.pipeline._unread == 0
+
+
+def test_a_json_body_in_pieces_without_usage_is_estimated_from_the_request(metered: Metered) -> None:
+    meter = a_meter(request={"messages": ["a prompt of 22 letters"]})
+    meter.will_stream()
+    meter.show(b'{"model": "gpt-4o", ')
+    meter.show(b'"choices": []}')
+    meter.finish()
+    assert (metered.call.tokens, metered.call.estimated) == ({"input": 6}, True)
 
 
 def test_a_meter_that_waits_keeps_no_request(metered: Metered) -> None:

@@ -16,7 +16,7 @@ from ..budgets.errors import BudgetExceeded
 from ..call import Call, ErrorKind, TokenType, new_id
 from ..pricing.endpoint import Endpoint
 from ..wire.error_kinds import kind_of_code, kind_of_exception
-from ..wire.framing import Framing, Ignored, framing_for
+from ..wire.framing import Body, Framing, Ignored, framing_for
 from ..wire.reader import Reader, Reading
 from ..wire.text_length import text_length
 from .default import pipeline
@@ -65,12 +65,14 @@ class Meter:
     """Removes a part of the stream that we requested and the caller did not."""
     usage_request: Any = None
     """Our request for that part, a `taps.usage_chunk.UsageRequest`, until the service rejects it."""
-    http: Any = None
+    owner: Any = None
     stand_in: Any = None
-    """The SDK's HTTP client, and the `taps.send.HttpClientStandIn` that the SDK finds during the call."""
+    """The object of the SDK that has an HTTP client, and the `taps.send.HttpClientStandIn` for it."""
     _headers: Mapping[str, str] = MappingProxyType({})
     _body: bytes | str = b""
     """The body of a response that came whole and is not read yet."""
+    _sent = 0
+    """The length of the text of the request, if the framing is read after the request is gone."""
     _framing: Framing | None = None
     _first_token: float | None = None
     _call: Call | None = None
@@ -79,6 +81,7 @@ class Meter:
     _estimated: dict[TokenType, int] | None = None
     _answered = False
     _streaming = False
+    _ended = False
     _finished = False
 
     def __init__(
@@ -92,11 +95,10 @@ class Meter:
         labels: Mapping[str, str] | None = None,
         route: str = "",
     ) -> None:
-        self._id = new_id()
         self._pipeline = destination = pipeline()
         self._endpoint = endpoint
         self._reader = read = reader()
-        self._model = read.reading.model = clean_text(model)
+        self._model = read.reading.model = model
         if isinstance(request, dict):
             read.read_request(request)
         if url:
@@ -115,15 +117,15 @@ class Meter:
     def _made(self) -> Call:
         """Return the record of the call, made when it is first needed."""
         if self._call is None:
-            endpoint = self._endpoint
+            endpoint, model = self._endpoint, clean_text(self._model)
             self._call = Call(
-                id=self._id,
+                id=new_id(self._started),
                 started=self._started,
                 provider=endpoint.provider,
                 region=endpoint.region,
                 host=endpoint.host,
-                model=self._model,
-                requested_model=self._model,
+                model=model,
+                requested_model=model,
                 operation=self._reader.operation,
                 labels=dict(self._labels),
                 route=self._route,
@@ -247,11 +249,19 @@ class Meter:
             return
         self._finished = True
         self._error = error
-        if self._framing is not None:
+        unread = len(self._body)
+        # A JSON body is not read before its end, however it came.
+        if isinstance(self._framing, Body):
+            unread = self._framing.size
+            self._sent = guarded("meter", text_length, self._request) or 0
+        elif self._framing is not None:
             guarded("meter", self._end, self._framing)
         # What waits for the other thread keeps no request, and no more of bodies than the pipeline lets it.
-        self._request = self.usage_request = self.http = self.stand_in = None
-        guarded("meter", self._pipeline.finished, self._outcome, len(self._body))
+        self._request = self.usage_request = self.owner = self.stand_in = None
+        try:
+            self._pipeline.finished(self._outcome, unread)
+        except Exception as failure:
+            report_error("meter", failure)
 
     def returned(self) -> None:
         """Finish the call of an SDK method that has returned, unless its response is still to be read."""
@@ -268,6 +278,7 @@ class Meter:
 
     def _end(self, framing: Framing) -> None:
         """Read what is left of the response, and estimate its usage if it does not report any."""
+        self._ended = True
         try:
             framing.end()
         except Exception as error:
@@ -284,8 +295,8 @@ class Meter:
         if self._body:
             body, self._body = self._body, b""
             self._read(body.encode() if isinstance(body, str) else body)
-            if self._framing is not None:
-                self._end(self._framing)
+        if self._framing is not None and not self._ended:
+            self._end(self._framing)
         call, reading, error = self._made(), self._reader.reading, self._error
         call.stream = self._streaming
         call.budget = self._budget
@@ -328,7 +339,8 @@ class Meter:
 
         The ratio is OpenAI's for English: https://help.openai.com/en/articles/4936856.
         """
-        sent, received = text_length(self._request), framing.generated_length()
+        sent = self._sent or text_length(self._request)
+        received = framing.generated_length()
         estimates: dict[TokenType, int] = {"input": ceil(sent / 4), "output": ceil(received / 4)}
         return {kind: number for kind, number in estimates.items() if number}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import msgspec
@@ -27,12 +26,11 @@ _PATIENCE: Final = 86_400.0
 """Seconds after which a call whose response is not retrieved is counted without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """A call that has ended, and the other calls that its response reports."""
 
     call: Call
-    sub_calls: list[Call] = field(default_factory=list)
+    sub_calls: list[Call] = []
     """Calls to other models that the provider made for this one, or the calls of a batch."""
     response_id: str = ""
     """The provider's id of the response, if other requests may retrieve the same response."""
@@ -42,9 +40,9 @@ class Outcome:
     """The request only retrieved a response that another request created."""
     is_running_total: bool = False
     """The usage of the call includes that of earlier calls with the same response id."""
-    containers: Mapping[str, str] = field(default_factory=dict)
+    containers: Mapping[str, str] = {}
     """The units of the containers that the call ran code in, by their ids."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     """The headers of the response."""
 
 

@@ -25,7 +25,8 @@ def metered(method: Method, meter_for: MeterFor) -> Method:
             if meter is None:
                 return method(*args, **kwargs)
             try:
-                sleep_through(meter.hold_budget())
+                if pauses := meter.hold_budget():
+                    sleep_through(pauses)
                 result = method(*args, **kwargs)
             except BaseException as error:
                 meter.raised(error)
@@ -48,7 +49,8 @@ def ametered(method: Method, meter_for: MeterFor) -> Method:
             if meter is None:
                 return await method(*args, **kwargs)
             try:
-                await asleep_through(meter.hold_budget())
+                if pauses := meter.hold_budget():
+                    await asleep_through(pauses)
                 result = await method(*args, **kwargs)
             except BaseException as error:
                 meter.raised(error)

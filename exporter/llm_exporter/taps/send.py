@@ -103,17 +103,15 @@ class HttpClientAttribute:
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
         if owner is None:
             return self
-        # The SDKs look here several times for each call.
+        meter = current.get()
+        if meter is not None and meter.owner is owner:
+            return meter.stand_in  # the SDKs look here several times for each call
         http = owner.__dict__.get(self._name) if self._own is None else None
         if http is None:
             http = self._own_value(owner, cls)
-        meter = current.get()
-        if meter is None or http is None:
+        if meter is None or http is None or type(http) is HttpClientStandIn:
             return http
-        if http is not meter.http:
-            if type(http) is HttpClientStandIn:
-                return http
-            meter.http, meter.stand_in = http, HttpClientStandIn(http, self._wrap)
+        meter.owner, meter.stand_in = owner, HttpClientStandIn(http, self._wrap)
         return meter.stand_in
 
     def _own_value(self, owner: Any, cls: type | None) -> Any:
@@ -131,6 +129,8 @@ class HttpClientAttribute:
 
     def __set__(self, owner: Any, http: Any) -> None:
         http = own_http_client(http)  # a client that is copied within a call has our stand-in
+        if (meter := current.get()) is not None:
+            meter.owner = None
         if hasattr(self._own, "__set__"):
             self._own.__set__(owner, http)
         else:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 from ..client.default import pipeline
 from ..client.meter import Meter
 from ..pricing.endpoint import Endpoint
+from ..wire.fields import text
 from ..wire.openai import ChatReader
 from ..wire.routes import reader_for
 from ..wire.unread import UnreadReader, route_of
@@ -23,7 +24,7 @@ from .patches import Patches
 from .private_names import ALWAYS, resolve
 from .send import HttpClientAttribute, Wrap, own_http_client, patch_http_client, wrap_async_send, wrap_send
 from .switch import Switch
-from .usage_chunk import UsageChunkFilter, is_streamed, may_ask, usage_request
+from .usage_chunk import UsageChunkFilter, may_ask, usage_request
 
 _ENDPOINT: Final = "_llm_exporter_endpoint"
 """A client's endpoint, with the table and the URL that it was looked up by."""
@@ -83,7 +84,7 @@ class StainlessTap:
         patch_http_client(self._patches, *resolve(f"{base}:AsyncAPIClient._client"), wrap_async_send)
 
     def _meter(self, wrap: Wrap, client: Any, cast_to: Any, options: Any, **_: Any) -> Meter | None:
-        http = own_http_client(client._client)  # noqa: SLF001
+        http = vars(client).get("_client") or own_http_client(client._client)  # noqa: SLF001
         if not self._switch.is_on(http):
             return None
         url = str(options.url)
@@ -92,6 +93,7 @@ class StainlessTap:
             return None
         endpoint = _endpoint(client, self.package)
         body = options.json_data
+        fields = body if isinstance(body, dict) else {}
         if reader is UnreadReader and not endpoint.is_known:
             return None
         route = route_of(options.method, _absolute(client, url)) if reader is UnreadReader else ""
@@ -101,12 +103,12 @@ class StainlessTap:
         added = None
         if (
             reader is ChatReader
-            and is_streamed(body)
+            and fields.get("stream") is True
             and may_ask(endpoint, self._switch.asks_for_usage(http))
         ):
             api_version = getattr(client, "_api_version", None)
             added = usage_request(body, options.extra_json, client.base_url, api_version)
-        model = _model_in(body)
+        model = text(fields.get("model"))
         meter = Meter(endpoint=endpoint, model=model, reader=reader, request=body, url=url, route=route)
         if added is not None:
             options.json_data = added.body  # the SDK makes new options for each call
@@ -116,21 +118,17 @@ class StainlessTap:
 
 def _endpoint(client: Any, sdk: str) -> Endpoint:
     """Return the endpoint of a client. It is kept in the client: formatting its URL for each call is slow."""
-    providers, url = pipeline().providers, vars(client).get("_base_url")
-    known: tuple[object, object, Endpoint] | None = vars(client).get(_ENDPOINT)
+    providers, own = pipeline().providers, vars(client)
+    url = own.get("_base_url")
+    known: tuple[object, object, Endpoint] | None = own.get(_ENDPOINT)
     if known is not None and known[0] is providers and known[1] is url:
         return known[2]
     endpoint = providers.of(str(client.base_url), type(client).__name__, sdk)
     if url is not None:
-        vars(client)[_ENDPOINT] = providers, url, endpoint
+        own[_ENDPOINT] = providers, url, endpoint
     return endpoint
 
 
 def _absolute(client: Any, url: str) -> str:
     """Return the URL of a request, which is usually relative to that of the client."""
     return url if "://" in url else f"{client.base_url}{url.lstrip('/')}"
-
-
-def _model_in(body: object) -> str:
-    model = body.get("model") if isinstance(body, dict) else None
-    return model if isinstance(model, str) else ""

@@ -67,6 +67,11 @@ class Body(Framing):
         super().__init__(reader)
         self._buffer = Buffer()
 
+    @property
+    def size(self) -> int:
+        """The bytes that `end` will read."""
+        return self._buffer.size
+
     @override
     def feed(self, chunk: bytes) -> None:
         self._buffer.add(chunk)  # by reference: the SDK holds the same bytes
@@ -298,11 +303,12 @@ class _BedrockChunk(msgspec.Struct):
 class Buffer:
     """Joins chunks in linear time, and drops them once they exceed `MAX_BUFFERED`."""
 
-    __slots__ = ("_chunks", "_overflowed", "_size")
+    __slots__ = ("_chunks", "_overflowed", "size")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
-        self._size = 0
+        self.size = 0
+        """The bytes that were added, kept or not."""
         self._overflowed = False
 
     def __bool__(self) -> bool:
@@ -310,8 +316,8 @@ class Buffer:
 
     def add(self, chunk: bytes) -> None:
         """Append a chunk."""
-        self._size += len(chunk)
-        if self._size > MAX_BUFFERED:
+        self.size += len(chunk)
+        if self.size > MAX_BUFFERED:
             self._chunks.clear()
             self._overflowed = True
         elif not self._overflowed:
@@ -321,7 +327,7 @@ class Buffer:
         """Return the joined chunks, or nothing if they were too large, and clear the buffer."""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
-        self._size = 0
+        self.size = 0
         self._overflowed = False
         return data
 
