@@ -11,7 +11,7 @@ from importlib import import_module
 from .compared import Table
 
 BENCHMARKS = (
-    *("startup", "calls", "streams", "instructions", "floor", "peers", "throughput", "growth"),
+    *("startup", "calls", "streams", "instructions", "bytecodes", "floor", "peers", "throughput", "growth"),
     *("shipping", "budgets", "scrapes", "ingest", "stalls", "ledger", "dashboards", "rules"),
 )
 
