@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -28,21 +28,25 @@ CALLS: Final = 10
 CHUNKS: Final = 200
 
 
-def tables() -> Iterator[Table]:
-    """Yield a table of calls, one of streams, and one of the modules that a call runs through."""
+def tables() -> list[Table]:
+    """Return a table of calls, one of streams, and one of the modules that a call runs through.
+
+    This is no generator: labels that were entered in one are looked up in another way.
+    """
     plain, budget = Pipeline(), Pipeline()
     budget.configure(Config(budgets=(BUDGET,)))
     try:
         with asyncio.Runner() as runner, llm_exporter.labels(agent="planner", phase="plan", session="s-17"):
-            yield from _tables(runner, plain, budget)
+            found = _tables(runner, plain, budget)
     finally:
         llm_exporter.uninstrument()
         default.replace(None)
         plain.close()
         budget.close()
+    return found
 
 
-def _tables(runner: asyncio.Runner, plain: Pipeline, budget: Pipeline) -> Iterator[Table]:
+def _tables(runner: asyncio.Runner, plain: Pipeline, budget: Pipeline) -> list[Table]:
     parts: dict[str, Counter[str]] = {}
     rows = []
     for call in plain_calls(runner):
@@ -51,32 +55,36 @@ def _tables(runner: asyncio.Runner, plain: Pipeline, budget: Pipeline) -> Iterat
         rows.append(
             [call.name, *(f"{counts.total() / CALLS:,.0f}" for counts in (caller, with_budget, ours))]
         )
-    columns = ("call", "caller's thread", "with a blocking budget", "our threads, with it")
-    yield Table("A call: bytecodes of our code", columns, rows)
-    yield Table(
-        f"A chunk of a stream of {CHUNKS} on the caller's thread: bytecodes of our code",
-        ("stream", "each on its own", "all in one piece"),
+    pieces: tuple[Callable[[list[bytes]], list[bytes]], ...] = (list, lambda events: [b"".join(events)])
+    chunks = [
         [
-            [
-                single.name,
-                *(f"{_count(each, budget).total() / CALLS / CHUNKS:,.1f}" for each in (single, piece)),
-            ]
-            for single, piece in zip(
-                streams(runner, list, CHUNKS),
-                streams(runner, lambda events: [b"".join(events)], CHUNKS),
-                strict=True,
-            )
-        ],
-    )
+            each[0].name,
+            *(f"{_count(stream, budget).total() / CALLS / CHUNKS:,.1f}" for stream in each),
+        ]
+        for each in zip(*(streams(runner, piece, CHUNKS) for piece in pieces), strict=True)
+    ]
     names = ("openai", "anthropic", "google-genai")
-    yield Table(
-        "The same calls with a blocking budget, by module: bytecodes on the caller's thread",
-        ("module", *names),
-        [
-            [module, *(f"{parts[name][module] / CALLS:,.0f}" for name in names)]
-            for module, _ in sum((parts[name] for name in names), Counter[str]()).most_common()
-        ],
-    )
+    modules = sum((parts[name] for name in names), Counter[str]())
+    return [
+        Table(
+            "A call: bytecodes of our code",
+            ("call", "caller's thread", "with a blocking budget", "our threads, with it"),
+            rows,
+        ),
+        Table(
+            f"A chunk of a stream of {CHUNKS} on the caller's thread: bytecodes of our code",
+            ("stream", "each on its own", "all in one piece"),
+            chunks,
+        ),
+        Table(
+            "A call with a blocking budget on the caller's thread, by module: bytecodes",
+            ("module", *names),
+            [
+                [module, *(f"{parts[name][module] / CALLS:,.0f}" for name in names)]
+                for module, _ in modules.most_common()
+            ],
+        ),
+    ]
 
 
 def _count(call: SdkCall, pipeline: Pipeline, *, on_caller: bool = True) -> Counter[str]:

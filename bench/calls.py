@@ -62,15 +62,7 @@ def _target(seconds: float) -> str:
 
 def tables() -> Iterator[Table]:
     """Yield a table for the caller's thread, one for all threads, and one for the budget check."""
-    with (
-        asyncio.Runner() as runner,
-        meterings() as ways,
-        llm_exporter.labels(agent="planner", phase="plan", session="s-17"),
-    ):
-        measured = [
-            Measured(call.name, measure(call.run, ways, calls=CALLS, warm=WARM, turns=TURNS))
-            for call in plain_calls(runner)
-        ]
+    measured = _measured()
     columns = ("call", "without", *WAYS, "target", "met")
     yield Table("A call: µs on the caller's thread", columns, [each.caller() for each in measured])
     yield Table("A call: µs on all threads", columns, [each.everyone() for each in measured])
@@ -79,3 +71,16 @@ def tables() -> Iterator[Table]:
         ("call", "budget check", "target", "met"),
         [each.budget() for each in measured],
     )
+
+
+def _measured() -> list[Measured]:
+    """Measure each call. Not in a generator: labels that were entered in one are looked up in another way."""
+    with (
+        asyncio.Runner() as runner,
+        meterings() as ways,
+        llm_exporter.labels(agent="planner", phase="plan", session="s-17"),
+    ):
+        return [
+            Measured(call.name, measure(call.run, ways, calls=CALLS, warm=WARM, turns=TURNS))
+            for call in plain_calls(runner)
+        ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
@@ -21,20 +21,24 @@ CHUNK_TARGETS: Final = {"openai": 0.8e-6, "anthropic": 0.5e-6, "google-genai": 0
 EVENT_TARGET: Final = 0.2e-6
 
 
-def tables() -> Iterator[Table]:
-    """Yield a table for chunks that arrive one by one, and one for many events in one piece."""
+def tables() -> list[Table]:
+    """Return a table for chunks that arrive one by one, and one for many events in one piece."""
     with (
         asyncio.Runner() as runner,
         meterings() as (raw, _, with_budget, _),
         llm_exporter.labels(agent="planner", phase="plan", session="s-17"),
     ):
         ways = [raw, with_budget]
-        yield Table(
+        chunks = [_chunk(stream, ways) for stream in streams(runner, list, CHUNKS)]
+        many, few = streams(runner, _one_piece, EVENTS), streams(runner, _one_piece, 1)
+        events = [_event(stream, short, ways) for stream, short in zip(many, few, strict=True)]
+    return [
+        Table(
             f"A chunk of a stream of {CHUNKS:,}, each on its own: µs",
             ("stream", "without", "caller's thread", "target", "met", "all threads"),
-            (_chunk(stream, ways) for stream in streams(runner, list, CHUNKS)),
-        )
-        yield Table(
+            chunks,
+        ),
+        Table(
             f"An event of a stream of {EVENTS} that arrives in one piece: µs",
             (
                 "stream",
@@ -45,13 +49,9 @@ def tables() -> Iterator[Table]:
                 "all threads",
                 "the whole stream, caller",
             ),
-            (
-                _event(stream, short, ways)
-                for stream, short in zip(
-                    streams(runner, _one_piece, EVENTS), streams(runner, _one_piece, 1), strict=True
-                )
-            ),
-        )
+            events,
+        ),
+    ]
 
 
 def _one_piece(events: list[bytes]) -> list[bytes]:

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-SMALL = {
+SMALL: dict[str, dict[str, float]] = {
     "calls": {"CALLS": 1, "WARM": 1, "TURNS": 2},
     "streams": {"CHUNKS": 3, "EVENTS": 3, "TURNS": 2},
     "budgets": {"CHECKS": 1, "TURNS": 2},
