@@ -5,16 +5,22 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from demo.history.series import series
+import yaml
+
+from demo.history.backfill import make_blocks
+from demo.history.series import DAY, HOUR, series
+from llm_exporter.cli.bundle import bundle
 from llm_exporter.metrics.specs import LATENCY
+from prometheus.increases import DAY_NUMBER, LEVELS, prefix
+from tools.binaries import find
 from tools.stack import Prometheus, prometheus_config
 
 from .compared import Row, Table, table
-from .dashboards import AGENTS, BY_TYPE, CALLERS, MODELS
+from .dashboards import AGENTS, BY_TYPE, CALLERS, COUNTERS, MODELS
 
 WARM_SECONDS = 180
 """How long to wait until every group with an interval under five minutes has evaluated full windows."""
@@ -60,8 +66,82 @@ def tables() -> Iterator[Table]:
     yield table("Rules", _rows())
 
 
+EVERY = {"15s": 15, "1m": 60, "5m": 300, "10m": 600, "15m": 900}
+"""Seconds. A group without an interval has that of prometheus.yml: 15 s."""
+SAMPLE = 10
+"""How many callers have a day of scrapes. The samples that rules read grow in proportion to the callers."""
+
+
+def day_of_samples(now: int) -> Iterator[str]:
+    """Yield what Prometheus scraped and recorded of some callers in a day, as OpenMetrics text."""
+    callers = {(caller["model"], caller["agent"]) for caller in CALLERS[:SAMPLE]}
+
+    def kept(labels: Mapping[str, str]) -> bool:
+        return (labels["model"], labels["agent"]) in callers
+
+    scraped = [(name.replace("{", '{job="llm-exporter",'), step) for name, step in counters()]
+    names = {f'model="{model}",agent="{agent}"' for model, agent in callers}
+    for name, step in scraped:
+        if any(each in name for each in names):
+            yield from (f"{name} {step * (at - now + DAY)} {at}\n" for at in range(now - DAY, now + 1, 5))
+    minutes = range(now - DAY, now + 1, 60)
+    yield from (f"{DAY_NUMBER} {at // DAY} {at}\n" for at in minutes)
+    for metric, levels in LEVELS.items():
+        for level, source in levels.items():
+            if source is not None:
+                continue
+            for labels in filter(kept, COUNTERS[metric]):
+                name = f"{prefix(level, metric)}:increase"
+                for at in minutes:
+                    yield f"{series(f'{name}1m', {**labels, 'day': str(at // DAY % 2)})} 1 {at}\n"
+                for part in ("today", "before"):
+                    yield from (f"{series(name, {**labels, 'part': part})} 1 {at}\n" for at in minutes)
+
+
+def samples_read(rules: Path, prometheus: Prometheus, now: int) -> float:
+    """Return how many samples the rules of a directory read per minute, at full windows."""
+    scaled = fixed = 0.0
+    day = f"{DAY_NUMBER}[1d]"
+    in_day = samples_of(f"count_over_time({day})", prometheus, now)
+    for file in rules.glob("*.yml"):
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            per_minute = 60 / EVERY[group.get("interval", "15s")]
+            for rule in group["rules"]:
+                of_day = rule["expr"].count(day) * in_day  # one series, however many callers there are
+                scaled += (samples_of(rule["expr"], prometheus, now) - of_day) * per_minute
+                fixed += of_day * per_minute
+    return scaled * len(CALLERS) / SAMPLE + fixed
+
+
+def samples_of(expr: str, prometheus: Prometheus, now: int) -> float:
+    """Return how many samples a query reads."""
+    response = prometheus.get("/api/v1/query", query=expr, time=str(now), stats="all")
+    return float(response["data"]["stats"]["samples"]["totalQueryableSamples"])
+
+
+def _samples() -> Iterator[Row]:
+    """Yield how many samples all rules read per minute at 23:00 UTC."""
+    now = int(time.time()) // DAY * DAY - HOUR
+    with tempfile.TemporaryDirectory(prefix="llm-exporter-bench-") as name:
+        directory = Path(name)
+        storage = directory / Prometheus.data
+        storage.mkdir()
+        file = directory / "day.om"
+        with file.open("w") as out:
+            out.writelines(day_of_samples(now))
+            out.write("# EOF\n")
+        make_blocks(find("promtool"), file, storage, DAY)
+        config = directory / "prometheus.yml"
+        config.write_text("{}")
+        with Prometheus.start(config=config, storage=directory) as prometheus:
+            read = samples_read(bundle("prometheus") / "rules", prometheus, now)
+    what = f"samples that all rules read per minute at 23:00 UTC, {AGENTS} agents on {MODELS} models"
+    yield Row(what, "", f"{read / 1e6:.1f} million")
+
+
 def _rows() -> Iterator[Row]:
-    """Yield the time that evaluating all rules takes per minute."""
+    """Yield what evaluating all rules costs per minute: the samples read, and the time."""
+    yield from _samples()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="llm-exporter-bench-") as name:
