@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -37,6 +37,7 @@ from .ledger.base import Ledger, LedgerError, Query
 from .live import EventStream, Live
 from .openapi import description
 from .readiness import Readiness
+from .reading import Reading
 from .reloading import Reloading
 from .repeating import repeat
 from .requests import FILTERS, Parameters, Problem
@@ -199,25 +200,31 @@ class _Service:
         self._reloading = reloading
         self._readiness = Readiness(ledger)
         self.bodies = Bodies(partial(intake.metrics.count, REFUSED, 1))
-        # A slow report delays other reports, and nothing else.
-        self._reading = ThreadPoolExecutor(_REPORTS, thread_name_prefix="llm-exporter-reports")
+        self._reading = Reading(_REPORTS)
         self._leasing = ThreadPoolExecutor(_LEASES, thread_name_prefix="llm-exporter-leases")
 
     def close(self) -> None:
         """Begin no more reports and leases."""
         self.bodies.close()
-        self._reading.shutdown(wait=False, cancel_futures=True)
+        self._reading.close()
         self._leasing.shutdown(wait=False, cancel_futures=True)
 
-    async def _in(self, threads: Executor, function: Callable[..., T], *args: Any) -> T:
+    async def _read(self, request: Request, function: Callable[..., T], *arguments: Any) -> T:
+        with self._counting_errors():
+            return await self._reading.run(request, function, *arguments)
+
+    @contextmanager
+    def _counting_errors(self) -> Iterator[None]:
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, partial(function, *args))
+            yield
         except LedgerError:
             self._intake.metrics.count_error("ledger")
             raise
 
-    async def _report(self, report: Callable[..., msgspec.Struct | dict[str, Any]], *args: Any) -> Response:
-        return Response(await self._in(self._reading, encoded, report, *args), media_type=JSON)
+    async def _report(
+        self, request: Request, report: Callable[..., msgspec.Struct | dict[str, Any]], *args: Any
+    ) -> Response:
+        return Response(await self._read(request, encoded, report, *args), media_type=JSON)
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI description."""
@@ -275,11 +282,11 @@ class _Service:
         query, wanted = parameters.query(), _wanted(parameters)
         if as_csv:
             return Response(
-                await self._in(self._reading, self._csv, query, wanted, limit, before),
+                await self._read(request, self._csv, query, wanted, limit, before),
                 media_type="text/csv; charset=utf-8; header=present",
                 headers={"content-disposition": 'attachment; filename="llm-calls.csv"'},
             )
-        return await self._report(self._page, query, wanted, limit, before)
+        return await self._report(request, self._page, query, wanted, limit, before)
 
     def _page(
         self, query: Query, wanted: Callable[[Call], bool] | None, limit: int, before: int | None
@@ -296,7 +303,7 @@ class _Service:
         """Report cost by dimension."""
         parameters = Parameters(request.query_params, *FILTERS, "by")
         query, by = parameters.query(), parameters.names("by")
-        return await self._report(reports.cost, self._ledger, query, by)
+        return await self._report(request, reports.cost, self._ledger, query, by)
 
     async def usage(self, request: Request) -> Response:
         """Report usage by hour, day or month."""
@@ -310,14 +317,16 @@ class _Service:
         def report() -> UsageReport:
             return UsageReport(scope, name or None, period, reports.usage(self._ledger, query, period))
 
-        return await self._report(report)
+        return await self._report(request, report)
 
     async def report(self, request: Request) -> Response:
         """Report totals by several dimensions and by period."""
         parameters = Parameters(request.query_params, *FILTERS, "by", "period", "top")
         query, by = parameters.query(), parameters.names("by")
         period, top = parameters.step(query), parameters.integer("top", _MAX_TOP)
-        return await self._report(lambda: {"rows": reports.rows(self._ledger, query, by, period, top)})
+        return await self._report(
+            request, lambda: {"rows": reports.rows(self._ledger, query, by, period, top)}
+        )
 
     async def budgets(self, request: Request) -> Response:
         """List budgets."""
@@ -327,22 +336,25 @@ class _Service:
             accounts.refresh()
             return BudgetList(accounts.rows())
 
-        return await self._report(report)
+        return await self._report(request, report)
 
     async def post_leases(self, request: Request) -> Response:
         """Lease amounts of shared budgets to a process."""
         holder, accounts = holder_of(request), self._intake.accounts
         async with self.bodies.decoded(request, parse_lease_request) as wanted:
-            granted = await self._in(self._leasing, grant_leases, wanted, holder, accounts, self._ledger)
+            with self._counting_errors():
+                granted = await asyncio.get_running_loop().run_in_executor(
+                    self._leasing, grant_leases, wanted, holder, accounts, self._ledger
+                )
         return json_response(granted)
 
     async def reset_session(self, request: Request) -> Response:
         """Reset a session."""
         session = request.path_params["id"]
-        if await self._in(self._reading, self._ledger.session, session) is None:
+        if await self._read(request, self._ledger.session, session) is None:
             raise reports.no_calls(session)
-        await self._in(self._reading, self._ledger.reset_session, session)
-        await self._in(self._reading, self._intake.accounts.forget, "session", session)
+        await self._read(request, self._ledger.reset_session, session)
+        await self._read(request, self._intake.accounts.forget, "session", session)
         return Response(status_code=204)
 
     async def post_alerts(self, request: Request) -> Response:

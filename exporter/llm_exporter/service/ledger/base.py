@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -21,6 +22,10 @@ MAX_INTEGER: Final = 2**63 - 1
 
 DEFAULT: Final = "default"
 """The session and the project of calls that have none."""
+
+
+abandoned: Final[ContextVar[Callable[[], bool] | None]] = ContextVar("abandoned", default=None)
+"""Returns whether nobody waits any more for what is read in this context. A long read then ends."""
 
 
 class LedgerError(Exception):

@@ -70,6 +70,7 @@ from .base import (
     Rule,
     Spent,
     Totals,
+    abandoned,
     dimension,
     no_charges,
     totals_of,
@@ -434,16 +435,22 @@ class RedisLedger(Ledger):
     def _all(self, before: int | None) -> Iterator[Logged]:
         end = "+" if before is None else f"({before}-0"
         while entries := self._ask("XREVRANGE", f"{_PREFIX}calls", end, "-", "COUNT", _PAGE_CALLS):
+            self._look_whether_somebody_waits()
             yield from self._decode(map(_stored, entries))
             end = f"({entries[-1][0].decode()}"
 
     def _fetched(self, positions: Iterable[int]) -> Iterator[Logged]:
         remaining = iter(positions)
         while some := list(islice(remaining, _PAGE_CALLS)):
+            self._look_whether_somebody_waits()
             stored = zip(some, self._run(FETCH, _PREFIX, *some), strict=True)
             yield from self._decode(
                 (at, call) for at, call in stored if call is not None
             )  # else pruned meanwhile
+
+    def _look_whether_somebody_waits(self) -> None:
+        if (is_abandoned := abandoned.get()) is not None and is_abandoned():
+            raise LedgerError(f"{self._name}: nobody waits for the report any more")
 
     @override
     def totals(self, query: Query, by: Sequence[str] = ()) -> dict[tuple[str, ...], Totals]:

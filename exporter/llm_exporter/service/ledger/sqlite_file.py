@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 from ...file_lock import lock
 from ...log import log
 from ...threads import Event, Thread
-from .base import LedgerError, LedgerInUse, NoLedger
+from .base import LedgerError, LedgerInUse, NoLedger, abandoned
 from .sqlite_queries import label_of, start_of
 
 _MIN_FREE_BYTES: Final = 16 * 2**20
@@ -32,6 +32,8 @@ _PATIENCE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 _MAX_FRAMES: Final = 4000
 """Pages in the write-ahead log, beyond which it starts over."""
+_STEPS: Final = 100_000
+"""Instructions of SQLite after which a reader looks whether somebody still waits for it: milliseconds."""
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_DIRECTORY: Final = 0o700
 
@@ -149,6 +151,7 @@ class SqliteFile:
                 raise sqlite3.ProgrammingError("the ledger is closed")
             reader = self._idle.pop() if self._idle else self.connect(read_only=True)
             self._busy.add(reader)
+        reader.set_progress_handler(abandoned.get(), _STEPS)
         try:
             yield reader
         finally:
