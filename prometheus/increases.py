@@ -1,4 +1,4 @@
-"""Generate rules/increases.yml, which records how much was spent, called and used in each minute and day.
+"""Generate increases.yml for Prometheus 2 and 3: how much was spent, called and used by minute and day.
 
     python -m prometheus.increases            # or `make dashboards`
     python -m prometheus.increases --check    # exit 1 if the committed file is out of date
@@ -14,7 +14,11 @@ from pathlib import Path
 from textwrap import indent
 from typing import Final
 
-FILE = Path(__file__).parent / "rules" / "increases.yml"
+FILES = {
+    2: Path(__file__).parent / "rules" / "increases.yml",
+    3: Path(__file__).parent / "prometheus3" / "increases.yml",
+}
+"""The file by the oldest major version of Prometheus that loads it."""
 
 Level = tuple[str, ...]
 """The labels that a sum is recorded by."""
@@ -91,6 +95,11 @@ groups:
     rules:
 """
 
+WITHIN_LOOKBACK = """\
+scrapes lose nothing if they succeed again within five minutes (--query.lookback-delta).
+#
+# Requires Prometheus 3.16, or an older 3.x with --enable-feature=promql-extended-range-selectors."""
+
 COPY_HEAD = """\
   - name: llm_increase_copy
     interval: 15m
@@ -118,8 +127,13 @@ FROM_COPY = f"and on () {STATE} == 2"
 NOT_RUNNING = f"unless on () max_over_time({DAY_NUMBER}[30m])"
 
 
-def minute_query(metric: str, by: str) -> str:
+def minute_query(metric: str, by: str, version: int) -> str:
     """Return the query for the increase of a counter in the last minute."""
+    if version == 3:
+        # From the last value before the minute to the last one in it, without extrapolation.
+        return f"""\
+sum by ({by}) (increase({metric}[1m] anchored))
+* on () group_left (day) {TODAY}"""
     last, first = f"last_over_time({metric}[1m])", f"min_over_time({metric}[1m])"
     previous = f"last_over_time({metric}[10m] offset 1m)"
     return f"""\
@@ -146,7 +160,7 @@ def prefix(level: Level, metric: str) -> str:
     return f"{'_'.join(level)}:{metric.removesuffix('_total')}"
 
 
-def rules_from_counter(level: Level, metric: str) -> str:
+def rules_from_counter(level: Level, metric: str, version: int) -> str:
     """Return the rules that sum a raw counter; each rule reads the ones above it."""
     name, by = prefix(level, metric), ", ".join(level)
     total = f"{name}:increase"
@@ -182,7 +196,7 @@ sum by ({by}) (
 )
 and on () {STATE}"""
     return (
-        rule(f"{name}:increase1m", minute_query(metric, by))
+        rule(f"{name}:increase1m", minute_query(metric, by, version))
         + rule(f"{name}:increase15m", quarter)
         + rule(total, day, part="day")
         + rule(total, today, part="today")
@@ -209,11 +223,13 @@ def rules_from_level(level: Level, source: Level, metric: str) -> str:
     )
 
 
-def render() -> str:
-    """Return the content of rules/increases.yml."""
+def render(version: int = 2) -> str:
+    """Return the rules for a major version of Prometheus."""
     levels = [(level, source, metric) for metric, of in LEVELS.items() for level, source in of.items()]
     sums = "".join(
-        rules_from_counter(level, metric) if source is None else rules_from_level(level, source, metric)
+        rules_from_counter(level, metric, version)
+        if source is None
+        else rules_from_level(level, source, metric)
         for level, source, metric in levels
     )
     by_phase = f'{prefix(PHASE, COST)}:increase{{part="today"}}'
@@ -223,8 +239,11 @@ def render() -> str:
     utc_day = rule(DAY_NUMBER, f"floor(vector(time()) / 86400) and on () {STATE}")
     copies = "".join(copy_rule(level, metric) for level, source, metric in levels if source is None)
     copied = rule(COPIED_DAY, f"max_over_time({DAY_NUMBER}[1d])\n{NOT_RUNNING}")
+    head = HEAD
+    if version == 3:
+        head = HEAD.replace("scrapes lose nothing if they succeed again within ten minutes.", WITHIN_LOOKBACK)
     groups = (
-        HEAD
+        head
         + rule(STATE, STATES)
         + sums
         + overall
@@ -236,10 +255,13 @@ def render() -> str:
 
 
 def main() -> int:
-    """Write the rules, or with `--check` return 1 if the committed file is out of date."""
+    """Write the rules, or with `--check` return 1 if a committed file is out of date."""
     if "--check" in sys.argv[1:]:
-        return int(FILE.read_text(encoding="utf-8") != render())
-    FILE.write_text(render(), encoding="utf-8")
+        return int(
+            any(file.read_text(encoding="utf-8") != render(version) for version, file in FILES.items())
+        )
+    for version, file in FILES.items():
+        file.write_text(render(version), encoding="utf-8")
     return 0
 
 

@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_dashboards_rules_and_configurations(names: set[str]
         *GRAFANA.glob("provisioning/*/*.yml"),
         *PROMETHEUS.glob("*.yml"),
         *PROMETHEUS.glob("rules/*.yml"),
+        *PROMETHEUS.glob("prometheus3/*.yml"),
         *PROMETHEUS.glob("targets/*.yml"),
         *PROMETHEUS.glob("alertmanagers/*.yml"),
         *PROMETHEUS.glob("examples/*.yml"),

@@ -302,3 +302,16 @@ def test_an_unwritable_directory_is_reported(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert result.stderr.startswith(f"Error: cannot write to {tmp_path}: ")
+
+
+def test_the_rules_for_prometheus_3_replace_those_for_2(tmp_path: Path) -> None:
+    for version, anchored in (("2", False), ("3", True)):
+        result = CliRunner().invoke(main, ["bundle", str(tmp_path / version), "--prometheus", version])
+        rules = tmp_path / version / "prometheus/rules"
+
+        assert result.exit_code == 0
+        assert ("promql-extended-range-selectors" in result.output) is anchored
+        assert ("[1m] anchored" in (rules / "increases.yml").read_text()) is anchored
+        assert {file.name for file in rules.iterdir()} == {
+            file.name for file in (bundle("prometheus") / "rules").glob("*.yml")
+        }

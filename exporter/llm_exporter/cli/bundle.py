@@ -51,6 +51,8 @@ class Target(NamedTuple):
     """The URL that the links of alerts begin with; by default the external label `grafana_url`."""
     runbooks: str = ""
     """The URL of the published runbooks; by default the external label `runbooks_url`."""
+    version: Literal["2", "3"] = "2"
+    """The major version of Prometheus: 3 can compute the increase in a minute from fewer samples."""
 
 
 def write(into: Path, target: Target) -> list[Path]:
@@ -74,6 +76,9 @@ def write(into: Path, target: Target) -> list[Path]:
         for file in sorted(source.glob(pattern)):
             path = into / name / file.relative_to(source)
             path.parent.mkdir(parents=True, exist_ok=True)
+            if name == "prometheus" and target.version == "3":
+                newer = source / "prometheus3" / file.name
+                file = newer if newer.exists() else file  # noqa: PLW2901
             path.write_text(_adapted(file.read_text(encoding="utf-8"), into, target), encoding="utf-8")
             written.append(path)
     return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -35,6 +36,13 @@ from .errors import Usage
     default="",
     help="Write the URL of the published runbooks into alerts, instead of the external label runbooks_url.",
 )
+@click.option(
+    "--prometheus",
+    "version",
+    type=click.Choice(["2", "3"]),
+    default="2",
+    help="Write rules for this major version: those for 3 read fewer samples, but need Prometheus 3.16.",
+)
 @click.option("--grafana-url", help="The URL of a Grafana to push the dashboards to.")
 @click.option(
     "--grafana-token-file",
@@ -48,6 +56,7 @@ def bundle(
     dashboards_path: str,
     links: str,
     runbooks_url: str,
+    version: Literal["2", "3"],
     grafana_url: str | None,
     grafana_token_file: Path | None,
 ) -> None:
@@ -61,12 +70,18 @@ def bundle(
         dashboards_path,
         _link("--grafana-url-for-links", links),
         _link("--runbooks-url", runbooks_url),
+        version,
     )
     token = _grafana_token(grafana_token_file) if grafana_url else ""
     try:
         write(directory, target)
     except OSError as error:
         raise Usage(f"cannot write to {directory}: {error.strerror or error}") from None
+    if version == "3":
+        click.echo(
+            "The rules need Prometheus 3.16, or an older 3.x with "
+            "--enable-feature=promql-extended-range-selectors"
+        )
     click.echo(f"{directory}/prometheus/rules       add these rules to rule_files in prometheus.yml")
     click.echo(f"{directory}/grafana/provisioning   copy this into Grafana's provisioning directory")
     click.echo(f"{directory}/grafana/dashboards     {_advice(dashboards_path)}")
