@@ -15,6 +15,7 @@ from grafana.panels import (
     Json,
     bars,
     color_thresholds,
+    exemplars,
     fixed_color,
     hourly_graph,
     override,
@@ -142,7 +143,7 @@ def over_time() -> list[Json]:
         hourly_graph(
             "Cost per hour by model",
             "Cost per hour, stacked by model. If one band grows and the others do not, check that model. "
-            "Dashed red lines are the hourly thresholds.",
+            "Dashed red lines are the hourly thresholds, and diamonds are the costs of calls with a trace.",
             COST,
             "model",
             width=16,
@@ -152,7 +153,8 @@ def over_time() -> list[Json]:
                     "max by (threshold, provider, model, agent, phase)"
                     f" (llm_cost_threshold_usd{selector(window=equals('hour'))})",
                     "threshold {{threshold}} {{model}} {{agent}}",
-                )
+                ),
+                exemplars(f"{COST}{selector()}"),
             ],
         ),
         bars(

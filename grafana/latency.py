@@ -13,6 +13,7 @@ from grafana.panels import (
     Json,
     bars,
     color_thresholds,
+    exemplars,
     fixed_color,
     graph,
     override,
@@ -156,12 +157,13 @@ def speed() -> list[Json]:
         graph(
             "Latency",
             "p50, p95 and p99 latency, from the request to the last byte. If the lines move apart, a few "
-            "calls have become much slower; the heatmap shows how many.",
+            "calls have become much slower; the heatmap shows how many. Diamonds are calls with a trace.",
             [
                 *(
                     target(quantile(q, LATENCY, window), name)
                     for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
                 ),
+                exemplars(f"{LATENCY}_bucket{BY_MODEL}"),
             ],
             width=12,
             unit="s",

@@ -37,6 +37,14 @@ def target(
     }
 
 
+def exemplars(series: str) -> Json:
+    """Return a query for the exemplars of raw series, which has no values itself.
+
+    Recorded series have no exemplars. At time 0 there are no samples, so that nothing is read but exemplars.
+    """
+    return {**target(f"{series} @ 0", "exemplars"), "exemplar": True}
+
+
 def panel(
     kind: str,
     title: str,

@@ -221,6 +221,7 @@ class Prometheus(Server):
             f"--config.file={config.absolute()}",
             f"--storage.tsdb.path={storage.absolute() / cls.data}",
             "--storage.tsdb.retention.time=400d",  # as in docker-compose.yml
+            "--enable-feature=exemplar-storage",
             f"--web.listen-address=127.0.0.1:{port}",
         ]
         # Debian's build reads the UI from files at a fixed path. In the cache, they are elsewhere.

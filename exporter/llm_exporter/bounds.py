@@ -105,11 +105,16 @@ def clean_text(value: str) -> str:
     return harmless.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
+_TRACE_ID: Final = re.compile("[0-9a-f]{32}")
+
+
 def clean_call(call: Call) -> None:
     """Clean every text of a call that may become a label, a column or a line.
 
     The rest is the id, which `mistake` checks, and fields with a fixed set of values.
     """
+    if call.trace_id and not _TRACE_ID.fullmatch(call.trace_id):
+        call.trace_id = ""
     texts = "".join(
         (
             call.provider,

@@ -196,6 +196,8 @@ class Call(msgspec.Struct, kw_only=True, gc=False):
     """The name of the budget that blocked the call, if the error is `budget`."""
     route: str = ""
     """The route of a request whose response no reader takes, as in `POST /v1/things/{id}`."""
+    trace_id: str = ""
+    """The trace of the sampled OpenTelemetry span in force at the start, as 32 hex digits; else empty."""
     retries: list[ErrorKind] = []
     """Why each attempt before the last failed."""
 

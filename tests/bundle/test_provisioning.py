@@ -33,7 +33,7 @@ def test_dashboards_are_read_only_in_the_folder_llm() -> None:
 
 
 def test_compose_and_the_demo_set_every_variable_of_the_provisioning(tmp_path: Path) -> None:
-    used = {name for text in provisioning().values() for name in re.findall(r"\$\{?(\w+)", text)}
+    used = {name for text in provisioning().values() for name in re.findall(r"(?<!\$)\$\{?(\w+)", text)}
 
     assert used == {"LLM_EXPORTER_PROMETHEUS_URL", "LLM_EXPORTER_DASHBOARDS"}
     assert used <= set(COMPOSE["services"]["grafana"]["environment"])

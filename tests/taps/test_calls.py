@@ -10,13 +10,14 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 import llm_exporter
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Config
 from support.metered import Metered
 from support.operations import CHAT, GEMINI, MESSAGES, OPERATIONS, STREAMS, Operation
-from support.payloads import dump
+from support.payloads import chat, dump
 from support.scripted import Response, Server
 
 EVERY = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -294,3 +295,14 @@ def test_a_change_of_url_or_configuration_changes_the_provider(
         client.base_url = server.url.replace("127.0.0.1", "localhost") + "/v1"
         CHAT.call(client, False)
     assert [call.provider for call in metered.calls] == ["openai", "vllm", "openai"]
+
+
+def test_a_call_belongs_to_the_trace_of_the_span_that_it_was_made_in(
+    server: Server, metered: Metered
+) -> None:
+    server.respond_with("/chat/completions", chat())
+    span = NonRecordingSpan(SpanContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 1, False, TraceFlags(1)))
+    with use_span(span), llm_exporter.instrument(openai.OpenAI(base_url=server.url, api_key="k")) as client:
+        client.chat.completions.create(model="gpt-4o", messages=[])
+
+    assert metered.call.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import logging
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -72,6 +74,10 @@ def _looking(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     patch.setattr(google, "_see_response", fails)
 
 
+def _tracing(patch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
+    patch.setitem(sys.modules, "opentelemetry.trace", SimpleNamespace(get_current_span=fails))
+
+
 BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Pipeline], None], set[str]]] = {
     "every reader": (_readers, {"wire"}),
     "every sink": (_sinks, {"prices", "metrics", "subscriber"}),
@@ -81,6 +87,7 @@ BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Pipeline], None], set[s
     "the hand-over": (_hand_over, {"meter"}),
     "the beginning": (_begin, {"tap"}),
     "the look at the response": (_looking, {"tap"}),
+    "the span in force": (_tracing, {"tracing"}),
 }
 
 

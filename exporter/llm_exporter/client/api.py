@@ -17,6 +17,7 @@ from ..wire.fields import MAX_COUNT
 from . import default
 from .default import pipeline
 from .running_totals import Totals
+from .tracing import sampled_span, trace_id_of
 
 if TYPE_CHECKING:
     from ..budgets.status import BudgetStatus
@@ -74,6 +75,7 @@ def record(
         tokens=cast("dict[TokenType, int]", {kind: number for kind, number in tokens.items() if number}),
         duration=duration,
         error=error,
+        trace_id=trace_id_of(sampled_span()),
     )
     if environment.is_enabled():
         pipeline().record(call)

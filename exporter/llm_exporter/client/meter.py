@@ -23,6 +23,7 @@ from .default import pipeline
 from .guard import guarded, report_error
 from .inferred_labels import labels_of_call
 from .retrieval import Outcome
+from .tracing import sampled_span, trace_id_of
 
 current: Final[ContextVar[Meter | None]] = ContextVar("llm_exporter_meter", default=None)
 """The meter of the SDK call that is being made in this context."""
@@ -107,6 +108,7 @@ class Meter:
         self._labels = labels_of_call() if labels is None else labels
         self._route = route
         self._failures: list[ErrorKind] = []
+        self._span = sampled_span()
         self._started = time()
         self._began = self._last_byte = perf_counter()
         if not reader.is_retrieval:
@@ -129,6 +131,7 @@ class Meter:
                 operation=self._reader.operation,
                 labels=dict(self._labels),
                 route=self._route,
+                trace_id=trace_id_of(self._span),
             )
         return self._call
 
@@ -359,6 +362,7 @@ class Meter:
             region=call.region,
             host=call.host,
             batch=self._reader.is_batch,
+            trace_id=call.trace_id,
         )
         _write(reading, sub_call, self._endpoint)
         for unit in reading.containers.values():

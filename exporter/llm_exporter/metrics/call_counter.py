@@ -12,7 +12,7 @@ from .answered_models import AnsweredModels
 from .families import Family
 from .rate_limits import rate_limits
 from .registry import Registry
-from .series import Scalar
+from .series import Exemplar, Scalar
 from .series_limit import SeriesLimit
 from .specs import (
     APPROXIMATED,
@@ -165,6 +165,8 @@ class CallCounter:
         group = self._groups.get(asked) or self._new_group(asked)
         folded = self._registry.folded
         self._count(call, group)
+        if call.trace_id and call.error != "budget":
+            self._illustrate(call, group)
         if group.by_operation != asked or self._registry.folded != folded:
             self._over_limit.at(()).inc()
 
@@ -199,6 +201,13 @@ class CallCounter:
             self._unread.at(self._by_route(base[0], call.route)).inc()
         if call.time_to_first_token is not None:
             self._record_pace(call, by_operation, call.time_to_first_token)
+
+    def _illustrate(self, call: Call, group: _Group) -> None:
+        """Let the series of the latency and the cost of a call show its trace."""
+        ended = call.started + call.duration
+        self._latency.at(group.by_operation).illustrate(Exemplar(call.trace_id, call.duration, ended))
+        for cost_type, usd in call.cost.items():
+            group.cost[cost_type].exemplar = Exemplar(call.trace_id, usd, ended)
 
     def _by_route(self, provider: str, route: str) -> tuple[str, str]:
         """Return the provider and the route of an unread request; the route is `other` beyond the limit."""

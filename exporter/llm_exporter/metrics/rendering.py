@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from .families import Family, HistogramFamily
-from .series import Histogram, number_text
+from .series import Exemplar, Histogram, number_text
 from .zero_first import ZeroFirst
 
 _SERIES_PER_PIECE: Final = 500
@@ -29,7 +29,7 @@ def rendered(
     """
     for family in families:
         yield _header(family, openmetrics=openmetrics).encode()
-        line = _renderer(family)
+        line = _renderer(family, exemplars=openmetrics)
         series = list(family.series.items())
         for first in range(0, len(series), _SERIES_PER_PIECE):
             piece = series[first : first + _SERIES_PER_PIECE]
@@ -52,31 +52,44 @@ def _header(family: Family[Any], *, openmetrics: bool) -> str:
     return f"# HELP {name} {help_}\n# TYPE {name} {family.type}\n"
 
 
-def _renderer(family: Family[Any]) -> Callable[[Any], str]:
+def _renderer(family: Family[Any], *, exemplars: bool) -> Callable[[Any], str]:
     """Return a function that renders one series; the constant parts are built only once."""
     name = family.name
     if isinstance(family, HistogramFamily):
-        return _histogram_renderer(family)
+        return _histogram_renderer(family, exemplars=exemplars)
     if not family.labels:
         return lambda one: f"{name} {number_text(one.value)}\n"
     if family.type == "gauge":
         return lambda one: f"{name}{{{one.labels}}} {number_text(one.value)}\n"
     # A counter is always finite, so the faster `repr` is enough.
+    if exemplars:
+        return lambda one: f"{name}{{{one.labels}}} {one.value!r}{_exemplar(one.exemplar)}\n"
     return lambda one: f"{name}{{{one.labels}}} {one.value!r}\n"
 
 
-def _histogram_renderer(family: HistogramFamily) -> Callable[[Histogram], str]:
+def _exemplar(exemplar: Exemplar | None) -> str:
+    """Return what OpenMetrics writes after a value. A trace id needs no escapes."""
+    if exemplar is None:
+        return ""
+    return f' # {{trace_id="{exemplar.trace_id}"}} {exemplar.value!r} {exemplar.time:.3f}'
+
+
+def _histogram_renderer(family: HistogramFamily, *, exemplars: bool) -> Callable[[Histogram], str]:
     name = family.name
     comma = "," if family.labels else ""
     opening, closing = ("{", "}") if family.labels else ("", "")
     bucket_ends = [f'{comma}le="{bound}"}} ' for bound in family.bounds]
 
-    def lines(one: Histogram) -> str:
+    def text(one: Histogram) -> str:
         labels = one.labels
         start = f"{name}_bucket{{{labels}"
         counts = one.cumulative_counts()
-        buckets = "".join([f"{start}{end}{count}\n" for end, count in zip(bucket_ends, counts, strict=True)])
+        lines = [f"{start}{end}{count}\n" for end, count in zip(bucket_ends, counts, strict=True)]
+        if exemplars:
+            for index, exemplar in tuple(one.exemplars.items()):
+                lines[index] = f"{lines[index][:-1]}{_exemplar(exemplar)}\n"
+        buckets = "".join(lines)
         braced = f"{opening}{labels}{closing}"
         return f"{buckets}{name}_count{braced} {counts[-1]}\n{name}_sum{braced} {one.sum!r}\n"
 
-    return lines
+    return text

@@ -10,11 +10,21 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from math import inf, isfinite, isnan
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Sample = tuple[str, str, float]
 """The suffix of the family's name, the `le` label of a bucket (else an empty string), and the value."""
+
+
+class Exemplar(NamedTuple):
+    """One of the values behind a series, and where it came from."""
+
+    trace_id: str
+    """The id of an OpenTelemetry trace."""
+    value: float
+    time: float
+    """When it was counted, in seconds since the Unix epoch."""
 
 
 class Scalar:
@@ -24,11 +34,13 @@ class Scalar:
         labels: the labels as text, see `labels_text`.
     """
 
-    __slots__ = ("labels", "value")
+    __slots__ = ("exemplar", "labels", "value")
 
     def __init__(self, labels: str) -> None:
         self.labels: Final = labels
         self.value = 0.0
+        self.exemplar: Exemplar | None = None
+        """The last increase with a trace."""
 
     def inc(self, amount: float = 1) -> None:
         """Increase the value.
@@ -65,7 +77,7 @@ class Histogram:
         bounds: the upper bounds of the buckets by their `le` label, ascending, infinity last.
     """
 
-    __slots__ = ("_added", "_bounds", "_counts", "_uppers", "labels", "sum")
+    __slots__ = ("_added", "_bounds", "_counts", "_uppers", "exemplars", "labels", "sum")
 
     def __init__(self, labels: str, bounds: dict[str, float]) -> None:
         self.labels: Final = labels
@@ -75,6 +87,8 @@ class Histogram:
         self._added = [0] * len(bounds)
         """The cumulative counts that `add` added."""
         self.sum = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+        """The last value with a trace in each bucket, by its index."""
 
     def observe(self, value: float) -> None:
         """Count a value.
@@ -86,6 +100,10 @@ class Histogram:
             raise ValueError(f"cannot observe {value}")
         self._counts[bisect_left(self._uppers, value)] += 1
         self.sum += value
+
+    def illustrate(self, exemplar: Exemplar) -> None:
+        """Keep a value that was observed as the exemplar of its bucket."""
+        self.exemplars[bisect_left(self._uppers, exemplar.value)] = exemplar
 
     def cumulative_counts(self) -> list[int]:
         """Return for each bucket the number of values up to its upper bound."""
