@@ -6,15 +6,20 @@ READY := $(VENV)/.ready
 FRAMEWORKS := .venv-frameworks
 OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
+LOWEST := .venv-lowest
 PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
 # The tests often wait for servers, so two cores can run three files at a time. Slow files are listed first.
 THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py \
+	client/test_keeping.py client/test_running_totals.py config metrics/test_http.py metrics/test_metrics.py \
+	metrics/test_rendering.py metrics/test_server.py metrics/test_snapshot.py pricing/test_genai.py \
+	pricing/test_prices.py wire/test_anthropic.py wire/test_gemini.py wire/test_openai.py
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-lowest test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -38,6 +43,9 @@ test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run t
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
 	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps $(THREE) -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps $(THREE) -o filterwarnings=default $(ARGS)
+
+test-lowest: $(LOWEST)/.ready  ## Run the tests that use the dependencies with the oldest releases that are allowed
+	$(LOWEST)/bin/python -m pytest $(addprefix tests/,$(LOWEST_TESTS)) $(THREE) -o filterwarnings=default $(ARGS)
 
 test-sdks: $(SDKS)/.ready  ## Run the SDKs' own tests, raw and metered; ARGS=--quick runs a part of them
 	PYTHONPATH=.:tests $(SDKS)/bin/python -m sdks $(ARGS)
@@ -84,6 +92,9 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group sdks-oldest --custom-compile-command "make lock" --output-file requirements-sdks-oldest.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--resolution lowest-direct --extra openai --extra anthropic --extra google --extra server --group lowest \
+		--custom-compile-command "make lock" --output-file requirements-lowest.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra all --group image --constraint requirements.lock --custom-compile-command "make lock" \
 		--output-file requirements-image.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-deps \
@@ -102,6 +113,7 @@ $(READY): requirements.lock
 $(FRAMEWORKS)/.ready: requirements-frameworks.lock
 $(OLDER)/.ready: requirements-frameworks-older.lock
 $(OLDEST)/.ready: requirements-sdks-oldest.lock
+$(LOWEST)/.ready: requirements-lowest.lock
 $(SDKS)/.ready: requirements-sdks.lock
 
 %/.ready: pyproject.toml
@@ -125,5 +137,5 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(PRICES) $(SDKS) .venv-peers
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(LOWEST) $(PRICES) $(SDKS) .venv-peers
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

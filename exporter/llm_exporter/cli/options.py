@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,13 @@ def label(text: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-class Duration(click.ParamType[float]):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[float]
+else:
+    _ParamType = click.ParamType  # older releases of click have no parameter
+
+
+class Duration(_ParamType):
     """A duration such as `20s`, `2m` or `1h30m`, or a number of seconds; converted to seconds."""
 
     name = "duration"
