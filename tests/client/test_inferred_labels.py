@@ -30,7 +30,8 @@ def test_without_frameworks_there_is_nothing_to_know() -> None:
     assert labels_of_call() == {}
 
 
-def test_labels_that_are_set_come_first() -> None:
+def test_labels_that_are_set_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    module(monkeypatch, "agents.run_internal.run_loop")
     token = running_agent.set("triage")
     try:
         assert labels_of_call() == {"agent": "triage"}

@@ -60,14 +60,17 @@ def _opentelemetry() -> Mapping[str, object]:
     }
 
 
-SOURCES: Final[Mapping[str, Source]] = {
-    "openai_agents": _openai_agents,
-    "langgraph": _langgraph,
-    "opentelemetry": _opentelemetry,
+SOURCES: Final[Mapping[str, tuple[str, Source]]] = {
+    "openai_agents": ("agents.run_internal.run_loop", _openai_agents),
+    "langgraph": ("langchain_core.runnables.config", _langgraph),
+    "opentelemetry": ("opentelemetry.trace", _opentelemetry),
 }
-"""By the name that `instrument(labels_from=…)` takes. The first one that knows a label has it."""
+"""By the name that `instrument(labels_from=…)` takes: a module, and what to ask once it is imported.
 
-_in_use: tuple[Source, ...] = ()
+The first one that knows a label has it.
+"""
+
+_in_use: tuple[tuple[str, Source], ...] = ()
 
 
 def use(names: Sequence[str]) -> None:
@@ -89,7 +92,10 @@ def labels_of_call() -> Mapping[str, str]:
     if not _in_use or ("agent" in labels and "phase" in labels):
         return labels
     inferred: dict[str, str] = {}
-    for source in _in_use:
+    modules = sys.modules
+    for module, source in _in_use:
+        if module not in modules:
+            continue
         for name, value in (guarded("labels", source) or _NOTHING).items():
             if value and name not in inferred:
                 inferred[name] = clean_text(str(value))
