@@ -87,7 +87,7 @@ BREAKAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch, Pipeline], None], set[s
     "the hand-over": (_hand_over, {"meter"}),
     "the beginning": (_begin, {"tap"}),
     "the look at the response": (_looking, {"tap"}),
-    "the span in force": (_tracing, {"tracing"}),
+    "the span in force": (_tracing, {"labels", "tracing"}),
 }
 
 
