@@ -243,7 +243,8 @@ def _stopped_by_signals() -> Iterator[None]:
 
 def _handled() -> list[int]:
     """Return the signals that end the demo. `nohup` has it ignore SIGHUP."""
-    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    hup = getattr(signal, "SIGHUP", None)
+    return [number for number in _SIGNALS if number != hup or signal.getsignal(hup) is not signal.SIG_IGN]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from logging import LogRecord
 from pathlib import Path
@@ -17,6 +18,13 @@ from support.scripted import Server
 TESTS = Path(__file__).parent
 QUICK = ("client", "metrics", "taps", "wire", "budgets", "config", "pricing")
 """Directories whose tests start few servers or none. The quickest are last."""
+
+
+def pytest_configure() -> None:
+    """Have the programs that tests run be ended by signals, also if the tests run as a background job."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

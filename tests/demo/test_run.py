@@ -22,11 +22,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
-DEMO = """
-import runpy, signal
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-runpy.run_module("demo", run_name="__main__")
-"""
 AGENTS = {"planner", "researcher", "coder", "reviewer", "summarizer"}
 
 
@@ -55,8 +50,7 @@ class Demo:
 @contextmanager
 def demo(*arguments: str) -> Iterator[Demo]:
     """Run the demo, and check that all its processes exit."""
-    # Whoever runs the tests may ignore SIGHUP, and the demo would inherit that.
-    command = [sys.executable, "-c", DEMO, "--port", "0", *arguments]
+    command = [sys.executable, "-m", "demo", "--port", "0", *arguments]
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -155,7 +149,7 @@ def test_nothing_survives_a_demo_that_is_killed() -> None:
 
 
 def test_the_demo_ends_when_the_process_that_started_it_is_killed() -> None:
-    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {DEMO!r}, *sys.argv[1:]])"
+    starts = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'demo', *sys.argv[1:]])"
     command = [sys.executable, "-c", starts, "--no-stack", "--port", "0", "--speed", "50"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as make:
         running = Demo(make)

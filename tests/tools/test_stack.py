@@ -202,8 +202,7 @@ def test_a_server_that_ignores_sigterm_is_killed_with_its_children(
 
 def test_ctrl_c_stops_all_servers(tmp_path: Path) -> None:
     script = f"""
-import pathlib, signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+import pathlib, time
 from tools.stack import start_stack
 with start_stack(exporter="127.0.0.1:1", directory=pathlib.Path({str(tmp_path)!r})) as stack:
     print(*(server.pid for server in stack.servers), flush=True)
