@@ -148,18 +148,20 @@ def test_the_links_of_alerts_need_no_external_labels(tmp_path: Path) -> None:
     result = run(
         *(tmp_path, "--grafana-url-for-links", "https://grafana.example/g/"),
         *("--runbooks-url", "https://wiki.example/llm runbooks".replace(" ", "%20")),
+        *("--page-url", "https://llm.example/"),
     )
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert "external label" not in result.stdout
     texts = [file.read_text() for file in (tmp_path / "prometheus/rules").iterdir()]
     assert [text for text in texts if "externalLabels" in text or "external labels" in text] == []
-    (rule,) = (
-        rule
+    alerts = {
+        rule.get("alert"): rule
         for group in yaml.safe_load((tmp_path / "prometheus/rules/exporter.yml").read_text())["groups"]
         for rule in group["rules"]
-        if rule.get("alert") == "LLMExporterErrors"
-    )
+    }
+    rule = alerts["LLMExporterErrors"]
+    assert alerts["LLMWatchdog"]["labels"]["page"] == "https://llm.example"
     assert rule["annotations"]["dashboard_url"].startswith("https://grafana.example/g/d/llm-exporter?")
     assert rule["annotations"]["runbook_url"] == "https://wiki.example/llm%20runbooks#llmexportererrors"
     promtool = binaries.find("promtool")
@@ -169,13 +171,14 @@ def test_the_links_of_alerts_need_no_external_labels(tmp_path: Path) -> None:
 
 
 def test_without_urls_it_says_which_external_labels_the_links_need(tmp_path: Path) -> None:
-    assert run(tmp_path).stdout.splitlines()[-2:] == [
+    assert run(tmp_path).stdout.splitlines()[-3:] == [
         "Without --grafana-url-for-links, set the external label grafana_url in prometheus.yml.",
         "Without --runbooks-url, set the external label runbooks_url in prometheus.yml.",
+        "Without --page-url, set the external label page_url in prometheus.yml.",
     ]
 
 
-@pytest.mark.parametrize("option", ["--grafana-url-for-links", "--runbooks-url"])
+@pytest.mark.parametrize("option", ["--grafana-url-for-links", "--runbooks-url", "--page-url"])
 @pytest.mark.parametrize(
     ("url", "says"),
     [

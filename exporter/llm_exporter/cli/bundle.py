@@ -51,6 +51,8 @@ class Target(NamedTuple):
     """The URL that the links of alerts begin with; by default the external label `grafana_url`."""
     runbooks: str = ""
     """The URL of the published runbooks; by default the external label `runbooks_url`."""
+    page: str = ""
+    """The URL of the live page, for the links on dashboards; by default the external label `page_url`."""
     version: Literal["2", "3"] = "2"
     """The major version of Prometheus: 3 can compute the increase in a minute from fewer samples."""
 
@@ -107,7 +109,8 @@ def _adapted(text: str, into: Path, target: Target) -> str:
     text = text.replace(" $LLM_EXPORTER_PROMETHEUS_URL", f" {json.dumps(target.prometheus)}")
     # Grafana refuses to start with two default data sources, and the existing one is none of our business.
     text = text.replace("isDefault: true", "isDefault: false")
-    for label, url in (("grafana_url", target.grafana), ("runbooks_url", target.runbooks)):
+    urls = {"grafana_url": target.grafana, "runbooks_url": target.runbooks, "page_url": target.page}
+    for label, url in urls.items():
         if url:
             text = text.replace(f"{{{{ $externalLabels.{label} }}}}", url)
     if target.grafana and target.runbooks:

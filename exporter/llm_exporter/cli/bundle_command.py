@@ -37,6 +37,11 @@ from .errors import Usage
     help="Write the URL of the published runbooks into alerts, instead of the external label runbooks_url.",
 )
 @click.option(
+    "--page-url",
+    default="",
+    help="Write the URL of the live page into links on dashboards, instead of the external label page_url.",
+)
+@click.option(
     "--prometheus",
     "version",
     type=click.Choice(["2", "3"]),
@@ -56,6 +61,7 @@ def bundle(
     dashboards_path: str,
     links: str,
     runbooks_url: str,
+    page_url: str,
     version: Literal["2", "3"],
     grafana_url: str | None,
     grafana_token_file: Path | None,
@@ -70,6 +76,7 @@ def bundle(
         dashboards_path,
         _link("--grafana-url-for-links", links),
         _link("--runbooks-url", runbooks_url),
+        _link("--page-url", page_url),
         version,
     )
     token = _grafana_token(grafana_token_file) if grafana_url else ""
@@ -89,6 +96,7 @@ def bundle(
     for option, label, url in (
         ("--grafana-url-for-links", "grafana_url", links),
         ("--runbooks-url", "runbooks_url", runbooks_url),
+        ("--page-url", "page_url", page_url),
     ):
         if not url:
             click.echo(f"Without {option}, set the external label {label} in prometheus.yml.")

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from math import ceil
 from time import perf_counter, time
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
@@ -117,23 +117,28 @@ class Meter:
             destination.started(self._made)
 
     def _made(self) -> Call:
-        """Return the record of the call, made when it is first needed."""
-        if self._call is None:
-            endpoint, model = self._endpoint, clean_text(self._model)
-            self._call = Call(
-                id=new_id(self._started),
-                started=self._started,
-                provider=endpoint.provider,
-                region=endpoint.region,
-                host=endpoint.host,
-                model=model,
-                requested_model=model,
-                operation=self._reader.operation,
-                labels=dict(self._labels),
-                route=self._route,
-                trace_id=trace_id_of(self._span),
-            )
-        return self._call
+        """Return the record of the call, made when it is first needed.
+
+        Two threads may need it first: a response that exceeds what may wait for our thread is read on the
+        caller's. Both get the same record, because `setdefault` is atomic.
+        """
+        if self._call is not None:
+            return self._call
+        endpoint, model = self._endpoint, clean_text(self._model)
+        call = Call(
+            id=new_id(self._started),
+            started=self._started,
+            provider=endpoint.provider,
+            region=endpoint.region,
+            host=endpoint.host,
+            model=model,
+            requested_model=model,
+            operation=self._reader.operation,
+            labels=dict(self._labels),
+            route=self._route,
+            trace_id=trace_id_of(self._span),
+        )
+        return cast(Call, vars(self).setdefault("_call", call))
 
     def hold_budget(self) -> Iterable[float]:
         """Hold the estimated cost of the call in the budgets that match it.
