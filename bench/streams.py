@@ -15,6 +15,8 @@ from .sdks import SdkCall, streams
 
 CHUNKS: Final = 1000
 EVENTS: Final = 200
+CALLS: Final = 20
+"""Streams of events in one piece that are measured at a time."""
 TURNS: Final = 15
 
 CHUNK_TARGETS: Final = {"openai": 0.8e-6, "anthropic": 0.5e-6, "google-genai": 0.5e-6}
@@ -70,10 +72,9 @@ def _chunk(stream: SdkCall, ways: Sequence[Metering]) -> list[str]:
 
 def _event(stream: SdkCall, short: SdkCall, ways: Sequence[Metering]) -> list[str]:
     """Return a row for an event: what a stream of many costs more than a stream of one."""
-    calls = 20
-    raw, metered = measure(stream.run, ways, calls=calls, warm=calls, turns=TURNS)
-    raw_short, metered_short = measure(short.run, ways, calls=calls, warm=calls, turns=TURNS)
-    more = calls * (EVENTS - 1)
+    raw, metered = measure(stream.run, ways, calls=CALLS, warm=CALLS, turns=TURNS)
+    raw_short, metered_short = measure(short.run, ways, calls=CALLS, warm=CALLS, turns=TURNS)
+    more = CALLS * (EVENTS - 1)
     caller = overhead(
         _differences(raw_short.caller, metered_short.caller), _differences(raw.caller, metered.caller), more
     )
@@ -83,10 +84,10 @@ def _event(stream: SdkCall, short: SdkCall, ways: Sequence[Metering]) -> list[st
         more,
     )
     return [
-        *_cells(stream.name, raw, calls * EVENTS),
+        *_cells(stream.name, raw, CALLS * EVENTS),
         *_compared(caller, EVENT_TARGET),
         str(everyone),
-        str(overhead(raw.caller, metered.caller, calls)),
+        str(overhead(raw.caller, metered.caller, CALLS)),
     ]
 
 

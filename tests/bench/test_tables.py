@@ -8,7 +8,7 @@ import pytest
 
 SMALL: dict[str, dict[str, float]] = {
     "calls": {"CALLS": 1, "WARM": 1, "TURNS": 2},
-    "streams": {"CHUNKS": 3, "EVENTS": 3, "TURNS": 2},
+    "streams": {"CHUNKS": 3, "EVENTS": 3, "CALLS": 1, "TURNS": 2},
     "budgets": {"CHECKS": 1, "TURNS": 2},
     "throughput": {"THREADS": 2, "CALLS": 2, "SECONDS": 0.0, "STREAMS": 2, "PAUSE": 0.0, "TURNS": 2},
 }
