@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import llm_exporter
+from support.acting_model import ActingModel
 from support.metered import Metered
 from support.operations import CHAT, GEMINI, MESSAGES, RESPONSES, Operation
 from support.scripted import Server
@@ -24,3 +25,9 @@ def provider(server: Server) -> str:
         server.respond_with(wire.paths[0], plain)
         server.stream_with(wire.paths[1], stream)
     return server.url
+
+
+@pytest.fixture
+def model(server: Server) -> ActingModel:
+    """Return a model that calls each of its tools once, then answers, and knows whose calls it got."""
+    return ActingModel(server)

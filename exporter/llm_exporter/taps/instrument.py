@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final, TypeVar, overload
 
 from .. import environment
-from ..client import default, inferred_labels
+from ..client import default
 from . import frameworks
 from .sdk import Sdk
 from .switch import asks_by_environment
 
 Client = TypeVar("Client")
-FRAMEWORKS: Final = tuple(inferred_labels.SOURCES)
+FRAMEWORKS: Final = tuple(frameworks.FRAMEWORKS)
 """Who may name agents and phases."""
 
 _SDKS: Final = (
@@ -56,7 +56,8 @@ def instrument(
             requests it from unknown services, too. False never requests it.
         labels_from: who names the agent and the phase of calls of this process that have no such label, in
             this order: `openai_agents` (the running agent), `langgraph` (the graph or agent, and its node),
-            `opentelemetry` (`gen_ai.agent.name` of the span in force or of the baggage). `()` is nobody.
+            `pydantic_ai` (the running agent), `opentelemetry` (`gen_ai.agent.name` of the span in force or of
+            the baggage). `()` is nobody.
 
     Returns:
         The same client.
@@ -71,8 +72,7 @@ def instrument(
         return client
     if ask_for_usage is None:
         ask_for_usage = asks_by_environment()
-    inferred_labels.use(labels_from)
-    frameworks.observe()
+    frameworks.use(labels_from)
     _follow_environment()
     if client is None:
         for sdk in _SDKS:

@@ -1,0 +1,26 @@
+"""OpenTelemetry: the agent that the span in force or the baggage names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .observing import Framework
+
+_MODULE: Final = "opentelemetry.trace"
+_NAME: Final = "gen_ai.agent.name"
+
+
+def _labels() -> Mapping[str, object]:
+    trace: Any = sys.modules[_MODULE]
+    attributes = getattr(trace.get_current_span(), "attributes", None) or {}
+    baggage: Any = sys.modules.get("opentelemetry.baggage")
+    known = baggage.get_all() if baggage is not None else {}
+    return {
+        "agent": attributes.get(_NAME) or known.get(_NAME) or known.get("agent"),
+        "phase": known.get("phase"),
+    }
+
+
+FRAMEWORK: Final = Framework(_MODULE, _labels)

@@ -1,0 +1,123 @@
+"""What frameworks say about the code that runs here labels its calls.
+
+`make test-frameworks` asks the frameworks themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+import llm_exporter
+from llm_exporter.client import inferred_labels
+from llm_exporter.client.inferred_labels import labels_of_call
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.taps import frameworks
+from llm_exporter.taps.frameworks import langgraph, openai_agents
+
+pytestmark = pytest.mark.usefixtures("pipeline")
+
+
+@pytest.fixture(autouse=True)
+def _all_frameworks() -> Iterator[None]:
+    before = inferred_labels._in_use
+    frameworks.use(tuple(frameworks.FRAMEWORKS))
+    yield
+    frameworks.restore()
+    inferred_labels.use(before)
+
+
+def module(monkeypatch: pytest.MonkeyPatch, name: str, **content: object) -> None:
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
+
+
+def test_without_frameworks_there_is_nothing_to_know() -> None:
+    assert labels_of_call() == {}
+
+
+def test_the_agent_of_the_openai_sdk_is_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    module(monkeypatch, "agents.run_internal.run_loop")
+    token = openai_agents._running.set("triage")
+    try:
+        assert labels_of_call() == {"agent": "triage"}
+    finally:
+        openai_agents._running.reset(token)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "graph", "labels"),
+    [
+        ({"langgraph_node": "draft"}, "", {"phase": "draft"}),
+        ({"langgraph_node": "draft"}, "writer", {"agent": "writer", "phase": "draft"}),
+        (
+            {"langgraph_node": "model", "lc_agent_name": "coder"},
+            "writer",
+            {"agent": "coder", "phase": "model"},
+        ),
+        (
+            {"langgraph_node": "call", "langgraph_checkpoint_ns": "researcher:1|call:2"},
+            "",
+            {"agent": "researcher", "phase": "call"},
+        ),
+        ({"thread_id": "1"}, "writer", {}),
+    ],
+)
+def test_a_graph_is_the_agent_and_its_node_the_phase(
+    metadata: dict[str, str], graph: str, labels: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = SimpleNamespace(get=lambda: {"metadata": metadata})
+    module(monkeypatch, "langchain_core.runnables.config", var_child_runnable_config=current)
+    token = langgraph._running.set(graph)
+    try:
+        assert labels_of_call() == labels
+    finally:
+        langgraph._running.reset(token)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "baggage", "labels"),
+    [
+        ({"gen_ai.agent.name": "triage"}, {"gen_ai.agent.name": "other"}, {"agent": "triage"}),
+        (None, {"gen_ai.agent.name": "triage", "phase": "plan"}, {"agent": "triage", "phase": "plan"}),
+        ({}, {}, {}),
+    ],
+)
+def test_a_span_or_the_baggage_names_the_agent(
+    attributes: object, baggage: dict[str, str], labels: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    span = SimpleNamespace(attributes=attributes)
+    module(monkeypatch, "opentelemetry.trace", get_current_span=lambda: span)
+    module(monkeypatch, "opentelemetry.baggage", get_all=lambda: baggage)
+    assert labels_of_call() == labels
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        (
+            {"get_current_run_context": lambda: SimpleNamespace(agent=SimpleNamespace(name="a"))},
+            {"agent": "a"},
+        ),
+        ({"get_current_run_context": lambda: None}, {}),
+        ({"get_current_run_context": SimpleNamespace}, {}),
+        ({}, {}),
+    ],
+    ids=["in a run", "no run", "older context", "older release"],
+)
+def test_the_agent_of_a_run_of_pydantic_ai_is_the_agent(
+    content: dict[str, object], labels: dict[str, str], monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline
+) -> None:
+    module(monkeypatch, "pydantic_ai._run_context", **content)
+    assert labels_of_call() == labels
+    assert pipeline.flush()
+    assert b"llm_exporter_errors_total{" not in b"".join(
+        pipeline.metrics.text(scrape=False, openmetrics=False)
+    )
+
+
+def test_an_unknown_framework_is_an_error() -> None:
+    with pytest.raises(ValueError, match="labels_from: 'nobody' must be one of openai_agents, langgraph"):
+        llm_exporter.instrument(labels_from=["nobody"])
