@@ -86,6 +86,49 @@ def test_a_call_is_counted_exactly_however_its_process_ends_right_after_it(
     assert metered.total("llm_calls_in_flight") == 0
 
 
+TWO_THREADS = """
+import gc, sys, threading, time
+from llm_exporter.client.meter import Meter
+from llm_exporter.pricing.endpoint import Endpoint
+from llm_exporter.wire.openai import ChatReader
+
+class Garbage:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        time.sleep(0)  # lets the other thread run
+
+class NotCounted(ChatReader):
+    is_retrieval = True  # our own thread leaves its calls alone until they end
+
+def make_records():
+    for meter, records in zip(meters, made):
+        Garbage()
+        both.wait()
+        records.append(meter._made())
+
+meters = [Meter(endpoint=Endpoint("openai"), model="gpt-4o", reader=NotCounted) for _ in range(5000)]
+made = [[] for _ in meters]
+both = threading.Barrier(2)
+gc.set_threshold(20, 1, 1)
+sys.setswitchinterval(1e-5)
+threads = [threading.Thread(target=make_records) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(all(one is other for one, other in made))
+"""
+
+
+def test_two_threads_that_make_the_record_of_a_call_get_the_same() -> None:
+    """The caller's and ours may. CPython 3.11 crashes if both lay out an object's dictionary meanwhile."""
+    program = [sys.executable, "-X", "faulthandler", "-c", TWO_THREADS]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "True\n", "")
+
+
 def a_meter(**options: Any) -> Meter:
     meter = Meter(endpoint=Endpoint("openai"), model="gpt-4o", reader=ChatReader, **options)
     meter.response_started({"content-type": "application/json"})

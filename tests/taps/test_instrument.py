@@ -23,6 +23,7 @@ from google import genai
 import llm_exporter
 from llm_exporter.client import default
 from llm_exporter.taps.imports import ImportHook
+from llm_exporter.taps.switch import Switch
 from support.metered import Metered
 from support.operations import CHAT, GEMINI, MESSAGES, Format, Operation
 from support.scripted import Server
@@ -630,3 +631,12 @@ thread.join()
     operation = Operation(CHAT, "sync", stream=False)
     server.respond_with(operation.path, operation.response())
     assert run(METERED.format(imports=imports, call=CHAT_CALL), server.url, tmp_path) == "1\n"
+
+
+def test_a_switch_that_no_client_was_named_to_looks_at_no_client() -> None:
+    """Looking lays out the client's dictionary, and CPython 3.11 crashes if two threads do so at once."""
+    switch = Switch()
+    switch.everything = True
+    has_no_dictionary = object()
+    assert switch.is_on(has_no_dictionary)
+    assert switch.asks_for_usage(has_no_dictionary) is None

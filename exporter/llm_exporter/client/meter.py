@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from math import ceil
 from time import perf_counter, time
 from types import MappingProxyType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -76,7 +76,6 @@ class Meter:
     """The length of the text of the request, if the framing is read after the request is gone."""
     _framing: Framing | None = None
     _first_token: float | None = None
-    _call: Call | None = None
     _error: ErrorKind | None = None
     _budget = ""
     _estimated: dict[TokenType, int] | None = None
@@ -108,6 +107,8 @@ class Meter:
         self._labels = labels_of_call() if labels is None else labels
         self._route = route
         self._failures: list[ErrorKind] = []
+        self._records: list[Call] = []
+        """The record of the call. If two threads make it at once, there are two, and the first one counts."""
         self._span = sampled_span()
         self._started = time()
         self._began = self._last_byte = perf_counter()
@@ -120,25 +121,25 @@ class Meter:
         """Return the record of the call, made when it is first needed.
 
         Two threads may need it first: a response that exceeds what may wait for our thread is read on the
-        caller's. Both get the same record, because `setdefault` is atomic.
+        caller's. Both get the same record, because `append` is atomic.
         """
-        if self._call is not None:
-            return self._call
-        endpoint, model = self._endpoint, clean_text(self._model)
-        call = Call(
-            id=new_id(self._started),
-            started=self._started,
-            provider=endpoint.provider,
-            region=endpoint.region,
-            host=endpoint.host,
-            model=model,
-            requested_model=model,
-            operation=self._reader.operation,
-            labels=dict(self._labels),
-            route=self._route,
-            trace_id=trace_id_of(self._span),
-        )
-        return cast(Call, vars(self).setdefault("_call", call))
+        if not self._records:
+            endpoint, model = self._endpoint, clean_text(self._model)
+            call = Call(
+                id=new_id(self._started),
+                started=self._started,
+                provider=endpoint.provider,
+                region=endpoint.region,
+                host=endpoint.host,
+                model=model,
+                requested_model=model,
+                operation=self._reader.operation,
+                labels=dict(self._labels),
+                route=self._route,
+                trace_id=trace_id_of(self._span),
+            )
+            self._records.append(call)
+        return self._records[0]
 
     def hold_budget(self) -> Iterable[float]:
         """Hold the estimated cost of the call in the budgets that match it.
@@ -147,9 +148,9 @@ class Meter:
             The seconds to sleep before each next step, while a shared budget has no lease for the call, or
             calls that have ended are settled. Iterating raises `BudgetExceeded` if the call must not be sent.
         """
-        call = self._call
-        if call is None or self._reader.is_free:
+        if not self._records or self._reader.is_free:
             return ()
+        call = self._records[0]
         try:
             if self._endpoint.runs_locally(call.model):
                 call.cost_source = "local"

@@ -22,6 +22,8 @@ class Switch:
         self.everything = False
         self.ask_for_usage: bool | None = None
         self._named: WeakValueDictionary[int, object] = WeakValueDictionary()
+        self._has_chosen = False
+        """Whether any client was named, to be metered or left out."""
 
     @property
     def in_use(self) -> bool:
@@ -30,8 +32,10 @@ class Switch:
 
     def set(self, owner: object, *, on: bool, ask_for_usage: bool | None = None) -> None:
         """Meter one client or leave it out, whatever holds for all the others."""
-        setattr(owner, _METERED, on)
-        setattr(owner, _ASK_FOR_USAGE, ask_for_usage)
+        self._has_chosen = True
+        # `vars` also lays out the dictionary before threads share the client. CPython 3.11 crashes if two
+        # threads do so at once: see `is_on`.
+        vars(owner).update({_METERED: on, _ASK_FOR_USAGE: ask_for_usage})
         if on:
             self._named[id(owner)] = owner
         else:
@@ -39,6 +43,8 @@ class Switch:
 
     def is_on(self, owner: Any) -> bool:
         """Return whether a client is metered."""
+        if not self._has_chosen:  # do not touch the dictionary of a client without need
+            return self.everything
         on: bool | None = vars(owner).get(_METERED)
         return self.everything if on is None else on
 
@@ -48,6 +54,8 @@ class Switch:
         Returns:
             None for the default: from services that are known to accept it.
         """
+        if not self._has_chosen:
+            return self.ask_for_usage
         asks: bool | None = vars(owner).get(_ASK_FOR_USAGE)
         return self.ask_for_usage if asks is None else asks
 
