@@ -95,27 +95,34 @@ def test_a_span_or_the_baggage_names_the_agent(
 
 
 @pytest.mark.parametrize(
-    ("content", "labels"),
+    ("run", "labels"),
     [
-        (
-            {"get_current_run_context": lambda: SimpleNamespace(agent=SimpleNamespace(name="a"))},
-            {"agent": "a"},
-        ),
-        ({"get_current_run_context": lambda: None}, {}),
-        ({"get_current_run_context": SimpleNamespace}, {}),
-        ({}, {}),
+        (SimpleNamespace(agent=SimpleNamespace(name="triage")), {"agent": "triage"}),
+        (SimpleNamespace(agent=SimpleNamespace(name=None)), {}),
+        (SimpleNamespace(), {}),  # of an older release
+        (None, {}),
     ],
-    ids=["in a run", "no run", "older context", "older release"],
 )
 def test_the_agent_of_a_run_of_pydantic_ai_is_the_agent(
-    content: dict[str, object], labels: dict[str, str], monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline
+    run: object, labels: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module(monkeypatch, "pydantic_ai._run_context", **content)
+    module(monkeypatch, "pydantic_ai._run_context", get_current_run_context=lambda: run)
     assert labels_of_call() == labels
+
+
+@pytest.mark.parametrize("name", frameworks.FRAMEWORKS)
+def test_a_framework_that_has_changed_is_left_alone(
+    name: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    framework = frameworks.FRAMEWORKS[name]
+    for each in (framework.module, *framework.observed):
+        module(monkeypatch, each)
+    frameworks.use([name])
+    assert labels_of_call() == {}
+    assert all(vars(sys.modules[each]) == {} for each in framework.observed)
     assert pipeline.flush()
-    assert b"llm_exporter_errors_total{" not in b"".join(
-        pipeline.metrics.text(scrape=False, openmetrics=False)
-    )
+    text = b"".join(pipeline.metrics.text(scrape=False, openmetrics=False))
+    assert b"llm_exporter_errors_total{" not in text
 
 
 def test_an_unknown_framework_is_an_error() -> None:

@@ -56,8 +56,8 @@ def instrument(
             requests it from unknown services, too. False never requests it.
         labels_from: who names the agent and the phase of calls of this process that have no such label, in
             this order: `openai_agents` (the running agent), `langgraph` (the graph or agent, and its node),
-            `pydantic_ai` (the running agent), `opentelemetry` (`gen_ai.agent.name` of the span in force or of
-            the baggage). `()` is nobody.
+            `pydantic_ai` (the running agent), `langchain` (the `run_name` of the chain and of the model),
+            `opentelemetry` (`gen_ai.agent.name` of the span in force or of the baggage). `()` is nobody.
 
     Returns:
         The same client.

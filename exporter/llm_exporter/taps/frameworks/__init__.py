@@ -8,13 +8,14 @@ from typing import Final
 
 from ...client import inferred_labels
 from ..imports import ImportHook
-from . import langgraph, openai_agents, opentelemetry, pydantic_ai
+from . import langchain, langgraph, openai_agents, opentelemetry, pydantic_ai
 from .observing import Framework, put_back
 
 FRAMEWORKS: Final[dict[str, Framework]] = {
     "openai_agents": openai_agents.FRAMEWORK,
     "langgraph": langgraph.FRAMEWORK,
     "pydantic_ai": pydantic_ai.FRAMEWORK,
+    "langchain": langchain.FRAMEWORK,
     "opentelemetry": opentelemetry.FRAMEWORK,
 }
 """By the name that `instrument(labels_from=…)` takes. The first one that knows a label has it."""

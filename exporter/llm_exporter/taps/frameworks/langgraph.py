@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Final
 
-from .observing import Framework, noting_in_async_generator, noting_in_generator, wrap
+from .langchain import CONFIG, config_here
+from .observing import Framework, Noting, wrap
 
 _running: Final[ContextVar[str]] = ContextVar("llm_exporter_graph", default="")
 """The name of the graph that runs here."""
-_CONFIG: Final = "langchain_core.runnables.config"
 _UNNAMED: Final = "LangGraph"
 """The name of a graph that has none."""
 
@@ -22,8 +21,7 @@ def _labels() -> Mapping[str, object]:
 
     A graph inside a node of another one is an agent: it has the name of that node, unless it has its own.
     """
-    module: Any = sys.modules[_CONFIG]
-    metadata = (module.var_child_runnable_config.get() or {}).get("metadata") or {}
+    metadata = config_here().get("metadata") or {}
     node = metadata.get("langgraph_node")
     if not node:
         return {}
@@ -34,13 +32,14 @@ def _labels() -> Mapping[str, object]:
 
 def _observe(module: ModuleType) -> None:
     graph = getattr(module, "Pregel", None)
-    wrap(graph, "stream", noting_in_generator(_running, _name_of))
-    wrap(graph, "astream", noting_in_async_generator(_running, _name_of))
+    noting = Noting(_running, _name_of)
+    wrap(graph, "stream", noting.generator)
+    wrap(graph, "astream", noting.async_generator)
 
 
-def _name_of(graph: Any, *_: object) -> str:
+def _name_of(graph: Any, *_: object, **__: object) -> str:
     name = str(graph.get_name())
     return "" if name == _UNNAMED else name
 
 
-FRAMEWORK: Final = Framework(_CONFIG, _labels, {"langgraph.pregel.main": _observe})
+FRAMEWORK: Final = Framework(CONFIG, _labels, {"langgraph.pregel.main": _observe})

@@ -9,16 +9,15 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import Any, Final
+from functools import partial, wraps
+from typing import Any, Final, Generic, TypeVar
 
 from ...client.guard import guarded
 from ...client.inferred_labels import Source
 from ..imports import Imported
 
+T = TypeVar("T")
 Method = Callable[..., Any]
-Name = Callable[..., str]
-"""Returns what is to be noted, from the arguments of a method; empty for what is noted already."""
 
 _WRAPPED: Final = "_llm_exporter_wrapped"
 _originals: Final[list[tuple[Any, str, Any]]] = []
@@ -58,32 +57,45 @@ def put_back() -> None:
             setattr(owner, name, method)
 
 
-def noting_in_coroutine(variable: ContextVar[str], name: Name) -> Callable[[Method], Method]:
-    """Return a wrapper of coroutine functions that notes a name while the coroutine runs."""
+@dataclass(frozen=True)
+class Noting(Generic[T]):
+    """Notes something in a variable while a method runs. Each of its methods wraps one kind of method.
 
-    def wrapper(method: Method) -> Method:
+    Args:
+        variable: where to note it.
+        noted: returns it from the arguments of the method; if it is empty, the variable stays as it is.
+    """
+
+    variable: ContextVar[T]
+    noted: Callable[..., T]
+
+    def function(self, method: Method) -> Method:
+        """Wrap a function."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self._during(args, kwargs):
+                return method(*args, **kwargs)
+
+        return wrapped
+
+    def coroutine(self, method: Method) -> Method:
+        """Wrap a coroutine function."""
+
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with _During(variable, guarded("labels", name, *args, *kwargs.values()) or variable.get()):
+            with self._during(args, kwargs):
                 return await method(*args, **kwargs)
 
         return wrapped
 
-    return wrapper
+    def generator(self, method: Method) -> Method:
+        """Wrap a generator function. Nothing is noted in the code that iterates."""
 
-
-def noting_in_generator(variable: ContextVar[str], name: Name) -> Callable[[Method], Method]:
-    """Return a wrapper of generator functions that notes a name while the generator runs.
-
-    It is not noted in the code that iterates.
-    """
-
-    def wrapper(method: Method) -> Method:
         def wrapped(*args: Any, **kwargs: Any) -> Generator[Any, None, None]:
             parts = method(*args, **kwargs)
-            noted = guarded("labels", name, *args, *kwargs.values()) or variable.get()
+            during = self._during(args, kwargs)
             try:
                 while True:
-                    with _During(variable, noted):
+                    with during:
                         try:
                             part = next(parts)
                         except StopIteration:
@@ -94,19 +106,15 @@ def noting_in_generator(variable: ContextVar[str], name: Name) -> Callable[[Meth
 
         return wrapped
 
-    return wrapper
+    def async_generator(self, method: Method) -> Method:
+        """Wrap an asynchronous generator function. Nothing is noted in the code that iterates."""
 
-
-def noting_in_async_generator(variable: ContextVar[str], name: Name) -> Callable[[Method], Method]:
-    """As `noting_in_generator`, for asynchronous generator functions."""
-
-    def wrapper(method: Method) -> Method:
         async def wrapped(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
             parts = method(*args, **kwargs)
-            noted = guarded("labels", name, *args, *kwargs.values()) or variable.get()
+            during = self._during(args, kwargs)
             try:
                 while True:
-                    with _During(variable, noted):
+                    with during:
                         try:
                             part = await anext(parts)
                         except StopAsyncIteration:
@@ -117,13 +125,15 @@ def noting_in_async_generator(variable: ContextVar[str], name: Name) -> Callable
 
         return wrapped
 
-    return wrapper
+    def _during(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _During[T]:
+        noted = guarded("labels", partial(self.noted, *args, **kwargs))
+        return _During(self.variable, noted or self.variable.get())
 
 
-class _During:
+class _During(Generic[T]):
     """Sets a context variable during a block, which may end in another context than it began."""
 
-    def __init__(self, variable: ContextVar[str], value: str) -> None:
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
         self._variable, self._value = variable, value
 
     def __enter__(self) -> None:

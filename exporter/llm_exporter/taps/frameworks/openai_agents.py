@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Final
 
-from .observing import Framework, noting_in_coroutine, wrap
+from .observing import Framework, Noting, wrap
 
 _running: Final[ContextVar[str]] = ContextVar("llm_exporter_openai_agent", default="")
 _MODULE: Final = "agents.run_internal.run_loop"
@@ -19,12 +19,12 @@ def _labels() -> Mapping[str, object]:
 
 def _observe(module: ModuleType) -> None:
     for name in ("get_new_response", "run_single_turn_streamed"):
-        wrap(module, name, noting_in_coroutine(_running, _agent_among))
+        wrap(module, name, Noting(_running, _agent_among).coroutine)
 
 
-def _agent_among(*arguments: object) -> str:
+def _agent_among(*args: object, **kwargs: object) -> str:
     """Return the name of the agent among the arguments of a turn."""
-    for argument in arguments:
+    for argument in (*args, *kwargs.values()):
         if (agent := getattr(argument, "public_agent", None)) is not None:
             return str(agent.name)
     return ""

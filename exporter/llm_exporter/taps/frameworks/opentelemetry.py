@@ -13,10 +13,10 @@ _NAME: Final = "gen_ai.agent.name"
 
 
 def _labels() -> Mapping[str, object]:
-    trace: Any = sys.modules[_MODULE]
-    attributes = getattr(trace.get_current_span(), "attributes", None) or {}
-    baggage: Any = sys.modules.get("opentelemetry.baggage")
-    known = baggage.get_all() if baggage is not None else {}
+    span: Any = getattr(sys.modules[_MODULE], "get_current_span", None)
+    attributes = getattr(span and span(), "attributes", None) or {}
+    baggage: Any = getattr(sys.modules.get("opentelemetry.baggage"), "get_all", None)
+    known = baggage() if baggage else {}
     return {
         "agent": attributes.get(_NAME) or known.get(_NAME) or known.get("agent"),
         "phase": known.get("phase"),
