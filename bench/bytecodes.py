@@ -36,7 +36,7 @@ def tables() -> list[Table]:
     plain, budget = Pipeline(), Pipeline()
     budget.configure(Config(budgets=(BUDGET,)))
     try:
-        with asyncio.Runner() as runner, llm_exporter.labels(agent="planner", phase="plan", session="s-17"):
+        with llm_exporter.labels(agent="planner", phase="plan", session="s-17"), asyncio.Runner() as runner:
             found = _tables(runner, plain, budget)
     finally:
         llm_exporter.uninstrument()

@@ -76,9 +76,9 @@ def tables() -> Iterator[Table]:
 def _measured() -> list[Measured]:
     """Measure each call. Not in a generator: labels that were entered in one are looked up in another way."""
     with (
-        asyncio.Runner() as runner,
-        meterings() as ways,
         llm_exporter.labels(agent="planner", phase="plan", session="s-17"),
+        asyncio.Runner() as runner,  # its tasks have the labels that are in force now
+        meterings() as ways,
     ):
         return [
             Measured(call.name, measure(call.run, ways, calls=CALLS, warm=WARM, turns=TURNS))

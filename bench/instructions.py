@@ -80,7 +80,7 @@ def _make_calls() -> None:
     pipeline = Pipeline()
     pipeline.configure(Config(budgets=(BUDGET,)))
     ways = {RAW: Metering(), METERED: Metering(pipeline)}
-    with asyncio.Runner() as runner, llm_exporter.labels(agent="planner", phase="plan", session="s-17"):
+    with llm_exporter.labels(agent="planner", phase="plan", session="s-17"), asyncio.Runner() as runner:
         for call in plain_calls(runner):
             for name, way in ways.items():
                 way.begin()

@@ -7,15 +7,11 @@ are spread evenly over a month. `LEDGER_DIRECTORY` keeps the ledgers for another
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -29,6 +25,7 @@ from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.service.ledger.sqlite_queries import ADD_UP, SPANS
 
 from .compared import Row, Table, table
+from .service import service
 
 TARGET_SECONDS: Final = 0.25
 REPORT_SECONDS: Final = 2.0
@@ -75,7 +72,21 @@ def _measured(millions: float, directory: Path) -> Iterator[Row]:
         build(store, int(millions * 1e6))
     config.write_text("labels: [team]\nretention: 400d\n")
     since = time.time() - DAYS * DAY
-    with _service(store, config) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
+    command = [
+        "-m",
+        "llm_exporter.cli",
+        "serve",
+        "--port",
+        "0",
+        "--store",
+        str(store),
+        "--config",
+        str(config),
+    ]
+    with (
+        service(*command, directory=directory) as url,
+        httpx.Client(base_url=url, timeout=PATIENCE) as client,
+    ):
 
         def get(path: str) -> Callable[[], object]:
             return lambda: client.get(path).raise_for_status()
@@ -158,20 +169,6 @@ def build(store: Path, calls: int) -> None:
     ledger.close()
     with store.open("rb") as file:
         os.fsync(file)  # else the first transaction to be measured would wait for all of it
-
-
-@contextmanager
-def _service(store: Path, config: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "llm_exporter.cli", "serve", "--port", "0"]
-    command += ["--store", str(store), "--config", str(config)]
-    environment = {**os.environ, "LLM_EXPORTER_SPOOL": str(store.parent / "spool")}
-    with subprocess.Popen(  # noqa: S603  # our own command
-        command, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        try:
-            yield re.findall(r"http://\S+", process.stdout.readline() if process.stdout else "")[0]
-        finally:
-            process.terminate()
 
 
 def _during(url: str, task: Callable[[], object]) -> tuple[dict[str, list[float]], float]:

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import os
-import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -36,6 +32,7 @@ from llm_exporter.service.app import make_app
 from llm_exporter.service.bodies import MAX_BODY, MAX_CALL_BYTES, MAX_CALLS
 
 from .compared import Table, met
+from .service import service
 
 TARGET_SECONDS: Final = 0.1
 TURNS: Final = 5
@@ -56,7 +53,7 @@ def _rows() -> Iterator[list[str]]:
     """Measure each task on its own."""
     with (
         TemporaryDirectory() as directory,
-        _service(Path(directory)) as url,
+        service("-m", "bench.stalls", f"{directory}/ledger.db", directory=Path(directory)) as url,
         httpx.Client(base_url=url, timeout=PATIENCE, headers=HEADERS) as client,
     ):
 
@@ -123,20 +120,6 @@ def _large_calls() -> bytes:
 def _huge_calls() -> bytes:
     labels = {f"label-{number:020}": "" for number in range(MAX_CALL_BYTES // 40)}
     return msgspec.json.encode([_call(**labels) for _ in range(MAX_BODY // MAX_CALL_BYTES - 1)])
-
-
-@contextmanager
-def _service(directory: Path) -> Iterator[str]:
-    """Run this module as a program."""
-    environment = {**os.environ, "LLM_EXPORTER_SPOOL": str(directory / "spool")}
-    command = [sys.executable, "-m", "bench.stalls", str(directory / "ledger.db")]
-    with subprocess.Popen(  # noqa: S603  # our own command
-        command, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        try:
-            yield re.findall(r"http://\S+", process.stdout.readline() if process.stdout else "")[0]
-        finally:
-            process.terminate()
 
 
 class _Ticking:

@@ -26,9 +26,9 @@ EVENT_TARGET: Final = 0.2e-6
 def tables() -> list[Table]:
     """Return a table for chunks that arrive one by one, and one for many events in one piece."""
     with (
-        asyncio.Runner() as runner,
-        meterings() as (raw, _, with_budget, _),
         llm_exporter.labels(agent="planner", phase="plan", session="s-17"),
+        asyncio.Runner() as runner,  # its tasks have the labels that are in force now
+        meterings() as (raw, _, with_budget, _),
     ):
         ways = [raw, with_budget]
         chunks = [_chunk(stream, ways) for stream in streams(runner, list, CHUNKS)]

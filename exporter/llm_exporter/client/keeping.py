@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,8 @@ from ..call import Call
 from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.specs import DROPPED
-from ..threads import Event, Thread
+from ..threads import Thread
+from .closing import Closing
 from .outbox import Line, Outbox
 from .spool import Spool
 
@@ -36,8 +36,7 @@ class Keeper:
         self._metrics = metrics
         self._spool = Spool(directory)
         self._outbox = Outbox(self._spool, self._drop, self._failed)
-        self._closing = Event()
-        self._deadline = 0.0
+        self._closing = Closing()
         self._thread = Thread(self._run, "llm-exporter-keeper", self._failed)
         self._thread.start()
 
@@ -51,13 +50,12 @@ class Keeper:
         Args:
             deadline: when everything should be on disk, by the monotonic clock.
         """
-        self._deadline = deadline
-        self._closing.set()
+        self._closing.request(deadline)
         self._outbox.end()
 
     def join(self) -> None:
         """Wait after `end` until everything is on disk, or for the deadline."""
-        if not self._thread.join(self._left()):
+        if not self._thread.join(self._closing.seconds_left):
             self._outbox.give_up()
 
     def after_fork(self) -> None:
@@ -65,20 +63,17 @@ class Keeper:
         self._spool.after_fork()
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        while not self._closing.is_requested:
             if self._outbox.wait(_IDLE_SECONDS):
                 self._closing.wait(_FILE_SECONDS)
                 self._leave_file()
-        self._outbox.join(self._left())
+        self._outbox.join(self._closing.seconds_left)
         self._outbox.close()
 
     def _leave_file(self) -> None:
         if (parcel := self._outbox.take()) is not None:
             self._outbox.leave(parcel)
             self._outbox.gone()  # forget the calls of files that have been read
-
-    def _left(self) -> float:
-        return max(self._deadline - time.monotonic(), 0.0)
 
     def _drop(self, ids: Sequence[str]) -> None:
         self._metrics.count(DROPPED, len(ids), "memory")

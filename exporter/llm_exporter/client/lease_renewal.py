@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import time
@@ -17,7 +16,8 @@ from pydantic import ValidationError
 from ..budgets.lease_messages import LeaseResponse
 from ..budgets.leases import LEASE_SECONDS, SharedBudgets
 from ..log import log
-from ..threads import Event, Thread
+from ..threads import Thread
+from .closing import Closing
 from .transport import Rejected, ServiceClient, Unavailable
 
 _RENEW_SECONDS: Final = 1.0
@@ -55,9 +55,7 @@ class LeaseRenewal:
         self._on_result = on_result
         self._on_error = on_error
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
-        self._closing = Event()
-        self._deadline = math.inf
-        """When the process wants to end, by the monotonic clock."""
+        self._closing = Closing()
         shared.begin()
         self._thread = Thread(self._work, "llm-exporter-leases", on_error)
         self._thread.start()
@@ -68,23 +66,19 @@ class LeaseRenewal:
         Args:
             deadline: when to give up, by the monotonic clock.
         """
-        self._deadline = deadline
-        self._closing.set()
+        self._closing.request(deadline)
         self._shared.renewal_due.set()
 
     def join(self) -> None:
         """Wait until the leases are returned after `end`, or for the deadline."""
-        self._thread.join(self._left())
-
-    def _left(self) -> float:
-        return max(self._deadline - time.monotonic(), 0.0)
+        self._thread.join(self._closing.seconds_left)
 
     def _work(self) -> None:
         renewal_due = self._shared.renewal_due
-        while not self._closing.is_set():
+        while not self._closing.is_requested:
             renewal_due.clear()
             self._renew()
-            if self._closing.is_set():
+            if self._closing.is_requested:
                 break
             self._closing.wait(_MIN_SECONDS)
             renewal_due.wait(_RENEW_SECONDS if self._shared.budgets else _IDLE_SECONDS)
@@ -110,9 +104,9 @@ class LeaseRenewal:
 
     def _request(self) -> None:
         with self._lock:
-            request = self._shared.request(self._process, ends=self._closing.is_set())
+            request = self._shared.request(self._process, ends=self._closing.is_requested)
         valid_until = time.monotonic() + LEASE_SECONDS
-        timeout = min(_TIMEOUT_SECONDS, self._left())
+        timeout = min(_TIMEOUT_SECONDS, self._closing.seconds_left)
         response = _decode(self._service.post("/api/v1/budgets/leases", request, timeout))
         with self._lock:
             self._shared.apply(response, valid_until)

@@ -7,7 +7,6 @@ its id.
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +19,8 @@ from ..call import Call
 from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.specs import DROPPED, SHIPPED
-from ..threads import Event, Thread
+from ..threads import Thread
+from .closing import Closing
 from .outbox import BATCH_CALLS, Line, Outbox, Parcel
 from .spool import Spool, spool_for
 from .transport import NotTheService, Rejected, ServiceClient, Unavailable
@@ -61,9 +61,7 @@ class Shipper:
             lambda number: metrics.count(DROPPED, number, "unreadable"),
         )
         self._outbox = Outbox(self._spool, lambda ids: self._drop("memory", ids), self._failed)
-        self._closing = Event()
-        self._deadline = math.inf
-        """When the process wants to end, by the monotonic clock."""
+        self._closing = Closing()
         self._unavailable = False
         self._said: type[Unavailable] | None = None
         """The kind of problem that was logged last."""
@@ -84,13 +82,12 @@ class Shipper:
         Args:
             deadline: by the monotonic clock.
         """
-        self._deadline = deadline
-        self._closing.set()
+        self._closing.request(deadline)
         self._outbox.end()
 
     def join(self) -> None:
         """Wait until everything is shipped after `end`, or for the deadline."""
-        if not self._thread.join(self._left()):
+        if not self._thread.join(self._closing.seconds_left):
             self._outbox.give_up()
 
     def after_fork(self) -> None:
@@ -100,7 +97,7 @@ class Shipper:
     def _run(self) -> None:
         while not self._wait():
             self._ship()
-        self._outbox.join(self._left())
+        self._outbox.join(self._closing.seconds_left)
         if not self._unavailable:
             self._ship()
         self._outbox.close()
@@ -110,9 +107,6 @@ class Shipper:
         self._metrics.count_error("shipping")
         log.error("llm-exporter could not ship calls", exc_info=error)
         self._check_spool_at = time.monotonic()  # calls may have been left there
-
-    def _left(self) -> float:
-        return max(self._deadline - time.monotonic(), 0.0)
 
     def _wait(self) -> bool:
         """Wait for calls and a little longer, or until it is time to try again or to check the spool.
@@ -125,7 +119,7 @@ class Shipper:
             self._closing.wait(seconds)
         elif self._outbox.wait(seconds) and not self._outbox.has_batch:
             self._closing.wait(_LINGER_SECONDS)
-        return self._closing.is_set()
+        return self._closing.is_requested
 
     def _ship(self) -> None:
         """Ship what waits. While the service is unavailable, begin with the spool, whose calls are older."""
@@ -195,7 +189,7 @@ class Shipper:
         return []
 
     def _timeout(self) -> float:
-        return min(_TIMEOUT_SECONDS, self._left())
+        return min(_TIMEOUT_SECONDS, self._closing.seconds_left)
 
     def _back_off(self, reason: Unavailable) -> None:
         if not self._unavailable or type(reason) is not self._said:
