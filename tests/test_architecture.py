@@ -53,6 +53,8 @@ MAY_IMPORT = {
     "client": CLIENT,
     "taps": TAPS,
     "types": TAPS,
+    "asgi": CLIENT,
+    "wsgi": CLIENT,
     "service": [*SHARED, "service", "client.spool"],
     "cli": [*TAPS, "service", "cli"],
     "__main__": ["cli"],

@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 import llm_exporter
+import llm_exporter.asgi
 import llm_exporter.types
+import llm_exporter.wsgi
 from llm_exporter import Call
 from llm_exporter.cli.main import main
 from llm_exporter.config.model import Config

@@ -1,6 +1,6 @@
 """llm-exporter meters what Python code spends on LLMs, for Prometheus and Grafana.
 
-Names that are not in `__all__` here or in `llm_exporter.types` are private.
+Names that are not in `__all__` here or in the modules `types`, `asgi` and `wsgi` are private.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Final
 
 from ..bounds import clean_text
@@ -17,7 +19,10 @@ from .guard import guarded
 Source = Callable[[], Mapping[str, object]]
 """Returns labels by name. Values that are empty or None count as unknown."""
 
-_NOTHING: Final[Mapping[str, object]] = {}
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+of_request: Final[ContextVar[Mapping[str, str]]] = ContextVar("llm_exporter_request", default=_NOTHING)
+"""The labels of the HTTP request that is being served, which may be any."""
+
 _in_use: tuple[tuple[str, Source], ...] = ()
 
 
@@ -28,9 +33,9 @@ def use(sources: Iterable[tuple[str, Source]]) -> None:
 
 
 def labels_of_call() -> Mapping[str, str]:
-    """Return the labels of a call made here: those that are set, and an agent and phase if none is set."""
+    """Return the labels of a call made here: those that are set, and others that a source knows."""
     labels = current_labels()
-    if not _in_use or ("agent" in labels and "phase" in labels):
+    if not _in_use or ("agent" in labels and "phase" in labels and not of_request.get()):
         return labels
     inferred: dict[str, str] = {}
     modules = sys.modules

@@ -57,7 +57,8 @@ def instrument(
         labels_from: who names the agent and the phase of calls of this process that have no such label, in
             this order: `openai_agents` (the running agent), `langgraph` (the graph or agent, and its node),
             `pydantic_ai` (the running agent), `langchain` (the `run_name` of the chain and of the model),
-            `opentelemetry` (`gen_ai.agent.name` of the span in force or of the baggage). `()` is nobody.
+            `opentelemetry` (`gen_ai.agent.name` of the span in force or of the baggage), `http_headers` (with
+            `llm_exporter.asgi.LabelsMiddleware` or `llm_exporter.wsgi.LabelsMiddleware`). `()` is nobody.
 
     Returns:
         The same client.

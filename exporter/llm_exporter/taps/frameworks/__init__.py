@@ -8,7 +8,7 @@ from typing import Final
 
 from ...client import inferred_labels
 from ..imports import ImportHook
-from . import langchain, langgraph, openai_agents, opentelemetry, pydantic_ai
+from . import http_headers, langchain, langgraph, openai_agents, opentelemetry, pydantic_ai
 from .observing import Framework, put_back
 
 FRAMEWORKS: Final[dict[str, Framework]] = {
@@ -17,6 +17,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
     "pydantic_ai": pydantic_ai.FRAMEWORK,
     "langchain": langchain.FRAMEWORK,
     "opentelemetry": opentelemetry.FRAMEWORK,
+    "http_headers": http_headers.FRAMEWORK,
 }
 """By the name that `instrument(labels_from=…)` takes. The first one that knows a label has it."""
 
