@@ -35,7 +35,6 @@ FROM runtime AS demo
 
 COPY demo /opt/demo/demo
 COPY tools /opt/demo/tools
-COPY prometheus/increases.py /opt/demo/prometheus/increases.py
 ENV PYTHONPATH=/opt/demo
 CMD ["python", "-m", "demo", "--host", "0.0.0.0", "--no-stack"]
 

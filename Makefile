@@ -70,9 +70,8 @@ types: $(READY)
 servers: $(READY)  ## Download the servers that the tests need
 	$(BIN)/python -m tools.binaries prometheus promtool alertmanager amtool redis-server
 
-dashboards: $(READY)  ## Generate the dashboards and the recording rules they read
-	$(BIN)/python -m prometheus.increases
-	$(BIN)/python -m grafana.dashboards
+dashboards: $(READY)  ## Generate the dashboards and the rules they read; ARGS="--labels team" adds labels
+	$(BIN)/python -m tools.dashboards $(ARGS)
 
 kubernetes: $(READY)  ## Generate kubernetes/*.yml from the files in prometheus/
 	$(BIN)/python -m kubernetes.manifests

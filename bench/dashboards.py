@@ -19,9 +19,9 @@ from typing import Any
 
 from demo.history.backfill import make_blocks
 from demo.history.series import DAY, HOUR, QUARTER, series
-from llm_exporter.cli.bundle import bundle
+from llm_exporter.bundle.files import bundle
+from llm_exporter.bundle.increases import MODEL, levels, prefix
 from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
-from prometheus.increases import LEVELS, MODEL, prefix
 from tools.binaries import find
 from tools.stack import Prometheus
 
@@ -74,7 +74,7 @@ class Sum:
 def sums() -> Iterator[Sum]:
     """Yield the recorded sums of all counters at all levels."""
     for metric, callers in COUNTERS.items():
-        for level, source in LEVELS[metric].items():
+        for level, source in levels()[metric].items():
             hourly: dict[tuple[str, ...], float] = defaultdict(float)
             for number, caller in enumerate(callers):
                 hourly[tuple(caller[label] for label in level)] += (number % 97 + 1) / 100

@@ -13,9 +13,9 @@ import yaml
 
 from demo.history.backfill import make_blocks
 from demo.history.series import DAY, HOUR, series
-from llm_exporter.cli.bundle import bundle
+from llm_exporter.bundle.files import bundle
+from llm_exporter.bundle.increases import DAY_NUMBER, levels, prefix
 from llm_exporter.metrics.specs import LATENCY
-from prometheus.increases import DAY_NUMBER, LEVELS, prefix
 from tools.binaries import find
 from tools.stack import Prometheus, prometheus_config
 
@@ -86,8 +86,8 @@ def day_of_samples(now: int) -> Iterator[str]:
             yield from (f"{name} {step * (at - now + DAY)} {at}\n" for at in range(now - DAY, now + 1, 5))
     minutes = range(now - DAY, now + 1, 60)
     yield from (f"{DAY_NUMBER} {at // DAY} {at}\n" for at in minutes)
-    for metric, levels in LEVELS.items():
-        for level, source in levels.items():
+    for metric, of_metric in levels().items():
+        for level, source in of_metric.items():
             if source is not None:
                 continue
             for labels in filter(kept, COUNTERS[metric]):

@@ -32,7 +32,7 @@ from tools.stack import Grafana, Prometheus, ServerFailed, Service, free_port, s
 
 from .history.backfill import BackfillFailed, backfill
 from .history.month import Month
-from .history.series import DAY
+from .history.series import DAY, DECLARED
 from .history.server import MonthServer
 from .provider import Provider
 from .tally import Tally
@@ -67,7 +67,7 @@ def run(
     """
     parent = os.getppid()
     _log_to_stderr()
-    pipeline().configure(Config(scrape_interval=SCRAPE_SECONDS))
+    pipeline().configure(Config(labels=DECLARED, scrape_interval=SCRAPE_SECONDS))
     tally = Tally()
     with _stopped_by_signals(), ExitStack() as running:
         server = _serve_metrics(host, port)
@@ -147,7 +147,9 @@ def _servers(target: str, page: str, directory: Path, history: float | None) -> 
         others = [running.enter_context(_sample_history(history, directory))] if history else []
         live_page = page.partition("://")[2]
         stack = running.enter_context(
-            start_stack(exporter=target, others=others, directory=directory, live_page=live_page)
+            start_stack(
+                exporter=target, others=others, directory=directory, live_page=live_page, labels=DECLARED
+            )
         )
         for server in stack.servers:
             url = server.overview if isinstance(server, Grafana) else server.url

@@ -36,6 +36,9 @@ GOALS: Final = (
 )
 """Projects and their feature requests."""
 
+TEAMS: Final = {"checkout": "checkout", "search": "search", "mobile": "platform"}
+"""The team that pays for each project. `team` is a declared label, so that dashboards show it."""
+
 HANDBOOK: Final = "Every change is typed, tested, reviewed and small enough to be understood at once. " * 90
 """The system prompt of every agent, long enough to be cached by the providers."""
 
@@ -271,7 +274,7 @@ async def _run_tasks(tasks: Iterable[Task], clients: Clients, stop: threading.Ev
     for task in tasks:
         if stop.is_set():
             return
-        with labels(project=task.project, session=f"task-{task.number}"):
+        with labels(team=TEAMS[task.project], project=task.project, session=f"task-{task.number}"):
             try:
                 await _run_steps(task, clients, stop)
             except (openai.APIError, anthropic.APIError, GoogleError):

@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from demo.history.backfill import backfill
 from demo.history.month import Month
 from demo.history.server import MonthServer
-from llm_exporter.cli.bundle import bundle
+from llm_exporter.bundle.files import bundle
 from tools.stack import Grafana, Prometheus, prometheus_config
 
 WIDTH = 1400

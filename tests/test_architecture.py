@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "asgi": CLIENT,
     "wsgi": CLIENT,
     "service": [*SHARED, "service", "client.spool"],
-    "cli": [*TAPS, "service", "cli"],
+    "bundle": ["http_url", "no_redirects", "config", "bundle"],
+    "cli": [*TAPS, "service", "bundle", "cli"],
     "__main__": ["cli"],
     "": TAPS,  # __init__.py
 }

@@ -29,7 +29,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 
-from llm_exporter.cli.bundle import bundle
+from llm_exporter.bundle.files import bundle
+from llm_exporter.bundle.writing import Target, write
 
 from .binaries import BinaryUnavailable, environment, find
 from .guardian import guard, release
@@ -280,13 +281,14 @@ class Grafana(Server):
     ready_path = "/api/health"
 
     @classmethod
-    def start(cls, *, prometheus: str, storage: Path, port: int = 0) -> Self:
+    def start(cls, *, prometheus: str, storage: Path, port: int = 0, dashboards: Path | None = None) -> Self:
         """Start with our provisioning.
 
         Args:
             prometheus: the URL of the Prometheus to read from.
             storage: the directory for its data and its log.
             port: the port of 127.0.0.1 to listen on; 0 picks a free one.
+            dashboards: the directory of the dashboards; by default those without declared labels.
 
         Raises:
             BinaryUnavailable: when the program is not available.
@@ -295,7 +297,9 @@ class Grafana(Server):
         program, port = find("grafana").resolve(), port or free_port()
         server = ["server"] if program.name == "grafana" else []
         home = _grafana_home(program)
-        env = grafana_environment(prometheus=prometheus, storage=storage.absolute() / "grafana", port=port)
+        env = grafana_environment(
+            prometheus=prometheus, storage=storage.absolute() / "grafana", port=port, dashboards=dashboards
+        )
         return cls(program, *server, f"--homepath={home}", port=port, storage=storage, env=env)
 
     @property
@@ -317,12 +321,15 @@ def _grafana_home(program: Path) -> Path:
     raise BinaryUnavailable(f"found {program}, but not its conf/defaults.ini")
 
 
-def grafana_environment(*, prometheus: str, storage: Path, port: int) -> dict[str, str]:
+def grafana_environment(
+    *, prometheus: str, storage: Path, port: int, dashboards: Path | None = None
+) -> dict[str, str]:
     """Return the settings of a local Grafana: anonymous read access, and no requests to the internet."""
     grafana = bundle("grafana")
+    dashboards = dashboards or grafana / "dashboards"
     return {
         "LLM_EXPORTER_PROMETHEUS_URL": prometheus,
-        "LLM_EXPORTER_DASHBOARDS": str(grafana / "dashboards"),
+        "LLM_EXPORTER_DASHBOARDS": str(dashboards.absolute()),
         "GF_PATHS_PROVISIONING": str(grafana / "provisioning"),
         "GF_PATHS_DATA": str(storage / "data"),
         "GF_PATHS_LOGS": str(storage / "log"),
@@ -332,7 +339,7 @@ def grafana_environment(*, prometheus: str, storage: Path, port: int) -> dict[st
         "GF_SECURITY_ADMIN_PASSWORD": secrets.token_urlsafe(24),
         "GF_AUTH_ANONYMOUS_ENABLED": "true",
         "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
-        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(grafana / "dashboards" / "llm-cost.json"),
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(dashboards.absolute() / "llm-cost.json"),
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
         "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
@@ -341,18 +348,23 @@ def grafana_environment(*, prometheus: str, storage: Path, port: int) -> dict[st
     }
 
 
-def prometheus_config(into: Path, *, targets: Sequence[str], alertmanagers: Sequence[str] = ()) -> Path:
+def prometheus_config(
+    into: Path, *, targets: Sequence[str], alertmanagers: Sequence[str] = (), rules: Path | None = None
+) -> Path:
     """Copy our Prometheus files into a directory and set the addresses in them.
 
     Args:
         into: the directory.
         targets: the addresses to scrape.
         alertmanagers: the addresses to send alerts to.
+        rules: the directory of the rules; by default those without declared labels.
 
     Returns:
         The config file.
     """
     shutil.copytree(bundle("prometheus"), into, dirs_exist_ok=True)
+    if rules:
+        shutil.copytree(rules, into / "rules", dirs_exist_ok=True)
     for directory, addresses in (("targets", targets), ("alertmanagers", alertmanagers)):
         shutil.rmtree(into / directory)
         (into / directory).mkdir()
@@ -382,7 +394,12 @@ class Stack:
 
 @contextlib.contextmanager
 def start_stack(
-    *, exporter: str, directory: Path, others: Sequence[str] = (), live_page: str = ""
+    *,
+    exporter: str,
+    directory: Path,
+    others: Sequence[str] = (),
+    live_page: str = "",
+    labels: tuple[str, ...] = (),
 ) -> Iterator[Stack]:
     """Start all available servers, and stop them at the end of the block.
 
@@ -394,8 +411,11 @@ def start_stack(
         directory: a directory for configs, data and logs.
         others: further addresses to scrape.
         live_page: the `host:port` of the service that shows alerts; by default the exporter.
+        labels: the declared labels for rules and dashboards.
     """
     stack = Stack()
+    files = directory / "bundle"
+    write(files, Target(labels=labels))
     with contextlib.ExitStack() as running:
 
         def run(kind: type[Server], **arguments: Any) -> Server | None:
@@ -414,8 +434,11 @@ def start_stack(
         )
         alertmanagers = [alertmanager.url.removeprefix("http://")] if alertmanager else []
         config = prometheus_config(
-            directory / "config", targets=[exporter, *others], alertmanagers=alertmanagers
+            directory / "config",
+            targets=[exporter, *others],
+            alertmanagers=alertmanagers,
+            rules=files / "prometheus" / "rules",
         )
         if prometheus := run(Prometheus, config=config):
-            run(Grafana, prometheus=prometheus.url)
+            run(Grafana, prometheus=prometheus.url, dashboards=files / "grafana" / "dashboards")
         yield stack

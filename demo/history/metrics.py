@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any, Final
 
+from llm_exporter.bundle.increases import CALLER, CALLER_BY_TYPE
 from llm_exporter.call import Call, ErrorKind, TokenType
 from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
 from llm_exporter.pricing.prices import PriceList
-from prometheus.increases import CALLER, CALLER_BY_TYPE
 
 from .scenario import Caller
 from .series import DAY, INSTANCE, JOB, Histogram, Samples, Sum, series

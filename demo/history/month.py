@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
+from llm_exporter.bundle.increases import MODEL
 from llm_exporter.call import ErrorKind
 from llm_exporter.metrics.specs import SHIPPING_LAG
 from llm_exporter.pricing.prices import PriceList
-from prometheus.increases import MODEL
 
 from .metrics import MICRODOLLAR, CallerMetrics, SpendingLimit
 from .scenario import BUDGETS, CALLERS, INCIDENTS, THRESHOLDS, Caller

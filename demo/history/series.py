@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from llm_exporter.bundle.increases import MODEL, labels_of, levels, prefix
 from llm_exporter.metrics.specs import Spec
-from prometheus.increases import LEVELS, MODEL, prefix
 
 JOB: Final = "llm-exporter"
 INSTANCE: Final = "sample-month"
 """The instance of the process that makes the calls."""
+
+DECLARED: Final = ("team",)
+"""The declared labels."""
 
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
@@ -36,7 +39,7 @@ class Sum:
         metric: the counter's name.
         labels: the values of all labels that may be needed.
         raw: the labels of the scraped series; empty if it is not scraped.
-        level: the labels of the recorded series; empty if it is not recorded.
+        level: the level of the recorded series; empty if it is not recorded.
         unit: the value of one unit.
     """
 
@@ -53,7 +56,7 @@ class Sum:
         self.metric, self.unit = metric, unit
         self.total = self.step = 0
         self._quarter_so_far = self._today_so_far = 0
-        self.level_labels = {name: labels[name] for name in level}
+        self.level_labels = {name: labels[name] for name in labels_of(level, DECLARED)}
         self.coarser: list[Sum] = []
         """The sums at coarser levels that include this one."""
         name = prefix(level, metric)
@@ -105,7 +108,7 @@ def add_coarser_sums(sums: Iterable[Sum]) -> list[Sum]:
     for each in sums:
         if not each.level_labels:
             continue
-        for level in (level for level, source in LEVELS[each.metric].items() if source):
+        for level in (level for level, source in levels(DECLARED)[each.metric].items() if source):
             name = series(each.metric, {label: each.level_labels[label] for label in level})
             if name not in made:
                 made[name] = Sum(each.metric, each.level_labels, level=level, unit=each.unit)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import llm_exporter.cli.bundle
-from llm_exporter.cli.bundle import bundle
+import llm_exporter.bundle.files
+from llm_exporter.bundle.files import bundle
 from support.bundle import GRAFANA, PROMETHEUS, REPOSITORY
 
 
@@ -20,7 +20,7 @@ def test_in_a_source_tree_the_files_are_in_the_repository() -> None:
 def test_in_a_wheel_the_files_are_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = tmp_path / "site-packages" / "llm_exporter"
     (installed / "bundle_data" / "grafana").mkdir(parents=True)
-    monkeypatch.setattr(llm_exporter.cli.bundle, "_PACKAGE", installed)
+    monkeypatch.setattr(llm_exporter.bundle.files, "_PACKAGE", installed)
 
     assert bundle("grafana") == installed / "bundle_data" / "grafana"
     with pytest.raises(FileNotFoundError, match=r"no prometheus files at .*bundle_data"):

@@ -28,8 +28,8 @@ every_panel = pytest.mark.parametrize("panel", PANELS)
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_the_committed_dashboards_are_up_to_date() -> None:
-    command = [sys.executable, "-m", "grafana.dashboards", "--check"]
+def test_the_committed_dashboards_and_rules_are_up_to_date() -> None:
+    command = [sys.executable, "-m", "tools.dashboards", "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 from demo.history.backfill import backfill
 from demo.history.month import Month
 from demo.history.server import MonthServer
-from llm_exporter.cli.bundle import bundle
+from llm_exporter.bundle.files import bundle
 from llm_exporter.cli.main import main
 from support.awaiting import until
 from support.browser import CHROMIUM, CUT, FLAGS

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import yaml
 from support.bundle import (
     GRAFANA,
     PROMETHEUS,
-    REPOSITORY,
     RULE_LABELS,
     exported_series,
     recorded_series,
@@ -88,12 +85,6 @@ def test_a_recorded_name_starts_with_the_labels_it_is_grouped_by() -> None:
             operation = rule["record"].rpartition(":")[2]
             more = {*rule.get("labels", ()), *re.findall(r"group_left \((\w+)\)", rule["expr"])}
             assert more == RULE_LABELS.get(operation, set())
-
-
-def test_the_committed_increases_are_up_to_date() -> None:
-    command = [sys.executable, "-m", "prometheus.increases", "--check"]
-
-    assert subprocess.run(command, check=False, cwd=REPOSITORY).returncode == 0
 
 
 def test_a_quarter_of_an_hour_sums_15_minutes_on_prometheus_2_and_3() -> None:

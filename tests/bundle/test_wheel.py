@@ -1,7 +1,8 @@
-"""The wheel holds the package, the dashboards and the rules, and nothing that only developers need."""
+"""The wheel holds the package and what it writes for Prometheus and Grafana; developers' tools stay out."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from llm_exporter.cli.bundle import _FILES, bundle
+from llm_exporter.bundle.files import bundle
+from llm_exporter.bundle.writing import _FILES
 from support.bundle import GRAFANA, PROMETHEUS, REPOSITORY
 
 LARGEST = 600 * 1024
@@ -34,14 +36,12 @@ def names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_the_wheel_holds_the_dashboards_rules_and_configurations(names: set[str]) -> None:
+def test_the_wheel_holds_the_rules_and_configurations(names: set[str]) -> None:
     files = [
         *(file for name, pattern in _FILES if name == "docs" for file in bundle("docs").glob(pattern)),
-        *GRAFANA.glob("dashboards/*.json"),
         *GRAFANA.glob("provisioning/*/*.yml"),
         *PROMETHEUS.glob("*.yml"),
         *PROMETHEUS.glob("rules/*.yml"),
-        *PROMETHEUS.glob("prometheus3/*.yml"),
         *PROMETHEUS.glob("targets/*.yml"),
         *PROMETHEUS.glob("alertmanagers/*.yml"),
         *PROMETHEUS.glob("examples/*.yml"),
@@ -54,7 +54,23 @@ def test_the_wheel_holds_the_dashboards_rules_and_configurations(names: set[str]
     }
 
 
-def test_the_wheel_holds_no_demo_tools_tests_or_generators(names: set[str]) -> None:
+def test_the_wheel_writes_the_dashboards_and_rules_of_the_repository(wheel: Path, tmp_path: Path) -> None:
+    with ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    command = [sys.executable, "-m", "llm_exporter", "bundle", str(tmp_path / "out"), "--prometheus", "3"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    for written, committed in (
+        ("grafana/dashboards", GRAFANA / "dashboards"),
+        ("prometheus/rules", PROMETHEUS / "prometheus3"),
+    ):
+        for file in committed.iterdir():
+            assert (tmp_path / "out" / written / file.name).read_text() == file.read_text()
+
+
+def test_the_wheel_holds_no_demo_tools_or_tests(names: set[str]) -> None:
     assert [name for name in names if {*Path(name).parts} & DEVELOPERS_ONLY] == []
     assert [name for name in names if name.startswith(DATA) and name.endswith((".py", ".pyc"))] == []
     assert {Path(name).parts[0].partition("-")[0] for name in names} == {"llm_exporter"}

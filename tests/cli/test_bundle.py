@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from llm_exporter.cli.bundle import bundle
+from llm_exporter.bundle.files import bundle
 from llm_exporter.cli.main import main
 from llm_exporter.config.loading import load
 from tools import binaries
@@ -318,3 +318,92 @@ def test_the_rules_for_prometheus_3_replace_those_for_2(tmp_path: Path) -> None:
         assert {file.name for file in rules.iterdir()} == {
             file.name for file in (bundle("prometheus") / "rules").glob("*.yml")
         }
+
+
+def variables(file: Path) -> list[str]:
+    """Return the filters of a dashboard."""
+    variables = json.loads(file.read_text())["templating"]["list"]
+    return [each["name"] for each in variables if each["hide"] == 0 and each["type"] == "query"]
+
+
+def test_custom_labels_are_filters_and_dimensions_of_the_sums(tmp_path: Path) -> None:
+    result = run(tmp_path, "--labels", "team, project")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    for uid in ("llm-cost", "llm-agents"):
+        filters = variables(tmp_path / f"grafana/dashboards/{uid}.json")
+        assert filters == ["job", "team", "project", "provider", "model", "agent", "phase"]
+    rules = (tmp_path / "prometheus/rules/increases.yml").read_text()
+    assert {"job_team:llm_cost_usd:increase", "job_project:llm_calls:increase15m"} <= {*rules.split()}
+    assert "sum by (job, provider, model, agent, phase, team, project)" in rules
+    assert "declared labels (team, project)" in rules
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_without_custom_labels_the_files_are_those_of_the_repository(tmp_path: Path, version: str) -> None:
+    run(tmp_path, "--prometheus", version, "--labels", "")
+
+    for file in (bundle("grafana") / "dashboards").iterdir():
+        assert (tmp_path / "grafana/dashboards" / file.name).read_text() == file.read_text()
+    newest = bundle("prometheus") / ("prometheus3" if version == "3" else "rules") / "increases.yml"
+    assert (tmp_path / "prometheus/rules/increases.yml").read_text() == newest.read_text()
+
+
+def test_the_labels_of_a_configuration_are_used_or_some_of_them(tmp_path: Path) -> None:
+    config = tmp_path / "llm-exporter.yml"
+    config.write_text("labels: [team, project]\n")
+
+    all_of_them = run(tmp_path / "all", "--config", config)
+    one = run(tmp_path / "one", "--config", config, "--labels", "project")
+
+    assert (all_of_them.exit_code, one.exit_code) == (0, 0)
+    assert variables(tmp_path / "all/grafana/dashboards/llm-cost.json")[1:3] == ["team", "project"]
+    assert variables(tmp_path / "one/grafana/dashboards/llm-cost.json")[1:3] == ["project", "provider"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ("team,cost-center", "'cost-center' is not a valid label name: use letters, digits and _"),
+        ("__team", "'__team' is not a valid label name"),
+        ("team,agent", "'agent' is a built-in label"),
+        ("session", "'session' cannot be a metric label, because each value would make a series"),
+        ("team,day", "'day' is a name that our rules or dashboards use"),
+        ("provider_model", "'provider_model' is a name that our rules or dashboards use"),
+        ("page", "'page' is a name that our rules or dashboards use"),
+        ("team,project,team", "duplicate value 'team'"),
+    ],
+)
+def test_a_label_that_sums_cannot_have_is_refused_by_name(tmp_path: Path, labels: str, says: str) -> None:
+    result = run(tmp_path / "out", "--labels", labels)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: --labels: {says}")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_must_be_in_the_configuration_and_the_configuration_valid(tmp_path: Path) -> None:
+    config, taken, wrong = (tmp_path / name for name in ("llm-exporter.yml", "taken.yml", "wrong.yml"))
+    config.write_text("labels: [team, project]\n")
+    taken.write_text("labels: [day]\n")
+    wrong.write_text("labels: [agent]\n")
+
+    misspelled = run(tmp_path / "out", "--config", config, "--labels", "tema")
+
+    assert misspelled.stderr == f"Error: --labels: 'tema' is not in the labels of {config}: team, project\n"
+    assert run(tmp_path / "out", "--config", taken).stderr == (
+        f"Error: {taken}: 'day' is a name that our rules or dashboards use\n"
+    )
+    assert "wrong.yml:1" in run(tmp_path / "out", "--config", wrong).stderr
+    assert "missing.yml" in run(tmp_path / "out", "--config", tmp_path / "missing.yml").stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_dashboards_are_pushed_with_custom_labels(tmp_path: Path, grafana: StandIn) -> None:
+    assert run(tmp_path, "--grafana-url", grafana.url, "--labels", "team").exit_code == 0
+
+    for uid in UIDS:
+        written = json.loads((tmp_path / f"grafana/dashboards/{uid}.json").read_text())
+        assert grafana.dashboards[uid] == {**written, "id": None}
+    assert "team" in json.dumps(grafana.dashboards["llm-cost"]["templating"])

@@ -23,13 +23,13 @@ import llm_exporter
 from demo.history.backfill import backfill
 from demo.history.month import Month
 from demo.history.scenario import CALLERS, INCIDENTS
-from demo.history.series import DAY, INSTANCE
+from demo.history.series import DAY, DECLARED, INSTANCE
 from demo.history.server import MonthServer
 from llm_exporter import wire
+from llm_exporter.bundle.files import bundle
+from llm_exporter.bundle.increases import CALLER, levels
 from llm_exporter.call import ApproximationReason, ErrorKind, TokenType
-from llm_exporter.cli.bundle import bundle
 from llm_exporter.metrics.specs import METRICS
-from prometheus.increases import CALLER, LEVELS
 from support.truth import Labels, Truth
 from tools.stack import Prometheus, Sample, prometheus_config
 
@@ -271,7 +271,7 @@ def test_every_query_of_every_panel_returns_numbers(
 
 AT_TWO_LEVELS = [each for each in TARGETS if 'all!~"' in each.values[1]["expr"]]  # type: ignore[index]
 COARSE_LEVELS = "|".join(
-    {"_".join(level) for levels in LEVELS.values() for level in levels if not {*CALLER} <= {*level}}
+    {"_".join(level) for of in levels(DECLARED).values() for level in of if not {*CALLER} <= {*level}}
 )
 ROLLED_UP = rf"\b((?:(?:{COARSE_LEVELS}):\w+:increase\w*|job_le:\w+:rate5m)\{{)"
 CHOICES = [

@@ -62,4 +62,6 @@ def test_the_workload_is_metered_to_the_token_and_with_all_labels(
         "reasoning",
     }
     assert {call.error for call in metered.calls} >= {"invalid_request"}
-    assert all({"project", "session", "agent", "phase"} == call.labels.keys() for call in metered.calls)
+    assert all(
+        {"team", "project", "session", "agent", "phase"} == call.labels.keys() for call in metered.calls
+    )

@@ -17,7 +17,7 @@ import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from llm_exporter.cli.bundle import bundle
+from llm_exporter.bundle.files import bundle
 from llm_exporter.metrics.specs import METRICS
 from support.awaiting import until
 from tools import binaries, stack

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 _COMMANDS: Final = {
-    "bundle": "bundle_command",
+    "bundle": "bundle",
     "check": "serve",
     "export": "reports",
     "report": "reports",

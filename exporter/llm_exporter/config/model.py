@@ -63,7 +63,12 @@ REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 """The schemes of Redis URLs; `unix` is a local socket."""
 
 
-def _label_name(name: str) -> str:
+def label_name(name: str) -> str:
+    """Return the name of a label that may be declared.
+
+    Raises:
+        ValueError: It is not a name, or llm-exporter uses it itself. The message names it.
+    """
     if not _LABEL.fullmatch(name) or name.startswith("__"):
         raise ValueError(f"{name!r} is not a valid label name: use letters, digits and _, and no digit first")
     if name in _BUILT_IN_LABELS:
@@ -140,7 +145,7 @@ def _unique(names: tuple[_S, ...]) -> tuple[_S, ...]:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-LabelName = Annotated[str, AfterValidator(_label_name)]
+LabelName = Annotated[str, AfterValidator(label_name)]
 Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Address = Annotated[
     str, StringConstraints(to_lower=True, pattern=r"^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?$")

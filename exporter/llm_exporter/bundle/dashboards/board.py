@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from grafana import links
-from grafana.panels import DATASOURCE, ERROR, Json
-from grafana.queries import CALLS, FILTERS, equals, selector
-from prometheus.increases import CALLER, prefix
+from ..increases import CALLER, prefix
+from . import links
+from .panels import DATASOURCE, ERROR, Json, heading
+from .queries import CALLS, equals, selector
 
 # The version of Grafana 9.5. Newer versions migrate it when they load the dashboard.
 SCHEMA_VERSION = 38
@@ -31,7 +31,7 @@ def filter_variable(label: str, previous: Iterable[str]) -> Json:
         "definition": query,
         "hide": 0,
         "includeAll": True,
-        "label": label.capitalize(),
+        "label": heading(label),
         "multi": True,
         "name": label,
         "options": [],
@@ -48,10 +48,10 @@ def arranged(sections: Mapping[str, Sequence[tuple[int, list[Json]]]]) -> Iterat
     """Yield the panels of sections, and their headings, with ids and positions; see `dashboard`."""
     ids = itertools.count(1)
     y = 0
-    for heading, rows in sections.items():
-        if heading:
+    for section, rows in sections.items():
+        if section:
             place = {"h": 1, "w": 24, "x": 0, "y": y}
-            row = {"collapsed": False, "gridPos": place, "panels": [], "title": heading, "type": "row"}
+            row = {"collapsed": False, "gridPos": place, "panels": [], "title": section, "type": "row"}
             yield {**row, "id": next(ids)}
             y += 1
         for height, panels in rows:
@@ -69,7 +69,7 @@ def dashboard(
     description: str,
     sections: Mapping[str, Sequence[tuple[int, list[Json]]]],
     *,
-    filters: tuple[str, ...] = FILTERS,
+    filters: tuple[str, ...],
     since: str = "now-24h",
 ) -> Json:
     """Return a dashboard.

@@ -8,17 +8,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 
 import yaml
 
-from grafana import links
-from grafana.board import FIRING
-from grafana.panels import Json, override, table
+from ..files import bundle
+from . import links
+from .board import FIRING
+from .panels import Json, override, table
 
-RULES = Path(__file__).parents[1] / "prometheus" / "rules"
-SUBJECT = ("budget", "threshold", "provider", "model", "agent", "phase", "instance")
-"""The labels that say what an alert is about."""
 TITLES = {
     "llm-cost": "Cost",
     "llm-agents": "Agents and phases",
@@ -32,7 +29,7 @@ TITLES = {
 def dashboards() -> dict[str, list[str]]:
     """Return the names of the alerts by the uid of the dashboard that they link to."""
     names: dict[str, set[str]] = defaultdict(set)
-    for file in sorted(RULES.glob("*.yml")):
+    for file in sorted((bundle("prometheus") / "rules").glob("*.yml")):
         for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
             for rule in group["rules"]:
                 if "alert" in rule:
@@ -41,9 +38,11 @@ def dashboards() -> dict[str, list[str]]:
     return {uid: sorted(alerts) for uid, alerts in sorted(names.items())}
 
 
-def since(boards: Mapping[str, list[str]]) -> str:
+def since(boards: Mapping[str, list[str]], declared: tuple[str, ...]) -> str:
     """Return the query for the time at which each firing alert began, in milliseconds."""
-    labels = ", ".join(f'"{label}"' for label in SUBJECT)
+    # What an alert is about.
+    subject = ("budget", "threshold", "provider", "model", "agent", "phase", *declared, "instance")
+    labels = ", ".join(f'"{label}"' for label in subject)
     # ALERTS_FOR_STATE is the time at which the alert became pending, for each alert, whether it fires or not.
     expr = FIRING.replace('ALERTS{alertstate="firing", ', "ALERTS_FOR_STATE{")
     expr = f'label_join({expr} and ignoring (alertstate) {FIRING}, "subject", " ", {labels})'
@@ -55,7 +54,7 @@ def since(boards: Mapping[str, list[str]]) -> str:
     return f"1000 * max by (alertname, severity, subject, dashboard, runbook) ({expr}) or on () {none}"
 
 
-def firing() -> Json:
+def firing(declared: tuple[str, ...]) -> Json:
     """Return the table."""
     boards = dashboards()
     names = sorted({name for alerts in boards.values() for name in alerts})
@@ -70,7 +69,7 @@ def firing() -> Json:
             "dashboard": "Dashboard",
             "runbook": "Runbook",
         },
-        {"Since": since(boards)},
+        {"Since": since(boards, declared)},
         overrides=[
             override("Since", unit="dateTimeFromNow", mappings=[text_of({"0": "-"})], custom__minWidth=130),
             override("Subject", custom__minWidth=300),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from grafana.queries import FILTERS, first_quarter, per_step
+from .queries import Queries
 
 Json = dict[str, Any]
 
@@ -23,16 +23,16 @@ DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def target(
-    expr: str, legend: str, *, instant: bool = False, table: bool = False, heatmap: bool = False
+    expr: str, text: str, *, instant: bool = False, table: bool = False, heatmap: bool = False
 ) -> Json:
-    """Return a query without its refId, which `panel` adds. `legend` is a template such as `{{model}}`."""
+    """Return a query without its refId, which `panel` adds. `text` is a template such as `{{model}}`."""
     return {
         "datasource": DATASOURCE,
         "editorMode": "code",
         "expr": expr,
         "format": "table" if table else "heatmap" if heatmap else "time_series",
         "instant": instant,
-        "legendFormat": legend,
+        "legendFormat": text,
         "range": not instant,
     }
 
@@ -216,6 +216,22 @@ def graph(
     )
 
 
+def heading(label: str) -> str:
+    """Return the heading of a label: `Cost center` for `cost_center`."""
+    return label.replace("_", " ").strip().capitalize()
+
+
+def listed(labels: Iterable[str]) -> str:
+    """Return labels as a list in a sentence: `provider, model and phase`."""
+    *first, last = (label.replace("_", " ").strip() for label in labels)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def legend(label: str) -> str:
+    """Return the legend of a query by a label."""
+    return f"{{{{{label}}}}}"
+
+
 def hourly_graph(
     title: str,
     description: str,
@@ -224,17 +240,17 @@ def hourly_graph(
     *,
     width: int,
     unit: str,
+    queries: Queries,
     limits: Iterable[Json] = (),
-    filters: Iterable[str] = FILTERS,
 ) -> Json:
     """Return a graph of a recorded sum per hour, stacked by a label."""
-    hourly = f"{per_step(metric, by, filters)} * 3600000 / $__interval_ms"
+    hourly = f"{queries.per_step(metric, by)} * 3600000 / $__interval_ms"
     return graph(
         title,
         description,
         [
-            target(hourly, f"{{{{{by}}}}}"),
-            target(f"4 * ({first_quarter(metric, by, filters)})", f"{{{{{by}}}}}", instant=True),
+            target(hourly, legend(by)),
+            target(f"4 * ({queries.first_quarter(metric, by)})", legend(by), instant=True),
             *limits,
         ],
         width=width,
@@ -252,7 +268,7 @@ def bars(
     title: str,
     description: str,
     expr: str,
-    legend: str,
+    text: str,
     *,
     width: int,
     unit: str,
@@ -265,7 +281,7 @@ def bars(
         "bargauge",
         title,
         description,
-        [target(expr, legend, instant=True)],
+        [target(expr, text, instant=True)],
         width=width,
         unit=unit,
         color=color,

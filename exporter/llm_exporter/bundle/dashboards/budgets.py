@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana import alerts
-from grafana.board import FIRING, dashboard
-from grafana.panels import (
+from . import alerts
+from .board import FIRING, dashboard
+from .panels import (
     BY_VALUE,
     DOLLARS,
     ERROR,
@@ -17,41 +17,59 @@ from grafana.panels import (
     color_thresholds,
     fixed_color,
     graph,
+    heading,
     hourly_graph,
+    legend,
     override,
     override_matching,
     stat,
     table,
     target,
 )
-from grafana.queries import COST, equals, or_zero, selector, total
+from .queries import BUILT_IN, COST, Queries, equals, or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)
-MATCHED = ("provider", "model", "agent", "phase")
-BUDGET_LABELS = "budget, period, provider, model, agent, phase"
 USAGE_STEPS = color_thresholds((0.8, WARNING), (1, ERROR))
 """A warning at 80 %, where budgets warn by default, and red at the limit."""
 
-# Every process that shares a budget exposes the amount spent by all of them: the largest is the latest.
-LIMITS = f"max by ({BUDGET_LABELS}) (llm_budget_limit_usd{OWN})"
-SPENT = f"max by ({BUDGET_LABELS}) (llm_budget_spent_usd{OWN})"
-FORECAST = f"max by ({BUDGET_LABELS}) (llm:budget_spent:forecast{selector(FILTERS, unit=equals('usd'))})"
-# A budget is in USD or in tokens; both have a usage ratio.
-USAGE = " or ".join(
-    f"max by ({BUDGET_LABELS}) (llm_budget_spent_{unit}{OWN})"
-    f" / (max by ({BUDGET_LABELS}) (llm_budget_limit_{unit}{OWN}) > 0)"
-    for unit in ("usd", "tokens")
-)
-THRESHOLD_LABELS = "threshold, window, provider, model, agent, phase"
-THRESHOLD_USAGE = (
-    f"max by ({THRESHOLD_LABELS}) (llm_cost_threshold_spent_usd{OWN})"
-    f" / (max by ({THRESHOLD_LABELS}) (llm_cost_threshold_usd{OWN}) > 0)"
-)
 NONE = 'label_replace(vector(0), "{0}", "none", "", "")'
 
 
-def key_figures() -> list[Json]:
+class Limits:
+    """The queries of budgets and thresholds, which the labels that they match keep apart.
+
+    Every process that shares a budget exposes the amount spent by all of them: the largest is the latest.
+
+    Args:
+        declared: the declared labels.
+    """
+
+    def __init__(self, declared: tuple[str, ...]) -> None:
+        self.declared = declared
+        self.matched = (*BUILT_IN, *declared)
+        self.of_budgets = ("budget", "period", *self.matched)
+        by, of = ", ".join(self.of_budgets), f"threshold, window, {', '.join(self.matched)}"
+        self.limit = f"max by ({by}) (llm_budget_limit_usd{OWN})"
+        self.spent = f"max by ({by}) (llm_budget_spent_usd{OWN})"
+        self.forecast = f"max by ({by}) (llm:budget_spent:forecast{selector(FILTERS, unit=equals('usd'))})"
+        # A budget is in USD or in tokens; both have a usage ratio.
+        self.usage = " or ".join(
+            f"max by ({by}) (llm_budget_spent_{unit}{OWN})"
+            f" / (max by ({by}) (llm_budget_limit_{unit}{OWN}) > 0)"
+            for unit in ("usd", "tokens")
+        )
+        self.threshold_usage = (
+            f"max by ({of}) (llm_cost_threshold_spent_usd{OWN})"
+            f" / (max by ({of}) (llm_cost_threshold_usd{OWN}) > 0)"
+        )
+
+    def legend(self, *labels: str) -> str:
+        """Return a legend with some labels and the declared ones."""
+        return " ".join(map(legend, (*labels, *self.declared)))
+
+
+def key_figures(limits: Limits) -> list[Json]:
     """Return the row of key figures."""
     return [
         stat(
@@ -67,7 +85,7 @@ def key_figures() -> list[Json]:
         stat(
             "Exhausted budgets",
             "Budgets with nothing left. Budgets that block reject calls until their period ends.",
-            or_zero(f"count(({USAGE}) >= 1)"),
+            or_zero(f"count(({limits.usage}) >= 1)"),
             unit="short",
             color=BY_VALUE,
             width=6,
@@ -76,7 +94,7 @@ def key_figures() -> list[Json]:
         stat(
             "Highest budget usage",
             "Usage of the budget that is closest to its limit. Above 80 %, raise the limit or slow down.",
-            or_zero(f"max({USAGE})"),
+            or_zero(f"max({limits.usage})"),
             unit="percentunit",
             color=BY_VALUE,
             width=6,
@@ -95,24 +113,17 @@ def key_figures() -> list[Json]:
     ]
 
 
-def budgets() -> list[Json]:
+def budgets(limits: Limits) -> list[Json]:
     """Return the panels of each budget: usage, remaining amount and forecast."""
-    labels = {
-        "budget": "Budget",
-        "period": "Period",
-        "provider": "Provider",
-        "model": "Model",
-        "agent": "Agent",
-        "phase": "Phase",
-    }
+    labels = {label: heading(label) for label in limits.of_budgets}
     none = NONE.format("budget")
     return [
         bars(
             "Budget usage",
             "Share of each budget that is spent in its current period, highest first. Red budgets are "
             "exhausted.",
-            f"sort_desc(topk(15, {USAGE})) or on () {none}",
-            "{{budget}} {{agent}}",
+            f"sort_desc(topk(15, {limits.usage})) or on () {none}",
+            limits.legend("budget", "agent"),
             width=8,
             unit="percentunit",
             color=BY_VALUE,
@@ -125,12 +136,12 @@ def budgets() -> list[Json]:
             "run out. There is no forecast without an earlier day.",
             labels,
             {
-                "Used": f"({USAGE}) or on () {none}",
-                "Spent": SPENT,
-                "Remaining": f"clamp_min({LIMITS} - {SPENT}, 0)",
-                "Limit": LIMITS,
-                "Forecast": FORECAST,
-                "Forecast used": f"{FORECAST} / ({LIMITS} > 0)",
+                "Used": f"({limits.usage}) or on () {none}",
+                "Spent": limits.spent,
+                "Remaining": f"clamp_min({limits.limit} - {limits.spent}, 0)",
+                "Limit": limits.limit,
+                "Forecast": limits.forecast,
+                "Forecast used": f"{limits.forecast} / ({limits.limit} > 0)",
             },
             width=16,
             overrides=[
@@ -151,7 +162,7 @@ def budgets() -> list[Json]:
     ]
 
 
-def over_time() -> list[Json]:
+def over_time(limits: Limits) -> list[Json]:
     """Return the graphs of budgets and alerts over time."""
     return [
         graph(
@@ -159,7 +170,7 @@ def over_time() -> list[Json]:
             "Share of each budget spent in the course of its period. A line that reaches 100 % before it "
             "drops to 0 ran out.",
             [
-                target(USAGE, "{{budget}} {{agent}}"),
+                target(limits.usage, limits.legend("budget", "agent")),
                 target("vector(1)", "limit"),
             ],
             width=12,
@@ -189,12 +200,12 @@ def over_time() -> list[Json]:
     ]
 
 
-def thresholds() -> list[Json]:
+def thresholds(limits: Limits) -> list[Json]:
     """Return the graphs of cost against thresholds."""
 
     def limit(window: str) -> Json:
         # Only thresholds without labels: those of one agent or model do not apply to the total.
-        everything = selector(FILTERS, window=equals(window), **dict.fromkeys(MATCHED, equals("")))
+        everything = selector(FILTERS, window=equals(window), **dict.fromkeys(limits.matched, equals("")))
         expr = f"max by (threshold) (llm_cost_threshold_usd{everything})"
         return target(expr, "threshold {{threshold}}")
 
@@ -206,7 +217,7 @@ def thresholds() -> list[Json]:
             " when the cost exceeds one.",
             COST,
             "provider",
-            filters=FILTERS,
+            queries=Queries(limits.declared, only=FILTERS),
             width=8,
             unit=USD,
             limits=[limit("hour")],
@@ -229,14 +240,14 @@ def thresholds() -> list[Json]:
     ]
 
 
-def threshold_usage() -> Json:
+def threshold_usage(limits: Limits) -> Json:
     """Return the usage of each threshold."""
     return bars(
         "Threshold usage",
         "Share of each threshold that is spent in the current UTC hour, day or month, highest first. "
         "Red thresholds are exceeded.",
-        f"sort_desc(topk(12, {THRESHOLD_USAGE})) or on () {NONE.format('threshold')}",
-        "{{threshold}} {{agent}} {{model}}",
+        f"sort_desc(topk(12, {limits.threshold_usage})) or on () {NONE.format('threshold')}",
+        limits.legend("threshold", "agent", "model"),
         width=8,
         unit="percentunit",
         color=BY_VALUE,
@@ -244,16 +255,17 @@ def threshold_usage() -> Json:
     )
 
 
-def board() -> Json:
+def board(declared: tuple[str, ...]) -> Json:
     """Return the dashboard."""
+    limits = Limits(declared)
     return dashboard(
         "llm-budgets",
         "LLM budgets and alerts",
         "Usage and forecast of each budget, cost against thresholds, and firing alerts.",
         {
-            "": [(3, key_figures()), (9, [alerts.firing()])],
-            "Budgets": [(11, budgets()), (8, over_time())],
-            "Thresholds": [(11, [*thresholds(), threshold_usage()])],
+            "": [(3, key_figures(limits)), (9, [alerts.firing(declared)])],
+            "Budgets": [(11, budgets(limits)), (8, over_time(limits))],
+            "Thresholds": [(11, [*thresholds(limits), threshold_usage(limits)])],
         },
         filters=FILTERS,
     )

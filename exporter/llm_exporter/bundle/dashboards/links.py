@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from grafana.panels import DATASOURCE, Json
-from grafana.queries import FILTERS
+from .panels import DATASOURCE, Json, listed
+from .queries import BUILT_IN
 
 CELL = "${__value.raw:percentencode}"
 """The value of the cell that is clicked."""
@@ -33,7 +33,7 @@ def link(title: str, url: str, *, new_tab: bool = False) -> Json:
     return {"targetBlank": new_tab, "title": title, "url": url}
 
 
-def filtered(uid: str, title: str, values: Mapping[str, str], filters: Iterable[str] = FILTERS) -> Json:
+def filtered(uid: str, title: str, values: Mapping[str, str], filters: Iterable[str]) -> Json:
     """Return a link to a dashboard with these values of labels; its other filters and the time range stay.
 
     Args:
@@ -53,8 +53,10 @@ def filtered(uid: str, title: str, values: Mapping[str, str], filters: Iterable[
 
 def calls(values: Mapping[str, str], *, failed: bool = False) -> Json:
     """Return a link to the calls with these values of labels, in the same time range, on the live page."""
+    declared = ",".join(f"{label}:{value}" for label, value in values.items() if label not in BUILT_IN)
     query = [
-        *(f"{label}={value}" for label, value in values.items()),
+        *(f"{label}={value}" for label, value in values.items() if label in BUILT_IN),
+        *([f"label={declared}"] if declared else []),
         "since=${__from}",
         "until=${__to}",
         *(["failed=true"] if failed else []),
@@ -63,20 +65,22 @@ def calls(values: Mapping[str, str], *, failed: bool = False) -> Json:
     return link(title, f"${{{PAGE}:raw}}/?{'&'.join(query)}", new_tab=True)
 
 
-def of_bar(uid: str, label: str, filters: Iterable[str] = FILTERS, *, failed: bool = False) -> list[Json]:
+def of_bar(uid: str, label: str, filters: Iterable[str], *, failed: bool = False) -> list[Json]:
     """Return the links of a bar: filter its dashboard by the label, agents' details, and the calls."""
     value = {label: label_of_bar(label)}
-    details = [agent_details(label_of_bar(label))] if label == "agent" and uid != "llm-agents" else []
+    details = (
+        [agent_details(label_of_bar(label), filters)] if label == "agent" and uid != "llm-agents" else []
+    )
     return [
-        filtered(uid, f"Show this {label} only", value, filters),
+        filtered(uid, f"Show this {listed([label])} only", value, filters),
         *details,
         calls(value, failed=failed),
     ]
 
 
-def agent_details(value: str) -> Json:
+def agent_details(value: str, filters: Iterable[str]) -> Json:
     """Return a link to the dashboard of agents, filtered by an agent."""
-    return filtered("llm-agents", "Agent details", {"agent": value})
+    return filtered("llm-agents", "Agent details", {"agent": value}, filters)
 
 
 def variable(name: str) -> Json:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana import links
-from grafana.board import dashboard
-from grafana.panels import (
+from . import links
+from .board import dashboard
+from .panels import (
     BY_VALUE,
     ERROR,
     LIMIT,
@@ -22,7 +22,7 @@ from grafana.panels import (
     table,
     target,
 )
-from grafana.queries import or_zero, selector, total
+from .queries import or_zero, selector, total
 
 FILTERS = ("job",)
 OWN = selector(FILTERS)

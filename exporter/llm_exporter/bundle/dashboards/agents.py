@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana import links
-from grafana.board import dashboard
-from grafana.panels import (
+from . import links
+from .board import dashboard
+from .panels import (
     BY_VALUE,
     DOLLARS,
     ERROR,
@@ -20,26 +20,24 @@ from grafana.panels import (
     color_thresholds,
     fixed_color,
     graph,
+    heading,
     hourly_graph,
+    listed,
     override,
     stat,
     table,
     target,
 )
-from grafana.queries import (
+from .queries import (
     CALLS,
     COST,
     ERRORS,
     TOKENS,
-    first_quarter,
-    in_range,
+    Queries,
     matches,
     or_zero,
-    per_step,
     previous_range,
-    selector,
     total,
-    unpriced,
 )
 
 CHANGE = {
@@ -53,21 +51,21 @@ CHANGE = {
 """How a cost change is shown: a warning from +25 %, red from +100 %."""
 
 
-def cost_change(by: str = "") -> str:
+def cost_change(queries: Queries, by: str = "") -> str:
     """Return the relative change of the cost: no data if the previous cost was under 1 % of it."""
-    now, then = in_range(COST, by), previous_range(in_range(COST, by))
+    now, then = queries.in_range(COST, by), previous_range(queries.in_range(COST, by))
     return f"{now} / ({then} > 0.01 * {now}) - 1"
 
 
-def key_figures() -> list[Json]:
+def key_figures(queries: Queries) -> list[Json]:
     """Return the key figures of a time range."""
-    failed = or_zero(in_range(ERRORS))
+    failed = or_zero(queries.in_range(ERRORS))
     return [
         stat(
             "Cost",
             "Cost of the selected agents in the time range. Select one agent to see its cost by phase and "
             "token type.",
-            or_zero(in_range(COST)),
+            or_zero(queries.in_range(COST)),
             unit=USD,
             color=fixed_color(DOLLARS),
         ),
@@ -76,7 +74,7 @@ def key_figures() -> list[Json]:
             "Cost compared with the previous range of the same length. If the work is the same but the cost"
             " doubled, look for a longer prompt or a different model. There is no number if the previous "
             "range cost nothing, or almost nothing.",
-            cost_change(),
+            cost_change(queries),
             unit="percentunit",
             color=BY_VALUE,
             defaults={
@@ -88,7 +86,7 @@ def key_figures() -> list[Json]:
             "Calls",
             "Finished calls in the time range, including failed ones. If cost grows faster than calls, each"
             " call has become more expensive.",
-            or_zero(in_range(CALLS)),
+            or_zero(queries.in_range(CALLS)),
             unit="short",
             color=fixed_color(WORK),
         ),
@@ -96,7 +94,7 @@ def key_figures() -> list[Json]:
             "Error rate",
             "Share of calls in the time range that failed. Above 1 %, check the errors below; above 5 %, "
             "users notice.",
-            or_zero(f"({failed}) / ({in_range(CALLS)} > 0)"),
+            or_zero(f"({failed}) / ({queries.in_range(CALLS)} > 0)"),
             unit="percentunit",
             color=BY_VALUE,
             defaults={"max": 1, "decimals": 2, **ERROR_RATE_THRESHOLDS},
@@ -104,15 +102,15 @@ def key_figures() -> list[Json]:
     ]
 
 
-def efficiency() -> list[Json]:
+def efficiency(queries: Queries) -> list[Json]:
     """Return the figures that say why costs are high."""
-    prompt = in_range(TOKENS, token_type=matches("input|cache_.*"))
+    prompt = queries.in_range(TOKENS, token_type=matches("input|cache_.*"))
     return [
         stat(
             "Cost per call",
             "Average cost of a call in the time range. If one agent's calls cost ten times as much as "
             "another's, try a smaller model for it.",
-            or_zero(f"{in_range(COST)} / ({in_range(CALLS)} > 0)"),
+            or_zero(f"{queries.in_range(COST)} / ({queries.in_range(CALLS)} > 0)"),
             unit=USD,
             color=fixed_color(DOLLARS),
             defaults={"decimals": 4},
@@ -121,7 +119,7 @@ def efficiency() -> list[Json]:
             "Tokens",
             "Tokens of all types in the time range. If cost grows faster than tokens, models are more "
             "expensive or caches are hit less often.",
-            or_zero(in_range(TOKENS)),
+            or_zero(queries.in_range(TOKENS)),
             unit="short",
             color=fixed_color(WORK),
         ),
@@ -129,7 +127,9 @@ def efficiency() -> list[Json]:
             "Cache read share",
             "Share of prompt tokens read from a cache, at a fraction of the input price. If it is low for "
             "an agent whose prompts all start the same way, enable prompt caching.",
-            or_zero(f"({or_zero(in_range(TOKENS, token_type=matches('cache_read.*')))}) / ({prompt} > 0)"),
+            or_zero(
+                f"({or_zero(queries.in_range(TOKENS, token_type=matches('cache_read.*')))}) / ({prompt} > 0)"
+            ),
             unit="percentunit",
             color=fixed_color(WORK),
             defaults={"max": 1, "decimals": 0},
@@ -138,7 +138,7 @@ def efficiency() -> list[Json]:
             "Calls in flight",
             "Calls currently in progress. If the number only rises, calls are hanging; check the latency "
             "dashboard.",
-            or_zero(total(f"llm_calls_in_flight{selector()}")),
+            or_zero(total(f"llm_calls_in_flight{queries.selector()}")),
             unit="short",
             color=fixed_color(WORK),
             defaults={"decimals": 0},
@@ -146,7 +146,7 @@ def efficiency() -> list[Json]:
     ]
 
 
-def costs() -> list[Json]:
+def costs(queries: Queries) -> list[Json]:
     """Return the graphs of cost over time."""
     return [
         hourly_graph(
@@ -157,6 +157,7 @@ def costs() -> list[Json]:
             "agent",
             width=12,
             unit=USD,
+            queries=queries,
         ),
         hourly_graph(
             "Cost per hour by phase",
@@ -166,19 +167,21 @@ def costs() -> list[Json]:
             "phase",
             width=12,
             unit=USD,
+            queries=queries,
         ),
     ]
 
 
-def usage() -> list[Json]:
+def usage(queries: Queries) -> list[Json]:
     """Return the panels of tokens, calls and errors."""
+    calls = queries.in_range(CALLS, "agent")
     per_hour = "* 3600000 / $__interval_ms"
     return [
         bars(
             "Tokens by type",
             "Tokens in the time range by type; types do not overlap. Much `input` and little `cache_read` "
             "means that caching could save money. `reasoning` is priced like `output`.",
-            f"sort_desc({in_range(TOKENS, 'token_type')})",
+            f"sort_desc({queries.in_range(TOKENS, 'token_type')})",
             "{{token_type}}",
             width=6,
             unit="short",
@@ -189,9 +192,9 @@ def usage() -> list[Json]:
             "Calls and failed calls per hour. If errors rise together with calls, you are hitting a limit; "
             "if errors rise alone, check the provider and your latest changes.",
             [
-                target(f"{per_step(CALLS)} {per_hour}", "calls"),
-                target(or_zero(f"{per_step(ERRORS)} {per_hour}"), "errors"),
-                target(f"4 * ({first_quarter(CALLS)})", "calls", instant=True),
+                target(f"{queries.per_step(CALLS)} {per_hour}", "calls"),
+                target(or_zero(f"{queries.per_step(ERRORS)} {per_hour}"), "errors"),
+                target(f"4 * ({queries.first_quarter(CALLS)})", "calls", instant=True),
             ],
             width=12,
             unit="short",
@@ -207,32 +210,31 @@ def usage() -> list[Json]:
             "Error rate by agent",
             "The eight agents with the highest error rates in the time range. If it is one agent, check its"
             " prompts and limits; if it is all of them, check the provider.",
-            f"sort_desc(topk(8, ({or_zero(in_range(ERRORS, 'agent'), like=in_range(CALLS, 'agent'))})"
-            f" / ({in_range(CALLS, 'agent')} > 0)))",
+            f"sort_desc(topk(8, ({or_zero(queries.in_range(ERRORS, 'agent'), like=calls)}) / ({calls} > 0)))",
             "{{agent}}",
             width=6,
             unit="percentunit",
             color=BY_VALUE,
-            links=links.of_bar("llm-agents", "agent", failed=True),
+            links=links.of_bar("llm-agents", "agent", queries.filters, failed=True),
             defaults={"decimals": 1, **ERROR_RATE_THRESHOLDS},
         ),
     ]
 
 
-def comparison() -> list[Json]:
+def comparison(queries: Queries) -> list[Json]:
     """Return the tables of agents and phases."""
 
     def columns(by: str) -> dict[str, str]:
-        calls = in_range(CALLS, by)
-        failed = or_zero(in_range(ERRORS, by), like=calls)
+        calls = queries.in_range(CALLS, by)
+        failed = or_zero(queries.in_range(ERRORS, by), like=calls)
         return {
-            "Cost": or_zero(in_range(COST, by), like=calls),
-            "Previous cost": or_zero(previous_range(in_range(COST, by)), like=calls),
-            "Change": cost_change(by),
+            "Cost": or_zero(queries.in_range(COST, by), like=calls),
+            "Previous cost": or_zero(previous_range(queries.in_range(COST, by)), like=calls),
+            "Change": cost_change(queries, by),
             "Calls": calls,
-            "Cost per call": f"{in_range(COST, by)} / ({calls} > 0)",
+            "Cost per call": f"{queries.in_range(COST, by)} / ({calls} > 0)",
             "Error rate": f"({failed}) / ({calls} > 0)",
-            "Unpriced tokens": f"{unpriced(by)} > 0",
+            "Unpriced tokens": f"{queries.unpriced(by)} > 0",
         }
 
     overrides = [
@@ -245,13 +247,18 @@ def comparison() -> list[Json]:
         override("Unpriced tokens", **UNPRICED),
         *(
             override(
-                label.capitalize(),
+                heading(label),
                 links=[
-                    links.filtered("llm-agents", f"Show this {label} only", {label: links.CELL}),
+                    links.filtered(
+                        "llm-agents",
+                        f"Show this {listed([label])} only",
+                        {label: links.CELL},
+                        queries.filters,
+                    ),
                     links.calls({label: links.CELL}),
                 ],
             )
-            for label in ("agent", "phase")
+            for label in ("agent", "phase", *queries.labels)
         ),
     ]
     return [
@@ -274,19 +281,32 @@ def comparison() -> list[Json]:
             overrides=overrides,
             totals=["Cost", "Previous cost", "Calls"],
         ),
+        *(
+            table(
+                f"By {listed([label])}",
+                f"Cost and calls by {listed([label])}, compared with the previous range of the same length. "
+                "Filter by the one that grew to see which of its agents and phases changed.",
+                {label: heading(label)},
+                columns(label),
+                overrides=overrides,
+                totals=["Cost", "Previous cost", "Calls"],
+            )
+            for label in queries.labels
+        ),
     ]
 
 
-def board() -> Json:
+def board(queries: Queries) -> Json:
     """Return the dashboard."""
     return dashboard(
         "llm-agents",
         "LLM agents and phases",
         "Cost, calls and errors of each agent and workflow phase, compared with the previous range.",
         {
-            "": [(3, key_figures())],
-            "Costs over time": [(9, costs())],
-            "Calls, tokens and errors": [(3, efficiency()), (11, usage())],
-            "Comparison with the previous range": [(10, [each]) for each in comparison()],
+            "": [(3, key_figures(queries))],
+            "Costs over time": [(9, costs(queries))],
+            "Calls, tokens and errors": [(3, efficiency(queries)), (11, usage(queries))],
+            "Comparison with the previous range": [(10, [each]) for each in comparison(queries)],
         },
+        filters=queries.filters,
     )

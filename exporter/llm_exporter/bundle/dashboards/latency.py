@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana import links
-from grafana.board import dashboard
-from grafana.panels import (
+from . import links
+from .board import dashboard
+from .panels import (
     BY_VALUE,
     ERROR,
     ERROR_RATE_THRESHOLDS,
@@ -21,7 +21,7 @@ from grafana.panels import (
     stat,
     target,
 )
-from grafana.queries import any_of, or_zero, selector, total
+from .queries import any_of, or_zero, selector, total
 
 FILTERS = ("job", "provider", "model")
 """Without agent and phase: latency depends on the model, and a hundredth of the series is enough."""

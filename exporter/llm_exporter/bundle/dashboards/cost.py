@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana import links
-from grafana.board import dashboard
-from grafana.panels import (
+from . import links
+from .board import dashboard
+from .panels import (
     BY_VALUE,
     DOLLARS,
     MONEY,
@@ -17,51 +17,51 @@ from grafana.panels import (
     color_thresholds,
     exemplars,
     fixed_color,
+    heading,
     hourly_graph,
+    legend,
+    listed,
     override,
     stat,
     table,
     target,
 )
-from grafana.queries import (
+from .queries import (
     CALLS,
     COST,
     TOKENS,
+    Queries,
     equals,
-    in_range,
     matches,
     or_zero,
-    selector,
     total,
-    unpriced,
 )
 
 MODEL = "provider, model"
-APPROXIMATED = total(f"increase(llm_price_approximated_tokens_total{selector()}[$__range])", "reason")
 
 
-def savings() -> str:
+def savings(queries: Queries) -> str:
     """Return the savings from caching by model.
 
     That is what cached tokens would have cost at the model's price for plain input, minus what they did cost.
     """
     price = (
-        f"({in_range(COST, MODEL, token_type=equals('input'))}"
-        f" / ({in_range(TOKENS, MODEL, token_type=equals('input'))} > 0))"
+        f"({queries.in_range(COST, MODEL, token_type=equals('input'))}"
+        f" / ({queries.in_range(TOKENS, MODEL, token_type=equals('input'))} > 0))"
     )
-    cached = in_range(TOKENS, MODEL, token_type=matches("cache_.*"))
-    paid = in_range(COST, MODEL, token_type=matches("cache_.*"))
+    cached = queries.in_range(TOKENS, MODEL, token_type=matches("cache_.*"))
+    paid = queries.in_range(COST, MODEL, token_type=matches("cache_.*"))
     return f"{price} * {cached} - {paid}"
 
 
-def key_figures() -> list[Json]:
+def key_figures(queries: Queries) -> list[Json]:
     """Return the row of key figures."""
-    week, month = in_range(COST, window="7d"), in_range(COST)
+    week, month = queries.in_range(COST, window="7d"), queries.in_range(COST)
     return [
         stat(
             "Cost",
             "Cost in the time range, exact to the minute. Compare this number with the provider's bill.",
-            or_zero(in_range(COST)),
+            or_zero(queries.in_range(COST)),
             unit=USD,
             color=fixed_color(DOLLARS),
         ),
@@ -69,7 +69,7 @@ def key_figures() -> list[Json]:
             "Cost today",
             "Cost since midnight. If it is far above the same time on other days, the graph below shows "
             "which model causes it.",
-            or_zero(in_range(COST)),
+            or_zero(queries.in_range(COST)),
             unit=USD,
             color=fixed_color(DOLLARS),
             since="now/d",
@@ -77,7 +77,7 @@ def key_figures() -> list[Json]:
         stat(
             "Cost this month",
             "Cost since the start of the month. Compare it with the monthly budget.",
-            or_zero(in_range(COST)),
+            or_zero(queries.in_range(COST)),
             unit=USD,
             color=fixed_color(DOLLARS),
             since="now/M",
@@ -94,14 +94,14 @@ def key_figures() -> list[Json]:
     ]
 
 
-def efficiency() -> list[Json]:
+def efficiency(queries: Queries) -> list[Json]:
     """Return the figures that say why costs are high, and what is missing."""
     return [
         stat(
             "Cost in the last hour",
             "Cost in the last 60 minutes. If it is far above the hourly average, something has just started"
             " to spend.",
-            or_zero(in_range(COST, window="1h")),
+            or_zero(queries.in_range(COST, window="1h")),
             unit=USD,
             color=fixed_color(DOLLARS),
         ),
@@ -109,7 +109,7 @@ def efficiency() -> list[Json]:
             "Cost per call",
             "Average cost of a call in the time range. If it rises, prompts have grown, caches are missed "
             "or a more expensive model is used; see the table at the bottom.",
-            or_zero(f"{in_range(COST)} / ({in_range(CALLS)} > 0)"),
+            or_zero(f"{queries.in_range(COST)} / ({queries.in_range(CALLS)} > 0)"),
             unit=USD,
             color=fixed_color(DOLLARS),
             defaults={"decimals": 4},
@@ -119,7 +119,7 @@ def efficiency() -> list[Json]:
             "What cached prompt tokens would have cost as plain input, minus the extra cost of writing the "
             "caches. If it is negative, caches are written but not read: they expire too soon, or prompts "
             "start differently.",
-            or_zero(total(savings())),
+            or_zero(total(savings(queries))),
             unit=USD,
             color=BY_VALUE,
             defaults={"min": None, **color_thresholds((-1e9, WARNING), (0, DOLLARS))},
@@ -128,7 +128,7 @@ def efficiency() -> list[Json]:
             "Unpriced tokens",
             "Tokens of models without a known price; their cost is missing on this dashboard. If it is not "
             "0, add a price to the configuration.",
-            or_zero(unpriced()),
+            or_zero(queries.unpriced()),
             unit="short",
             color=BY_VALUE,
             defaults={"decimals": 0, **color_thresholds((1, WARNING))},
@@ -136,9 +136,9 @@ def efficiency() -> list[Json]:
     ]
 
 
-def over_time() -> list[Json]:
+def over_time(queries: Queries) -> list[Json]:
     """Return the graph of cost over time and the most expensive agents."""
-    by_agent = or_zero(in_range(COST, "agent"), like=in_range(CALLS, "agent"))
+    by_agent = or_zero(queries.in_range(COST, "agent"), like=queries.in_range(CALLS, "agent"))
     return [
         hourly_graph(
             "Cost per hour by model",
@@ -148,13 +148,14 @@ def over_time() -> list[Json]:
             "model",
             width=16,
             unit=USD,
+            queries=queries,
             limits=[
                 target(
-                    "max by (threshold, provider, model, agent, phase)"
-                    f" (llm_cost_threshold_usd{selector(window=equals('hour'))})",
-                    "threshold {{threshold}} {{model}} {{agent}}",
+                    f"max by (threshold, {', '.join(queries.caller)})"
+                    f" (llm_cost_threshold_usd{queries.selector(window=equals('hour'))})",
+                    " ".join(["threshold {{threshold}} {{model}} {{agent}}", *map(legend, queries.labels)]),
                 ),
-                exemplars(f"{COST}{selector()}"),
+                exemplars(f"{COST}{queries.selector()}"),
             ],
         ),
         bars(
@@ -166,24 +167,56 @@ def over_time() -> list[Json]:
             width=8,
             unit=USD,
             color=fixed_color(DOLLARS),
-            links=links.of_bar("llm-cost", "agent"),
+            links=links.of_bar("llm-cost", "agent", queries.filters),
         ),
     ]
 
 
-def by_label() -> list[Json]:
-    """Return the cost by provider, by model and by phase, and how much of it is approximate."""
-    costs = [
-        bars(
-            f"Cost by {label}",
-            description,
-            f"sort_desc(topk(8, {or_zero(in_range(COST, label), like=in_range(CALLS, label))}))",
-            f"{{{{{label}}}}}",
-            width=6,
+def bars_of_costs(queries: Queries, label: str, description: str, *, width: int) -> Json:
+    """Return the eight highest costs by a label."""
+    costs = or_zero(queries.in_range(COST, label), like=queries.in_range(CALLS, label))
+    return bars(
+        f"Cost by {listed([label])}",
+        description,
+        f"sort_desc(topk(8, {costs}))",
+        legend(label),
+        width=width,
+        unit=USD,
+        color=fixed_color(DOLLARS),
+        links=links.of_bar("llm-cost", label, queries.filters),
+    )
+
+
+def by_declared(queries: Queries, label: str) -> list[Json]:
+    """Return the cost by a declared label: over time, and of the highest values."""
+    name = listed([label])
+    return [
+        hourly_graph(
+            f"Cost per hour by {name}",
+            f"Cost per hour, stacked by {name}. If one band grows and the others do not, filter by it to see "
+            "which of its agents and models cost more.",
+            COST,
+            label,
+            width=16,
             unit=USD,
-            color=fixed_color(DOLLARS),
-            links=links.of_bar("llm-cost", label),
-        )
+            queries=queries,
+        ),
+        bars_of_costs(
+            queries,
+            label,
+            f"The eight highest costs by {name} in the time range; click one to filter by it. Calls without "
+            f"the label are `unattributed`. Costs from before the rules had it have no {name}.",
+            width=8,
+        ),
+    ]
+
+
+def by_label(queries: Queries) -> list[Json]:
+    """Return the cost by provider, by model and by phase, and how much of it is approximate."""
+    tokens = f"increase(llm_price_approximated_tokens_total{queries.selector()}[$__range])"
+    by_reason = total(tokens, "reason")
+    costs = [
+        bars_of_costs(queries, label, description, width=6)
         for label, description in (
             (
                 "provider",
@@ -206,7 +239,7 @@ def by_label() -> list[Json]:
         "Approximate cost by reason",
         "Tokens in the time range whose cost is approximate, because the price of their tier, region, fee or "
         "the like is unknown. Add `prices.factors` or `prices.overrides` to the configuration.",
-        f'sort_desc({APPROXIMATED} > 0) or on () label_replace(vector(0), "reason", "none", "", "")',
+        f'sort_desc({by_reason} > 0) or on () label_replace(vector(0), "reason", "none", "", "")',
         "{{reason}}",
         width=6,
         unit="short",
@@ -216,17 +249,17 @@ def by_label() -> list[Json]:
     return [*costs, approximated]
 
 
-def caching() -> list[Json]:
+def caching(queries: Queries) -> list[Json]:
     """Return the panels about token types and caching."""
-    prompt = in_range(TOKENS, MODEL, token_type=matches("input|cache_.*"))
-    read = in_range(TOKENS, MODEL, token_type=matches("cache_read.*"))
-    writes = in_range(COST, MODEL, token_type=matches("cache_write.*"))
+    prompt = queries.in_range(TOKENS, MODEL, token_type=matches("input|cache_.*"))
+    read = queries.in_range(TOKENS, MODEL, token_type=matches("cache_read.*"))
+    writes = queries.in_range(COST, MODEL, token_type=matches("cache_write.*"))
     return [
         bars(
             "Cost by token type",
             "Cost in the time range by token type. If `input` dominates, cache the common part of prompts; "
             "if `output` or `reasoning` does, ask for shorter answers.",
-            f"sort_desc({in_range(COST, 'token_type')})",
+            f"sort_desc({queries.in_range(COST, 'token_type')})",
             "{{token_type}}",
             width=8,
             unit=USD,
@@ -238,14 +271,19 @@ def caching() -> list[Json]:
             "cache. If writes cost much and few tokens are read, caches expire before they are used.",
             {"provider": "Provider", "model": "Model"},
             {
-                "Savings": savings(),
+                "Savings": savings(queries),
                 "Cache write cost": or_zero(writes, like=prompt),
                 "Cache read share": f"({or_zero(read, like=prompt)}) / ({prompt} > 0)",
             },
             width=16,
             overrides=[
                 override(
-                    "Model", links=[links.filtered("llm-cost", "Show this model only", {"model": links.CELL})]
+                    "Model",
+                    links=[
+                        links.filtered(
+                            "llm-cost", "Show this model only", {"model": links.CELL}, queries.filters
+                        )
+                    ],
                 ),
                 override("Savings", **{**MONEY, "min": None}),
                 override("Cache write cost", **MONEY),
@@ -256,15 +294,15 @@ def caching() -> list[Json]:
     ]
 
 
-def combinations() -> list[Json]:
+def combinations(queries: Queries) -> list[Json]:
     """Return the table of the most expensive combinations of labels."""
-    labels = {"provider": "Provider", "model": "Model", "agent": "Agent", "phase": "Phase"}
+    labels = {label: heading(label) for label in queries.caller}
     by = ", ".join(labels)
-    calls, missing = in_range(CALLS, by), f"topk(100, {unpriced(by)} > 0)"
-    rows = f"(topk(100, {in_range(COST, by)}) or 0 * {missing})"
+    calls, missing = queries.in_range(CALLS, by), f"topk(100, {queries.unpriced(by)} > 0)"
+    rows = f"(topk(100, {queries.in_range(COST, by)}) or 0 * {missing})"
     return [
         table(
-            "Cost by provider, model, agent and phase",
+            f"Cost by {listed(labels)}",
             "The hundred most expensive combinations in the time range, and those with unpriced tokens, "
             "whose cost is missing. If the cost per call is high, try a smaller model or a shorter prompt; "
             "if there are many cheap calls, try caching or batching.",
@@ -283,12 +321,19 @@ def combinations() -> list[Json]:
                 *(
                     override(
                         name,
-                        links=[links.filtered("llm-cost", f"Show this {label} only", {label: links.CELL})],
+                        links=[
+                            links.filtered(
+                                "llm-cost",
+                                f"Show this {listed([label])} only",
+                                {label: links.CELL},
+                                queries.filters,
+                            )
+                        ],
                     )
                     for label, name in labels.items()
                     if label != "agent"
                 ),
-                override("Agent", links=[links.agent_details(links.CELL)]),
+                override("Agent", links=[links.agent_details(links.CELL, queries.filters)]),
                 override(
                     "Calls",
                     links=[links.calls({label: links.cell_of(name) for label, name in labels.items()})],
@@ -299,16 +344,19 @@ def combinations() -> list[Json]:
     ]
 
 
-def board() -> Json:
+def board(queries: Queries) -> Json:
     """Return the dashboard."""
+    by_declared_labels = [(11, by_declared(queries, label)) for label in queries.labels]
     return dashboard(
         "llm-cost",
         "LLM cost",
-        "Cost of LLM calls by provider, model, agent and phase, with a forecast for the month.",
+        f"Cost of LLM calls by {listed(queries.caller)}, with a forecast for the month.",
         {
-            "": [(3, key_figures()), (11, over_time())],
-            "By provider, model and phase": [(11, by_label())],
-            "Efficiency and caching": [(3, efficiency()), (10, caching())],
-            "Combinations": [(13, combinations())],
+            "": [(3, key_figures(queries)), (11, over_time(queries))],
+            **({f"By {listed(queries.labels)}": by_declared_labels} if by_declared_labels else {}),
+            "By provider, model and phase": [(11, by_label(queries))],
+            "Efficiency and caching": [(3, efficiency(queries)), (10, caching(queries))],
+            "Combinations": [(13, combinations(queries))],
         },
+        filters=queries.filters,
     )

@@ -1,0 +1,1 @@
+"""The dashboards and rules for Grafana and Prometheus: generating, writing and uploading them."""
