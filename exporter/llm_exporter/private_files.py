@@ -25,7 +25,8 @@ def create_private(path: Path) -> IO[bytes]:
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
     descriptor = os.open(path, flags | _SAFELY, _PRIVATE_FILE)
-    os.chmod(path, _PRIVATE_FILE)  # an umask can deny even the owner
+    # An umask can deny even the owner. The path may be gone: others take files that are not locked yet.
+    os.chmod(descriptor if os.chmod in os.supports_fd else path, _PRIVATE_FILE)
     return open(descriptor, "ab", buffering=0)
 
 

@@ -176,6 +176,27 @@ def test_a_file_that_another_process_takes_before_it_is_locked_is_not_used(
     assert ids(other) == ["kept"]
 
 
+def test_a_file_that_another_process_deletes_right_after_it_is_made_is_not_used(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    real_open = os.open
+
+    def open_and_delete_the_first(path: Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = real_open(path, flags, mode)
+        if flags & os.O_EXCL:
+            made.append(path)
+            if len(made) == 1:
+                path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_delete_the_first)
+    file = spool.new_file()
+    assert len(made) == 2
+    assert list(tmp_path.iterdir()) == [file.path] == made[1:]
+    file.close()
+
+
 def test_a_file_that_another_process_has_sent_before_it_is_locked_is_not_sent_again(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
