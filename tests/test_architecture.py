@@ -240,6 +240,7 @@ def test_the_exported_names() -> None:
         "check_budget",
         "configure",
         "estimate_cost",
+        "flush",
         "instrument",
         "labels",
         "make_asgi_app",

@@ -9,7 +9,7 @@ import pytest
 import llm_exporter
 from llm_exporter.client.pipeline import Pipeline
 
-EXPECTED = {"check_budget", "estimate_cost", "labels", "record", "start_http_server", "subscribe"}
+EXPECTED = {"check_budget", "estimate_cost", "flush", "labels", "record", "start_http_server", "subscribe"}
 EXAMPLES = [
     test
     for name in llm_exporter.__all__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -165,6 +166,38 @@ def totals(by: str = "") -> Totals | dict[str, Totals]:
 def reset() -> None:
     """Start the totals of this process over at 0. Metrics, budgets and the service are not affected."""
     pipeline().flushed_totals().reset()
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until every call recorded so far is counted, and has reached the service or is safe on disk.
+
+    For code that is frozen or killed as soon as it returns, such as an AWS Lambda function. A program that
+    ends by itself needs no `flush`. Never raises because of the service: while it is unavailable, calls wait
+    on disk, and `flush` returns as soon as they are there and one more attempt to send them has failed.
+
+    In a coroutine, use `await asyncio.to_thread(llm_exporter.flush)`, because `flush` blocks.
+
+    Args:
+        timeout: seconds to wait at most.
+
+    Returns:
+        True if every call is counted and, if there is a service, acknowledged. False if the time ran out, the
+        service is unavailable, or it rejected calls since the last `flush`.
+
+    Raises:
+        ValueError: if the timeout is negative, or no number of seconds that one can wait.
+
+    Example:
+        >>> from llm_exporter import flush, record
+        >>> call = record(provider="openai", model="gpt-4o", tokens={"input": 1000, "output": 500})
+        >>> flush()
+        True
+        >>> call.total_cost
+        0.0075
+    """
+    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(f"timeout must be seconds from 0 to {threading.TIMEOUT_MAX:.0f}, not {timeout!r}")
+    return pipeline().deliver(timeout) if environment.is_enabled() else True
 
 
 def estimate_cost(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,17 @@ class Keeper:
     def add(self, call: Call) -> None:
         """Add a finished call, and return at once. It will be on disk soon."""
         self._outbox.add(Line(call.id, _encode(call)))
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until everything added so far is on disk.
+
+        Args:
+            deadline: by the monotonic clock.
+
+        Returns:
+            Whether it is.
+        """
+        return self._outbox.wait_for_disk(self._outbox.added, deadline - time.monotonic())
 
     def end(self, deadline: float) -> None:
         """Begin to close.

@@ -72,6 +72,8 @@ class Outbox:
         self._spool = spool
         self._dropped = dropped
         self._changed = Condition()
+        self.added = 0
+        """The number of calls added so far. They leave in this order: sent, left in the spool, or dropped."""
         self._arrived: deque[Line] = deque()
         """Calls that are only in memory."""
         self._arrival = Event()
@@ -91,6 +93,7 @@ class Outbox:
     def add(self, line: Line) -> None:
         """Add a call, and return at once."""
         with self._changed:
+            self.added += 1
             self._arrived.append(line)
             excess = self._excess()
             if self._disk_fails:
@@ -110,6 +113,31 @@ class Outbox:
         with self._changed:
             self._changed.wait_for(lambda: self._has_parcel or self._ends.is_set(), timeout)
             return self._has_parcel
+
+    def wait_for_disk(self, number: int, timeout: float) -> bool:
+        """Wait until the first calls that were added are on disk, or the disk fails.
+
+        Args:
+            number: how many.
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether none of them is only in memory.
+        """
+
+        def is_written() -> bool:
+            return self.added - len(self._arrived) - len(self._writing) >= number
+
+        with self._changed:
+            self._changed.wait_for(lambda: is_written() or self._disk_fails, timeout)
+            return is_written()
+
+    def has_sent(self, number: int) -> bool:
+        """Return whether the first calls that were added are gone, and nothing is left in the spool."""
+        with self._changed:
+            sending = self._sending.ids if self._sending is not None else ()
+            here = sum(map(len, (self._arrived, self._writing, self._filling.ids, sending)))
+            return self.added - here >= number and not self._left
 
     @property
     def has_batch(self) -> bool:
@@ -139,10 +167,10 @@ class Outbox:
         Raises:
             OSError: if the disk fails. Then `leave` it: its calls are sent again, and recognized.
         """
-        self._sending = None
         if parcel.file is not None:
             parcel.file.empty()
             self._spares.append(parcel.file)
+        self._sending = None
 
     def leave(self, parcel: Parcel) -> None:
         """Leave a parcel that was not acknowledged in the spool, for whoever looks there next."""

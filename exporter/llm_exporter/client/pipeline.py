@@ -249,6 +249,21 @@ class Pipeline:
         """
         return self._worker.flush(timeout)
 
+    def deliver(self, timeout: float) -> bool:
+        """Wait until everything recorded so far has reached the sinks, and the service or the disk.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it has reached the service; without one, the disk that calls are kept on, if any.
+        """
+        deadline = time.monotonic() + timeout
+        if not self.flush(timeout):
+            return False
+        shipper = self._shipper
+        return shipper is None or shipper.flush(deadline)
+
     def flushed(self) -> Metrics:
         """Return the metrics, with every call in them that has ended."""
         self.flush()

@@ -19,7 +19,7 @@ from ..call import Call
 from ..log import log
 from ..metrics.collector import Metrics
 from ..metrics.specs import DROPPED, SHIPPED
-from ..threads import Thread
+from ..threads import Condition, Event, Thread
 from .closing import Closing
 from .outbox import BATCH_CALLS, Line, Outbox, Parcel
 from .spool import Spool, spool_for
@@ -62,6 +62,13 @@ class Shipper:
         )
         self._outbox = Outbox(self._spool, lambda ids: self._drop("memory", ids), self._failed)
         self._closing = Closing()
+        self._hurry = Event()
+        """Ship without waiting for more calls, or for the time to try again."""
+        self._progress = Condition()
+        self._attempts = 0
+        self._failed_attempt = 0
+        """The last attempt to ship that found the service unavailable."""
+        self._has_dropped = False
         self._unavailable = False
         self._said: type[Unavailable] | None = None
         """The kind of problem that was logged last."""
@@ -76,6 +83,30 @@ class Shipper:
         """Add a finished call, and return at once. It will be on disk soon."""
         self._outbox.add(Line(call.id, _encode(call)))
 
+    def flush(self, deadline: float) -> bool:
+        """Ship what was added so far at once, even if it is not yet time to try an unavailable service again.
+
+        Returns as soon as all of it is acknowledged, or on disk while the service is unavailable.
+
+        Args:
+            deadline: by the monotonic clock.
+
+        Returns:
+            Whether everything has reached the service: nothing is left, and nothing was dropped since the
+            last flush.
+        """
+        number = self._outbox.added
+        self._outbox.wait_for_disk(number, deadline - time.monotonic())
+        with self._progress:
+            begun = self._attempts
+            self._hurry.set()
+            self._progress.wait_for(
+                lambda: self._outbox.has_sent(number) or self._failed_attempt > begun,
+                deadline - time.monotonic(),
+            )
+        has_dropped, self._has_dropped = self._has_dropped, False
+        return self._outbox.has_sent(number) and not has_dropped
+
     def end(self, deadline: float) -> None:
         """Begin to close: ship what was added until a deadline, and leave the rest on disk.
 
@@ -83,6 +114,7 @@ class Shipper:
             deadline: by the monotonic clock.
         """
         self._closing.request(deadline)
+        self._hurry.set()
         self._outbox.end()
 
     def join(self) -> None:
@@ -96,7 +128,7 @@ class Shipper:
 
     def _run(self) -> None:
         while not self._wait():
-            self._ship()
+            self._attempt()
         self._outbox.join(self._closing.seconds_left)
         if not self._unavailable:
             self._ship()
@@ -115,11 +147,22 @@ class Shipper:
             Whether the process wants to end.
         """
         seconds = max(self._check_spool_at - time.monotonic(), 0.0)
+        if self._closing.is_requested:
+            return True
         if self._unavailable:
-            self._closing.wait(seconds)
+            self._hurry.wait(seconds)
         elif self._outbox.wait(seconds) and not self._outbox.has_batch:
-            self._closing.wait(_LINGER_SECONDS)
+            self._hurry.wait(_LINGER_SECONDS)
         return self._closing.is_requested
+
+    def _attempt(self) -> None:
+        self._hurry.clear()  # before the attempt is counted: who sets it afterwards waits for the next one
+        self._attempts += 1
+        self._ship()
+        with self._progress:
+            if self._unavailable:
+                self._failed_attempt = self._attempts
+            self._progress.notify()
 
     def _ship(self) -> None:
         """Ship what waits. While the service is unavailable, begin with the spool, whose calls are older."""
@@ -143,6 +186,8 @@ class Shipper:
             if all(self._send(batch) for batch in _batches(parcel.lines)):
                 self._outbox.done(parcel)
                 is_done = True
+                with self._progress:
+                    self._progress.notify()
         finally:
             if not is_done:
                 self._outbox.leave(parcel)
@@ -218,6 +263,7 @@ class Shipper:
         self._drop("refused", [line.id for line in lines])
 
     def _drop(self, reason: str, ids: Sequence[str]) -> None:
+        self._has_dropped = True
         self._metrics.count(DROPPED, len(ids), reason)
         self._shipped(ids)
 
