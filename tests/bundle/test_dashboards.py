@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from llm_exporter.bundle.dashboards import boards
 from support.bundle import GRAFANA, REPOSITORY, Json, exported_series, recorded_series, unknown_names
 
 
@@ -17,13 +18,19 @@ def panels_of(board: Json) -> list[Json]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
+DECLARED = ("team", "cost_center")
+WITH_LABELS = boards(DECLARED)
+"""The dashboards that `llm-exporter bundle --labels team,cost_center` writes."""
 DASHBOARDS = [json.loads(file.read_text()) for file in sorted((GRAFANA / "dashboards").glob("*.json"))]
+EACH = {board["uid"]: board for board in DASHBOARDS} | {
+    f"{board['uid']} with labels": board for board in WITH_LABELS
+}
 PANELS = [
-    pytest.param(panel, id=f"{board['uid']}: {panel['title']}")
-    for board in DASHBOARDS
+    pytest.param(panel, id=f"{name}: {panel['title']}")
+    for name, board in EACH.items()
     for panel in panels_of(board)
 ]
-every_dashboard = pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board["uid"])
+every_dashboard = pytest.mark.parametrize("board", EACH.values(), ids=EACH)
 every_panel = pytest.mark.parametrize("panel", PANELS)
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -43,6 +50,20 @@ FILTERS = {
     "llm-exporter": ["job"],
 }
 """The filters of each dashboard by its uid. Alerts link to these uids."""
+BY_CALLER = ("llm-cost", "llm-agents")
+"""The dashboards that have the declared labels as filters."""
+
+
+def declared_in(board: Json) -> tuple[str, ...]:
+    """Return the declared labels that sums and gauges of a dashboard have."""
+    return DECLARED if any(board is each for each in WITH_LABELS) else ()
+
+
+def filters_of(board: Json, uid: str = "") -> list[str]:
+    """Return the filters of a dashboard, or of another one that was generated with it."""
+    uid = uid or board["uid"]
+    job, *others = FILTERS[uid]
+    return [job, *(declared_in(board) if uid in BY_CALLER else ()), *others]
 
 
 def test_dashboards_have_unique_uids_and_titles() -> None:
@@ -100,7 +121,7 @@ def test_a_dashboard_has_a_data_source_variable_and_label_filters(board: Json) -
     datasource, *filters = (each for each in board["templating"]["list"] if each["hide"] == 0)
 
     assert (datasource["type"], datasource["query"]) == ("datasource", "prometheus")
-    assert [each["name"] for each in filters] == FILTERS[board["uid"]]
+    assert [each["name"] for each in filters] == filters_of(board)
     for each in filters:
         assert (each["multi"], each["includeAll"], each["allValue"]) == (True, True, ".*")
         assert each["datasource"] == DATASOURCE
@@ -108,7 +129,8 @@ def test_a_dashboard_has_a_data_source_variable_and_label_filters(board: Json) -
         query = re.fullmatch(r"label_values\((.*), (\w+)\)", each["definition"])
         assert query is not None
         assert query[2] == each["name"]
-        assert unknown_names(query[1], exported_series() | recorded_series()) == set()
+        declared = declared_in(board)
+        assert unknown_names(query[1], exported_series(declared) | recorded_series(declared)) == set()
 
 
 def links_of(panel: Json) -> list[Json]:
@@ -119,8 +141,8 @@ def links_of(panel: Json) -> list[Json]:
 
 
 LINKS = [
-    pytest.param(board, link["url"], id=f"{board['uid']}: {panel['title']}: {link['title']}")
-    for board in DASHBOARDS
+    pytest.param(board, link["url"], id=f"{name}: {panel['title']}: {link['title']}")
+    for name, board in EACH.items()
     for panel in panels_of(board)
     for link in links_of(panel)
 ]
@@ -144,7 +166,7 @@ def test_a_link_uses_variables_of_its_dashboard_and_encodes_values(board: Json, 
     if dashboard:
         parameters = re.findall(r"(?:^|&)(?:var-(\w+)=|\$\{(\w+):queryparam\})", dashboard[2])
         names = [one or other for one, other in parameters]
-        assert {*names} <= {"datasource", *FILTERS[dashboard[1]]}
+        assert {*names} <= {"datasource", *filters_of(board, dashboard[1])}
         assert len(names) == len({*names}), "a filter is kept or set, not both"
 
 
@@ -314,14 +336,13 @@ def test_a_panel_queries_the_selected_data_source_with_ref_ids_and_legends(panel
 
 @every_dashboard
 def test_panels_query_only_existing_series_and_apply_every_filter(board: Json) -> None:
-    known = exported_series() | {
+    declared = declared_in(board)
+    known = exported_series(declared) | {
         # A filter on a label that a level lacks decides which of two levels answers.
-        name: labels | {"all", *FILTERS[board["uid"]]}
-        if ":increase" in name or "_bucket:" in name
-        else labels
-        for name, labels in recorded_series().items()
+        name: labels | {"all", *filters_of(board)} if ":increase" in name or "_bucket:" in name else labels
+        for name, labels in recorded_series(declared).items()
     }
-    filters = {f'{label}=~"${label}"' for label in FILTERS[board["uid"]]}
+    filters = {f'{label}=~"${label}"' for label in filters_of(board)}
 
     for panel in panels_of(board):
         for target in panel["targets"]:

@@ -8,8 +8,8 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from math import isnan
 from pathlib import Path
@@ -26,6 +26,7 @@ from demo.history.scenario import CALLERS, INCIDENTS
 from demo.history.series import DAY, DECLARED, INSTANCE
 from demo.history.server import MonthServer
 from llm_exporter import wire
+from llm_exporter.bundle.dashboards import boards
 from llm_exporter.bundle.files import bundle
 from llm_exporter.bundle.increases import CALLER, levels
 from llm_exporter.call import ApproximationReason, ErrorKind, TokenType
@@ -219,15 +220,24 @@ def test_the_incidents_of_the_sample_fire_alerts_that_the_rules_define() -> None
 # ---- the dashboards
 
 BOARDS = [json.loads(file.read_text()) for file in sorted((bundle("grafana") / "dashboards").glob("*.json"))]
-TARGETS = [
-    pytest.param(panel, target, id=f"{board['uid']}: {panel['title']} {target['refId']}")
-    for board in BOARDS
-    for panel in board["panels"]
-    for target in panel.get("targets", ())
-]
+BY_TEAM = boards(DECLARED)
+"""The dashboards with the declared label of the sample, as the demo shows them."""
+Boards = Sequence[dict[str, Any]]
+EACH = [("", board) for board in BOARDS] + [(" by team", board) for board in BY_TEAM]
+TARGETS = list(
+    {
+        target["expr"]: pytest.param(
+            panel, target, id=f"{board['uid']}{name}: {panel['title']} {target['refId']}"
+        )
+        for name, board in reversed(EACH)
+        for panel in board["panels"]
+        for target in panel.get("targets", ())
+    }.values()
+)
+"""The panel and the target of each query; those of the dashboards by team only if they differ."""
 QUERIES = [
-    pytest.param(query, id=f"{board['uid']}: {name}")
-    for board in BOARDS
+    pytest.param(query, id=f"{board['uid']}{which}: {name}")
+    for which, board in EACH
     for name, query in [
         *((each["name"], each["definition"]) for each in board["templating"]["list"][1:]),
         *((each["name"], each["expr"]) for each in board["annotations"]["list"][1:]),
@@ -243,7 +253,7 @@ def substituted(query: str, *, window: int, step: int, **chosen: str) -> str:
         "__rate_interval": f"{4 * step}s",
         "__interval_ms": str(step * 1000),
         "__interval": f"{step}s",
-        **dict.fromkeys(("job", "provider", "model", "agent", "phase"), ".*"),
+        **dict.fromkeys(("job", "provider", "model", "agent", "phase", *DECLARED), ".*"),
         **chosen,
     }
     return re.sub(r"\$([a-z_]\w*)", lambda name: values[name[1]], query)
@@ -279,6 +289,8 @@ CHOICES = [
     {"agent": "researcher"},
     {"model": "(gpt-5|claude-haiku-4-5)"},
     {"phase": "execute", "provider": "(anthropic|google)"},
+    {"team": "search"},
+    {"team": "(search|support)", "phase": "execute"},
     {"provider": "openai", "model": "gpt-4o-mini", "agent": "(triage|indexer)", "phase": "plan"},
 ]
 
@@ -419,13 +431,15 @@ class Period:
     month: Truth
     since: int
     until: int
+    only: dict[str, str] = field(default_factory=dict)
+    """The labels of the callers that count."""
 
     def total(self, what: str, *by: str, kinds: str = "") -> dict[Labels, float]:
-        return self.month.counted(what, by, since=self.since, until=self.until, kinds=kinds)
+        return self.month.counted(what, by, since=self.since, until=self.until, kinds=kinds, only=self.only)
 
     def previous(self, what: str, *by: str) -> dict[Labels, float]:
         since = self.since - (self.until - self.since)
-        return self.month.counted(what, by, since=since, until=self.since)
+        return self.month.counted(what, by, since=since, until=self.since, only=self.only)
 
     def ratio(self, left: dict[Labels, float], right: dict[Labels, float]) -> dict[Labels, float]:
         """Return ratios of two totals; what is missing on the left is 0."""
@@ -485,11 +499,21 @@ def comparison(label: str) -> dict[str, Column]:
     }
 
 
+def combinations(title: str, *labels: str) -> dict[tuple[str, str, str], Column]:
+    """Return the columns of the table of all combinations of labels."""
+    columns: dict[str, Column] = {
+        "A": lambda period: period.with_every_caller("cost", *labels),
+        "B": lambda period: period.total("calls", *labels),
+        "C": lambda period: period.total("unpriced", *labels),
+    }
+    return {("llm-cost", title, query): column for query, column in columns.items()}
+
+
 VALUES: dict[tuple[str, str, str], Column] = {
     ("llm-cost", "Cost", "A"): lambda period: period.total("cost"),
     ("llm-cost", "Cost per call", "A"): lambda period: period.per_call("cost"),
-    ("llm-cost", "Cost in the last hour", "A"): lambda period: Period(
-        period.month, period.until - 3600, period.until
+    ("llm-cost", "Cost in the last hour", "A"): lambda period: replace(
+        period, since=period.until - 3600
     ).total("cost"),
     ("llm-cost", "Cache savings", "A"): lambda period: {(): sum(period.savings().values())},
     ("llm-cost", "Unpriced tokens", "A"): lambda period: period.total("unpriced"),
@@ -501,15 +525,7 @@ VALUES: dict[tuple[str, str, str], Column] = {
     ("llm-cost", "Cost by token type", "A"): lambda period: period.total("cost", "token_type"),
     ("llm-cost", "Caching by model", "A"): lambda period: period.savings(),
     ("llm-cost", "Caching by model", "C"): lambda period: period.cache_read_share(*MODEL_LABELS),
-    ("llm-cost", "Cost by provider, model, agent and phase", "A"): lambda period: period.with_every_caller(
-        "cost", *ALL_LABELS
-    ),
-    ("llm-cost", "Cost by provider, model, agent and phase", "B"): lambda period: period.total(
-        "calls", *ALL_LABELS
-    ),
-    ("llm-cost", "Cost by provider, model, agent and phase", "C"): lambda period: period.total(
-        "unpriced", *ALL_LABELS
-    ),
+    **combinations("Cost by provider, model, agent and phase", *ALL_LABELS),
     ("llm-agents", "Cost", "A"): lambda period: period.total("cost"),
     ("llm-agents", "Cost change", "A"): lambda period: period.change(),
     ("llm-agents", "Calls", "A"): lambda period: period.total("calls"),
@@ -527,12 +543,27 @@ VALUES: dict[tuple[str, str, str], Column] = {
     ("llm-latency", "Error rate", "A"): lambda period: period.per_call("failed"),
 }
 """What a panel shows for a time range, by dashboard, title and query."""
+VALUES_BY_TEAM: dict[tuple[str, str, str], Column] = {
+    **{key: column for key, column in VALUES.items() if not key[1].startswith("Cost by provider, ")},
+    **combinations("Cost by provider, model, agent, phase and team", *ALL_LABELS, "team"),
+    ("llm-cost", "Cost by team", "A"): highest_costs("team"),
+    **{("llm-agents", "By team", query): column for query, column in comparison("team").items()},
+}
+SHOWN = [
+    *(pytest.param(BOARDS, {}, *key, column, id=": ".join(key)) for key, column in VALUES.items()),
+    *(
+        pytest.param(BY_TEAM, chosen, *key, column, id=f"{name}: {': '.join(key)}")
+        for name, chosen in (("all teams", {}), ("one team", {"team": "search"}))
+        for key, column in VALUES_BY_TEAM.items()
+        if key[0] in {"llm-cost", "llm-agents"}  # the others have no filter by team
+    ),
+]
 
 
-def panel_of(uid: str, title: str) -> dict[str, Any]:
+def panel_of(uid: str, title: str, boards: Boards = BOARDS) -> dict[str, Any]:
     (panel,) = (
         panel
-        for board in BOARDS
+        for board in boards
         if board["uid"] == uid
         for panel in board["panels"]
         if (panel["title"], "targets" in panel) == (title, True)
@@ -540,17 +571,23 @@ def panel_of(uid: str, title: str) -> dict[str, Any]:
     return panel  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(("uid", "title", "query"), VALUES)
+@pytest.mark.parametrize(("boards", "chosen", "uid", "title", "query", "column"), SHOWN)
 def test_a_panel_shows_what_the_callers_of_the_sample_did(
-    sampled: Sampled, uid: str, title: str, query: str
+    sampled: Sampled,
+    boards: Boards,
+    chosen: dict[str, str],
+    uid: str,
+    title: str,
+    query: str,
+    column: Column,
 ) -> None:
-    (target,) = (each for each in panel_of(uid, title)["targets"] if each["refId"] == query)
+    (target,) = (each for each in panel_of(uid, title, boards)["targets"] if each["refId"] == query)
     until = sampled.end // 300 * 300
-    expected = VALUES[uid, title, query](Period(sampled.month, until - RANGE, until))
-    found = sampled.at(until, substituted(target["expr"], window=RANGE, step=300))
+    expected = column(Period(sampled.month, until - RANGE, until, chosen))
+    found = sampled.at(until, substituted(target["expr"], window=RANGE, step=300, **chosen))
 
     names = next((labels for labels in ({*each.labels} for each in found) if labels), set())
-    order = [name for name in (*ALL_LABELS, "token_type") if name in names]
+    order = [name for name in (*ALL_LABELS, *DECLARED, "token_type") if name in names]
     # What is not recorded is extrapolated by increase() or averaged by rate().
     tolerance = 0.02 if "llm_unpriced" in target["expr"] or "rate5m" in target["expr"] else 1e-6
     shown = {tuple(each.labels[name] for name in order): each.value for each in found}
@@ -558,11 +595,13 @@ def test_a_panel_shows_what_the_callers_of_the_sample_did(
         expected, rel=tolerance, abs=1e-8
     )
     assert sum(shown.values()) == pytest.approx(sum(expected.values()), rel=tolerance), "nothing else"
-    assert any(expected.values())
+    assert any(expected.values()) or chosen
 
 
-HOURLY = [("llm-cost", "Cost per hour by model", "model")] + [
-    ("llm-agents", f"Cost per hour by {label}", label) for label in ("agent", "phase")
+HOURLY = [
+    ("llm-cost", "Cost per hour by model", "model"),
+    ("llm-cost", "Cost per hour by team", "team"),
+    *(("llm-agents", f"Cost per hour by {label}", label) for label in ("agent", "phase")),
 ]
 
 
@@ -573,7 +612,7 @@ def test_a_graph_shows_the_cost_of_each_quarter_of_an_hour(
     quarter = 900
     end = (sampled.end - 60) // quarter * quarter
     times = {"start": str(end - 20 * quarter), "end": str(end), "step": str(quarter)}
-    expr = substituted(panel_of(uid, title)["targets"][0]["expr"], window=RANGE, step=quarter)
+    expr = substituted(panel_of(uid, title, BY_TEAM)["targets"][0]["expr"], window=RANGE, step=quarter)
     found = sampled.prometheus.get("/api/v1/query_range", query=expr, **times)["data"]["result"]
     shown = {
         (each["metric"][label], int(time)): float(value) for each in found for time, value in each["values"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from llm_exporter.bundle.increases import render
 from llm_exporter.metrics.specs import METRICS
 from tools import binaries
 
@@ -32,18 +33,18 @@ def run(program: str, *arguments: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def exported_series() -> dict[str, set[str]]:
-    """Return the labels of each exported series, by name."""
+def exported_series(declared: tuple[str, ...] = ()) -> dict[str, set[str]]:
+    """Return the labels of each exported series, by name, with the declared ones."""
     series: dict[str, set[str]] = {}
     for spec in METRICS:
-        labels = {*spec.labels, "job", "instance"}
+        labels = {*spec.labels, "job", "instance", *(declared if spec.has_call_labels else ())}
         if spec.type == "histogram":
             series |= {f"{spec.name}_sum": labels, f"{spec.name}_count": labels}
             series[f"{spec.name}_bucket"] = {*labels, "le"}
         else:
             series[spec.name] = labels
     # Budgets and thresholds also have the labels that they match.
-    matched = {"provider", "model", "agent", "phase"}
+    matched = {"provider", "model", "agent", "phase", *declared}
     for name in series:
         if name.startswith(("llm_budget_limit", "llm_budget_spent", "llm_cost_threshold")):
             series[name] |= matched
@@ -73,21 +74,24 @@ FROM_PROMETHEUS = {
 """The labels of the series that Prometheus itself adds, by name."""
 
 
-def rules() -> list[Json]:
-    """Return the recording and alerting rules of all files."""
-    files = sorted((PROMETHEUS / "rules").glob("*.yml"))
-    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+def rules(declared: tuple[str, ...] = ()) -> list[Json]:
+    """Return the recording and alerting rules of all files, whose sums have the declared labels."""
+    texts = {file.name: file.read_text() for file in sorted((PROMETHEUS / "rules").glob("*.yml"))}
+    texts["increases.yml"] = render(2, declared)
+    groups = [group for text in texts.values() for group in yaml.safe_load(text)["groups"]]
     return [rule for group in groups for rule in group["rules"]]
 
 
-def recorded_series() -> dict[str, set[str]]:
+def recorded_series(declared: tuple[str, ...] = ()) -> dict[str, set[str]]:
     """Return the labels of each recorded series, by name: those in its level, and those its rule adds."""
-    labels = sorted({label for names in exported_series().values() for label in names}, key=len, reverse=True)
+    exported = exported_series(declared).values()
+    labels = sorted({label for names in exported for label in names}, key=len, reverse=True)
     return {
         rule["record"]: set(re.findall("|".join(labels), rule["record"].split(":")[0]))
         | RULE_LABELS.get(rule["record"].rpartition(":")[2], set())
-        | (BUDGET_LABELS if rule["record"].startswith("llm:budget_") else set())
-        for rule in rules()
+        | ({*BUDGET_LABELS, *declared} if rule["record"].startswith("llm:budget_") else set())
+        | ({*declared} if "model_agent_phase" in rule["record"] else set())
+        for rule in rules(declared)
         if "record" in rule
     }
 

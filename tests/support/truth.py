@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from demo.history.month import Month
 
@@ -46,6 +46,7 @@ class Truth(Month):
         since: float,
         until: float,
         kinds: str = "",
+        only: Mapping[str, str] | None = None,
     ) -> dict[Labels, float]:
         """Return how much was counted between two times, by the values of labels, without zeros.
 
@@ -55,12 +56,13 @@ class Truth(Month):
             since: the start; before the month, nothing was counted.
             until: the end.
             kinds: what a token type begins with to count.
+            only: the labels of the callers to count; by default all.
         """
         before, after = self._at(since), self._at(until)
         found: dict[Labels, float] = defaultdict(float)
         for (number, name, kind), value in after.items():
-            if name == what and kind.startswith(kinds):
-                caller = self.callers[number].caller
+            caller = self.callers[number].caller
+            if name == what and kind.startswith(kinds) and caller.matches(only or {}):
                 labels = tuple(kind if label == "token_type" else getattr(caller, label) for label in by)
                 found[labels] += value - before.get((number, name, kind), 0.0)
         return {labels: value for labels, value in found.items() if value}
