@@ -10,6 +10,7 @@ LOWEST := .venv-lowest
 PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
+SITE := .venv-site
 # The tests often wait for servers, so two cores can run three files at a time. Slow files are listed first.
 THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py \
@@ -19,7 +20,7 @@ LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py 
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-lowest test-sdks prices audit bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-lowest test-sdks prices site audit bench lint types servers dashboards kubernetes docs lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -53,6 +54,9 @@ test-sdks: $(SDKS)/.ready  ## Run the SDKs' own tests, raw and metered; ARGS=--q
 prices: $(READY) $(PRICES)/.ready  ## Compare our prices with LiteLLM's; ARGS="--write" accepts the differences
 	$(BIN)/python -m tools.price_comparison $(PRICES)/*.whl $(ARGS)
 
+site: $(SITE)/.ready  ## Build the documentation as a website, in site/
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+
 audit: $(READY)  ## Look up known vulnerabilities of what the image installs; needs the internet
 	$(BIN)/uvx pip-audit --strict --no-deps --disable-pip --requirement requirements-image.lock
 
@@ -76,8 +80,8 @@ dashboards: $(READY)  ## Generate the dashboards and the rules they read; ARGS="
 kubernetes: $(READY)  ## Generate kubernetes/*.yml from the files in prometheus/
 	$(BIN)/python -m kubernetes.manifests
 
-docs: $(READY)  ## Generate parts of the README
-	$(BIN)/python docs/readme.py
+docs: $(READY)  ## Generate the tables of the documentation
+	$(BIN)/python docs/generate.py
 
 lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -98,6 +102,8 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--output-file requirements-image.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-deps \
 		--group pyproject.toml:prices --custom-compile-command "make lock" --output-file requirements-prices.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
+		--group pyproject.toml:site --custom-compile-command "make lock" --output-file requirements-site.lock
 	for peer in $(notdir $(PEERS)); do \
 		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
 			--group pyproject.toml:peer-$$peer --custom-compile-command "make lock" \
@@ -128,6 +134,12 @@ $(SDKS)/.ready: requirements-sdks.lock
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
+# The package is not in this environment either.
+$(SITE)/.ready: requirements-site.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
 # Only the price table inside the wheel is read, so LiteLLM and its dependencies are not installed.
 $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	rm -rf $(@D)
@@ -136,5 +148,5 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(LOWEST) $(PRICES) $(SDKS) .venv-peers
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(LOWEST) $(PRICES) $(SDKS) $(SITE) .venv-peers site
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

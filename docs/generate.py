@@ -16,7 +16,7 @@ from llm_exporter.pricing.corrections import CORRECTIONS
 from llm_exporter.pricing.factors import FACTORS
 from llm_exporter.pricing.fees import FEES
 
-README = Path(__file__).parents[1] / "README.md"
+METRICS_PAGE = Path(__file__).with_name("metrics.md")
 PRICES = Path(__file__).with_name("prices.md")
 ENVIRONMENT = Path(__file__).with_name("environment.md")
 SCHEMA = Path(__file__).with_name("llm-exporter.schema.json")
@@ -127,7 +127,7 @@ def variables_table() -> str:
 
 
 GENERATED = {
-    README: {"metrics": metrics_table},
+    METRICS_PAGE: {"metrics": metrics_table},
     ENVIRONMENT: {"variables": variables_table},
     PRICES: {
         "fees": fees_table,
