@@ -7,6 +7,8 @@ COPY requirements-image.lock ./
 RUN /opt/llm-exporter/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements-image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
+# What `llm-exporter bundle` writes.
+COPY docs docs
 COPY grafana grafana
 COPY prometheus prometheus
 RUN /opt/llm-exporter/bin/pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -114,6 +114,20 @@ def test_the_image_installs_the_releases_in_its_lock_by_their_hashes() -> None:
     assert {*image} < {*tested}
 
 
+def test_the_image_builds_the_package_from_the_files_that_it_copies(tmp_path: Path) -> None:
+    build, _, _ = (REPOSITORY / "Dockerfile").read_text().partition(" AS runtime\n")
+    source = tmp_path / "src"
+    source.mkdir()
+    for copied in re.findall(r"^COPY (.*)$", build, re.MULTILINE):
+        *files, target = copied.split()
+        for file in files:
+            place = source / target if target != "./" else source / file
+            place.symlink_to(REPOSITORY / file)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    done = subprocess.run(command, cwd=source, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_image_has_a_pinned_base_and_does_not_run_as_root() -> None:
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
 

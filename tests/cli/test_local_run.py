@@ -44,6 +44,13 @@ total                           2       0         2,400            600  0.0094
 """
 
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_table() -> None:
+    assert all(f"\n    {line}\n" in README for line in TABLE.strip().splitlines())
+
+
 @pytest.fixture(autouse=True)
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The default ledger, which does not exist yet."""
