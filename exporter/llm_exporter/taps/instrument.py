@@ -58,7 +58,8 @@ def instrument(
             this order: `openai_agents` (the running agent), `langgraph` (the graph or agent, and its node),
             `pydantic_ai` (the running agent), `langchain` (the `run_name` of the chain and of the model),
             `opentelemetry` (`gen_ai.agent.name` of the span in force or of the baggage), `http_headers` (with
-            `llm_exporter.asgi.LabelsMiddleware` or `llm_exporter.wsgi.LabelsMiddleware`). `()` is nobody.
+            `llm_exporter.asgi.LabelsMiddleware` or `llm_exporter.wsgi.LabelsMiddleware`), `celery` (the
+            running task). `()` is nobody.
 
     Returns:
         The same client.

@@ -8,8 +8,8 @@ from typing import Final
 
 from ...client import inferred_labels
 from ..imports import ImportHook
-from . import http_headers, langchain, langgraph, openai_agents, opentelemetry, pydantic_ai
-from .observing import Framework, put_back
+from . import celery, http_headers, langchain, langgraph, openai_agents, opentelemetry, pydantic_ai
+from .observing import Framework, end
 
 FRAMEWORKS: Final[dict[str, Framework]] = {
     "openai_agents": openai_agents.FRAMEWORK,
@@ -18,6 +18,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
     "langchain": langchain.FRAMEWORK,
     "opentelemetry": opentelemetry.FRAMEWORK,
     "http_headers": http_headers.FRAMEWORK,
+    "celery": celery.FRAMEWORK,
 }
 """By the name that `instrument(labels_from=…)` takes. The first one that knows a label has it."""
 
@@ -43,6 +44,6 @@ def use(names: Sequence[str]) -> None:
 
 
 def restore() -> None:
-    """Put the methods of the frameworks back, unless somebody else has wrapped them too."""
+    """Stop observing the frameworks, and put their methods back."""
     _hook.forget(module for framework in FRAMEWORKS.values() for module in framework.observed)
-    put_back()
+    end()

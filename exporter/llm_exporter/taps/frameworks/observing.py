@@ -20,8 +20,8 @@ T = TypeVar("T")
 Method = Callable[..., Any]
 
 _WRAPPED: Final = "_llm_exporter_wrapped"
-_originals: Final[list[tuple[Any, str, Any]]] = []
-"""The owner, the name and the original of each method."""
+_undo: Final[list[Callable[[], object]]] = []
+"""What ends each observation."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,30 @@ class Framework:
 
 
 def wrap(owner: Any, name: str, wrapper: Callable[[Method], Method]) -> None:
-    """Replace a method or function, if there is one, until `put_back`."""
+    """Replace a method or function, if there is one, until `end` puts it back."""
     method = getattr(owner, name, None)
-    if method is not None and not hasattr(method, _WRAPPED):
-        wrapped = wraps(method)(wrapper(method))
-        setattr(wrapped, _WRAPPED, True)
-        setattr(owner, name, wrapped)
-        _originals.append((owner, name, method))
+    if method is None or hasattr(method, _WRAPPED):
+        return
+    wrapped = wraps(method)(wrapper(method))
+    setattr(wrapped, _WRAPPED, True)
+    setattr(owner, name, wrapped)
 
-
-def put_back() -> None:
-    """Put back all methods, unless somebody else has wrapped them too."""
-    while _originals:
-        owner, name, method = _originals.pop()
-        if hasattr(getattr(owner, name), _WRAPPED):
+    def put_back() -> None:
+        if hasattr(getattr(owner, name), _WRAPPED):  # otherwise somebody else has wrapped it too
             setattr(owner, name, method)
+
+    at_end(put_back)
+
+
+def at_end(undo: Callable[[], object]) -> None:
+    """Have `end` call this."""
+    _undo.append(undo)
+
+
+def end() -> None:
+    """End all observations."""
+    while _undo:
+        _undo.pop()()
 
 
 @dataclass(frozen=True)
