@@ -10,6 +10,8 @@ from typing import Any
 from support.metered import Metered
 from support.scripted import Request, Response, Server, sse
 
+TEXT = "Final Answer: seven"
+"""What it answers."""
 _WHO = re.compile(r"You are (\w+)(?: in (\w+))?")
 
 
@@ -22,6 +24,8 @@ class ActingModel:
 
     def __init__(self, server: Server) -> None:
         self.url = f"{server.url}/v1"
+        self.argument = "all"
+        """The value of each required argument of a tool."""
         self._asked: dict[int, tuple[str, str]] = {}
         """The agent and phase that asked, by the input tokens of the response."""
         response = Response(b"", answer=self._answer)
@@ -30,9 +34,11 @@ class ActingModel:
     def assert_labels(self, metered: Metered, expected: dict[tuple[str, str], int]) -> None:
         """Assert how many calls each agent and phase made, by their labels and by what they asked."""
         calls = Counter((call.agent, call.phase) for call in metered.calls)
-        assert calls == expected
+        assert calls == expected, calls
         asked = Counter(agent for agent, _ in self._asked.values())
-        assert asked == sum((Counter({agent: n}) for (agent, _), n in expected.items()), Counter[str]())
+        assert asked == sum((Counter({agent: n}) for (agent, _), n in expected.items()), Counter[str]()), (
+            asked
+        )
 
     def share(self, metered: Metered) -> float:
         """Return the share of the dollars whose calls have the agent that asked."""
@@ -50,32 +56,38 @@ class ActingModel:
         who = _WHO.search(request.body.decode())
         tokens = 1000 + len(self._asked)
         self._asked[tokens] = (who[1], who[2] or "unattributed") if who else ("unattributed", "unattributed")
-        message: dict[str, Any] = {"role": "assistant", "content": "Final Answer: seven"}
-        if calls := _calls_of(body):
-            message = {"role": "assistant", "content": None, "tool_calls": calls}
+        calls = self._calls_of(body)
         finish = "tool_calls" if calls else "stop"
         usage = {"prompt_tokens": tokens, "completion_tokens": 100, "total_tokens": tokens + 100}
-        about = {"id": f"chat-{tokens}", "created": 1, "model": body["model"]}
+        about: dict[str, Any] = {"id": f"chat-{tokens}", "created": 1, "model": body["model"]}
         if not body.get("stream"):
-            choice = {"index": 0, "message": message, "finish_reason": finish}
+            content = {"content": None, "tool_calls": calls} if calls else {"content": TEXT}
+            choice: dict[str, Any] = {
+                "index": 0,
+                "message": {"role": "assistant", **content},
+                "finish_reason": finish,
+            }
             whole = {**about, "object": "chat.completion", "choices": [choice], "usage": usage}
             return Response(json.dumps(whole).encode())
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None if calls else TEXT}]
+        deltas += [{"tool_calls": [call]} for call in calls]
+        choices: list[Any] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
+        choices += [[{"index": 0, "delta": {}, "finish_reason": finish}], []]
         chunk = {**about, "object": "chat.completion.chunk"}
-        choice = {"index": 0, "delta": message, "finish_reason": finish}
-        events = [{**chunk, "choices": [choice]}, {**chunk, "choices": [], "usage": usage}]
+        events = [{**chunk, "choices": each, "usage": None if each else usage} for each in choices]
         return Response(
             [*sse(*map(json.dumps, events)), b"data: [DONE]\n\n"], content_type="text/event-stream"
         )
 
-
-def _calls_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a call of each tool, if the request has tools and none has been called."""
-    if any(message["role"] == "tool" for message in body["messages"]):
-        return []
-    calls = []
-    for index, tool in enumerate(body.get("tools") or ()):
-        function = tool["function"]
-        required = function.get("parameters", {}).get("required", ())
-        call = {"name": function["name"], "arguments": json.dumps(dict.fromkeys(required, "all"))}
-        calls.append({"index": index, "id": f"call-{index}", "type": "function", "function": call})
-    return calls
+    def _calls_of(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return a call of each tool, if the request has tools and none has been called."""
+        if any(message["role"] == "tool" for message in body["messages"]):
+            return []
+        calls = []
+        for index, tool in enumerate(body.get("tools") or ()):
+            function = tool["function"]
+            required = function.get("parameters", {}).get("required", ())
+            arguments = json.dumps(dict.fromkeys(required, self.argument))
+            call = {"name": function["name"], "arguments": arguments}
+            calls.append({"index": index, "id": f"call-{index}", "type": "function", "function": call})
+        return calls

@@ -110,6 +110,42 @@ def test_the_agent_of_a_run_of_pydantic_ai_is_the_agent(
     assert labels_of_call() == labels
 
 
+def step(workflow: object, **event: str) -> dict[str, SimpleNamespace]:
+    """Return the variables of LlamaIndex while a step of a workflow runs."""
+    running = SimpleNamespace(event=SimpleNamespace(**event), state=SimpleNamespace(step_name="draft"))
+    context = SimpleNamespace(_face=SimpleNamespace(_workflow=workflow))
+    return {
+        "StepWorkerStateContextVar": SimpleNamespace(get=lambda default: running),
+        "InternalContextVar": SimpleNamespace(get=lambda default: lambda: context),
+    }
+
+
+class Editor:
+    _workflow_name = None
+
+    def name(self) -> None:
+        """Do what a step of this name does."""
+
+
+@pytest.mark.parametrize(
+    ("variables", "labels"),
+    [
+        (step(Editor()), {"agent": "Editor", "phase": "draft"}),
+        (step(SimpleNamespace(_workflow_name="mine")), {"agent": "mine", "phase": "draft"}),
+        (step(SimpleNamespace(name="writer")), {"agent": "writer", "phase": "draft"}),
+        (step(Editor(), current_agent_name="triage"), {"agent": "triage", "phase": "draft"}),
+        (step(None), {"phase": "draft"}),
+        ({"StepWorkerStateContextVar": SimpleNamespace(get=lambda default: None)}, {}),
+    ],
+    ids=["class", "workflow_name", "agent", "agent of an event", "gone", "no step"],
+)
+def test_a_workflow_of_llama_index_is_the_agent_and_its_step_the_phase(
+    variables: dict[str, object], labels: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module(monkeypatch, "workflows.runtime.types.results", **variables)
+    assert labels_of_call() == labels
+
+
 @pytest.mark.parametrize("name", frameworks.FRAMEWORKS)
 def test_a_framework_that_has_changed_is_left_alone(
     name: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch

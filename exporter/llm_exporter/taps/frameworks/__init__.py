@@ -8,13 +8,23 @@ from typing import Final
 
 from ...client import inferred_labels
 from ..imports import ImportHook
-from . import celery, http_headers, langchain, langgraph, openai_agents, opentelemetry, pydantic_ai
+from . import (
+    celery,
+    http_headers,
+    langchain,
+    langgraph,
+    llama_index,
+    openai_agents,
+    opentelemetry,
+    pydantic_ai,
+)
 from .observing import Framework, end
 
 FRAMEWORKS: Final[dict[str, Framework]] = {
     "openai_agents": openai_agents.FRAMEWORK,
     "langgraph": langgraph.FRAMEWORK,
     "pydantic_ai": pydantic_ai.FRAMEWORK,
+    "llama_index": llama_index.FRAMEWORK,
     "langchain": langchain.FRAMEWORK,
     "opentelemetry": opentelemetry.FRAMEWORK,
     "http_headers": http_headers.FRAMEWORK,
