@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import environment
 from ..forking import late_import
+from ..log import log
 from .default import pipeline
+from .workers import is_one_of_several
 
 if TYPE_CHECKING:
     from ..metrics.collector import Metrics
@@ -72,14 +75,29 @@ def make_asgi_app() -> Callable[..., Any]:
     """Return an ASGI application that serves the metrics of this process."""
     from ..metrics.http import AsgiMetrics  # noqa: PLC0415
 
-    return AsgiMetrics(_flushed)
+    return AsgiMetrics(_flushed_for_application)
 
 
 def make_wsgi_app() -> Callable[..., Any]:
     """Return a WSGI application that serves the metrics of this process."""
     from ..metrics.http import WsgiMetrics  # noqa: PLC0415
 
-    return WsgiMetrics(_flushed)
+    return WsgiMetrics(_flushed_for_application)
+
+
+def _flushed_for_application() -> Metrics:
+    _say_once_if_workers_count_apart()
+    return _flushed()
+
+
+@cache
+def _say_once_if_workers_count_apart() -> None:
+    """Say that other workers have counters of their own. At the first scrape it is settled where calls go."""
+    if not environment.MULTIPROCESS.value and not pipeline().ships and is_one_of_several():
+        log.warning(
+            "llm-exporter: /metrics shows only the calls of this process, which is one of several workers:"
+            " set PROMETHEUS_MULTIPROC_DIR or LLM_EXPORTER_URL, as docs/multiprocess.md says"
+        )
 
 
 def _flushed() -> Metrics:

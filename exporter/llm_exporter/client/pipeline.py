@@ -191,6 +191,11 @@ class Pipeline:
     def _budgets(self, configured: Sequence[Budget]) -> Budgets:
         return Budgets(configured, self.prices, self.emit, settle_soon=self._worker.hurry)
 
+    @property
+    def ships(self) -> bool:
+        """Whether calls are sent to a service."""
+        return bool(self._service)
+
     def ship_to(self, url: str) -> None:
         """Also send every call to the service at a URL, from this process and those forked from it.
 
