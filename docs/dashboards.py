@@ -12,8 +12,9 @@ from playwright.sync_api import sync_playwright
 
 from demo.history.backfill import backfill
 from demo.history.month import Month
+from demo.history.series import DECLARED
 from demo.history.server import MonthServer
-from llm_exporter.bundle.files import bundle
+from llm_exporter.bundle.writing import Target, write
 from tools.stack import Grafana, Prometheus, prometheus_config
 
 WIDTH = 1400
@@ -34,24 +35,29 @@ def main() -> None:
         directory = Path(name)
         month = Month(30, time.time())
         backfill(month, directory, directory / Prometheus.data)
+        write(directory / "bundle", Target(labels=DECLARED))
+        dashboards = directory / "bundle/grafana/dashboards"
         with (
             MonthServer(month) as page,
             Prometheus.start(
-                config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
+                config=prometheus_config(
+                    directory / "config", targets=[page.address], rules=directory / "bundle/prometheus/rules"
+                ),
+                storage=directory,
             ) as prometheus,
-            Grafana.start(prometheus=prometheus.url, storage=directory) as grafana,
+            Grafana.start(prometheus=prometheus.url, storage=directory, dashboards=dashboards) as grafana,
         ):
-            take_screenshots(grafana)
+            take_screenshots(grafana, dashboards)
 
 
-def take_screenshots(grafana: Grafana) -> None:
+def take_screenshots(grafana: Grafana, dashboards: Path) -> None:
     """Take a full-height screenshot of each dashboard."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
         for uid, since in TIME_RANGES.items():
-            board = json.loads((bundle("grafana") / "dashboards" / f"{uid}.json").read_bytes())
+            board = json.loads((dashboards / f"{uid}.json").read_bytes())
             rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
             view = browser.new_page(viewport={"width": WIDTH, "height": 38 * rows + 24})
             view.goto(f"{grafana.url}/d/{uid}?kiosk&from=now-{since}&to=now")

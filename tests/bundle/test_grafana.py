@@ -18,8 +18,10 @@ from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 
 from demo.history.backfill import backfill
 from demo.history.month import Month
+from demo.history.series import DECLARED
 from demo.history.server import MonthServer
-from llm_exporter.bundle.files import bundle
+from llm_exporter.bundle.dashboards import boards
+from llm_exporter.bundle.writing import Target, write
 from llm_exporter.cli.main import main
 from support.awaiting import until
 from support.browser import CHROMIUM, CUT, FLAGS
@@ -27,10 +29,8 @@ from tools import stack
 from tools.binaries import BinaryUnavailable, find
 from tools.stack import Grafana, Prometheus, prometheus_config
 
-BOARDS = {
-    file.stem: json.loads(file.read_text())
-    for file in sorted((bundle("grafana") / "dashboards").glob("*.json"))
-}
+BOARDS = {board["uid"]: board for board in boards(DECLARED)}
+"""The dashboards of the demo: those that we ship, and what its declared label adds."""
 EMPTY = "|".join(
     {"No data"}
     | {
@@ -74,13 +74,19 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     directory = tmp_path_factory.mktemp("grafana")
     month = Month(2, time.time())
     backfill(month, directory, directory / Prometheus.data)
+    write(directory / "bundle", Target(labels=DECLARED))
     assert CHROMIUM is not None, "no Chromium on PATH"
     with (
         MonthServer(month) as page,
         Prometheus.start(
-            config=prometheus_config(directory / "config", targets=[page.address]), storage=directory
+            config=prometheus_config(
+                directory / "config", targets=[page.address], rules=directory / "bundle/prometheus/rules"
+            ),
+            storage=directory,
         ) as prometheus,
-        Grafana.start(prometheus=prometheus.url, storage=directory) as grafana,
+        Grafana.start(
+            prometheus=prometheus.url, storage=directory, dashboards=directory / "bundle/grafana/dashboards"
+        ) as grafana,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -337,6 +337,7 @@ def test_custom_labels_are_filters_and_dimensions_of_the_sums(tmp_path: Path) ->
     assert {"job_team:llm_cost_usd:increase", "job_project:llm_calls:increase15m"} <= {*rules.split()}
     assert "sum by (job, provider, model, agent, phase, team, project)" in rules
     assert "declared labels (team, project)" in rules
+    assert "labels: [team, project] in llm-exporter.yml\n" in result.stdout
 
 
 @pytest.mark.parametrize("version", ["2", "3"])

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
+TEAMS = {"checkout", "search", "platform"}
 AGENTS = {"planner", "researcher", "coder", "reviewer", "summarizer"}
 
 
@@ -107,6 +108,7 @@ def test_the_demo_serves_metrics_until_a_signal(number: signal.Signals) -> None:
             return "llm_unpriced_tokens_total{" in text and all(
                 label_values(text, metric, "provider") == {"openai", "anthropic", "google"}
                 and label_values(text, metric, "agent") == AGENTS
+                and label_values(text, metric, "team") == TEAMS
                 and label_values(text, metric, "phase") == {"plan", "research", "execute", "review", "report"}
                 for metric in metrics
             )
@@ -192,6 +194,7 @@ def test_prometheus_computes_the_spending_and_stops_with_the_demo() -> None:
     with demo("--speed", "20") as running:
         prometheus = running.url("Prometheus")
         until(lambda: '"model":"gpt-5-2025-08-07"' in fetch(f"{prometheus}{query}"))
+        assert '"name":"job_team:llm_cost_usd:increase"' in fetch(f"{prometheus}/api/v1/rules")
         running.process.send_signal(signal.SIGINT)
 
         assert running.rest()

@@ -21,7 +21,7 @@ from llm_exporter.bundle.files import bundle
 from llm_exporter.metrics.specs import METRICS
 from support.awaiting import until
 from tools import binaries, stack
-from tools.stack import Alertmanager, Prometheus, ServerFailed, prometheus_config, start_stack
+from tools.stack import Alertmanager, Grafana, Prometheus, ServerFailed, prometheus_config, start_stack
 
 T = TypeVar("T")
 
@@ -273,6 +273,39 @@ def test_the_config_differs_from_the_shipped_one_in_its_addresses_only(tmp_path:
     assert (tmp_path / "targets/demo.yml").read_text() == '[{"targets": ["127.0.0.1:1", "127.0.0.1:2"]}]'
     assert list((tmp_path / "alertmanagers").iterdir()) == []
     assert (tmp_path / "rules/models.yml").exists()
+
+
+def test_rules_and_dashboards_have_the_labels_that_the_servers_start_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: dict[str, dict[str, Path]] = {}
+
+    class Started:
+        url = "http://127.0.0.1:9"
+
+        def __enter__(self) -> Started:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    for kind in (Alertmanager, Prometheus, Grafana):
+        monkeypatch.setattr(
+            kind, "start", lambda name=kind.name, **how: started.setdefault(name, how) and Started()
+        )
+    with start_stack(exporter="127.0.0.1:1", directory=tmp_path, labels=("team",)) as running:
+        assert running.missing == []
+
+    rules = started["Prometheus"]["config"].parent / "rules"
+    assert "job_team:llm_cost_usd:increase" in (rules / "increases.yml").read_text()
+    assert {file.name for file in rules.iterdir()} == {
+        file.name for file in (bundle("prometheus") / "rules").iterdir()
+    }
+    assert '"Cost by team"' in (started["Grafana"]["dashboards"] / "llm-cost.json").read_text()
+    settings = stack.grafana_environment(
+        prometheus="x", storage=tmp_path, port=1, dashboards=started["Grafana"]["dashboards"]
+    )
+    assert settings["LLM_EXPORTER_DASHBOARDS"] == str(tmp_path / "bundle/grafana/dashboards")
 
 
 def test_grafana_is_readable_on_loopback_and_sends_no_reports(tmp_path: Path) -> None:

@@ -164,6 +164,8 @@ def _advice(directory: Path, target: Target) -> Iterator[str]:
         where = f"copy these to {target.dashboards} on Grafana's machine, or import them"
     yield f"{directory}/grafana/dashboards     {where}"
     yield f"{directory}/docs                   runbooks to publish, and an example configuration"
+    if target.labels:
+        yield f"The metrics need the labels, too: labels: [{', '.join(target.labels)}] in llm-exporter.yml"
     for option, label, url in (
         ("--grafana-url-for-links", "grafana_url", target.grafana),
         ("--runbooks-url", "runbooks_url", target.runbooks),
