@@ -20,7 +20,7 @@ LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py 
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-lowest test-sdks prices site audit bench lint types servers dashboards kubernetes docs lock clean
+.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-lowest test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -56,6 +56,10 @@ prices: $(READY) $(PRICES)/.ready  ## Compare our prices with LiteLLM's; ARGS="-
 
 site: $(SITE)/.ready  ## Build the documentation as a website, in site/
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+
+workflows: $(READY)  ## Look for mistakes and holes in .github/workflows
+	$(BIN)/uvx check-jsonschema==0.39.0 --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/uvx zizmor==1.32.0 --quiet --offline .github
 
 audit: $(READY)  ## Look up known vulnerabilities of what the image installs; needs the internet
 	$(BIN)/uvx pip-audit --strict --no-deps --disable-pip --requirement requirements-image.lock
@@ -114,6 +118,22 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--group sdks --constraint $(VENV)/sdks.txt --custom-compile-command "make lock" \
 		--output-file requirements-sdks.lock
 
+dist: $(READY)  ## Build the package
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+
+sbom: $(READY)  ## List what the image installs, as CycloneDX
+	$(BIN)/uvx --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements-image.lock \
+		--pyproject pyproject.toml --output-reproducible -o sbom.json
+
+release: $(READY)  ## Cut a release with VERSION=0.2.0: the changelog, the version, a commit and a tag
+	$(BIN)/python -m tools.release cut $(VERSION)
+	git commit --quiet --message "Release $(VERSION)" CHANGELOG.md pyproject.toml
+	git tag --annotate "v$(VERSION)" --message "llm-exporter $(VERSION)"
+
+publish: $(READY)  # only .github/workflows/release.yml may, which the index trusts
+	$(BIN)/uv publish --trusted-publishing always dist/*
+
 $(READY): requirements.lock
 $(FRAMEWORKS)/.ready: requirements-frameworks.lock
 $(OLDER)/.ready: requirements-frameworks-older.lock
@@ -149,4 +169,5 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 
 clean:  ## Remove virtual environments, caches and builds
 	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(LOWEST) $(PRICES) $(SDKS) $(SITE) .venv-peers site
+	rm -f sbom.json
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
