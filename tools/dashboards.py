@@ -29,7 +29,7 @@ def main() -> int:
     """Write the files, or with `--check` return 1 if a committed file is out of date."""
     parser = argparse.ArgumentParser(description="Generate grafana/dashboards/ and both increases.yml.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
-    parser.add_argument("--labels", default=(), type=declared_labels, help="declared labels, comma-separated")
+    parser.add_argument("--labels", default=(), type=_labels, help="declared labels, comma-separated")
     arguments = parser.parse_args()
     wanted = {DASHBOARDS / f"{board['uid']}.json": as_json(board) for board in boards(arguments.labels)}
     wanted |= {file: render(version, arguments.labels) for version, file in RULES.items()}
@@ -44,6 +44,13 @@ def main() -> int:
         else:
             path.unlink()
     return int(arguments.check and bool(drifted))
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    try:
+        return declared_labels(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -47,7 +46,7 @@ def write(into: Path, target: Target) -> list[Path]:
         OSError: The directory is not writable.
     """
     written = []
-    for name, text in _texts(target):
+    for name, text in _texts(target).items():
         path = into / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_adapted(text, into, target), encoding="utf-8")
@@ -55,17 +54,19 @@ def write(into: Path, target: Target) -> list[Path]:
     return written
 
 
-def _texts(target: Target) -> Iterator[tuple[Path, str]]:
-    """Yield the path and the text of each file: first those that we ship, then those that are generated."""
+def _texts(target: Target) -> dict[Path, str]:
+    """Return the files by their path: those that we ship, and those that are generated."""
+    files = {}
     for name, pattern in _FILES:
         if pattern == _DATA_SOURCE and not target.prometheus:
             continue
         source = bundle(name)
         for file in sorted(source.glob(pattern)):
-            yield Path(name) / file.relative_to(source), file.read_text(encoding="utf-8")
-    yield Path("prometheus/rules/increases.yml"), render(int(target.version), target.labels)
+            files[Path(name) / file.relative_to(source)] = file.read_text(encoding="utf-8")
+    files[Path("prometheus/rules/increases.yml")] = render(int(target.version), target.labels)
     for board in boards(target.labels):
-        yield Path(f"grafana/dashboards/{board['uid']}.json"), as_json(board)
+        files[Path(f"grafana/dashboards/{board['uid']}.json")] = as_json(board)
+    return files
 
 
 def as_json(board: Json) -> str:
@@ -84,7 +85,7 @@ _FILES: Final[tuple[tuple[Literal["docs", "grafana", "prometheus"], str], ...]] 
     ("prometheus", "rules/*.yml"),
     ("prometheus", "templates/*.tmpl"),
 )
-"""What is written and not generated. `increases.yml` is among the rules, and replaced."""
+"""What is written and not generated. Of the rules, `increases.yml` is replaced."""
 
 
 def _adapted(text: str, into: Path, target: Target) -> str:
