@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,9 @@ def _beginning_of_links(ctx: click.Context, param: click.Parameter, url: str) ->
     return url.rstrip("/")
 
 
+_link = partial(click.option, default="", show_default=False, metavar="URL", callback=_beginning_of_links)
+
+
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
@@ -48,29 +52,27 @@ def _beginning_of_links(ctx: click.Context, param: click.Parameter, url: str) ->
 @click.option(
     "--prometheus-url",
     default="",
+    show_default=False,
+    metavar="URL",
     help="Also provision a data source for Grafana: the URL at which Grafana reaches Prometheus.",
 )
 @click.option(
     "--dashboards-path",
     default="",
+    show_default=False,
+    metavar="DIRECTORY",
     help="Where the dashboards will be on Grafana's machine. Default: where they are written.",
 )
-@click.option(
+@_link(
     "--grafana-url-for-links",
-    default="",
-    callback=_beginning_of_links,
     help="Write this URL of Grafana into the links of alerts, instead of the external label grafana_url.",
 )
-@click.option(
+@_link(
     "--runbooks-url",
-    default="",
-    callback=_beginning_of_links,
     help="Write the URL of the published runbooks into alerts, instead of the external label runbooks_url.",
 )
-@click.option(
+@_link(
     "--page-url",
-    default="",
-    callback=_beginning_of_links,
     help="Write the URL of the live page into links on dashboards, instead of the external label page_url.",
 )
 @click.option(
@@ -80,7 +82,7 @@ def _beginning_of_links(ctx: click.Context, param: click.Parameter, url: str) ->
     default="2",
     help="Write rules for this major version: those for 3 read fewer samples, but need Prometheus 3.16.",
 )
-@click.option("--grafana-url", help="The URL of a Grafana to push the dashboards to.")
+@click.option("--grafana-url", metavar="URL", help="The URL of a Grafana to push the dashboards to.")
 @click.option(
     "--grafana-token-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -109,13 +111,13 @@ def bundle(
     environment, because command lines are visible to every user of the machine.
     """
     target = Target(
-        prometheus_url,
-        dashboards_path,
-        grafana_url_for_links,
-        runbooks_url,
-        page_url,
-        version,
-        _labels(config, labels),
+        prometheus=prometheus_url,
+        dashboards=dashboards_path,
+        grafana=grafana_url_for_links,
+        runbooks=runbooks_url,
+        page=page_url,
+        version=version,
+        labels=_labels(config, labels),
     )
     token = _grafana_token(grafana_token_file) if grafana_url else ""
     try:
