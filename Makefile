@@ -7,6 +7,7 @@ FRAMEWORKS := .venv-frameworks
 OLDER := .venv-frameworks-older
 OLDEST := .venv-sdks-oldest
 LOWEST := .venv-lowest
+RECIPES := .venv-recipes
 PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
@@ -20,7 +21,7 @@ LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py 
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-lowest test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
+.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -44,6 +45,10 @@ test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run t
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
 	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps $(THREE) -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps $(THREE) -o filterwarnings=default $(ARGS)
+
+test-recipes: $(RECIPES)/.ready  ## Run what docs/recipes.md shows; needs Java for Spark
+	$(RECIPES)/bin/python -m tools.binaries redis-server
+	$(RECIPES)/bin/python -m pytest tests/recipes --numprocesses=2 -o filterwarnings=default $(ARGS)
 
 test-lowest: $(LOWEST)/.ready  ## Run the tests that use the dependencies with the oldest releases that are allowed
 	$(LOWEST)/bin/python -m pytest $(addprefix tests/,$(LOWEST_TESTS)) $(THREE) -o filterwarnings=default $(ARGS)
@@ -97,6 +102,9 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--group frameworks-older --custom-compile-command "make lock" \
 		--output-file requirements-frameworks-older.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra openai --extra server --group recipes --custom-compile-command "make lock" \
+		--output-file requirements-recipes.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group sdks-oldest --custom-compile-command "make lock" --output-file requirements-sdks-oldest.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--resolution lowest-direct --extra openai --extra anthropic --extra google --extra server --group lowest \
@@ -148,6 +156,13 @@ $(SDKS)/.ready: requirements-sdks.lock
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# It is large, and uv is several times faster than pip.
+$(RECIPES)/.ready: requirements-recipes.lock pyproject.toml | $(READY)
+	$(PYTHON) -m venv $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r $<
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-build-isolation --no-deps -e .
+	@touch $@
+
 # Other instrumentations, which `make bench` compares ours with. Ours is not in their environments.
 .venv-peers/%/.ready: bench/peers/%.lock
 	$(PYTHON) -m venv $(@D)
@@ -168,6 +183,6 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(LOWEST) $(PRICES) $(SDKS) $(SITE) .venv-peers site
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(LOWEST) $(RECIPES) $(PRICES) $(SDKS) $(SITE) .venv-peers site
 	rm -f sbom.json
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
