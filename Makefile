@@ -142,18 +142,32 @@ release: $(READY)  ## Cut a release with VERSION=0.2.0: the changelog, the versi
 publish: $(READY)  # only .github/workflows/release.yml may, which the index trusts
 	$(BIN)/uv publish --trusted-publishing always dist/*
 
-$(READY): requirements.lock
+# uv installs in seconds what takes pip minutes. It does not read pip's configuration, so pip is the second choice.
+export UV_SYSTEM_CERTS := 1
+install = $(BIN)/uv pip install --quiet --python $(@D) $(1) \
+	|| $(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(1)
+LOCKED := --require-hashes --no-deps --requirement
+PACKAGE := --no-build-isolation --no-deps --editable .
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is required: make PYTHON=...")'
+	$(PYTHON) -m venv $(@D)
+	sed -n '/^uv==/,/[^\\]$$/p' $< > $(@D)/uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCKED) $(@D)/uv.lock
+	$(call install,$(LOCKED) $<)
+	$(call install,$(PACKAGE))
+	@touch $@
+
 $(FRAMEWORKS)/.ready: requirements-frameworks.lock
 $(OLDER)/.ready: requirements-frameworks-older.lock
 $(OLDEST)/.ready: requirements-sdks-oldest.lock
 $(LOWEST)/.ready: requirements-lowest.lock
 $(SDKS)/.ready: requirements-sdks.lock
 
-%/.ready: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is required: make PYTHON=...")'
+%/.ready: pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(filter %.lock,$^)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(call install,$(LOCKED) $(filter %.lock,$^))
+	$(call install,$(PACKAGE))
 	@touch $@
 
 # It is large, and uv is several times faster than pip.
@@ -164,15 +178,15 @@ $(RECIPES)/.ready: requirements-recipes.lock pyproject.toml | $(READY)
 	@touch $@
 
 # Other instrumentations, which `make bench` compares ours with. Ours is not in their environments.
-.venv-peers/%/.ready: bench/peers/%.lock
+.venv-peers/%/.ready: bench/peers/%.lock | $(READY)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	$(call install,$(LOCKED) $<)
 	@touch $@
 
 # The package is not in this environment either.
-$(SITE)/.ready: requirements-site.lock
+$(SITE)/.ready: requirements-site.lock | $(READY)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	$(call install,$(LOCKED) $<)
 	@touch $@
 
 # Only the price table inside the wheel is read, so LiteLLM and its dependencies are not installed.
