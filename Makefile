@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FRAMEWORKS := .venv-frameworks
 OLDER := .venv-frameworks-older
+CREWAI := .venv-crewai
 OLDEST := .venv-sdks-oldest
 LOWEST := .venv-lowest
 RECIPES := .venv-recipes
@@ -41,9 +42,10 @@ test-heavy: $(READY)  ## Run the load tests of the service, which take minutes
 test-faults: $(READY) servers  ## Kill, fill and attack everything, and print what was lost; ARGS=--write updates docs/faults.md
 	$(BIN)/python -m pytest tests/faults --numprocesses=2 $(ARGS)
 
-test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(OLDEST)/.ready  ## Run the tests with frameworks and with older SDKs
+test-frameworks: $(FRAMEWORKS)/.ready $(OLDER)/.ready $(CREWAI)/.ready $(OLDEST)/.ready  ## Run the tests with frameworks and with older SDKs
 	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks/newest -o filterwarnings=default $(ARGS)
 	$(OLDER)/bin/python -m pytest tests/frameworks/older tests/taps $(THREE) -o filterwarnings=default $(ARGS)
+	$(CREWAI)/bin/python -m pytest tests/frameworks/crewai -o filterwarnings=default $(ARGS)
 	$(OLDEST)/bin/python -m pytest tests/taps $(THREE) -o filterwarnings=default $(ARGS)
 
 test-recipes: $(RECIPES)/.ready  ## Run what docs/recipes.md shows; needs Java for Spark
@@ -101,6 +103,9 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group frameworks-older --custom-compile-command "make lock" \
 		--output-file requirements-frameworks-older.lock
+	$(BIN)/uv pip compile pyproject.toml --python-platform linux --python-version 3.11 --generate-hashes --upgrade \
+		--group frameworks-crewai --custom-compile-command "make lock" \
+		--output-file requirements-frameworks-crewai.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra openai --extra server --group recipes --custom-compile-command "make lock" \
 		--output-file requirements-recipes.lock
@@ -160,6 +165,7 @@ $(READY): requirements.lock pyproject.toml
 
 $(FRAMEWORKS)/.ready: requirements-frameworks.lock
 $(OLDER)/.ready: requirements-frameworks-older.lock
+$(CREWAI)/.ready: requirements-frameworks-crewai.lock
 $(OLDEST)/.ready: requirements-sdks-oldest.lock
 $(LOWEST)/.ready: requirements-lowest.lock
 $(SDKS)/.ready: requirements-sdks.lock
@@ -197,6 +203,6 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(OLDEST) $(LOWEST) $(RECIPES) $(PRICES) $(SDKS) $(SITE) .venv-peers site
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(CREWAI) $(OLDEST) $(LOWEST) $(RECIPES) $(PRICES) $(SDKS) $(SITE) .venv-peers site
 	rm -f sbom.json
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

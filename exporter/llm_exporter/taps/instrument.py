@@ -56,10 +56,11 @@ def instrument(
             requests it from unknown services, too. False never requests it.
         labels_from: who names the agent and the phase of calls of this process that have no such label, in
             this order: `openai_agents` (the running agent), `langgraph` (the graph or agent, and its node),
-            `pydantic_ai` (the running agent), `llama_index` (the agent or workflow, and its step),
-            `langchain` (the `run_name` of the chain and of the model), `opentelemetry` (`gen_ai.agent.name`
-            of the span in force or of the baggage), `http_headers` (with the `LabelsMiddleware` of
-            `llm_exporter.asgi` or `llm_exporter.wsgi`), `celery` (the running task). `()` is nobody.
+            `pydantic_ai` (the running agent), `crewai` (the agent's role, and its task), `llama_index` (the
+            agent or workflow, and its step), `langchain` (the `run_name` of the chain and of the model),
+            `opentelemetry` (`gen_ai.agent.name` of the span in force or of the baggage), `http_headers` (with
+            the `LabelsMiddleware` of `llm_exporter.asgi` or `llm_exporter.wsgi`), `celery` (the running
+            task). `()` is nobody.
 
     Returns:
         The same client.

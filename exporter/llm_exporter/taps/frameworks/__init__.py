@@ -10,6 +10,7 @@ from ...client import inferred_labels
 from ..imports import ImportHook
 from . import (
     celery,
+    crewai,
     http_headers,
     langchain,
     langgraph,
@@ -24,6 +25,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
     "openai_agents": openai_agents.FRAMEWORK,
     "langgraph": langgraph.FRAMEWORK,
     "pydantic_ai": pydantic_ai.FRAMEWORK,
+    "crewai": crewai.FRAMEWORK,
     "llama_index": llama_index.FRAMEWORK,
     "langchain": langchain.FRAMEWORK,
     "opentelemetry": opentelemetry.FRAMEWORK,
