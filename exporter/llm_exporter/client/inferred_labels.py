@@ -24,12 +24,15 @@ of_request: Final[ContextVar[Mapping[str, str]]] = ContextVar("llm_exporter_requ
 """The labels of the HTTP request that is being served, which may be any."""
 
 _in_use: tuple[tuple[str, Source], ...] = ()
+_modules: frozenset[str] = frozenset()
+"""The modules of the sources in use."""
 
 
 def use(sources: Iterable[tuple[str, Source]]) -> None:
     """Ask these sources from now on, each once its module is imported: the first to know a label has it."""
-    global _in_use  # noqa: PLW0603
+    global _in_use, _modules  # noqa: PLW0603
     _in_use = tuple(sources)
+    _modules = frozenset(module for module, _ in _in_use)
 
 
 def labels_of_call() -> Mapping[str, str]:
@@ -37,8 +40,10 @@ def labels_of_call() -> Mapping[str, str]:
     labels = current_labels()
     if not _in_use or ("agent" in labels and "phase" in labels and not of_request.get()):
         return labels
-    inferred: dict[str, str] = {}
     modules = sys.modules
+    if modules.keys().isdisjoint(_modules):  # one look-up for each, without a bytecode
+        return labels
+    inferred: dict[str, str] = {}
     for module, source in _in_use:
         if module not in modules:
             continue
