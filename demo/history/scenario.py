@@ -239,6 +239,7 @@ BUDGETS: Final[tuple[tuple[str, str, float, dict[str, str]], ...]] = (
     ("a day of coding", "day", 70.0, {"agent": "coder"}),
     ("research", "day", 15.0, {"agent": "researcher"}),
     ("migration", "month", 900.0, {"agent": "migrator"}),
+    ("the search team", "month", 1000.0, {"team": "search"}),
 )
 """Name, period, limit in USD and the labels of the calls that count."""
 THRESHOLDS: Final[tuple[tuple[str, str, float, dict[str, str]], ...]] = (
