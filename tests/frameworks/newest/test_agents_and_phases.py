@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypedDict
@@ -17,6 +18,7 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 
 import llm_exporter
+from support.acting_model import ActingModel
 from support.metered import Metered
 
 
@@ -56,8 +58,81 @@ def test_agents_of_the_openai_sdk_run_beside_one_another(
     }
 
 
+def test_agents_of_the_openai_sdk_hand_over_and_ask_one_another(
+    model: ActingModel, metered: Metered, figure: Callable[[str], None]
+) -> None:
+    """In threads and beside one another."""
+
+    async def run(url: str) -> None:
+        async with AsyncOpenAI(base_url=url, api_key="k") as client:
+
+            def agent(name: str, model: str = "gpt-4o-mini", **options: Any) -> Agent:
+                chat = OpenAIChatCompletionsModel(model, openai_client=client)
+                return Agent(name=name, instructions=f"You are {name}.", model=chat, **options)
+
+            research = agent("researcher").as_tool("research", "Researches.")
+            writer = agent("writer", "gpt-4o", tools=[research])
+            triage = agent("triage", handoffs=[agent("billing")])
+            await asyncio.gather(*(Runner.run(each, "Go.") for each in (writer, triage, writer)))
+
+    with ThreadPoolExecutor() as pool:
+        for each in [pool.submit(asyncio.run, run(model.url)) for _ in range(2)]:
+            each.result()
+    model.assert_labels(
+        metered,
+        {
+            ("writer", "unattributed"): 2 * 2 * 2,  # it asks the researcher, and answers
+            ("researcher", "unattributed"): 2 * 2,
+            ("triage", "unattributed"): 2,
+            ("billing", "unattributed"): 2,
+        },
+    )
+    share = model.share(metered)
+    figure(f"{share:.1%} of the dollars have the right agent")
+    assert share >= 0.95
+
+
 class State(TypedDict):
     text: str
+
+
+def test_graphs_run_in_threads_beside_one_another_and_in_nodes(
+    model: ActingModel, metered: Metered, figure: Callable[[str], None]
+) -> None:
+    def node(who: str, name: str = "gpt-4o-mini") -> Callable[[State], dict[str, str]]:
+        chat = ChatOpenAI(model=name, base_url=model.url, api_key="k")
+
+        def call(_: State) -> dict[str, str]:
+            chat.invoke(f"You are {who}.")
+            return {}
+
+        return call
+
+    def a_graph(name: str, **nodes: Any) -> Any:
+        builder = StateGraph(State)
+        for each, action in nodes.items():
+            builder.add_node(each, action)
+            builder.add_edge(START, each)
+            builder.add_edge(each, END)
+        return builder.compile(name=name)
+
+    critic = a_graph("critic", judge=node("critic"), score=node("critic"))
+    writer = a_graph("writer", draft=node("writer", "gpt-4o"), polish=node("writer", "gpt-4o"), review=critic)
+
+    async def run() -> None:
+        await asyncio.gather(writer.ainvoke({"text": ""}), writer.ainvoke({"text": ""}))
+
+    with ThreadPoolExecutor() as pool:
+        in_thread = pool.submit(writer.invoke, {"text": ""})
+        asyncio.run(run())
+        in_thread.result()
+    model.assert_labels(
+        metered,
+        {("writer", "draft"): 3, ("writer", "polish"): 3, ("critic", "judge"): 3, ("critic", "score"): 3},
+    )
+    share = model.share(metered)
+    figure(f"{share:.1%} of the dollars have the right agent")
+    assert share >= 0.95
 
 
 def graph(url: str, name: str | None, *nodes: str, inner: Any = None) -> Any:
