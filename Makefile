@@ -168,19 +168,13 @@ $(OLDER)/.ready: requirements-frameworks-older.lock
 $(CREWAI)/.ready: requirements-frameworks-crewai.lock
 $(OLDEST)/.ready: requirements-sdks-oldest.lock
 $(LOWEST)/.ready: requirements-lowest.lock
+$(RECIPES)/.ready: requirements-recipes.lock
 $(SDKS)/.ready: requirements-sdks.lock
 
 %/.ready: pyproject.toml | $(READY)
 	$(PYTHON) -m venv $(@D)
 	$(call install,$(LOCKED) $(filter %.lock,$^))
 	$(call install,$(PACKAGE))
-	@touch $@
-
-# It is large, and uv is several times faster than pip.
-$(RECIPES)/.ready: requirements-recipes.lock pyproject.toml | $(READY)
-	$(PYTHON) -m venv $(@D)
-	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r $<
-	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-build-isolation --no-deps -e .
 	@touch $@
 
 # Other instrumentations, which `make bench` compares ours with. Ours is not in their environments.
