@@ -1,4 +1,4 @@
-"""`start_http_server` can be called again, as a notebook does."""
+"""`start_http_server` can be called again, as a notebook does, and a scrape always gets an answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 import llm_exporter
+from llm_exporter.client import http
 from llm_exporter.client.pipeline import Pipeline
 
 pytestmark = pytest.mark.usefixtures("pipeline")
@@ -45,3 +47,18 @@ def test_a_port_that_is_taken_is_named() -> None:
         with pytest.raises(OSError, match=message) as raised:
             llm_exporter.start_http_server(port)
     assert raised.value.errno == errno.EADDRINUSE
+
+
+def test_a_scrape_is_answered_even_if_looking_for_other_workers_fails(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking reads what uvicorn and gunicorn may change."""
+
+    def failing() -> bool:
+        raise AttributeError("_kwargs")
+
+    monkeypatch.setattr(http, "is_one_of_several", failing)
+    http._say_once_if_workers_count_apart.cache_clear()
+    client = TestClient(llm_exporter.make_asgi_app())
+    assert client.get("/metrics").status_code == 200
+    assert 'llm_exporter_errors_total{where="http"} 1.0' in client.get("/metrics").text

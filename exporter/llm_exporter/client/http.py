@@ -12,6 +12,7 @@ from .. import environment
 from ..forking import late_import
 from ..log import log
 from .default import pipeline
+from .guard import guarded
 from .workers import is_one_of_several
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _flushed_for_application() -> Metrics:
 @cache
 def _say_once_if_workers_count_apart() -> None:
     """Say that other workers have counters of their own. At the first scrape it is settled where calls go."""
-    if not environment.MULTIPROCESS.value and not pipeline().ships and is_one_of_several():
+    if not environment.MULTIPROCESS.value and not pipeline().ships and guarded("http", is_one_of_several):
         log.warning(
             "llm-exporter: /metrics shows only the calls of this process, which is one of several workers:"
             " set PROMETHEUS_MULTIPROC_DIR or LLM_EXPORTER_URL, as docs/multiprocess.md says"
