@@ -13,6 +13,7 @@ PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
 SITE := .venv-site
+CHART := .venv-chart
 # The tests often wait for servers, so two cores can run three files at a time. Slow files are listed first.
 THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py \
@@ -22,7 +23,7 @@ LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py 
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
+.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -54,6 +55,9 @@ test-recipes: $(RECIPES)/.ready  ## Run what docs/recipes.md shows; needs Java f
 
 test-lowest: $(LOWEST)/.ready  ## Run the tests that use the dependencies with the oldest releases that are allowed
 	$(LOWEST)/bin/python -m pytest $(addprefix tests/,$(LOWEST_TESTS)) $(THREE) -o filterwarnings=default $(ARGS)
+
+test-chart: $(CHART)/.ready servers  ## Render the Helm chart, and decode it strictly
+	$(BIN)/python -m pytest tests/chart $(ARGS)
 
 test-sdks: $(SDKS)/.ready  ## Run the SDKs' own tests, raw and metered; ARGS=--quick runs a part of them
 	PYTHONPATH=.:tests $(SDKS)/bin/python -m sdks $(ARGS)
@@ -88,8 +92,8 @@ servers: $(READY)  ## Download the servers that the tests need
 dashboards: $(READY)  ## Generate the dashboards and the rules they read; ARGS="--labels team" adds labels
 	$(BIN)/python -m tools.dashboards $(ARGS)
 
-kubernetes: $(READY)  ## Generate kubernetes/*.yml from the files in prometheus/
-	$(BIN)/python -m kubernetes.manifests
+kubernetes: $(CHART)/.ready  ## Generate kubernetes/*.yml from the chart
+	$(BIN)/python -m kubernetes.manifests $(CHART)/bin/helm
 
 docs: $(READY)  ## Generate the tables of the documentation
 	$(BIN)/python docs/generate.py
@@ -121,6 +125,8 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 		--group pyproject.toml:prices --custom-compile-command "make lock" --output-file requirements-prices.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group pyproject.toml:site --custom-compile-command "make lock" --output-file requirements-site.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
+		--group pyproject.toml:chart --custom-compile-command "make lock" --output-file requirements-chart.lock
 	for peer in $(notdir $(PEERS)); do \
 		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
 			--group pyproject.toml:peer-$$peer --custom-compile-command "make lock" \
@@ -141,7 +147,7 @@ sbom: $(READY)  ## List what the image installs, as CycloneDX
 
 release: $(READY)  ## Cut a release with VERSION=0.2.0: the changelog, the version, a commit and a tag
 	$(BIN)/python -m tools.release cut $(VERSION)
-	git commit --quiet --message "Release $(VERSION)" CHANGELOG.md pyproject.toml
+	git commit --quiet --message "Release $(VERSION)" CHANGELOG.md pyproject.toml charts
 	git tag --annotate "v$(VERSION)" --message "llm-exporter $(VERSION)"
 
 publish: $(READY)  # only .github/workflows/release.yml may, which the index trusts
@@ -189,6 +195,13 @@ $(SITE)/.ready: requirements-site.lock | $(READY)
 	$(call install,$(LOCKED) $<)
 	@touch $@
 
+# Helm and the decoder are built from the modules in go.sum.
+$(CHART)/.ready: requirements-chart.lock $(wildcard tests/chart/tools/go.* tests/chart/tools/decode/*) | $(READY)
+	$(PYTHON) -m venv $(@D)
+	$(call install,$(LOCKED) $<)
+	cd tests/chart/tools && $(abspath $(@D))/bin/go build -o $(abspath $(@D))/bin/ helm.sh/helm/v3/cmd/helm ./decode
+	@touch $@
+
 # Only the price table inside the wheel is read, so LiteLLM and its dependencies are not installed.
 $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	rm -rf $(@D)
@@ -197,6 +210,6 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(CREWAI) $(OLDEST) $(LOWEST) $(RECIPES) $(PRICES) $(SDKS) $(SITE) .venv-peers site
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(CREWAI) $(OLDEST) $(LOWEST) $(RECIPES) $(PRICES) $(SDKS) $(SITE) $(CHART) .venv-peers site
 	rm -f sbom.json
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -1,4 +1,4 @@
-"""Cut a release: its version in pyproject.toml, and its section in CHANGELOG.md.
+"""Cut a release: its version in pyproject.toml and the chart, and its section in CHANGELOG.md.
 
 python -m tools.release cut 0.2.0      # or `make release VERSION=0.2.0`, which also commits and tags
 python -m tools.release notes 0.2.0    # what the changelog says about it
@@ -31,6 +31,7 @@ def cut(version: str, root: Path = ROOT) -> None:
     if not _VERSION.fullmatch(version):
         raise ReleaseError(f"{version!r} must be a version such as 0.2.0")
     project, changelog = root / "pyproject.toml", root / "CHANGELOG.md"
+    chart = root / "charts/llm-exporter/Chart.yaml"
     current, text = _version(project), changelog.read_text(encoding="utf-8")
     if f"\n## {current} " in text and _number(version) <= _number(current):
         raise ReleaseError(f"{version} must be newer than {current}")
@@ -39,10 +40,8 @@ def cut(version: str, root: Path = ROOT) -> None:
         raise ReleaseError(f"{changelog}: nothing is unreleased")
     today = datetime.now(UTC).date()
     changelog.write_text(f"{before}{UNRELEASED}\n## {version} - {today}\n{after}", encoding="utf-8")
-    declared = project.read_text(encoding="utf-8")
-    project.write_text(
-        declared.replace(f'\nversion = "{current}"\n', f'\nversion = "{version}"\n', 1), encoding="utf-8"
-    )
+    _replace(project, f'\nversion = "{current}"\n', f'\nversion = "{version}"\n')
+    _replace(chart, f"ersion: {current}\n", f"ersion: {version}\n")
 
 
 def notes(version: str, root: Path = ROOT) -> str:
@@ -59,6 +58,10 @@ def notes(version: str, root: Path = ROOT) -> str:
     if found is None:
         raise ReleaseError(f"CHANGELOG.md has no section for {version}")
     return found[1].strip() + "\n"
+
+
+def _replace(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
 def _version(project: Path) -> str:

@@ -1,9 +1,7 @@
-"""The Prometheus Operator objects match our Prometheus files."""
+"""The manifests match our Prometheus files. The tests of the chart check that they are up to date."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,6 @@ SERVICE: dict[str, Any] = {
 def committed(file: str) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((KUBERNETES / file).read_text())
     return content
-
-
-def test_the_committed_objects_are_up_to_date() -> None:
-    command = [sys.executable, "-m", "kubernetes.manifests", "--check"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
-
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_prometheus_rule_has_every_group_under_a_unique_name() -> None:
@@ -59,7 +50,9 @@ def test_the_service_monitor_has_the_configured_interval_and_the_job_of_the_aler
         scrape["scrape_timeout"],
     )
     assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
-    assert monitor["spec"]["selector"]["matchLabels"] == {"app.kubernetes.io/name": "llm-exporter"}
+    assert (
+        monitor["spec"]["selector"]["matchLabels"].items() <= SERVICE["Service"]["metadata"]["labels"].items()
+    )
 
 
 def test_the_service_runs_without_privileges_and_with_the_image_of_the_dockerfile() -> None:

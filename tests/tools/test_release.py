@@ -28,6 +28,9 @@ CHANGELOG = """# Changelog
 def root(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text(PROJECT)
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
+    chart = tmp_path / "charts/llm-exporter/Chart.yaml"
+    chart.parent.mkdir(parents=True)
+    chart.write_text("apiVersion: v2\nversion: 0.1.0\nappVersion: 0.1.0\n")
     return tmp_path
 
 
@@ -40,6 +43,8 @@ def test_what_is_unreleased_becomes_the_section_of_the_version(root: Path) -> No
     ]
     assert (root / "CHANGELOG.md").read_text() in expected
     assert (root / "pyproject.toml").read_text() == PROJECT.replace("0.1.0", "0.2.0")
+    chart = (root / "charts/llm-exporter/Chart.yaml").read_text()
+    assert chart == "apiVersion: v2\nversion: 0.2.0\nappVersion: 0.2.0\n"
     assert notes("0.2.0", root) == "### Added\n\n- A thing.\n"
 
 
