@@ -71,6 +71,7 @@ def unit_tests(outage: Outage, expected: Mapping[int, Mapping[str, float | None]
     tests = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "1m",
+        "group_eval_order": [group["name"] for group in rules["groups"]],  # else it is random
         "tests": [
             {
                 "interval": "1m",
