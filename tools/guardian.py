@@ -15,7 +15,6 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, cast
 
 
 def guard(what: int | Path) -> None:
@@ -30,23 +29,23 @@ def release(what: int | Path) -> None:
 
 def _tell(line: str) -> None:
     with suppress(OSError):  # somebody has killed the guardian
-        pipe = _pipe(os.getpid())
-        pipe.write(f"{line}\n".encode())
+        os.write(_pipe(os.getpid()), f"{line}\n".encode())
 
 
 @cache
-def _pipe(_: int) -> IO[bytes]:
-    """Start the guardian of this process, and return the pipe to it."""
+def _pipe(_: int) -> int:
+    """Start the guardian of this process, and return the pipe to it, which is open until the process ends."""
+    its_end, our_end = os.pipe()
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, __file__],
-        stdin=subprocess.PIPE,
+        stdin=its_end,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        bufsize=0,
         start_new_session=True,  # Ctrl-C and a closed terminal do not reach it
     )
+    os.close(its_end)
     process.returncode = 0  # nobody waits for it: it outlives this process
-    return cast(IO[bytes], process.stdin)
+    return our_end
 
 
 def main() -> None:
