@@ -107,7 +107,7 @@ def test_a_click_on_a_team_filters_by_it_or_shows_its_calls() -> None:
     assert first["url"].startswith(f"/d/llm-cost?var-team={value}&${{__url_time_range}}&")
     assert "${cost_center:queryparam}" in first["url"]
     assert "${team:queryparam}" not in first["url"]
-    assert calls["url"].startswith(f"${{page:raw}}/?label=team:{value}&since=")
+    assert calls["url"].startswith(f"${{page:raw}}/?label.team={value}&since=")
 
 
 def test_a_row_of_the_table_of_costs_links_to_the_calls_of_its_team() -> None:
@@ -124,7 +124,7 @@ def test_a_row_of_the_table_of_costs_links_to_the_calls_of_its_team() -> None:
     query = "&".join(f"{name.lower()}=${{__data.fields.{name}:percentencode}}" for name in built_in)
     team, cost_center = (f"${{__data.fields.{name}:percentencode}}" for name in ("Team", "Cost center"))
     assert [url for url in urls if "/?provider=" in url] == [
-        f"${{page:raw}}/?{query}&label=team:{team},cost_center:{cost_center}"
+        f"${{page:raw}}/?{query}&label.team={team}&label.cost_center={cost_center}"
         "&since=${__from}&until=${__to}"
     ]
 

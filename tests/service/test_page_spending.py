@@ -6,7 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -246,6 +246,20 @@ def test_the_url_has_the_selection(served: Served, open_page: Any) -> None:
     expect(page.get_by_role("link", name="Calls as CSV")).to_have_attribute("href", re.compile("agent=coder"))
     page.go_back()
     expect(page.locator("#cost")).to_have_text("$4.75")
+
+
+def test_a_link_of_grafana_has_a_label_of_any_value(served: Served, open_page: Any) -> None:
+    """Grafana cannot put backslashes into `label=name:value,…`."""
+    odd = "a,b:c\\d&e"
+    send(
+        served,
+        a_call(labels={"team": odd, "tier": "gold"}),
+        a_call(labels={"team": odd, "tier": "silver"}, cost={"input": 2.0}),
+        a_call(labels={"team": "a", "tier": "gold"}, cost={"input": 4.0}),
+    )
+    page = open_page(path=f"/?label.team={quote(odd)}&label.tier=gold")
+    expect(page.locator("#cost")).to_have_text("$0.7500")
+    expect(page.locator("#filters button")).to_contain_text([f"team: {odd}", "tier: gold"])
 
 
 def test_calls_are_paged_searched_and_filtered_by_failure(served: Served, open_page: Any) -> None:

@@ -53,10 +53,8 @@ def filtered(uid: str, title: str, values: Mapping[str, str], filters: Iterable[
 
 def calls(values: Mapping[str, str], *, failed: bool = False) -> Json:
     """Return a link to the calls with these values of labels, in the same time range, on the live page."""
-    declared = ",".join(f"{label}:{value}" for label, value in values.items() if label not in BUILT_IN)
     query = [
-        *(f"{label}={value}" for label, value in values.items() if label in BUILT_IN),
-        *([f"label={declared}"] if declared else []),
+        *(f"{label if label in BUILT_IN else f'label.{label}'}={value}" for label, value in values.items()),
         "since=${__from}",
         "until=${__to}",
         *(["failed=true"] if failed else []),

@@ -1,5 +1,6 @@
 // What the page shows: a time range, filters and a search. The URL has them, so that others can link to the page. Its
-// parameters are those of the API: /?agent=planner&since=2026-01-31T12:00:00Z
+// parameters are those of the API: /?agent=planner&since=2026-01-31T12:00:00Z. A link of Grafana, which cannot put
+// backslashes into `label`, has a parameter for each label: /?label.team=a,b
 
 import { valueOf } from "./totals.js";
 
@@ -8,6 +9,7 @@ const DAY = 24 * HOUR;
 const SLIDING = { "1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY };
 const WINDOWS = [...Object.keys(SLIDING), "today", "month", "session", "all"];
 export const DIMENSIONS = ["provider", "model", "operation", "agent", "phase", "project", "session"];
+const ONE_LABEL = "label.";
 const FIRST_MILLISECONDS = 1e11; // larger numbers are not seconds: Grafana's ${__from} is in milliseconds
 
 export const selection = {};
@@ -31,6 +33,7 @@ export function readUrl() {
   const match = {};
   for (const name of DIMENSIONS) if (url.get(name)) match[name] = url.get(name);
   Object.assign(match, labelsOf(url.get("label") ?? ""));
+  for (const [name, value] of url) if (name.startsWith(ONE_LABEL) && value) match[name.slice(ONE_LABEL.length)] = value;
   const texts = { search: url.get("search") ?? "", stack: url.get("stack") ?? "model", by: url.get("by") ?? "" };
   Object.assign(selection, { window, since, until, match, failed: url.get("failed") === "true", ...texts });
 }
