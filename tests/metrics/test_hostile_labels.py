@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.config.model import Budget, Config
 from llm_exporter.metrics.http import WsgiMetrics
+from llm_exporter.metrics.protobuf import CONTENT_TYPE
 from support.awaiting import until
 from support.calls import a_call
 from tools.binaries import environment, find
@@ -45,7 +46,11 @@ TEXTS = {
 }
 """Texts from outside, and as they are labels."""
 PROVIDERS = 2000
-ACCEPT = {"text": "text/plain", "openmetrics": "application/openmetrics-text; version=1.0.0"}
+ACCEPT = {
+    "text": "text/plain",
+    "openmetrics": "application/openmetrics-text; version=1.0.0",
+    "protobuf": CONTENT_TYPE,
+}
 LABELS = ("provider", "model", "operation", "agent", "phase", "team")
 BUDGET = 'all "agents"\\'
 
@@ -98,7 +103,7 @@ def port(hostile: Pipeline) -> Iterator[int]:
     thread.join()
 
 
-def test_prometheus_reads_every_value_in_both_formats(port: int, tmp_path: Path) -> None:
+def test_prometheus_reads_every_value_in_every_format(port: int, tmp_path: Path) -> None:
     jobs = [
         {
             "job_name": name,
@@ -113,6 +118,7 @@ def test_prometheus_reads_every_value_in_both_formats(port: int, tmp_path: Path)
     with Prometheus.start(config=config, storage=tmp_path) as prometheus:
         # Over an hour, because a busy machine may miss a scrape.
         until(lambda: len(prometheus.query("max_over_time(up[1h]) == 1")) == len(ACCEPT), 300)
+        shown: dict[str, Any] = {}
         for job in ACCEPT:
             counted = prometheus.query(f'last_over_time(llm_calls_total{{job="{job}"}}[1h])')
             assert {tuple(one.labels[name] for name in LABELS): one.value for one in counted} == CALLS
@@ -121,6 +127,15 @@ def test_prometheus_reads_every_value_in_both_formats(port: int, tmp_path: Path)
                 ("planner", *TEXTS.values()), 1000.0
             )
             assert {one.labels["budget"] for one in limits} == {BUDGET}
+            # The names of the series, and the buckets of histograms, are the same in all formats.
+            latency = prometheus.query(
+                f'last_over_time({{__name__=~"llm_latency_.*", agent="\ufeffbom", job="{job}"}}[1h])'
+                " or label_replace("
+                f'last_over_time({{__name__=~"llm_exporter_s.*", job="{job}"}}[1h]), "x", "1", "", "")'
+            )
+            shown[job] = sorted((sorted({**one.labels, "job": ""}.items()), one.value) for one in latency)
+        assert len(shown["text"]) > 14
+        assert shown["text"] == shown["openmetrics"] == shown["protobuf"]
 
 
 @pytest.mark.parametrize(("openmetrics", "parse"), [(False, parse_text), (True, parse_openmetrics)])

@@ -22,6 +22,7 @@ import llm_exporter
 from llm_exporter.metrics.collector import Metrics
 from llm_exporter.metrics.http import AsgiMetrics, MetricsResponse, respond
 from support.metered import Metered
+from support.protobuf_messages import delimited
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -67,6 +68,65 @@ def test_the_accept_header_chooses_the_format(
     assert kind.startswith("application/openmetrics-text")
     assert text.endswith("# EOF\n")
     assert _cost(openmetrics.text_string_to_metric_families(text)) == 0.0025  # type: ignore[no-untyped-call]
+
+
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        # What Prometheus 2.42 and 3.16 send, with and without the features that need the protobuf format.
+        (
+            f"{PROTOBUF},application/openmetrics-text;version=1.0.0;q=0.8,"
+            "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "protobuf",
+        ),
+        (
+            f"{PROTOBUF};q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,*/*;q=0.2",
+            "protobuf",
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "openmetrics",
+        ),
+        (f"text/plain;version=0.0.4;q=0.6,{PROTOBUF};q=0.5", "text"),
+        (f"{PROTOBUF};q=0.5,application/openmetrics-text;version=1.0.0;q=0.6", "openmetrics"),
+        (f"{PROTOBUF}, text/plain", "protobuf"),
+        (f"text/plain, {PROTOBUF}", "text"),
+        (f"{PROTOBUF};q=0", "text"),
+        (f"{PROTOBUF};q=high", "text"),
+        (
+            "Application/vnd.google.protobuf; Encoding=delimited; proto=io.prometheus.client.MetricFamily",
+            "protobuf",
+        ),
+        ("application/vnd.google.protobuf", "text"),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", "text"),
+        ("application/vnd.google.protobuf;proto=other;encoding=delimited", "text"),
+        ("*/*", "text"),
+        (",;q=,=", "text"),
+        ("", "text"),
+    ],
+)
+def test_protobuf_is_only_for_those_who_prefer_it(accept: str, kind: str, metered: Metered) -> None:
+    response = respond(Metrics, "GET", "name[]=llm_exporter_build_info", {"accept": accept})
+    content_type = dict(response.headers)["Content-Type"]
+    body = b"".join(response.body)
+    assert dict(response.headers)["Content-Length"] == str(len(body))
+    if kind == "protobuf":
+        assert content_type == (
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+        )
+        (family,) = delimited(body)
+        assert family[1] == [b"llm_exporter_build_info"]
+    else:
+        text = (
+            "text/plain; version=0.0.4" if kind == "text" else "application/openmetrics-text; version=1.0.0"
+        )
+        assert content_type == f"{text}; charset=utf-8"
+        assert body.startswith(b"# HELP llm_exporter_build_info ")
 
 
 def _cost(families: Any) -> float:

@@ -20,6 +20,7 @@ from llm_exporter.metrics.multiprocess import SharedStorage
 from llm_exporter.metrics.shared_zero_first import SharedZeroFirst
 from support.calls import a_call
 from support.metered import Metered
+from support.protobuf_messages import delimited, fields
 from support.zero_first import INTERVAL, A, B, Clock, held_in_scrape
 
 
@@ -271,3 +272,12 @@ def test_only_the_user_can_read_the_files(tmp_path: Path) -> None:
     assert b"".join(metrics.text(scrape=True, openmetrics=False))
     modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {".llm-exporter": 0o600, ".jsonl": 0o600}
+
+
+def test_series_that_processes_share_have_no_start(tmp_path: Path) -> None:
+    """They began with whichever process came first."""
+    metrics = Metrics(storage=SharedStorage(tmp_path))
+    metrics.record(a_call())
+    (family,) = delimited(b"".join(metrics.protobuf(scrape=True, names={"llm_calls_total"})))
+    (counter,) = fields(family[4][0])[3]
+    assert fields(counter) == {1: [0.0]}

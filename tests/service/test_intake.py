@@ -21,6 +21,7 @@ from llm_exporter.service.ledger.base import LedgerError, Query
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.service.schemas import BudgetRow, Receipt
 from support.calls import a_call
+from support.protobuf_messages import delimited, fields
 
 
 @pytest.fixture
@@ -264,3 +265,22 @@ def test_the_store_cannot_be_reconfigured(ledger: SqliteLedger) -> None:
     with pytest.raises(ConfigError, match=r"^store: cannot change while the service runs: restart it$"):
         intake.reconfigure(Config(store="other.db"))
     intake.close()
+
+
+def test_only_series_that_are_new_after_a_restart_have_a_start(ledger: SqliteLedger) -> None:
+    """Prometheus would insert a 0 at the start of the process, and count the whole value again."""
+    intake = Intake(Config(scrape_interval=0.001), ledger)
+    intake.submit([a_call(model="checkpointed")]).result()
+    intake.close()
+    intake = Intake(Config(scrape_interval=0.001), ledger)
+    intake.submit([a_call(model="replayed")]).result()
+    while any(value == 0 for value in values(intake, "llm_calls_total", scraped=True).values()):
+        time.sleep(0.01)
+    after = Intake(Config(), ledger)  # as after a crash: the other one made no checkpoint
+    after.submit([a_call(model="new")]).result()
+    (family,) = delimited(b"".join(after.metrics.protobuf(scrape=True, names={"llm_calls_total"})))
+    assert {
+        fields(fields(message)[1][1])[2][0]: bool(fields(fields(message)[3][0])[3]) for message in family[4]
+    } == {b"checkpointed": False, b"replayed": False, b"new": True}
+    intake.close()
+    after.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any
 
 from ..bounds import clean_text, mistake
 from ..call import Call
@@ -13,12 +14,15 @@ from ..log import log
 from . import snapshot
 from .call_counter import CallCounter
 from .exporter_metrics import ExporterMetrics
+from .families import Family
+from .protobuf import encoded
 from .registry import GaugeSample, Registry
 from .rendering import rendered
 from .saved_sample import SavedSample
 from .series_limit import SeriesLimit
 from .specs import Spec
 from .storage import Storage
+from .zero_first import SeriesKey, ZeroFirst
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -133,6 +137,14 @@ class Metrics:
         """Continue from a snapshot, perhaps of a release or a configuration with other labels."""
         snapshot.restore(self._registry, self._limit, samples)
 
+    def resume(self, released: Collection[SeriesKey]) -> None:
+        """Show the values of series that a Prometheus was shown before a restart.
+
+        Their start is unknown: if it were that of this process, a Prometheus would count their value again.
+        """
+        self.zero_first.release(released)
+        self._registry.forget_starts(released)
+
     def collect(self) -> Iterator[Metric]:
         """Yield the current families as `prometheus_client` metrics."""
         for family in self._shown().families.values():
@@ -153,12 +165,27 @@ class Metrics:
             openmetrics: whether to use OpenMetrics instead of the Prometheus text format.
             names: the families to include; all if empty.
         """
+        families, zero_first = self._asked_for(names, scrape=scrape)
+        return rendered(families, zero_first, openmetrics=openmetrics)
+
+    def protobuf(self, *, scrape: bool, names: Set[str] = frozenset()) -> Iterator[bytes]:
+        """Yield the families in the protobuf format, piece by piece.
+
+        Args:
+            scrape: whether a Prometheus asks, which is shown new series at 0 first, and the start of each.
+            names: the families to include; all if empty.
+        """
+        scraped = time.time() if scrape else 0.0
+        families, zero_first = self._asked_for(names, scrape=scrape)
+        return encoded(families, zero_first, scraped=scraped)
+
+    def _asked_for(self, names: Set[str], *, scrape: bool) -> tuple[list[Family[Any]], ZeroFirst | None]:
+        """Return the families of these names, and what decides which of their series are shown at 0."""
         shown = self._shown().families
         if scrape:
             self.zero_first.on_scrape()
-        zero_first = self.zero_first if scrape else None
         families = [family for name, family in shown.items() if not names or name in names]
-        return rendered(families, zero_first, openmetrics=openmetrics)
+        return families, self.zero_first if scrape else None
 
     def _shown(self) -> Registry:
         self._exporter.refresh()

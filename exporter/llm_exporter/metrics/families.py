@@ -64,8 +64,8 @@ class Family(ABC, Generic[S]):
         self._is_full = is_full
 
     @abstractmethod
-    def zero(self, labels: str) -> S:
-        """Return a series at 0 that is not part of the family."""
+    def zero(self, like: S) -> S:
+        """Return a series at 0 like another one. It is not part of the family."""
 
     @abstractmethod
     def _new(self, labels: Mapping[str, str]) -> S:
@@ -91,13 +91,17 @@ class Family(ABC, Generic[S]):
             series = self.series.setdefault(values, self._new(dict(zip(self.labels, values, strict=True))))
         return series
 
+    def named(self, values: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+        """Return the names and values of the labels of a series, given its key in `series`."""
+        return zip(self.labels, values, strict=True)
+
     def metric(self) -> Metric:
         """Return the family as a `prometheus_client` metric."""
         from prometheus_client import Metric  # noqa: PLC0415  # takes as long as the rest of the metrics
 
         metric = Metric(self.name.removesuffix("_total"), self.help, self.type)
         for values, series in list(self.series.items()):
-            labels = dict(zip(self.labels, values, strict=True))
+            labels = dict(self.named(values))
             for suffix, bound, value in series.samples():
                 sample_labels = {**labels, "le": bound} if bound else labels
                 metric.add_sample(self.name + suffix, sample_labels, float(value))
@@ -108,8 +112,8 @@ class ScalarFamily(Family[Scalar]):
     """A family of counters or gauges."""
 
     @override
-    def zero(self, labels: str) -> Scalar:
-        return Scalar(labels)
+    def zero(self, like: Scalar) -> Scalar:
+        return Scalar(like.labels, like.started)
 
     @override
     def _new(self, labels: Mapping[str, str]) -> Scalar:
@@ -145,8 +149,8 @@ class HistogramFamily(Family[Histogram]):
         """The upper bounds of all buckets by their `le` label."""
 
     @override
-    def zero(self, labels: str) -> Histogram:
-        return Histogram(labels, self.bounds)
+    def zero(self, like: Histogram) -> Histogram:
+        return Histogram(like.labels, self.bounds, like.started)
 
     @override
     def _new(self, labels: Mapping[str, str]) -> Histogram:
@@ -166,11 +170,5 @@ class VaryingGauges(ScalarFamily):
         self.series = series
 
     @override
-    def metric(self) -> Metric:
-        from prometheus_client import Metric  # noqa: PLC0415
-
-        metric = Metric(self.name, self.help, self.type)
-        for texts, gauge in self.series.items():
-            labels = dict(zip(texts[::2], texts[1::2], strict=True))
-            metric.add_sample(self.name, labels, gauge.value)
-        return metric
+    def named(self, values: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+        return zip(values[::2], values[1::2], strict=True)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
+from . import protobuf
 from .collector import Metrics
 
 _SCRAPE_TIMEOUT_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
@@ -40,19 +41,53 @@ def respond(
     if method != "GET":
         status = "200 OK" if method == "OPTIONS" else "405 Method Not Allowed"
         return MetricsResponse(status, [("Allow", "GET, OPTIONS")], [])
-    openmetrics = choose_encoder(headers.get("accept", ""))[1].startswith("application/openmetrics-text")
-    content_type = (
-        "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version=0.0.4"
-    )
-    response_headers = [("Content-Type", f"{content_type}; charset=utf-8")]
+    accept = headers.get("accept", "")
+    scrape = _SCRAPE_TIMEOUT_HEADER in headers
     names = frozenset(parse_qs(query).get("name[]", ()))
-    text = metrics().text(scrape=_SCRAPE_TIMEOUT_HEADER in headers, openmetrics=openmetrics, names=names)
+    if _prefers_protobuf(accept):
+        content_type = protobuf.CONTENT_TYPE
+        content = metrics().protobuf(scrape=scrape, names=names)
+    else:
+        openmetrics = choose_encoder(accept)[1].startswith("application/openmetrics-text")
+        text_type = (
+            "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version=0.0.4"
+        )
+        content_type = f"{text_type}; charset=utf-8"
+        content = metrics().text(scrape=scrape, openmetrics=openmetrics, names=names)
+    response_headers = [("Content-Type", content_type)]
     if gzip_accepted(headers.get("accept-encoding", "")):
         response_headers.append(("Content-Encoding", "gzip"))
-        text = _gzipped(text)
-    body = list(text)
+        content = _gzipped(content)
+    body = list(content)
     response_headers.append(("Content-Length", str(sum(map(len, body)))))
     return MetricsResponse("200 OK", response_headers, body)
+
+
+def _prefers_protobuf(accept: str) -> bool:
+    """Return whether an Accept header prefers the protobuf format to all others.
+
+    Prometheus prefers it only if it stores native histograms or start timestamps.
+    """
+    ranges = [_media_range(text) for text in accept.split(",")]
+    kind, parameters, quality = max(ranges, key=lambda one: one[2])  # the first of several
+    return (
+        quality > 0
+        and kind == "application/vnd.google.protobuf"
+        and parameters.get("proto") == "io.prometheus.client.MetricFamily"
+        and parameters.get("encoding") == "delimited"
+    )
+
+
+def _media_range(text: str) -> tuple[str, dict[str, str], float]:
+    """Return the type, the parameters and the quality of one of the media ranges of an Accept header."""
+    kind, *rest = text.split(";")
+    named = (parameter.partition("=") for parameter in rest)
+    parameters = {name.strip().lower(): value.strip().strip('"') for name, _, value in named}
+    try:
+        quality = float(parameters.get("q", 1))
+    except ValueError:
+        quality = 0.0
+    return kind.strip().lower(), parameters, quality
 
 
 def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -113,6 +113,12 @@ class Registry:
         families: tuple[Mapping[str, Family[Any]], ...] = self._scalars, self._histograms
         return sum(len(family.series) for group in families for family in group.values())
 
+    def forget_starts(self, keys: Iterable[SeriesKey]) -> None:
+        """Forget when these series started."""
+        for name, *values in keys:
+            if name in self.families and (series := self.families[name].series.get(tuple(values))):
+                series.started = None
+
     def replace_varying_gauges(self, samples: Iterable[GaugeSample]) -> None:
         """Show these gauges, whose labels vary, and no others."""
         by_name: defaultdict[str, list[GaugeSample]] = defaultdict(list)

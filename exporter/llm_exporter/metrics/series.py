@@ -32,12 +32,14 @@ class Scalar:
 
     Args:
         labels: the labels as text, see `labels_text`.
+        started: when a counter was 0, in seconds since the Unix epoch; None if unknown.
     """
 
-    __slots__ = ("exemplar", "labels", "value")
+    __slots__ = ("exemplar", "labels", "started", "value")
 
-    def __init__(self, labels: str) -> None:
+    def __init__(self, labels: str, started: float | None = None) -> None:
         self.labels: Final = labels
+        self.started = started
         self.value = 0.0
         self.exemplar: Exemplar | None = None
         """The last increase with a trace."""
@@ -75,12 +77,14 @@ class Histogram:
     Args:
         labels: the labels as text, see `labels_text`.
         bounds: the upper bounds of the buckets by their `le` label, ascending, infinity last.
+        started: when the histogram was empty, in seconds since the Unix epoch; None if unknown.
     """
 
-    __slots__ = ("_added", "_bounds", "_counts", "_uppers", "exemplars", "labels", "sum")
+    __slots__ = ("_added", "_bounds", "_counts", "_uppers", "exemplars", "labels", "started", "sum")
 
-    def __init__(self, labels: str, bounds: dict[str, float]) -> None:
+    def __init__(self, labels: str, bounds: dict[str, float], started: float | None = None) -> None:
         self.labels: Final = labels
+        self.started = started
         self._bounds = bounds
         self._uppers = list(bounds.values())
         self._counts = [0] * len(bounds)
@@ -127,7 +131,7 @@ class Histogram:
 
 
 class SeriesFactory:
-    """Creates the series of this process."""
+    """Creates series whose start is unknown, such as the sum of several series."""
 
     def scalar(self, family: str, labels: Mapping[str, str]) -> Scalar:
         """Return a new counter or gauge at 0."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+
+from typing_extensions import override
+
 from ..config.model import Config
 from ..guard import Report
 from .registry import Registry
-from .series import SeriesFactory
+from .series import Histogram, Scalar, SeriesFactory, labels_text
 from .zero_first import ZeroFirst
 
 
@@ -21,6 +26,14 @@ class Storage(SeriesFactory):
 
     def __init__(self, zero_first: ZeroFirst | None = None) -> None:
         self.zero_first = zero_first or ZeroFirst(Config().scrape_interval)
+
+    @override
+    def scalar(self, family: str, labels: Mapping[str, str]) -> Scalar:
+        return Scalar(labels_text(labels.items()), time.time())
+
+    @override
+    def histogram(self, family: str, labels: Mapping[str, str], bounds: dict[str, float]) -> Histogram:
+        return Histogram(labels_text(labels.items()), bounds, time.time())
 
     def shown(self, registry: Registry, report: Report) -> Registry:
         """Return the series that `/metrics` shows, given those of this process.

@@ -88,7 +88,7 @@ class Intake:
         for call in calls:
             self._guard("metrics", self.metrics.record, call)
             self.metrics.count(RECEIVED, 1)
-        zero_first.release(ledger.released())
+        self.metrics.resume(ledger.released())
         self.accounts = Accounts(config, ledger, self._emit)
         self._refreshing = Background("accounts", self._refresh_accounts)
         self._releasing = Background("released", self._save_released)

@@ -277,13 +277,16 @@ def _operations() -> Json:
         },
         "/metrics": {
             "get": {
-                "summary": "The metrics of all calls, in the Prometheus text format or OpenMetrics.",
+                "summary": "The metrics of all calls, in a Prometheus format or OpenMetrics.",
                 "responses": {
                     "200": {
                         "description": "The metrics.",
                         "content": {
                             "text/plain": {"schema": {"type": "string"}},
                             "application/openmetrics-text": {"schema": {"type": "string"}},
+                            "application/vnd.google.protobuf": {
+                                "schema": {"type": "string", "format": "binary"}
+                            },
                         },
                     }
                 },
