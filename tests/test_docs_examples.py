@@ -117,6 +117,10 @@ def test_yaml_is_accepted(text: str, tmp_path: Path) -> None:
     file.write_text(text)
     if "\ngroups:\n" in text:
         assert "SUCCESS" in run("promtool", "check", "rules", file)
+    elif "\nscrape_configs:\n" in text:
+        # promtool may be of Prometheus 2, which has a feature flag instead of these settings.
+        file.write_text(re.sub(r"\n +(always_)?scrape_(native|classic)_histograms: .*", "", text))
+        assert "SUCCESS" in run("promtool", "check", "config", file)
     else:
         assert load(file) != Config()
 

@@ -205,13 +205,14 @@ class Prometheus(Server):
     ready_path = "/-/ready"
 
     @classmethod
-    def start(cls, *, config: Path, storage: Path, port: int = 0) -> Self:
+    def start(cls, *, config: Path, storage: Path, port: int = 0, features: Sequence[str] = ()) -> Self:
         """Start with a config file.
 
         Args:
             config: the config file.
             storage: the directory for its data and its log.
             port: the port of 127.0.0.1 to listen on; 0 picks a free one.
+            features: feature flags, besides those that are always on.
 
         Raises:
             BinaryUnavailable: when the program is not available.
@@ -222,7 +223,7 @@ class Prometheus(Server):
             f"--config.file={config.absolute()}",
             f"--storage.tsdb.path={storage.absolute() / cls.data}",
             "--storage.tsdb.retention.time=400d",  # as in docker-compose.yml
-            "--enable-feature=exemplar-storage",
+            f"--enable-feature={','.join(('exemplar-storage', *features))}",
             f"--web.listen-address=127.0.0.1:{port}",
         ]
         # Debian's build reads the UI from files at a fixed path. In the cache, they are elsewhere.

@@ -27,7 +27,7 @@ def check(file: Path) -> str:
         ("pricess: {}\n", ":1: pricess: unknown key: did you mean prices?"),
         (
             "zebra: 1\n",
-            ":1: zebra: unknown key: must be one of prices, labels, scrape_interval, max_series, series, store, retention, providers, thresholds, budgets, auth",
+            ":1: zebra: unknown key: must be one of prices, labels, scrape_interval, native_histograms, max_series, series, store, retention, providers, thresholds, budgets, auth",
         ),
         ("prices:\n  discount: {}\n", ":2: prices.discount: unknown key: did you mean discounts?"),
         ("- prices\n", ":1: must be a mapping"),
@@ -182,7 +182,7 @@ def check(file: Path) -> str:
         ("budgets: {name: b}\n", ":1: budgets: must be a list"),
         (
             "base: &b {name: x}\nlabels:\n  - team\n",
-            ":1: base: unknown key: must be one of prices, labels, scrape_interval, max_series, series, store, retention, providers, thresholds, budgets, auth",
+            ":1: base: unknown key: must be one of prices, labels, scrape_interval, native_histograms, max_series, series, store, retention, providers, thresholds, budgets, auth",
         ),
         (
             "prices: !!python/object:os.system {}\n",

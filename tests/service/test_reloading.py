@@ -68,6 +68,10 @@ def test_an_invalid_file_is_reported_and_changes_nothing(tmp_path: Path) -> None
         for text, message in [
             (BUDGET % -1, f"{file}:1: budgets.0.usd: must be greater than or equal to 0"),
             ("labels: [team]\n", "labels: cannot change while the service runs: restart it"),
+            (
+                "native_histograms: true\n",
+                "native_histograms: cannot change while the service runs: restart it",
+            ),
         ]:
             file.write_text(text)
             response = post(service, "/-/reload")

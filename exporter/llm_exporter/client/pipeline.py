@@ -170,11 +170,11 @@ class Pipeline:
         """Use a configuration from now on.
 
         Raises:
-            llm_exporter.ConfigError: if it declares other labels than the series that exist already.
+            llm_exporter.ConfigError: if it changes what series have that exist already.
         """
-        if config.labels != self.metrics.declared_labels:
+        if changed := self.metrics.fixed_setting(config):
             if self.metrics.has_calls:
-                raise ConfigError("labels: cannot change after the first call: configure them before it")
+                raise ConfigError(f"{changed}: cannot change after the first call: configure before it")
             self.metrics = Metrics(config, storage_from_environment(), self._gauges)
         else:
             self.metrics.configure(config)

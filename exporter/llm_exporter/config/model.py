@@ -342,6 +342,9 @@ class Config(_Section):
     """Custom labels of call metrics, beside `provider`, `model`, `agent` and `phase`."""
     scrape_interval: Seconds = 15.0
     """The longest scrape interval of all Prometheus servers that scrape this exporter."""
+    native_histograms: bool = False
+    """Whether histograms also have exponential buckets, for a Prometheus that scrapes native histograms:
+    quantiles are accurate to 9%. Workers that share `PROMETHEUS_MULTIPROC_DIR` have none."""
     max_series: Annotated[int, Field(gt=0)] = 50_000
     """The number of series beyond which new ones have `other` as agent, phase and custom labels. Models and
     operations become `other` at 110% of it, providers at 120%, and all labels at 130%."""

@@ -51,16 +51,26 @@ class Metrics:
         self.zero_first = self._storage.zero_first
         self.shared = self._storage.shared
         """Whether other processes show these series too, and so cannot flush the calls of this process."""
-        self.declared_labels = config.labels
-        """The labels that the configuration declares. They cannot change once there are series."""
-        self._registry = Registry(config.labels, self._storage, self.zero_first.hold)
+        if config.native_histograms and self.shared:
+            log.warning("llm-exporter: native_histograms has no effect with PROMETHEUS_MULTIPROC_DIR")
+        self._registry = Registry(
+            config.labels,
+            self._storage,
+            self.zero_first.hold,
+            native_histograms=config.native_histograms and not self.shared,
+        )
         self._limit = SeriesLimit(self._registry, config.max_series)
         self._calls = CallCounter(self._registry, self._limit)
         self._exporter = ExporterMetrics(self._registry)
         self.configure(config)
 
+    def fixed_setting(self, config: Config) -> str:
+        """Return a setting of a configuration that cannot change once there are series, but does; else ""."""
+        fixed = ("labels", "native_histograms")
+        return next((name for name in fixed if getattr(config, name) != getattr(self._config, name)), "")
+
     def configure(self, config: Config) -> None:
-        """Use a configuration that declares the same labels from now on."""
+        """Use a configuration without a changed `fixed_setting` from now on."""
         self._config = config
         self.zero_first.scrape_interval = config.scrape_interval
         self._limit.configure(config.max_series)

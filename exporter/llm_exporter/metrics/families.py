@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from typing_extensions import override
 
 from ..bounds import clean_text
+from .native import NativeBuckets
 from .series import Histogram, MetricType, Scalar, SeriesFactory, labels_text, number_text
 from .specs import OTHER
 from .zero_first import SeriesKey
@@ -128,6 +129,7 @@ class HistogramFamily(Family[Histogram]):
         help_: the help text.
         labels: the names of the labels.
         buckets: the upper bounds of the buckets, without infinity.
+        native: whether to keep exponential buckets, too.
         factory: creates new series.
         on_new: called before a new series is added.
         is_full: returns whether a new series must have `other` as all labels.
@@ -140,6 +142,7 @@ class HistogramFamily(Family[Histogram]):
         labels: Sequence[str],
         buckets: Sequence[float],
         *,
+        native: bool = False,
         factory: SeriesFactory | None = None,
         on_new: Callable[[SeriesKey], None] = ignore,
         is_full: Callable[[], bool] = never,
@@ -147,14 +150,20 @@ class HistogramFamily(Family[Histogram]):
         super().__init__(name, "histogram", help_, labels, factory=factory, on_new=on_new, is_full=is_full)
         self.bounds: Final = {number_text(bound): bound for bound in (*buckets, inf)}
         """The upper bounds of all buckets by their `le` label."""
+        self._native: Final = native
 
     @override
     def zero(self, like: Histogram) -> Histogram:
-        return Histogram(like.labels, self.bounds, like.started)
+        return self._with_native(Histogram(like.labels, self.bounds, like.started))
 
     @override
     def _new(self, labels: Mapping[str, str]) -> Histogram:
-        return self._factory.histogram(self.name, labels, self.bounds)
+        return self._with_native(self._factory.histogram(self.name, labels, self.bounds))
+
+    def _with_native(self, histogram: Histogram) -> Histogram:
+        if self._native:
+            histogram.native = NativeBuckets()
+        return histogram
 
 
 class VaryingGauges(ScalarFamily):

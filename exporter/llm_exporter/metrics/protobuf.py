@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .families import Family, HistogramFamily
+from .native import SCHEMA, ZERO, ZERO_THRESHOLD
 from .rendering import in_pieces
 from .series import Exemplar, Histogram, Scalar
 from .zero_first import ZeroFirst
@@ -67,16 +68,39 @@ def _histogram(family: HistogramFamily, scraped: float) -> Encoder:
     bounds = [_double(2, bound) for bound in family.bounds.values()]
 
     def encode(values: tuple[str, ...], one: Histogram) -> bytes:
+        # Read first: the other buckets then have all of its values, and perhaps one more.
+        native = None if one.native is None else one.native.counts()
         counts = one.cumulative_counts()
+        if native is not None:  # a Prometheus rejects a count that differs from the sum of the native buckets
+            total = sum(native.values())
+            counts = [min(count, total) for count in counts]
         buckets = [_uint(1, count) + bound for count, bound in zip(counts, bounds, strict=True)]
         for index, exemplar in tuple(one.exemplars.items()):
             buckets[index] += _exemplar(3, exemplar)
         count_and_sum = _uint(1, counts[-1]) + _double(2, one.sum)
         start = _start(15, one.started, scraped)
         in_fields = b"".join([_message(3, bucket) for bucket in buckets])
-        return _metric(family, values, _HISTOGRAM, count_and_sum + in_fields + start)
+        exponential = b"" if native is None else _exponential(native)
+        return _metric(family, values, _HISTOGRAM, count_and_sum + in_fields + exponential + start)
 
     return encode
+
+
+def _exponential(counts: dict[int, int]) -> bytes:
+    """Return the fields of exponential buckets: spans of neighbors, and the differences of their counts."""
+    zero = _double(6, ZERO_THRESHOLD) + _uint(7, counts.pop(ZERO, 0))
+    spans: list[tuple[int, int]] = []  # the gap before each, and its length
+    deltas: list[bytes] = []
+    end = before = 0
+    for index, count in sorted(counts.items()):
+        if spans and index == end:
+            spans[-1] = spans[-1][0], spans[-1][1] + 1
+        else:
+            spans.append((index - end, 1))
+        deltas.append(_sint(13, count - before))
+        end, before = index + 1, count
+    in_spans = [_message(12, _sint(1, gap) + _uint(2, length)) for gap, length in spans]
+    return b"".join((_sint(5, SCHEMA), zero, *in_spans, *deltas))
 
 
 def _metric(family: Family[Any], values: tuple[str, ...], field: int, content: bytes) -> bytes:
@@ -121,6 +145,10 @@ def _double(field: int, number: float) -> bytes:
 
 def _uint(field: int, number: int) -> bytes:
     return _BYTES[field << 3] + (_BYTES[number] if number < 0x80 else _varint(number))
+
+
+def _sint(field: int, number: int) -> bytes:
+    return _uint(field, number * 2 if number >= 0 else -number * 2 - 1)
 
 
 def _varint(number: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ class Registry:
         declared_labels: the labels of the configuration, which every metric of a call has.
         factory: creates new series.
         on_new: called before a new counter or histogram is added.
+        native_histograms: whether histograms have exponential buckets, too.
     """
 
     def __init__(
@@ -37,8 +38,11 @@ class Registry:
         declared_labels: Sequence[str] = (),
         factory: SeriesFactory | None = None,
         on_new: Callable[[SeriesKey], None] = ignore,
+        *,
+        native_histograms: bool = False,
     ) -> None:
         self.declared_labels = tuple(declared_labels)
+        self._native_histograms = native_histograms
         self._factory = factory or SeriesFactory()
         self._on_new = on_new
         self._scalars: dict[str, ScalarFamily] = {}
@@ -64,6 +68,7 @@ class Registry:
                 spec.help,
                 labels,
                 spec.buckets,
+                native=self._native_histograms,
                 factory=self._factory,
                 on_new=self._on_new,
                 is_full=is_full,
@@ -95,6 +100,19 @@ class Registry:
     def histograms(self, spec: Spec) -> Family[Histogram]:
         """Return the family of a histogram."""
         return self._histograms[spec.name]
+
+    def native_buckets(self) -> Iterator[tuple[str, dict[str, str], dict[int, int]]]:
+        """Yield the name, the labels and the exponential buckets of each histogram that has them."""
+        for name, family in self._histograms.items():
+            for values, histogram in list(family.series.items()):
+                if histogram.native is not None:
+                    yield name, dict(family.named(values)), histogram.native.counts()
+
+    def restore_native(self, saved: Mapping[SeriesKey, Mapping[int, int]]) -> None:
+        """Continue the exponential buckets of histograms, after everything else was restored."""
+        for name, family in self._histograms.items():
+            for values, histogram in family.series.items():
+                histogram.restore_native(saved.get((name, *values), {}))
 
     def find(self, family: str, labels: Mapping[str, str]) -> tuple[Spec, tuple[str, ...]] | None:
         """Return the metric of a name and the values of its labels, None if there is no such metric.

@@ -15,3 +15,5 @@ class SavedSample(msgspec.Struct, array_like=True):
     labels: dict[str, str]
     """By name: the configuration may declare other labels after the restart."""
     value: float
+    native: dict[int, int] = {}
+    """The exponential buckets of a histogram, in a sample of their own."""

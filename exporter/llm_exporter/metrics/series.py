@@ -12,6 +12,8 @@ from itertools import accumulate
 from math import inf, isfinite, isnan
 from typing import Final, Literal, NamedTuple
 
+from .native import NativeBuckets
+
 MetricType = Literal["counter", "gauge", "histogram"]
 Sample = tuple[str, str, float]
 """The suffix of the family's name, the `le` label of a bucket (else an empty string), and the value."""
@@ -80,7 +82,7 @@ class Histogram:
         started: when the histogram was empty, in seconds since the Unix epoch; None if unknown.
     """
 
-    __slots__ = ("_added", "_bounds", "_counts", "_uppers", "exemplars", "labels", "started", "sum")
+    __slots__ = ("_added", "_bounds", "_counts", "_uppers", "exemplars", "labels", "native", "started", "sum")
 
     def __init__(self, labels: str, bounds: dict[str, float], started: float | None = None) -> None:
         self.labels: Final = labels
@@ -91,6 +93,8 @@ class Histogram:
         self._added = [0] * len(bounds)
         """The cumulative counts that `add` added."""
         self.sum = 0.0
+        self.native: NativeBuckets | None = None
+        """The same values in exponential buckets, if these are kept."""
         self.exemplars: dict[int, Exemplar] = {}
         """The last value with a trace in each bucket, by its index."""
 
@@ -104,6 +108,8 @@ class Histogram:
             raise ValueError(f"cannot observe {value}")
         self._counts[bisect_left(self._uppers, value)] += 1
         self.sum += value
+        if self.native is not None:
+            self.native.observe(value)
 
     def illustrate(self, exemplar: Exemplar) -> None:
         """Keep a value that was observed as the exemplar of its bucket."""
@@ -128,6 +134,12 @@ class Histogram:
             self.sum += value
         elif bound in self._bounds:
             self._added[list(self._bounds).index(bound)] += int(value)
+
+    def restore_native(self, saved: Mapping[int, int]) -> None:
+        """Continue the exponential buckets, if they are kept, after everything else was added."""
+        if self.native is not None:
+            total = self.cumulative_counts()[-1]
+            self.native.restore(saved, total, self.sum / max(total, 1))
 
 
 class SeriesFactory:

@@ -133,8 +133,8 @@ class Intake:
         """
         if config.store != self._store:
             raise ConfigError("store: cannot change while the service runs: restart it")
-        if config.labels != self.metrics.declared_labels:
-            raise ConfigError("labels: cannot change while the service runs: restart it")
+        if changed := self.metrics.fixed_setting(config):
+            raise ConfigError(f"{changed}: cannot change while the service runs: restart it")
         accounts = Accounts(config, self._ledger, self._emit)
         with self._ingesting:
             accounts.register()
