@@ -183,9 +183,11 @@ def test_alerts_do_not_carry_the_labels_that_links_start_with(config: str) -> No
 def test_a_broken_rule_fails_its_unit_tests(tmp_path: Path) -> None:
     """A threshold that is off by one dollar is noticed."""
     rules = (PROMETHEUS / "rules/cost.yml").read_text()
-    tests = (PROMETHEUS / "tests/cost_test.yml").read_text()
+    tests = yaml.safe_load((PROMETHEUS / "tests/cost_test.yml").read_text())
+    tests["rule_files"] = ["cost.yml"]
+    tests["tests"] = [test for test in tests["tests"] if "more than $50 in an hour fires" in test["name"]]
     (tmp_path / "cost.yml").write_text(rules.replace("increase1h) > 50", "increase1h) > 51"))
-    (tmp_path / "cost_test.yml").write_text(tests.replace("../rules/", ""))
+    (tmp_path / "cost_test.yml").write_text(yaml.safe_dump(tests))
 
     with pytest.raises(AssertionError, match="LLMCostOverDefaultThreshold"):
         run("promtool", "test", "rules", tmp_path / "cost_test.yml")

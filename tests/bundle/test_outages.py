@@ -2,6 +2,8 @@
 
 promtool cannot stop evaluating rules. So each test gives what was recorded before the outage as samples, and
 runs a copy of the rules in which every rule also requires a series that exists only after the outage.
+
+Tests begin at minute 0. In the copy of the rules, this is 20:00, so that midnight is 240 evaluations away.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ COARSE = 'sum(job_agent:llm_cost_usd:increase{part="today"})'
 AGENT = ("job_provider_model_agent_phase:llm_cost_usd:", "job_agent:llm_cost_usd:")
 """The sums by agent, and what they are summed from."""
 DAY = 24 * 60
+MIDNIGHT = 4 * 60
+"""The minute of the first midnight."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ def unit_tests(outage: Outage, expected: Mapping[int, Mapping[str, float | None]
         ]
         marker = "slow_group_is_due" if group["name"] == "llm_increase_copy" else "prometheus_is_up"
         for each in group["rules"]:
-            each["expr"] = f"({each['expr']}) and on () {marker}"
+            expr = each["expr"].replace("time()", f"time() + {60 * (DAY - MIDNIGHT)}")
+            each["expr"] = f"({expr}) and on () {marker}"
     last = max(expected)
     before, scraped = outage.begin, outage.scraped or outage.end
     first = max(0, before - outage.spent)  # the counter is $1 at minute 1 of its life
@@ -92,6 +97,15 @@ def unit_tests(outage: Outage, expected: Mapping[int, Mapping[str, float | None]
 
 
 CASES: dict[str, tuple[Outage, dict[int, dict[str, float | None]]]] = {
+    # $50 until 23:30, and $30 until midnight, when the last of them is recorded on the new day.
+    "that is none, over midnight": (
+        Outage(begin=MIDNIGHT - 30, end=MIDNIGHT - 29, spent=50),
+        {
+            MIDNIGHT - 1: {TODAY: 79, COARSE: 79, DAYS: None},
+            MIDNIGHT: {TODAY: 1, COARSE: 1, DAYS: 79},
+            MIDNIGHT + 1: {TODAY: 2, COARSE: 2, DAYS: 79},
+        },
+    ),
     # $59 at minute 59, and $4 until minute 63.
     "of three minutes": (
         Outage(begin=59, end=63, spent=59),
@@ -117,24 +131,32 @@ CASES: dict[str, tuple[Outage, dict[int, dict[str, float | None]]]] = {
             230: {TODAY: 109, DAYS: None},
         },
     ),
-    # $500 until 23:55, and $10 until 00:05, when they are recorded.
+    # $100 until 23:55, and $10 until 00:05, when they are recorded.
     "over midnight": (
-        Outage(begin=DAY - 5, end=DAY + 5, spent=500),
-        {DAY + 5: {TODAY: 10, DAYS: 500}, DAY + 6: {TODAY: 11, DAYS: 500}, DAY + 40: {TODAY: 45, DAYS: 500}},
+        Outage(begin=MIDNIGHT - 5, end=MIDNIGHT + 5, spent=100),
+        {
+            MIDNIGHT + 5: {TODAY: 10, DAYS: 100},
+            MIDNIGHT + 6: {TODAY: 11, DAYS: 100},
+            MIDNIGHT + 40: {TODAY: 45, DAYS: 100},
+        },
     ),
     # From 23:00 to 02:00.
     "over midnight of three hours": (
-        Outage(begin=DAY - 60, end=DAY + 120, spent=300, copied=DAY + 130),
+        Outage(begin=MIDNIGHT - 60, end=MIDNIGHT + 120, spent=50, copied=MIDNIGHT + 130),
         {
-            DAY + 130: {TODAY: None, DAYS: None},
-            DAY + 131: {TODAY: 11, DAYS: 300},
-            DAY + 132: {TODAY: 12, DAYS: 300},
+            MIDNIGHT + 130: {TODAY: None, DAYS: None},
+            MIDNIGHT + 131: {TODAY: 11, DAYS: 50},
+            MIDNIGHT + 132: {TODAY: 12, DAYS: 50},
         },
     ),
     # The copy arrives after midnight: the minutes from 23:51 to 23:59 belong to the day before.
     "that ends before midnight": (
-        Outage(begin=DAY - 60, end=DAY - 10, spent=300, copied=DAY + 2),
-        {DAY + 2: {TODAY: None, DAYS: None}, DAY + 3: {TODAY: 4, DAYS: 309}, DAY + 4: {TODAY: 5, DAYS: 309}},
+        Outage(begin=MIDNIGHT - 60, end=MIDNIGHT - 10, spent=50, copied=MIDNIGHT + 2),
+        {
+            MIDNIGHT + 2: {TODAY: None, DAYS: None},
+            MIDNIGHT + 3: {TODAY: 4, DAYS: 59},
+            MIDNIGHT + 4: {TODAY: 5, DAYS: 59},
+        },
     ),
     # What is older than a day is not needed for today.
     "of more than a day": (
