@@ -276,12 +276,24 @@ def test_a_rejected_dashboard_is_reported_in_one_line(
 def test_an_invalid_token_and_an_unreachable_grafana_are_reported(tmp_path: Path, grafana: StandIn) -> None:
     wrong = run(tmp_path, "--grafana-url", grafana.url, token="other")
     away = run(tmp_path, "--grafana-url", "http://127.0.0.1:1")
-    nonsense = run(tmp_path, "--grafana-url", "nonsense")
 
     assert wrong.stderr == f"Error: {grafana.url} rejected the token\n"
     assert away.stderr == "Error: cannot reach http://127.0.0.1:1: [Errno 111] Connection refused\n"
-    assert nonsense.stderr == "Error: --grafana-url: must begin with http:// or https://\n"
-    assert {wrong.exit_code, away.exit_code, nonsense.exit_code} == {2}
+    assert {wrong.exit_code, away.exit_code} == {2}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nonsense", "must begin with http:// or https://"),
+        ("http://me:pw@g", "must have no user and password, because the token is sent instead"),
+    ],
+)
+def test_with_an_invalid_url_of_grafana_nothing_is_written(tmp_path: Path, url: str, says: str) -> None:
+    result = run(tmp_path / "out", "--grafana-url", url)
+
+    assert (result.exit_code, result.stderr) == (2, f"Error: --grafana-url: {says}\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_token_nothing_is_written(tmp_path: Path, grafana: StandIn) -> None:

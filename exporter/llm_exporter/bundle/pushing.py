@@ -29,19 +29,13 @@ def push(boards: Iterable[Json], url: str, token: str) -> Iterator[str]:
 
     Args:
         boards: The dashboards.
-        url: The URL of Grafana.
+        url: The URL of Grafana, without user and password.
         token: A token of a service account that can write dashboards and folders.
 
     Raises:
         PushFailed: Grafana is unreachable or rejected a request.
     """
-    try:
-        parts = parse_http_url(url)
-    except ValueError as error:
-        raise PushFailed(f"--grafana-url: {error}") from None
-    if parts.credentials:
-        raise PushFailed("--grafana-url: must have no user and password, because the token is sent instead")
-    grafana = _Grafana(str(parts), token)
+    grafana = _Grafana(url, token)
     if grafana.request("GET", f"/api/folders/{FOLDER}", missing_ok=True) is None:
         grafana.request("POST", "/api/folders", {"uid": FOLDER, "title": "LLM"})
     for dashboard in boards:

@@ -16,8 +16,21 @@ from ..bundle.pushing import PushFailed, push
 from ..bundle.writing import Target, write
 from ..config.loading import load
 from ..errors import ConfigError
-from ..http_url import parse_http_url
+from ..http_url import HttpUrl, parse_http_url
 from .errors import Usage
+
+
+def _grafana(ctx: click.Context, param: click.Parameter, url: str | None) -> HttpUrl | None:  # noqa: ARG001
+    """Return the URL of Grafana, or fail with a usage error."""
+    if not url:
+        return None
+    try:
+        parts = parse_http_url(url)
+    except ValueError as error:
+        raise Usage(f"--grafana-url: {error}") from None
+    if parts.credentials:
+        raise Usage("--grafana-url: must have no user and password, because the token is sent instead")
+    return parts
 
 
 def _beginning_of_links(ctx: click.Context, param: click.Parameter, url: str) -> str:  # noqa: ARG001
@@ -82,7 +95,9 @@ _link = partial(click.option, default="", show_default=False, metavar="URL", cal
     default="2",
     help="Write rules for this major version: those for 3 read fewer samples, but need Prometheus 3.16.",
 )
-@click.option("--grafana-url", metavar="URL", help="The URL of a Grafana to push the dashboards to.")
+@click.option(
+    "--grafana-url", metavar="URL", callback=_grafana, help="The URL of a Grafana to push the dashboards to."
+)
 @click.option(
     "--grafana-token-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -99,7 +114,7 @@ def bundle(
     runbooks_url: str,
     page_url: str,
     version: Literal["2", "3"],
-    grafana_url: str | None,
+    grafana_url: HttpUrl | None,
     grafana_token_file: Path | None,
 ) -> None:
     """Write dashboards, rules, runbooks and provisioning for an existing Grafana and Prometheus.
@@ -128,7 +143,7 @@ def bundle(
         click.echo(line)
     if grafana_url:
         try:
-            for url in push(boards(target.labels), grafana_url, token):
+            for url in push(boards(target.labels), str(grafana_url), token):
                 click.echo(f"pushed {url}")
         except PushFailed as error:
             raise Usage(str(error)) from None
