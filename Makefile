@@ -13,7 +13,7 @@ PEERS := .venv-peers/opentelemetry .venv-peers/openllmetry .venv-peers/openlit
 PRICES := .prices
 SDKS := .venv-sdks
 SITE := .venv-site
-CHART := .venv-chart
+GO := .venv-go
 # The tests often wait for servers, so two cores can run three files at a time. Slow files are listed first.
 THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py \
@@ -23,7 +23,7 @@ LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py 
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
+.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-rules test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -56,8 +56,11 @@ test-recipes: $(RECIPES)/.ready  ## Run what docs/recipes.md shows; needs Java f
 test-lowest: $(LOWEST)/.ready  ## Run the tests that use the dependencies with the oldest releases that are allowed
 	$(LOWEST)/bin/python -m pytest $(addprefix tests/,$(LOWEST_TESTS)) $(THREE) -o filterwarnings=default $(ARGS)
 
-test-chart: $(CHART)/.ready servers  ## Render the Helm chart, and decode it strictly
+test-chart: $(GO)/bin/helm servers  ## Render the Helm chart, and decode it strictly
 	$(BIN)/python -m pytest tests/chart $(ARGS)
+
+test-rules: $(GO)/bin/pint $(GO)/bin/promtool  ## Lint the rules, and test them with Prometheus 3
+	$(BIN)/python -m pytest tests/rules $(THREE) $(ARGS)
 
 test-sdks: $(SDKS)/.ready  ## Run the SDKs' own tests, raw and metered; ARGS=--quick runs a part of them
 	PYTHONPATH=.:tests $(SDKS)/bin/python -m sdks $(ARGS)
@@ -92,8 +95,8 @@ servers: $(READY)  ## Download the servers that the tests need
 dashboards: $(READY)  ## Generate the dashboards and the rules they read; ARGS="--labels team" adds labels
 	$(BIN)/python -m tools.dashboards $(ARGS)
 
-kubernetes: $(CHART)/.ready  ## Generate kubernetes/*.yml from the chart
-	$(BIN)/python -m kubernetes.manifests $(CHART)/bin/helm
+kubernetes: $(GO)/bin/helm  ## Generate kubernetes/*.yml from the chart
+	$(BIN)/python -m kubernetes.manifests $(GO)/bin/helm
 
 docs: $(READY)  ## Generate the tables of the documentation
 	$(BIN)/python docs/generate.py
@@ -126,7 +129,7 @@ lock: $(READY)  ## Pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
 		--group pyproject.toml:site --custom-compile-command "make lock" --output-file requirements-site.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
-		--group pyproject.toml:chart --custom-compile-command "make lock" --output-file requirements-chart.lock
+		--group pyproject.toml:go --custom-compile-command "make lock" --output-file requirements-go.lock
 	for peer in $(notdir $(PEERS)); do \
 		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
 			--group pyproject.toml:peer-$$peer --custom-compile-command "make lock" \
@@ -195,12 +198,23 @@ $(SITE)/.ready: requirements-site.lock | $(READY)
 	$(call install,$(LOCKED) $<)
 	@touch $@
 
-# Helm and the decoder are built from the modules in go.sum.
-$(CHART)/.ready: requirements-chart.lock $(wildcard tests/chart/tools/go.* tests/chart/tools/decode/*) | $(READY)
+# Go builds tools from the modules in their go.sum.
+$(GO)/.ready: requirements-go.lock | $(READY)
 	$(PYTHON) -m venv $(@D)
 	$(call install,$(LOCKED) $<)
-	cd tests/chart/tools && $(abspath $(@D))/bin/go build -o $(abspath $(@D))/bin/ helm.sh/helm/v3/cmd/helm ./decode
 	@touch $@
+
+build = cd $< && $(abspath $(GO))/bin/go build -o $(abspath $(@D))/
+
+$(GO)/bin/helm: tests/chart/tools $(wildcard tests/chart/tools/go.* tests/chart/tools/decode/*) $(GO)/.ready
+	$(build) helm.sh/helm/v3/cmd/helm ./decode
+
+$(GO)/bin/pint: tests/rules/tools/pint $(wildcard tests/rules/tools/pint/*) $(GO)/.ready
+	$(build) github.com/cloudflare/pint/cmd/pint
+
+# Without service discovery, most of which is the software of clouds.
+$(GO)/bin/promtool: tests/rules/tools/promtool $(wildcard tests/rules/tools/promtool/*) $(GO)/.ready
+	$(build) -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool
 
 # Only the price table inside the wheel is read, so LiteLLM and its dependencies are not installed.
 $(PRICES)/.ready: requirements-prices.lock | $(READY)
@@ -210,6 +224,6 @@ $(PRICES)/.ready: requirements-prices.lock | $(READY)
 	@touch $@
 
 clean:  ## Remove virtual environments, caches and builds
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(CREWAI) $(OLDEST) $(LOWEST) $(RECIPES) $(PRICES) $(SDKS) $(SITE) $(CHART) .venv-peers site
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDER) $(CREWAI) $(OLDEST) $(LOWEST) $(RECIPES) $(PRICES) $(SDKS) $(SITE) $(GO) .venv-peers site
 	rm -f sbom.json
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -19,7 +19,7 @@ from llm_exporter.config.loading import load
 
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "charts/llm-exporter"
-TOOLS: Final = Path(os.environ.get("CHART_TOOLS", ROOT / ".venv-chart/bin"))
+TOOLS: Final = Path(os.environ.get("CHART_TOOLS", ROOT / ".venv-go/bin"))
 """Where `make test-chart` builds `helm` and `decode`."""
 EVERYTHING: Final = {
     "replicas": 2,
