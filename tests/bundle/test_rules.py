@@ -58,6 +58,10 @@ def test_the_rules_pass_their_unit_tests(file: Path) -> None:
     assert "SUCCESS" in run("promtool", "test", "rules", file)
 
 
+def test_scrapes_that_fail_for_nine_minutes_lose_nothing() -> None:
+    assert "SUCCESS" in run("promtool", "test", "rules", Path(__file__).with_name("failed_scrapes_test.yml"))
+
+
 def test_every_recorded_series_has_a_unit_test() -> None:
     tests = "".join(file.read_text() for file in (PROMETHEUS / "tests").glob("*.yml"))
 
