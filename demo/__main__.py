@@ -6,8 +6,6 @@ import click
 
 from llm_exporter.cli.options import Duration
 
-from .run import run
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option(
@@ -39,6 +37,8 @@ def main(
     """
     if history and no_stack:
         raise click.UsageError("--history needs Prometheus, which --no-stack does not start")
+    from .run import run  # noqa: PLC0415  # it imports the SDKs, which takes seconds
+
     run(duration=duration, host=host, port=port, stack=not no_stack, speed=speed, history=history)
 
 

@@ -51,6 +51,8 @@ class Sampled:
     page: str
     """The address of the page that continues it."""
     end: int
+    progress: list[float]
+    """What was told about the part that was written."""
 
     def total(self, seconds: int, **labels: str) -> float:
         """Return the recorded spending of callers with these labels in the last seconds before the end."""
@@ -72,7 +74,8 @@ class Sampled:
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
     directory = tmp_path_factory.mktemp("history")
     month = Truth(DAYS, time.time())
-    backfill(month, directory, directory / Prometheus.data)
+    progress: list[float] = []
+    backfill(month, directory, directory / Prometheus.data, progress.append)
     end = int(month.now)
     with (
         MonthServer(month) as server,
@@ -80,7 +83,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
             config=prometheus_config(directory / "config", targets=[server.address]), storage=directory
         ) as prometheus,
     ):
-        yield Sampled(prometheus, month, server.address, end)
+        yield Sampled(prometheus, month, server.address, end, progress)
 
 
 def counted_usd(sampled: Sampled, matchers: str, at: int) -> float:
@@ -101,6 +104,12 @@ def test_the_recorded_spending_of_a_range_is_the_increase_of_the_counters(
 
     assert sampled.total(sampled.end - begin, **labels) == pytest.approx(increase, abs=1e-6)
     assert increase > 0 or hours < 24  # some agents do not work at night
+
+
+def test_the_progress_of_the_sample_is_told_for_each_block_until_its_end(sampled: Sampled) -> None:
+    assert len(sampled.progress) >= 3  # two days, in blocks of 18 hours
+    assert sampled.progress == sorted(sampled.progress)
+    assert (0 < sampled.progress[0] < 0.5, sampled.progress[-1]) == (True, 1.0)
 
 
 def test_the_sample_is_deterministic_and_uses_published_prices() -> None:

@@ -20,6 +20,8 @@ from typing import IO, cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from demo.run import _HistoryProgress
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 TEAMS = {"checkout", "search", "platform"}
@@ -92,8 +94,7 @@ def label_values(text: str, metric: str, label: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_the_demo_serves_metrics_until_a_signal(number: signal.Signals) -> None:
+def test_the_demo_serves_metrics_until_ctrl_c() -> None:
     with demo("--no-stack", "--speed", "50") as running:
         url = running.url("metrics")
 
@@ -114,7 +115,7 @@ def test_the_demo_serves_metrics_until_a_signal(number: signal.Signals) -> None:
             )
 
         until(has_all_metrics)
-        running.process.send_signal(number)
+        running.process.send_signal(signal.SIGINT)
         output = running.rest()
 
         assert running.status() == 0
@@ -170,32 +171,33 @@ def reachable(url: str) -> bool:
     return True
 
 
-def test_the_progress_of_the_sample_data_is_shown() -> None:
-    with demo("--history", "2d", "--duration", "1s", "--speed", "50") as running:
+def test_the_demo_writes_sample_data_shows_its_progress_and_stops_after_its_duration() -> None:
+    with demo("--history", "36m", "--duration", "1s", "--speed", "50") as running:
         output = running.rest()
 
         assert running.status() == 0
-    lines = re.findall(r"^history +(\d+)% of 2 days of sample data$", output, re.MULTILINE)
-    assert lines[0] == "0"
-    assert len(lines) >= 3
-    assert lines == sorted(lines, key=int)
-
-
-def test_the_demo_stops_after_its_duration() -> None:
-    with demo("--no-stack", "--speed", "200", "--duration", "1s") as running:
-        output = running.rest()
-
-        assert running.status() == 0
+    lines = re.findall(r"^history +(\d+)% of (\S+) days of sample data$", output, re.MULTILINE)
+    assert lines == [("0", "0.025"), ("100", "0.025")]
     assert re.search(r"^total +\d", output, re.MULTILINE)
 
 
-def test_prometheus_computes_the_spending_and_stops_with_the_demo() -> None:
+def test_progress_is_shown_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = _HistoryProgress(30)
+    for part in (0.02, 0.19, 0.2, 0.29, 0.31, 1.0):
+        progress(part)
+    progress.end()
+
+    shown = re.findall(r"^history +(\d+)% of 30 days of sample data$", capsys.readouterr().out, re.MULTILINE)
+    assert shown == ["0", "19", "20", "31", "100"]
+
+
+def test_prometheus_computes_the_spending_and_stops_with_the_demo_at_sigterm() -> None:
     query = "/api/v1/query?query=sum%20by%20(model)%20(increase(llm_cost_usd_total%5B1m%5D))"
     with demo("--speed", "20") as running:
         prometheus = running.url("Prometheus")
         until(lambda: '"model":"gpt-5-2025-08-07"' in fetch(f"{prometheus}{query}"))
         assert '"name":"job_team:llm_cost_usd:increase"' in fetch(f"{prometheus}/api/v1/rules")
-        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.SIGTERM)
 
         assert running.rest()
         assert running.status() == 0
