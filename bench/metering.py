@@ -147,5 +147,4 @@ def measure(
                 cost.caller.append(caller)
                 cost.everyone.append(time.process_time() - everyone)
             way.leave()
-    gc.unfreeze()
     return costs
