@@ -22,6 +22,9 @@ LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py 
 	pricing/test_prices.py wire/test_anthropic.py wire/test_gemini.py wire/test_openai.py
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
+# The tests start hundreds of Python processes, and each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-rules test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
 
