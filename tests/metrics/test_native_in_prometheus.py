@@ -8,18 +8,18 @@ import pytest
 
 from llm_exporter.metrics.collector import Metrics
 from support.awaiting import until
-from support.native_prometheus import CLASSIC, DURATIONS, NATIVE, record, scraping
+from support.native_prometheus import CLASSIC, DURATIONS, NATIVE, Target, record, scraping
 from tools.stack import Prometheus
 
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Return a Prometheus that has scraped the same calls with and without native histograms."""
-    jobs = {"native": Metrics(NATIVE), "classic": Metrics(CLASSIC)}
-    for metrics in jobs.values():
-        record(metrics)
-    with scraping(jobs, tmp_path_factory.mktemp("prometheus")) as prometheus:
-        until(lambda: len(prometheus.query(f"llm_calls_total == {len(DURATIONS)}")) == len(jobs), 300)
+    targets = [Target("native", "a", Metrics(NATIVE)), Target("classic", "a", Metrics(CLASSIC))]
+    for target in targets:
+        record(target.metrics)
+    with scraping(targets, tmp_path_factory.mktemp("prometheus")) as prometheus:
+        until(lambda: len(prometheus.query(f"llm_calls_total == {len(DURATIONS)}")) == len(targets), 300)
         yield prometheus
 
 

@@ -41,6 +41,7 @@ def exported_series(declared: tuple[str, ...] = ()) -> dict[str, set[str]]:
         if spec.type == "histogram":
             series |= {f"{spec.name}_sum": labels, f"{spec.name}_count": labels}
             series[f"{spec.name}_bucket"] = {*labels, "le"}
+            series[spec.name] = labels  # the native histogram
         else:
             series[spec.name] = labels
     # Budgets and thresholds also have the labels that they match.

@@ -43,8 +43,9 @@ def per_minute(series: str) -> str:
 
 def lag(q: float, window: str) -> str:
     """Return a quantile of the shipping lag."""
+    native = total(f"rate(llm_exporter_shipping_lag_seconds{OWN}[{window}])")
     counts = total(f"rate(llm_exporter_shipping_lag_seconds_bucket{OWN}[{window}])", "le")
-    return f"histogram_quantile({q}, {counts}) >= 0"
+    return f"(histogram_quantile({q}, {native}) or histogram_quantile({q}, {counts})) >= 0"
 
 
 def key_figures() -> list[Json]:

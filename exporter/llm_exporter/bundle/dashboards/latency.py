@@ -21,7 +21,7 @@ from .panels import (
     stat,
     target,
 )
-from .queries import any_of, or_zero, selector, total
+from .queries import any_of, equals, or_zero, selector, total
 
 FILTERS = ("job", "provider", "model")
 """Without agent and phase: latency depends on the model, and a hundredth of the series is enough."""
@@ -44,22 +44,39 @@ WITHOUT_CALLS: Json = {
 """What to show without calls, when a percentile is undefined."""
 
 
-def buckets(histogram: str, by: str = "") -> tuple[str, ...]:
-    """Return the selectors of the recorded buckets: those of all models, or those of the selected models."""
-    by_model, overall = (
-        f"{level}:{histogram}_bucket:rate5m" for level in ("job_provider_model_le", "job_le")
-    )
+def recorded(by_model: str, overall: str, by: str = "", **matchers: str) -> tuple[str, ...]:
+    """Return the selectors of recorded rates: those of all models, or those of the selected models."""
     if by:
-        return (f"{by_model}{BY_MODEL}",)
-    selected = selector(FILTERS, all='!~"$provider$model"')
-    return f"{overall}{BY_MODEL}", f"{by_model}{selected}"
+        return (f"{by_model}{selector(FILTERS, **matchers)}",)
+    selected = selector(FILTERS, **matchers, all='!~"$provider$model"')
+    return f"{overall}{selector(FILTERS, **matchers)}", f"{by_model}{selected}"
+
+
+def buckets(histogram: str, by: str = "", **matchers: str) -> tuple[str, ...]:
+    """Return the selectors of the recorded buckets. They include the calls of native histograms."""
+    name = f"{histogram}_bucket:rate5m"
+    return recorded(f"job_provider_model_le:{name}", f"job_le:{name}", by, **matchers)
+
+
+def natives(histogram: str, by: str = "") -> tuple[str, ...]:
+    """Return the selectors of the recorded native histograms."""
+    return recorded(f"job_provider_model:{histogram}:rate5m", f"job:{histogram}:rate5m", by)
 
 
 def quantile(q: float, histogram: str, window: str, by: str = "") -> str:
-    """Return a quantile, by a label if given. Every call has the same weight at every zoom level."""
-    observed = any_of(buckets(histogram, by), f"sum_over_time({{}}[{window}])")
-    counts = total(observed, f"{by}, le" if by else "le")
-    return f"histogram_quantile({q}, {counts}) >= 0"  # drops NaN, the result without observations
+    """Return a quantile, by a label if given. Every call has the same weight at every zoom level.
+
+    Native histograms give a more accurate one, if they have all calls. Prometheus 2.42 cannot sum them over
+    time, and uses the buckets.
+    """
+    in_window = f"sum_over_time({{}}[{window}])"
+    native = total(any_of(natives(histogram, by), in_window), by)
+    calls = total(any_of(buckets(histogram, by, le=equals("+Inf")), in_window), by)
+    counts = total(any_of(buckets(histogram, by), in_window), f"{by}, le" if by else "le")
+    return (
+        f"(histogram_quantile({q}, {native}) and histogram_count({native}) > 0.99 * {calls}"
+        f" or histogram_quantile({q}, {counts})) >= 0"  # drops NaN, the result without observations
+    )
 
 
 def per_minute(rates: str, by: str = "") -> str:

@@ -1,0 +1,128 @@
+"""Rules and dashboards read native and classic histograms, in a real Prometheus with both.
+
+promtool 2.42 knows no native histograms.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llm_exporter.bundle.dashboards.health import lag
+from llm_exporter.bundle.dashboards.latency import quantile
+from llm_exporter.metrics.collector import Metrics
+from llm_exporter.metrics.series import number_text
+from llm_exporter.metrics.specs import LATENCY, OUTPUT_RATE, TIME_TO_FIRST_TOKEN
+from support.awaiting import until
+from support.bundle import PROMETHEUS
+from support.calls import a_call
+from support.native_prometheus import CLASSIC, DURATIONS, NATIVE, Target, record, scraping
+from tools.stack import Prometheus
+
+MODELS = PROMETHEUS / "rules" / "models.yml"
+CALLS = PROMETHEUS / "rules" / "calls.yml"
+KINDS = {
+    "native": [("a", NATIVE)],
+    "classic": [("a", CLASSIC)],
+    "both": [("a", NATIVE), ("a", CLASSIC)],  # as if Prometheus kept both kinds of the same program
+    "mixed": [("a", NATIVE), ("b", CLASSIC)],
+}
+"""The instances of each job."""
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Return a Prometheus with jobs of all kinds, which evaluates the rules often."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    (group,) = yaml.safe_load(MODELS.read_text())["groups"]
+    rules = directory / "rules.yml"
+    rules.write_text(yaml.safe_dump({"groups": [{**group, "interval": "1s"}]}))
+    targets = [
+        Target(job, instance, Metrics(config)) for job, kinds in KINDS.items() for instance, config in kinds
+    ]
+    for target in targets:
+        record(target.metrics)
+        target.metrics.count_received([a_call(started=time.time() - 1.5, duration=1.47)])
+    with scraping(targets, directory, rules) as prometheus:
+        until(lambda: len(prometheus.query("histogram_count(job:llm_latency_seconds:rate5m) > 0")) == 3, 300)
+        until(
+            lambda: len(prometheus.query('job_le:llm_latency_seconds_bucket:rate5m{le="+Inf"} > 0')) == 4, 300
+        )
+        yield prometheus
+
+
+def value(prometheus: Prometheus, expr: str) -> float:
+    (sample,) = prometheus.query(expr)
+    return sample.value
+
+
+@pytest.mark.parametrize("job", KINDS)
+@pytest.mark.parametrize("level", ["job_provider_model_le", "job_le"])
+def test_recorded_buckets_have_the_calls_of_both_kinds(prometheus: Prometheus, level: str, job: str) -> None:
+    buckets = prometheus.query(f'{level}:llm_latency_seconds_bucket:rate5m{{job="{job}"}}')
+    by_bound = {bucket.labels["le"]: bucket.value for bucket in buckets}
+    assert {*by_bound} == {number_text(bound) for bound in (*LATENCY.buckets, float("inf"))}
+    for bound, rate in by_bound.items():
+        share = sum(duration <= float(bound) for duration in DURATIONS) / len(DURATIONS)
+        assert rate / by_bound["+Inf"] == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize(("job", "instances"), [("native", 1), ("classic", 1), ("both", 1), ("mixed", 2)])
+def test_no_call_is_missing_or_counted_twice(prometheus: Prometheus, job: str, instances: int) -> None:
+    """Prometheus extrapolates the increase by up to two scrape intervals."""
+    calls = f'300 * job_le:llm_latency_seconds_bucket:rate5m{{job="{job}", le="+Inf"}}'
+    assert value(prometheus, calls) == pytest.approx(instances * len(DURATIONS), rel=0.4)
+
+
+@pytest.mark.parametrize("file", [MODELS, CALLS])
+def test_alerts_count_the_calls_of_both_kinds(prometheus: Prometheus, file: Path) -> None:
+    counts = re.findall(
+        r"sum by \(job, provider, model\) \((\s+increase\(llm_\w+_count[^>]*)\) >= 20", file.read_text()
+    )
+    assert len(counts) == file.read_text().count(">= 20") > 1
+    for count in counts:
+        found: Any = {}
+        for sample in prometheus.query(f"count by (job) ({count})"):
+            found[sample.labels["job"]] = sample.value
+        assert found == {"native": 1, "classic": 1, "both": 1, "mixed": 2}
+
+
+@pytest.mark.parametrize("spec", [LATENCY, TIME_TO_FIRST_TOKEN, OUTPUT_RATE])
+def test_the_rules_compute_the_buckets_of_the_metric(spec: Any) -> None:
+    (expr,) = [
+        rule["expr"]
+        for rule in yaml.safe_load(MODELS.read_text())["groups"][0]["rules"]
+        if rule.get("record") == f"job_provider_model_le:{spec.name}_bucket:rate5m"
+    ]
+    pairs = re.findall(r'histogram_fraction\(0, (\S+), \S+\), "le", "(\S+)"', expr)
+    assert [text for _, text in pairs] == [number_text(bound) for bound in (*spec.buckets, float("inf"))]
+    assert all(float(bound) == float(text) for bound, text in pairs)
+    assert expr.count(f"job_provider_model:{spec.name}_native:rate5m") == len(pairs) + 1
+
+
+@pytest.mark.parametrize("job", KINDS)
+@pytest.mark.parametrize(("q", "by_buckets"), [(0.5, 2.547), (0.95, 24.40)])
+@pytest.mark.parametrize("by", ["", "model"])
+def test_dashboards_show_percentiles_of_both_kinds(
+    prometheus: Prometheus, by: str, q: float, by_buckets: float, job: str
+) -> None:
+    """Of the calls, 462 take up to 2 s, 601 up to 4 s, and 866 up to 15 s; all take up to 30 s."""
+    expr = quantile(q, "llm_latency_seconds", "1m", by)
+    for variable, selected in (("$job", job), ("$provider", ".*"), ("$model", ".*")):
+        expr = expr.replace(variable, selected)
+    shown = value(prometheus, expr)
+    if job == "classic":
+        assert shown == pytest.approx(by_buckets, rel=0.01)
+    assert shown == pytest.approx(sorted(DURATIONS)[round(q * len(DURATIONS)) - 1], rel=0.0906)
+
+
+def test_the_shipping_lag_is_shown_for_both_kinds(prometheus: Prometheus) -> None:
+    """Each has one call, which was shipped within its first bucket."""
+    for job in KINDS:
+        assert 0 < value(prometheus, lag(0.95, "5m").replace("$job", job).replace("$instance", ".*")) <= 0.1
