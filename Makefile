@@ -26,7 +26,7 @@ PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_s
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-rules test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
+.PHONY: help demo test test-service test-demo test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-rules test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -34,8 +34,14 @@ help:  ## Show this help
 demo: $(READY)  ## Run the demo until Ctrl-C, or with ARGS="--duration 20s" for 20 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
-test: $(READY) lint types servers  ## Lint, check types and run the tests
-	$(BIN)/python -m pytest $(THREE) $(addprefix --ignore=,$(PAGE)) $(ARGS)
+test: $(READY) lint types servers  ## Lint, check types and run the tests that have no target of their own
+	$(BIN)/python -m pytest $(THREE) $(ARGS)
+
+test-service: $(READY) servers  ## Run the tests of the service
+	$(BIN)/python -m pytest tests/service $(THREE) $(addprefix --ignore=,$(PAGE)) $(ARGS)
+
+test-demo: $(READY) servers  ## Run the demo, fill Prometheus with its sample month, and run small benchmarks
+	$(BIN)/python -m pytest tests/demo tests/bench $(THREE) $(ARGS)
 
 test-page: $(READY)  ## Open the live page, and pages that attack the service, in Chromium
 	$(BIN)/python -m pytest $(PAGE) $(THREE) $(ARGS)

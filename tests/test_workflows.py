@@ -23,7 +23,7 @@ def jobs() -> list[Any]:
 
 
 def test_the_tests_are_those_of_ci() -> None:
-    ci = re.findall(r"^run (.+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    ci = re.findall(r"^ *run (.+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
     assert WORKFLOWS["tests"]["jobs"]["make"]["strategy"]["matrix"]["target"] == ci
 
 
