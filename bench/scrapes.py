@@ -92,6 +92,10 @@ def _rows() -> Iterator[Row]:
             microseconds(median(ours) / lines),
             "0.5 µs",
         )
+    _, encoding = alternate(
+        partial(_render, metrics, openmetrics=False), partial(_encode, metrics), turns=TURNS
+    )
+    yield Row("the same in protobuf, for each line of text", "", microseconds(median(encoding) / lines))
     registry = CollectorRegistry()
     registry.register(metrics)
     stalls = [
@@ -100,6 +104,11 @@ def _rows() -> Iterator[Row]:
     ]
     blocking, non_blocking = (f"{stall * 1e3:,.0f} ms" for stall in stalls)
     yield Row("time a scrape blocks an event loop", blocking, non_blocking)
+
+
+def _encode(metrics: Metrics) -> None:
+    for _ in metrics.protobuf(scrape=False):
+        pass
 
 
 def _render(metrics: Metrics, *, openmetrics: bool) -> None:
