@@ -56,7 +56,7 @@ def scraping(targets: Iterable[Target], directory: Path, rules: Path | None = No
         cwd=program.parents[1],
         env=environment(program),
     ).stdout
-    # Prometheus 3 has a setting, Prometheus 2 only a feature flag.
+    # Prometheus 3.8 and newer have a setting, older ones a feature flag.
     more = {} if " version 2." in version else {"scrape_native_histograms": True}
     with ExitStack() as stack:
         scrapes = []
