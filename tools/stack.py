@@ -232,13 +232,18 @@ class Prometheus(Server):
             arguments.append(f"--web.local-assets={assets}")
         return cls(program, *arguments, port=port, storage=storage)
 
-    def query(self, expr: str) -> list[Sample]:
+    def query(self, expr: str, at: float | None = None) -> list[Sample]:
         """Return the result of an instant query that yields a vector or a scalar.
+
+        Args:
+            expr: the query.
+            at: the moment, in seconds since the Unix epoch; now if None.
 
         Raises:
             ServerFailed: when Prometheus rejects the query.
         """
-        data = self.get("/api/v1/query", query=expr)["data"]
+        moment = {} if at is None else {"time": f"{at:.3f}"}
+        data = self.get("/api/v1/query", query=expr, **moment)["data"]
         if data["resultType"] == "scalar":
             return [Sample({}, float(data["result"][1]))]
         return [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
