@@ -43,6 +43,8 @@ EMPTY = "|".join(
 """The texts of panels without data."""
 GRAFANAS_OWN = re.compile(r"logger=(plugin|update|grafana\.update|infra\.usagestats|cleanup)")
 """The loggers whose errors are not about our files, but about a missing network or folder of plugins."""
+HEIGHT = 14_000
+"""High enough for all panels one below the other: Grafana does not load panels out of sight."""
 SETTLED = 60_000
 """Milliseconds within which every panel has to show data."""
 
@@ -120,8 +122,7 @@ def test_every_panel_of_a_dashboard_shows_data_and_no_error(session: Session, ui
         if message.type == "error":
             errors.append(message.text)
 
-    # High enough for all panels: Grafana does not load panels out of sight.
-    page = session.browser.new_page(viewport={"width": 1600, "height": 2200})
+    page = session.browser.new_page(viewport={"width": 1600, "height": HEIGHT})
     page.on("console", collect_error)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{session.grafana.url}/d/{uid}?kiosk&from=now-24h&to=now")
@@ -138,10 +139,6 @@ def test_every_panel_of_a_dashboard_shows_data_and_no_error(session: Session, ui
     assert page.locator("[aria-label='Panel header error'], [data-testid*='Panel status error']").count() == 0
     assert [each for each in errors if not each.startswith("Failed to load resource: net")] == []
     page.close()
-
-
-HEIGHT = 14_000
-"""High enough for all panels one below the other: Grafana does not load panels out of sight."""
 
 
 @pytest.mark.parametrize("width", [1366, 390])
