@@ -72,7 +72,6 @@ def firing(declared: tuple[str, ...]) -> Json:
         {"Since": since(boards, declared)},
         overrides=[
             override("Since", unit="dateTimeFromNow", mappings=[text_of({"0": "-"})], custom__minWidth=130),
-            override("Subject", custom__minWidth=300),
             override(
                 "Dashboard",
                 mappings=[text_of(TITLES)],

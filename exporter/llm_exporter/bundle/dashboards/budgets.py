@@ -143,7 +143,6 @@ def budgets(limits: Limits) -> list[Json]:
                 "Forecast": limits.forecast,
                 "Forecast used": f"{limits.forecast} / ({limits.limit} > 0)",
             },
-            width=16,
             overrides=[
                 *(
                     override(
@@ -173,7 +172,7 @@ def over_time(limits: Limits) -> list[Json]:
                 target(limits.usage, limits.legend("budget", "agent")),
                 target("vector(1)", "limit"),
             ],
-            width=12,
+            width=8,
             unit="percentunit",
             interval="1m",
             maxDataPoints=200,
@@ -187,7 +186,7 @@ def over_time(limits: Limits) -> list[Json]:
                 target(f"count by (alertname) ({FIRING})", "{{alertname}}"),
                 target("vector(0)", "none"),
             ],
-            width=12,
+            width=8,
             unit="short",
             stepped=True,
             stacked=True,
@@ -258,13 +257,14 @@ def threshold_usage(limits: Limits) -> Json:
 def board(declared: tuple[str, ...]) -> Json:
     """Return the dashboard."""
     limits = Limits(declared)
+    usage, forecast = budgets(limits)
     return dashboard(
         "llm-budgets",
         "LLM budgets and alerts",
         "Usage and forecast of each budget, cost against thresholds, and firing alerts.",
         {
             "": [(3, key_figures(limits)), (9, [alerts.firing(declared)])],
-            "Budgets": [(11, budgets(limits)), (8, over_time(limits))],
+            "Budgets": [(9, [forecast]), (11, [usage, *over_time(limits)])],
             "Thresholds": [(11, [*thresholds(limits), threshold_usage(limits)])],
         },
         filters=FILTERS,
