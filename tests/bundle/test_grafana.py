@@ -41,7 +41,7 @@ EMPTY = "|".join(
     }
 )
 """The texts of panels without data."""
-GRAFANAS_OWN = re.compile(r"logger=(plugin|update|grafana\.update|infra\.usagestats|cleanup)")
+GRAFANAS_OWN = re.compile(r"logger=(plugin|update|grafana\.update|infra\.usagestats|cleanup|renderer)")
 """The loggers whose errors are not about our files, but about a missing network or folder of plugins."""
 HEIGHT = 14_000
 """High enough for all panels one below the other: Grafana does not load panels out of sight."""
