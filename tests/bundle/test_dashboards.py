@@ -196,7 +196,7 @@ def test_a_row_of_the_table_of_costs_links_to_its_calls() -> None:
     (urls,) = (
         [link["url"] for link in links_of(panel)]
         for panel in panels_of(next(board for board in DASHBOARDS if board["uid"] == "llm-cost"))
-        if panel["title"] == "Cost by provider, model, agent and phase"
+        if panel["title"] == "Cost by combination"
     )
     row = "&".join(
         f"{name.lower()}=${{__data.fields.{name}:percentencode}}"

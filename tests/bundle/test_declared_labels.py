@@ -111,7 +111,7 @@ def test_a_click_on_a_team_filters_by_it_or_shows_its_calls() -> None:
 
 
 def test_a_row_of_the_table_of_costs_links_to_the_calls_of_its_team() -> None:
-    table = panel("llm-cost", "Cost by provider, model, agent, phase, team and cost center")
+    table = panel("llm-cost", "Cost by combination")
     urls = [
         link["url"]
         for each in table["fieldConfig"]["overrides"]
@@ -148,5 +148,5 @@ def test_budgets_and_thresholds_of_different_teams_are_kept_apart() -> None:
     assert 'team="", cost_center=""' in limit["expr"]
     (usage,) = panel("llm-budgets", "Budget usage")["targets"]
     assert usage["legendFormat"] == "{{budget}} {{agent}} {{team}} {{cost_center}}"
-    (alerts,) = panel("llm-budgets", "Firing alerts", "table")["targets"]
+    (alerts,) = panel("llm-budgets", "Alert list")["targets"]
     assert '"phase", "team", "cost_center", "instance"' in alerts["expr"]

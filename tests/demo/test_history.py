@@ -342,10 +342,10 @@ def test_every_query_of_variables_and_annotations_returns_something(sampled: Sam
 
 
 PROBLEMS = [
-    ("llm-cost", "Approximate cost by reason", "llm_price_approximated_tokens_total", ["reason"]),
+    ("llm-cost", "Tokens with approximate cost", "llm_price_approximated_tokens_total", ["reason"]),
     (
         "llm-exporter",
-        "Approximate cost by model and reason",
+        "Tokens with approximate cost",
         "llm_price_approximated_tokens_total",
         ["model", "reason"],
     ),
@@ -534,7 +534,7 @@ VALUES: dict[tuple[str, str, str], Column] = {
     ("llm-cost", "Cost by token type", "A"): lambda period: period.total("cost", "token_type"),
     ("llm-cost", "Caching by model", "A"): lambda period: period.savings(),
     ("llm-cost", "Caching by model", "C"): lambda period: period.cache_read_share(*MODEL_LABELS),
-    **combinations("Cost by provider, model, agent and phase", *ALL_LABELS),
+    **combinations("Cost by combination", *ALL_LABELS),
     ("llm-agents", "Cost", "A"): lambda period: period.total("cost"),
     ("llm-agents", "Cost change", "A"): lambda period: period.change(),
     ("llm-agents", "Calls", "A"): lambda period: period.total("calls"),
@@ -554,7 +554,7 @@ VALUES: dict[tuple[str, str, str], Column] = {
 """What a panel shows for a time range, by dashboard, title and query."""
 VALUES_BY_TEAM: dict[tuple[str, str, str], Column] = {
     **{key: column for key, column in VALUES.items() if not key[1].startswith("Cost by provider, ")},
-    **combinations("Cost by provider, model, agent, phase and team", *ALL_LABELS, "team"),
+    **combinations("Cost by combination", *ALL_LABELS, "team"),
     ("llm-cost", "Cost by team", "A"): highest_costs("team"),
     **{("llm-agents", "By team", query): column for query, column in comparison("team").items()},
 }
@@ -674,7 +674,7 @@ def test_the_table_of_alerts_shows_the_subject_since_when_and_the_dashboard(samp
         panel
         for board in BOARDS
         for panel in board["panels"]
-        if (panel["title"], panel["type"]) == ("Firing alerts", "table")
+        if (panel["title"], panel["type"]) == ("Alert list", "table")
     )
     (alert,) = sampled.at(sampled.end, substituted(table["targets"][0]["expr"], window=RANGE, step=300))
 

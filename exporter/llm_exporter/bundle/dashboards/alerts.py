@@ -59,7 +59,7 @@ def firing(declared: tuple[str, ...]) -> Json:
     boards = dashboards()
     names = sorted({name for alerts in boards.values() for name in alerts})
     return table(
-        "Firing alerts",
+        "Alert list",
         "Alerts about LLM calls that are firing now, since when their condition is true, and where to look. "
         "Alertmanager shows who was notified.",
         {

@@ -263,7 +263,7 @@ def board(declared: tuple[str, ...]) -> Json:
         "LLM budgets and alerts",
         "Usage and forecast of each budget, cost against thresholds, and firing alerts.",
         {
-            "": [(3, key_figures(limits)), (9, [alerts.firing(declared)])],
+            "": [(3, key_figures(limits)), (7, [alerts.firing(declared)])],
             "Budgets": [(9, [forecast]), (11, [usage, *over_time(limits)])],
             "Thresholds": [(11, [*thresholds(limits), threshold_usage(limits)])],
         },

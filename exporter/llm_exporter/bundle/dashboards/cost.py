@@ -236,7 +236,7 @@ def by_label(queries: Queries) -> list[Json]:
         )
     ]
     approximated = bars(
-        "Approximate cost by reason",
+        "Tokens with approximate cost",
         "Tokens in the time range whose cost is approximate, because the price of their tier, region, fee or "
         "the like is unknown. Add `prices.factors` or `prices.overrides` to the configuration.",
         f'sort_desc({by_reason} > 0) or on () label_replace(vector(0), "reason", "none", "", "")',
@@ -302,7 +302,7 @@ def combinations(queries: Queries) -> list[Json]:
     rows = f"(topk(100, {queries.in_range(COST, by)}) or 0 * {missing})"
     return [
         table(
-            f"Cost by {listed(labels)}",
+            "Cost by combination",
             "The hundred most expensive combinations in the time range, and those with unpriced tokens, "
             "whose cost is missing. If the cost per call is high, try a smaller model or a shorter prompt; "
             "if there are many cheap calls, try caching or batching.",

@@ -295,7 +295,7 @@ def pricing() -> list[Json]:
             "model",
         ),
         _problems(
-            "Approximate cost by model and reason",
+            "Tokens with approximate cost",
             "Tokens in the time range whose cost is approximate, because the price of their tier, region, fee"
             " or the like is unknown. Add `prices.factors` or `prices.overrides` to the configuration.",
             "llm_price_approximated_tokens_total",
@@ -307,11 +307,12 @@ def pricing() -> list[Json]:
             "route. Their usage is missing: upgrade llm-exporter, or report the route.",
             "llm_exporter_unread_requests_total",
             "provider, route",
+            decimals=0,
         ),
     ]
 
 
-def _problems(title: str, description: str, metric: str, labels: str) -> Json:
+def _problems(title: str, description: str, metric: str, labels: str, **defaults: object) -> Json:
     """Return bars of a counter by labels, or a single bar `none`."""
     first = labels.partition(",")[0]
     legend = " ".join(f"{{{{{label}}}}}" for label in labels.split(", "))
@@ -328,7 +329,7 @@ def _problems(title: str, description: str, metric: str, labels: str) -> Json:
             links.filtered("llm-cost", f"Cost of this {first}", {first: links.label_of_bar(first)}, FILTERS),
             links.calls({first: links.label_of_bar(first)}),
         ],
-        defaults=color_thresholds((1, WARNING)),
+        defaults={**color_thresholds((1, WARNING)), **defaults},
     )
 
 
