@@ -160,7 +160,8 @@ def test_no_number_and_no_title_is_cut(session: Session, uid: str, width: int) -
         cut += title.evaluate(CUT)
     page.wait_for_load_state("networkidle", timeout=SETTLED)
     for panel in BOARDS[uid]["panels"]:
-        title = page.get_by_role("heading", name=panel["title"], exact=True).first
+        # The last: a section before it may have the same name.
+        title = page.get_by_role("heading", name=panel["title"], exact=True).last
         box = title.locator("xpath=ancestor::*[self::section or contains(@class, 'panel-container')][1]")
         if panel["type"] == "stat":
             cut += box.evaluate(CUT)
