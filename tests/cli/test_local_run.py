@@ -128,7 +128,7 @@ def test_the_extra_server_is_not_needed(tmp_path: Path, provider: Server, ledger
 
 
 CHILDREN = """
-import os, pathlib, signal, subprocess
+import contextlib, os, pathlib, signal, subprocess
 
 kept = pathlib.Path(os.environ["LLM_EXPORTER_KEEP"])
 if len(sys.argv) == 2:
@@ -144,10 +144,14 @@ elif sys.argv[2] == "forks":
 else:
     call()
     if sys.argv[2] == "is killed":
-        while not any(os.readlink(f"/proc/self/fd/{fd}").startswith(str(kept)) and os.stat(fd).st_size
-                      for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")
-                      for fd in [int(fd)]):
-            pass
+        def written():  # the directory is open for a moment, too
+            files = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+            return any(os.path.getsize(file) for file in files
+                       if os.path.isfile(file) and os.readlink(file).startswith(str(kept)))
+        done = False
+        while not done:
+            with contextlib.suppress(FileNotFoundError):  # another thread has closed one
+                done = written()
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
