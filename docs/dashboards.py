@@ -59,7 +59,7 @@ def take_screenshots(grafana: Grafana, dashboards: Path) -> None:
         for uid, since in TIME_RANGES.items():
             board = json.loads((dashboards / f"{uid}.json").read_bytes())
             rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
-            view = browser.new_page(viewport={"width": WIDTH, "height": 38 * rows + 24})
+            view = browser.new_page(viewport={"width": WIDTH, "height": 38 * rows + 120})
             view.goto(f"{grafana.url}/d/{uid}?kiosk&from=now-{since}&to=now")
             for panel in board["panels"]:
                 view.get_by_role("heading", name=panel["title"], exact=True).first.wait_for(
