@@ -75,7 +75,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moment]:
     targets += [Target("uneven", "a", uneven), Target("uneven", "b", fast)]
     with scraping(targets, directory, rules) as prometheus:
         until(lambda: len(prometheus.query("histogram_count(job:llm_latency_seconds:rate5m) > 0")) == 4, 300)
-        until(lambda: calls_by_job(prometheus) == pytest.approx(RECORDED, rel=0.4), 300)
+        until(
+            lambda: all(calls_by_job(prometheus).get(job, 0) > 0.6 * RECORDED[job] for job in RECORDED), 300
+        )
         yield Moment(prometheus, time.time())
 
 
