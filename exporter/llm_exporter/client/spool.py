@@ -22,7 +22,7 @@ from weakref import WeakSet
 import msgspec
 
 from .. import environment
-from ..bounds import mistake
+from ..bounds import clean_call, mistake
 from ..call import Call, new_id
 from ..file_lock import lock
 from ..log import log
@@ -266,6 +266,7 @@ def _parse(line: bytes) -> Call:
         raise ValueError(str(error)) from None
     if reason := mistake(call):
         raise ValueError(reason)
+    clean_call(call)
     return call
 
 

@@ -70,14 +70,14 @@ class Accounts:
         """The configured prices, as JSON."""
         self.budgets = [Spending(budget, clock) for budget in config.budgets]
         self.thresholds = [Spending(threshold, clock) for threshold in config.thresholds]
-        self._rules: list[Spending[Any]] = [*self.budgets, *self.thresholds]
-        self._names = {rule.ledger_rule: rule for rule in self._rules}
+        self.rules: list[Spending[Any]] = [*self.budgets, *self.thresholds]
+        self._names = {rule.ledger_rule: rule for rule in self.rules}
         self._withheld: dict[str, set[Key]] = {}
         """The accounts without events, by rule: these do not include all earlier calls yet."""
         self.complete = threading.Event()
         """Set when all accounts include all earlier calls of their periods."""
         ledger.prepare_rules(list(self._names))
-        self._load(self._rules)
+        self._load(self.rules)
 
     def register(self) -> None:
         """Begin to charge the calls that are added from now on.
@@ -164,7 +164,7 @@ class Accounts:
 
     def _skip_past_events(self) -> None:
         """Emit no events for what was spent before the service started."""
-        for rule in self._rules:
+        for rule in self.rules:
             self._skip_past_events_of(rule)
 
     def _skip_past_events_of(self, rule: Spending[Any]) -> None:
@@ -177,7 +177,7 @@ class Accounts:
     def charges(self, call: Call) -> Iterator[Charge]:
         """Yield the accounts that a call is charged to."""
         now = self._clock()
-        for rule in self._rules:
+        for rule in self.rules:
             yield from _charges(rule, call, now)
 
     def settle(self, calls: Sequence[Call]) -> list[BudgetRow]:
@@ -186,13 +186,13 @@ class Accounts:
         Returns:
             The state of the budgets that the calls were charged to.
         """
-        if not self._rules:
+        if not self.rules:
             return []
         with self._reading:
             with self._lock:
                 touched = [
                     (rule, values)
-                    for rule in self._rules
+                    for rule in self.rules
                     for values in {rule.key_of(labels_of(call, call.model), _models(call)) for call in calls}
                     if values is not None
                 ]
@@ -223,7 +223,7 @@ class Accounts:
     def refresh(self) -> None:
         """Read all accounts from the ledger, which other services may also write to."""
         with self._lock:
-            accounts = [(rule, account, key) for rule in self._rules for key, account in rule.items()]
+            accounts = [(rule, account, key) for rule in self.rules for key, account in rule.items()]
         for first in range(0, len(accounts), _SLICE_ACCOUNTS):
             with self._reading:
                 self._read(accounts[first : first + _SLICE_ACCOUNTS])
@@ -244,13 +244,13 @@ class Accounts:
         with self._lock:
             names = [
                 rule.ledger_name(values, account.span)
-                for rule in self._rules
+                for rule in self.rules
                 if label in rule.per
                 for values, account in rule.items()
                 if values[rule.per.index(label)] == value
             ]
             self._ledger.delete_accounts(names)
-            for rule in self._rules:
+            for rule in self.rules:
                 rule.forget(label, value)
 
     def samples(self) -> Iterator[GaugeSample]:

@@ -96,7 +96,7 @@ def serve(
         settings.load()
         settings.ssl = context
         server = _Server(settings, app.state.live)
-        _collect_rarely()
+        collect_rarely()
         shown = f"[{host}]" if ":" in host else host
         scheme = "http" if context is None else "https"
         print(f"llm-exporter listening on {scheme}://{shown}:{bound}", flush=True)  # noqa: T201
@@ -107,7 +107,7 @@ def serve(
             runner.run(server.serve(sockets=[listener]))
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Have full garbage collections run rarely, and not look at what stays anyway.
 
     Each of them keeps the event loop waiting. They would find next to nothing: what large batches and reports

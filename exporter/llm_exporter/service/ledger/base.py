@@ -40,7 +40,7 @@ class LedgerInUse(LedgerError):  # noqa: N818  # describes a state
     """Another process is writing to the ledger."""
 
 
-class Totals(msgspec.Struct, kw_only=True):
+class Totals(msgspec.Struct, kw_only=True, gc=False):
     """The totals of some calls. Input tokens include cached ones; output tokens include reasoning."""
 
     calls: int = 0
@@ -280,14 +280,15 @@ class Ledger(Protocol):
 
 def totals_of(call: Call) -> Totals:
     """Return the totals of one call."""
+    prompt = call.input_tokens
     return Totals(
         calls=1,
         errors=int(call.error is not None),
         cost_usd=call.total_cost,
-        input_tokens=call.input_tokens,
-        output_tokens=call.output_tokens,
+        input_tokens=prompt,
+        output_tokens=call.total_tokens - prompt,
         unpriced_tokens=call.unpriced_tokens,
-        approximated_tokens=call.approximated_tokens,
+        approximated_tokens=call.approximated_tokens if call.approximated else 0,
     )
 
 

@@ -23,7 +23,6 @@ from ...metrics.zero_first import SeriesKey
 from ...periods import HOUR, Step
 from .base import (
     DEFAULT,
-    MAX_INTEGER,
     Charges,
     Claim,
     Grant,
@@ -434,10 +433,10 @@ def _row(call: Call, received: float, group: int) -> tuple[Any, ...]:
         call.labels.get("session") or DEFAULT,
         totals.errors,
         totals.cost_usd,
-        min(totals.input_tokens, MAX_INTEGER),
-        min(totals.output_tokens, MAX_INTEGER),
-        min(totals.unpriced_tokens, MAX_INTEGER),
+        totals.input_tokens,
+        totals.output_tokens,
+        totals.unpriced_tokens,
         _encode(call).decode(),
-        min(totals.approximated_tokens, MAX_INTEGER),
+        totals.approximated_tokens,
         group,
     )

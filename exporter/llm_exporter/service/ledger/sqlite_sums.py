@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from .base import MAX_INTEGER
@@ -22,15 +23,21 @@ _Key = tuple[int, int, tuple[str, ...], int]
 def added_by(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """Yield the rows that rows of `calls` add to `sums`."""
     shortest = SPANS[-1]
-    sums: dict[_Key, list[Any]] = {}
+    alike: defaultdict[_Key, list[tuple[Any, ...]]] = defaultdict(list)
     for row in rows:
         start = int(row[_STARTED]) // shortest * shortest
-        _add(sums, (shortest, start, row[_DIMENSIONS], row[_GROUP]), [1, *row[_AMOUNTS], row[_APPROXIMATED]])
+        alike[shortest, start, row[_DIMENSIONS], row[_GROUP]].append(row)
+    sums = {key: _summed(some) for key, some in alike.items()}
     for (_, start, dimensions, group), amounts in list(sums.items()):
         for span in SPANS[:-1]:
-            _add(sums, (span, start // span * span, dimensions, group), list(amounts))
+            _add(sums, (span, start // span * span, dimensions, group), amounts)
     for (span, start, dimensions, group), amounts in sums.items():
         yield (span, start, *dimensions, group, *(min(amount, MAX_INTEGER) for amount in amounts))
+
+
+def _summed(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    columns = list(zip(*rows, strict=True))
+    return [len(rows), *map(sum, columns[_AMOUNTS]), sum(columns[_APPROXIMATED])]
 
 
 def _add(sums: dict[_Key, list[Any]], key: _Key, amounts: list[Any]) -> None:
