@@ -6,7 +6,6 @@ so what is said here is true. Nothing is said of other servers.
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from typing import Any
 
@@ -21,7 +20,8 @@ def _is_uvicorns() -> bool:
 
     With `--reload` there is one child, whatever the number of workers in the configuration.
     """
-    child: Any = multiprocessing.current_process()
+    # Its children have imported it. Importing it here would make every start slower.
+    child: Any = getattr(sys.modules.get("multiprocessing"), "current_process", lambda: None)()
     if not str(getattr(getattr(child, "_target", None), "__module__", "")).startswith("uvicorn."):
         return False
     config = child._kwargs.get("config")  # noqa: SLF001  # multiprocessing has no other way to ask
