@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from llm_exporter.bundle.increases import MODEL, labels_of, levels, prefix
+from llm_exporter.bundle.increases import MODEL, has_quarters, labels_of, levels, prefix
 from llm_exporter.metrics.specs import Spec
 
 JOB: Final = "llm-exporter"
@@ -61,7 +61,7 @@ class Sum:
         """The sums at coarser levels that include this one."""
         name = prefix(level, metric)
         self._minutes = [series(f"{name}:increase1m", {**self.level_labels, "day": day}) for day in "01"]
-        self._quarter = series(f"{name}:increase15m", self.level_labels)
+        self._quarter = series(f"{name}:increase15m", self.level_labels) if has_quarters(level) else ""
         self._day, self._today, self._before = (
             series(f"{name}:increase", {**self.level_labels, "part": part})
             for part in ("day", "today", "before")
@@ -90,7 +90,7 @@ class Sum:
         self._today_so_far += self.step
         if minutes:
             yield self._minutes[now // DAY % 2], self.step * self.unit
-        if now % QUARTER == 0:
+        if now % QUARTER == 0 and self._quarter:
             yield self._quarter, self._quarter_so_far * self.unit
             self._quarter_so_far = 0
         yield self._today, self.today

@@ -24,8 +24,11 @@ TOTAL = "job_provider_model_agent_phase_token_type:llm_cost_usd:increase"
 TODAY = f'sum({TOTAL}{{part="today"}})'
 DAYS = f'sum(sum_over_time({TOTAL}{{part="day"}}[2d]))'
 COARSE = 'sum(job_agent:llm_cost_usd:increase{part="today"})'
-AGENT = ("job_provider_model_agent_phase:llm_cost_usd:", "job_agent:llm_cost_usd:")
-"""The sums by agent, and what they are summed from."""
+COARSER = {
+    "job_provider_model_agent_phase:llm_cost_usd:increase": LABELS.removesuffix(', token_type="input"'),
+    "job_agent:llm_cost_usd:increase": 'job="j", agent="a"',
+}
+"""The sums by agent, and those whose minutes they are summed from, with their labels."""
 DAY = 24 * 60
 MIDNIGHT = 4 * 60
 """The minute of the first midnight."""
@@ -52,7 +55,7 @@ def unit_tests(outage: Outage, expected: Mapping[int, Mapping[str, float | None]
     rules = yaml.safe_load(RULES.read_text())
     for group in rules["groups"]:
         group["rules"] = [
-            each for each in group["rules"] if each["record"].startswith(("llm:", TOTAL, *AGENT))
+            each for each in group["rules"] if each["record"].startswith(("llm:", TOTAL, *COARSER))
         ]
         marker = "slow_group_is_due" if group["name"] == "llm_increase_copy" else "prometheus_is_up"
         for each in group["rules"]:
@@ -66,11 +69,12 @@ def unit_tests(outage: Outage, expected: Mapping[int, Mapping[str, float | None]
     recorded = f"_x{first} 0+1x{before - first}"
     series = {
         COUNTER: counter,
-        f'{TOTAL}{{{LABELS}, part="today"}}': recorded,
-        f'{TOTAL}1m{{{LABELS}, day="0"}}': f"_x{first} 0 1x{before - first - 1}",
         "llm:utc_day:number": f"0x{before}",
         "prometheus_is_up": f"_x{outage.end} 1x{last - outage.end}",
     }
+    for total, labels in {TOTAL: LABELS, **COARSER}.items():
+        series[f'{total}{{{labels}, part="today"}}'] = recorded
+        series[f'{total}1m{{{labels}, day="0"}}'] = f"_x{first} 0 1x{before - first - 1}"
     if outage.copied:
         series["slow_group_is_due"] = f"_x{outage.copied} 1 stale"
     tests = {

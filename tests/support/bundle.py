@@ -98,7 +98,7 @@ def recorded_series(declared: tuple[str, ...] = ()) -> dict[str, set[str]]:
 
 
 SERIES = r"(?:\w+:)?llm_\w+(?::\w+)?|llm:\w+:\w+|up|scrape_\w+|ALERTS_FOR_STATE|ALERTS"
-RULE_LABELS = {"increase": {"part"}, "increase1m": {"day"}}
+RULE_LABELS = {"increase": {"part"}, "increase1m": {"day", "waiting"}}
 """The labels that rules add to a recorded series, by the last part of its name."""
 BUDGET_LABELS = {"job", "budget", "period", "unit", "provider", "model", "agent", "phase"}
 """The labels of what is recorded about budgets: those of the gauges, without `instance`, and the unit."""

@@ -39,6 +39,11 @@ def levels(declared: Level = ()) -> dict[str, dict[Level, Level | None]]:
     }
 
 
+def has_quarters(level: Level) -> bool:
+    """Return whether quarters of an hour are recorded at a level: all but the one with the most series."""
+    return level != CALLER_BY_TYPE
+
+
 def labels_of(level: Level, declared: Level) -> Level:
     """Return all labels of the sums at a level.
 
@@ -54,8 +59,9 @@ HEAD = """\
 # How much was spent, called and used, recorded so that a range of 30 days reads 30 daily sums instead of half
 # a million scrapes of each counter.
 #
-#   :increase1m    the increase in a minute; its label `day` (0 or 1) distinguishes today from yesterday
-#   :increase15m   the increase in a quarter of an hour, for graphs
+#   :increase1m    the increase in a minute; its label `day` (0 or 1) distinguishes today from yesterday, and
+#                  `waiting` marks a minute that the next two cannot include yet
+#   :increase15m   the increase in a quarter of an hour, for graphs; not by caller and token type at once
 #   :increase1h    the cost of an agent in the last hour, for alerts
 #   :increase      has three parts: `day`, the increase in a UTC day, recorded once when the day ends;
 #                  `today`, the increase since midnight; and `before`, the negative of `today`
@@ -86,6 +92,7 @@ HEAD = """\
 # After an outage of Prometheus it goes on from the value before it. That value is looked for in the last
 # half hour. If it is older, the group llm_increase_copy looks for it in the last day, every 15 minutes
 # (that is expensive). Until then, only minutes and quarters are recorded, and the dashboards have no data.
+# The minutes are added to the copy.
 #
 {undeclared}
 groups:
@@ -121,6 +128,8 @@ NEW_DAY = f"(max_over_time({DAY_NUMBER}[1d] offset 30s) < floor(vector(time()) /
 """Has a value in the first evaluation of a UTC day: at midnight, or up to a day late."""
 TODAY = 'count_values ("day", floor(vector(time()) / 86400) % 2)'
 """The value 1 with the label `day` of today's minutes."""
+WAITING = 'waiting="true"'
+"""Marks minutes that are added to a copy, which is not made yet."""
 
 STATE = "llm:recording:state"
 """1 if the sums go on, 2 if they go on from a copy, 0 if they start. No value while they wait for a copy."""
@@ -132,6 +141,13 @@ STATES = f"""\
   or
 vector(0) unless on () max_over_time({DAY_NUMBER}[1d])"""
 FROM_COPY = f"and on () {STATE} == 2"
+MINUTE_LABELS = f"""\
+* on () group_left (day, waiting) (
+    {TODAY} and on () {STATE}
+  or
+    label_replace({TODAY}, "waiting", "true", "", "") unless on () {STATE}
+)"""
+"""Adds the labels of a minute."""
 NOT_RUNNING = f"unless on () max_over_time({DAY_NUMBER}[30m])"
 
 
@@ -139,20 +155,19 @@ def minute_query(metric: str, by: str, version: int) -> str:
     """Return the query for the increase of a counter in the last minute."""
     if version == 3:
         # From the last value before the minute to the last one in it, without extrapolation.
-        return f"""\
-sum by ({by}) (increase({metric}[1m] anchored))
-* on () group_left (day) {TODAY}"""
+        return f"sum by ({by}) (increase({metric}[1m] anchored))"
     last, first = f"last_over_time({metric}[1m])", f"min_over_time({metric}[1m])"
     previous = f"last_over_time({metric}[10m] offset 1m)"
     return f"""\
 sum by ({by}) (
-    {last} - ({previous} <= {first})
-  or
-    {last} and {previous}
-  or
-    {last} - {first}
-)
-* on () group_left (day) {TODAY}"""
+  {last} - (
+      {previous} <= {first}
+    or
+      0 * {previous}
+    or
+      {first}
+  )
+)"""
 
 
 def rule(record: str, expr: str, **labels: str) -> str:
@@ -168,8 +183,11 @@ def prefix(level: Level, metric: str) -> str:
     return f"{'_'.join(level)}:{metric.removesuffix('_total')}"
 
 
-def rules_from_counter(level: Level, metric: str, declared: Level, version: int) -> str:
-    """Return the rules that sum a raw counter; each rule reads the ones above it."""
+def sums(level: Level, metric: str, minute: str, declared: Level) -> str:
+    """Return the rules that record a counter at a level, given the query for the last minute.
+
+    Each rule reads the ones above it.
+    """
     name, by = prefix(level, metric), ", ".join(labels_of(level, declared))
     total = f"{name}:increase"
     # 14m30s: 15 samples whether a window includes the sample at its start (Prometheus 2) or not (3).
@@ -179,7 +197,7 @@ def rules_from_counter(level: Level, metric: str, declared: Level, version: int)
   or
     last_over_time({total}{{part="copy"}}[15m]) {FROM_COPY}"""
     # A copy is made half an hour after the last evaluation or later, so all these minutes are newer.
-    since_copy = f"sum_over_time({name}:increase1m[30m]) {FROM_COPY}"
+    since_copy = f"sum_over_time({name}:increase1m{{{WAITING}}}[30m]) {FROM_COPY}"
     day = f"""\
 sum by ({by}) (
 {before}
@@ -190,7 +208,6 @@ and on () {NEW_DAY}
 and on () {STATE}"""
     # A new day begins with a 0 for each caller of the previous day, or the value would be found again in the
     # next minute. A 0 need not be found, so that callers that are gone are dropped.
-    # 30s: this minute. Without a window, it could be one from before an outage of up to five minutes.
     today = f"""\
 sum by ({by}) (
   (
@@ -200,16 +217,24 @@ sum by ({by}) (
   or
     {since_copy} and on (day) {TODAY}
   or
-    last_over_time({name}:increase1m[30s])
+    {this_minute(name)}
 )
 and on () {STATE}"""
     return (
-        rule(f"{name}:increase1m", minute_query(metric, by, version))
-        + rule(f"{name}:increase15m", quarter)
+        rule(f"{name}:increase1m", f"{minute}\n{MINUTE_LABELS}")
+        + (rule(f"{name}:increase15m", quarter) if has_quarters(level) else "")
         + rule(total, day, part="day")
         + rule(total, today, part="today")
         + rule(total, f'-1 * sum by ({by}) ({total}{{part="today"}})', part="before")
     )
+
+
+def this_minute(name: str) -> str:
+    """Return the query for the increase that this evaluation has recorded.
+
+    Without a window, it could be the one from before an outage of up to five minutes.
+    """
+    return f"last_over_time({name}:increase1m[30s])"
 
 
 def copy_rule(level: Level, metric: str, declared: Level) -> str:
@@ -219,18 +244,6 @@ def copy_rule(level: Level, metric: str, declared: Level) -> str:
     return rule(total, copy, part="copy")
 
 
-def rules_from_level(level: Level, source: Level, metric: str, declared: Level) -> str:
-    """Return the rules that sum a level from the records of a finer one."""
-    total, finer = f"{prefix(level, metric)}:increase", f"{prefix(source, metric)}:increase"
-    by = ", ".join(labels_of(level, declared))
-    return (
-        rule(f"{total}15m", f"sum by ({by}) ({finer}15m)\n{EVERY_QUARTER}")
-        + rule(total, f'sum by ({by}) ({finer}{{part="day"}})\nand on () {NEW_DAY}', part="day")
-        + rule(total, f'sum by ({by}) ({finer}{{part="today"}})', part="today")
-        + rule(total, f'sum by ({by}) ({finer}{{part="before"}})', part="before")
-    )
-
-
 def render(version: int = 2, declared: Level = ()) -> str:
     """Return the rules as YAML.
 
@@ -238,28 +251,26 @@ def render(version: int = 2, declared: Level = ()) -> str:
         version: The oldest major version of Prometheus that loads them: 2 or 3.
         declared: The declared labels that sums have beside the built-in ones.
     """
-    of_metrics = [
-        (level, source, metric) for metric, of in levels(declared).items() for level, source in of.items()
-    ]
-    sums = "".join(
-        rules_from_counter(level, metric, declared, version)
-        if source is None
-        else rules_from_level(level, source, metric, declared)
-        for level, source, metric in of_metrics
-    )
+    recorded = copies = ""
+    for metric, of in levels(declared).items():
+        for level, source in of.items():
+            by = ", ".join(labels_of(level, declared))
+            if source is None:
+                minute = minute_query(metric, by, version)
+            else:
+                minute = f"sum by ({by}) ({this_minute(prefix(source, metric))})"
+            recorded += sums(level, metric, minute, declared)
+            copies += copy_rule(level, metric, declared)
     by_phase = f'{prefix(PHASE, COST)}:increase{{part="today"}}'
     overall = rule("job:llm_cost_usd:increase", f"sum by (job) ({by_phase})", part="today")
     # 59m30s: 60 samples, like 14m30s.
-    hour = f"sum by (job, agent) (sum_over_time({prefix(CALLER_BY_TYPE, COST)}:increase1m[59m30s]))"
+    hour = f"sum by (job, agent) (sum_over_time({prefix(AGENT, COST)}:increase1m[59m30s]))"
     utc_day = rule(DAY_NUMBER, f"floor(vector(time()) / 86400) and on () {STATE}")
-    copies = "".join(
-        copy_rule(level, metric, declared) for level, source, metric in of_metrics if source is None
-    )
     copied = rule(COPIED_DAY, f"max_over_time({DAY_NUMBER}[1d])\n{NOT_RUNNING}")
     groups = (
         head(version, declared)
         + rule(STATE, STATES)
-        + sums
+        + recorded
         + overall
         + rule(f"{prefix(AGENT, COST)}:increase1h", hour)
         + utc_day,
