@@ -26,7 +26,7 @@ PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_s
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-service test-demo test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-rules test-sdks prices site workflows audit bench lint types servers dashboards kubernetes docs lock dist sbom release publish clean
+.PHONY: help demo test test-service test-demo test-page test-heavy test-faults test-frameworks test-recipes test-lowest test-chart test-rules test-sdks prices site workflows audit bench lint types servers environments dashboards kubernetes docs lock dist sbom release publish clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -100,6 +100,8 @@ types: $(READY)
 
 servers: $(READY)  ## Download the servers that the tests need
 	$(BIN)/python -m tools.binaries prometheus promtool alertmanager amtool redis-server
+
+environments: $(addsuffix /.ready,$(FRAMEWORKS) $(OLDER) $(CREWAI) $(OLDEST) $(RECIPES) $(LOWEST) $(SDKS))  ## Install what the tests with environments of their own need
 
 dashboards: $(READY)  ## Generate the dashboards and the rules they read; ARGS="--labels team" adds labels
 	$(BIN)/python -m tools.dashboards $(ARGS)

@@ -107,6 +107,12 @@ def test_calls_come_back_unchanged_and_are_then_removed(spool: Spool, tmp_path: 
     assert names(tmp_path) == []
 
 
+def test_a_call_that_another_program_has_written_has_clean_texts(spool: Spool) -> None:
+    leave(spool, a_call(model="gpt\n5", labels={"agent": "a" * 300}))
+    ((call,),) = spool.waiting(10)
+    assert (call.model, call.labels) == ("gpt?5", {"agent": "a" * 256})
+
+
 def test_a_file_stays_until_all_its_calls_are_sent(spool: Spool) -> None:
     calls = [a_call(), a_call()]
     leave(spool, *calls)

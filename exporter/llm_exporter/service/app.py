@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from ..bounds import clean_call
 from ..call import Call
 from ..client.spool import Spool
 from ..config.model import Config, Right
@@ -270,6 +271,7 @@ class _Service:
         if labels:
             for call in calls:
                 call.labels.update(labels)
+                clean_call(call)  # the configuration may have any text
         return self._intake.submit(calls)
 
     async def _get_calls(self, request: Request) -> Response:

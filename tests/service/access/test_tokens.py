@@ -195,7 +195,7 @@ def test_a_token_is_read_again_when_its_file_changes(
 
 
 def test_the_labels_of_a_token_replace_what_the_client_claims(tmp_path: Path) -> None:
-    bound = token(tmp_path, "ingest", labels={"team": "web", "agent": "bot"})
+    bound = token(tmp_path, "ingest", labels={"team": "web", "agent": "bo\nt"})
     config = Config(labels=("team",), auth=Auth(tokens=(bound, token(tmp_path, "read"))))
     with TestClient(
         make_app(config, SqliteLedger(tmp_path / "ledger.db")), base_url="http://localhost"
@@ -205,8 +205,8 @@ def test_the_labels_of_a_token_replace_what_the_client_claims(tmp_path: Path) ->
         assert sent.json() == {"accepted": 2, "duplicates": 0}
         stored = client.get("/api/v1/calls", headers=bearer(secret("read"))).json()["calls"]
         assert sorted((call["labels"] for call in stored), key=len) == [
-            {"team": "web", "agent": "bot"},
-            {"team": "web", "agent": "bot", "phase": "plan"},
+            {"team": "web", "agent": "bo?t"},
+            {"team": "web", "agent": "bo?t", "phase": "plan"},
         ]
 
 

@@ -204,7 +204,7 @@ class Ledger(Protocol):
         """Store calls, and charge their accounts in the same transaction.
 
         Args:
-            calls: Any calls; those with a known id are ignored.
+            calls: Calls without a `mistake`, see `bounds`; those with a known id are ignored.
             charges: Returns the accounts that a call is charged to.
 
         Returns:
