@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -12,9 +15,12 @@ from llm_exporter.budgets import spending
 from llm_exporter.budgets.events import BudgetReached, Event
 from llm_exporter.config.model import Config
 from llm_exporter.service.accounts import Accounts
+from llm_exporter.service.ledger.base import Spent
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.budgets import Clock, budget
 from support.calls import a_call
+
+PATIENCE = 60
 
 
 def test_a_session_that_fell_out_of_memory_is_read_from_the_ledger_and_notified_once(
@@ -48,3 +54,31 @@ def test_an_event_is_emitted_once_although_the_clock_steps_back(tmp_path: Path) 
     assert [(event.ratio, event.since) for event in events if isinstance(event, BudgetReached)] == [
         (0.8, midnight - 86400)
     ]
+
+
+def test_a_reading_that_hangs_keeps_no_calls_waiting_and_replaces_no_newer_amount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_read, go_on = threading.Event(), threading.Event()
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger, ThreadPoolExecutor() as pool:
+        accounts = Accounts(Config(budgets=(budget("1"),)), ledger, lambda _: None)
+
+        def hang(names: Sequence[str]) -> list[Spent]:
+            amounts = SqliteLedger.spent(ledger, names)
+            has_read.set()
+            go_on.wait()
+            return amounts
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "spent", hang)
+            refreshed = pool.submit(accounts.refresh)
+            has_read.wait()
+        settled = pool.submit(accounts.settle, ledger.add([a_call(cost={"output": 0.3})], accounts.charges))
+        try:
+            (row,) = settled.result(PATIENCE)
+            assert row.spent == 0.3
+        finally:
+            go_on.set()
+        refreshed.result()
+        (row,) = accounts.rows()
+        assert row.spent == 0.3

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, Final, cast
 
-from ..budgets.events import Event
+from ..budgets.events import Event, Unit
 from ..budgets.gauges import gauges
 from ..budgets.notifications import fraction_reached, newly_crossed, newly_reached
 from ..budgets.spending import SESSION_SECONDS, USD, Account, Key, Spending, labels_of
@@ -23,7 +24,7 @@ from ..config.model import Budget, Config
 from ..log import log
 from ..metrics.registry import GaugeSample
 from ..metrics.specs import CATCHING_UP
-from ..periods import DAY, END_OF_TIME, span_of
+from ..periods import DAY, END_OF_TIME, Span, span_of
 from .ledger.base import Charge, Ledger, Rule
 from .requests import rfc3339
 from .schemas import BudgetRow
@@ -32,10 +33,21 @@ _GRACE_SECONDS: Final = 400.0 * DAY
 """How long an account is kept after its period, for calls that arrive late."""
 
 _SLICE_ACCOUNTS: Final = 250
-"""Accounts that are read at a time. Ingestion waits while they are read."""
+"""Accounts that are read at a time."""
 
 _Touched = tuple[Spending[Any], Key]
 """An account that calls were charged to: its rule and key."""
+
+
+class _ReadAccount(Account):
+    """An account whose amount is read from the ledger."""
+
+    __slots__ = ("reading",)
+
+    def __init__(self, labels: Mapping[str, str], limit: int, unit: Unit, span: Span) -> None:
+        super().__init__(labels, limit, unit, span)
+        self.reading = 0
+        """The number of the reading that the amount is from."""
 
 
 class Accounts:
@@ -62,14 +74,16 @@ class Accounts:
         self._emit = emit
         self._clock = clock
         self._lock = threading.RLock()
-        self._reading = threading.Lock()
-        """Held to read amounts from the ledger, so that no older amount replaces a newer one."""
+        self._readings = count(1)
+        """Numbers the readings of the ledger by their beginning. An older one replaces no newer amount."""
         self.prices: dict[str, Any] = config.prices.model_dump(
             mode="json", exclude_defaults=True, exclude={"update", "update_url"}
         )
         """The configured prices, as JSON."""
-        self.budgets = [Spending(budget, clock) for budget in config.budgets]
-        self.thresholds = [Spending(threshold, clock) for threshold in config.thresholds]
+        self.budgets = [Spending(budget, clock, new_account=_ReadAccount) for budget in config.budgets]
+        self.thresholds = [
+            Spending(threshold, clock, new_account=_ReadAccount) for threshold in config.thresholds
+        ]
         self.rules: list[Spending[Any]] = [*self.budgets, *self.thresholds]
         self._names = {rule.ledger_rule: rule for rule in self.rules}
         self._withheld: dict[str, set[Key]] = {}
@@ -188,19 +202,18 @@ class Accounts:
         """
         if not self.rules:
             return []
-        with self._reading:
-            with self._lock:
-                touched = [
-                    (rule, values)
-                    for rule in self.rules
-                    for values in {rule.key_of(labels_of(call, call.model), _models(call)) for call in calls}
-                    if values is not None
-                ]
-                accounts = [(rule, rule.account_at(values), values) for rule, values in touched]
-            self._read(accounts)
-            with self._lock:
-                events = [*self._events(touched if not self._withheld else self._withhold(touched))]
-                rows = self._rows((rule, account) for rule, account, _ in accounts if rule in self.budgets)
+        with self._lock:
+            touched = [
+                (rule, values)
+                for rule in self.rules
+                for values in {rule.key_of(labels_of(call, call.model), _models(call)) for call in calls}
+                if values is not None
+            ]
+            accounts = [(rule, rule.account_at(values), values) for rule, values in touched]
+        self._read(accounts)
+        with self._lock:
+            events = [*self._events(touched if not self._withheld else self._withhold(touched))]
+            rows = self._rows((rule, account) for rule, account, _ in accounts if rule in self.budgets)
         for event in events:
             self._emit(event)
         return rows
@@ -225,18 +238,20 @@ class Accounts:
         with self._lock:
             accounts = [(rule, account, key) for rule in self.rules for key, account in rule.items()]
         for first in range(0, len(accounts), _SLICE_ACCOUNTS):
-            with self._reading:
-                self._read(accounts[first : first + _SLICE_ACCOUNTS])
+            self._read(accounts[first : first + _SLICE_ACCOUNTS])
 
     def _read(self, accounts: Sequence[tuple[Spending[Any], Account, tuple[str, ...]]]) -> None:
         spans = [account.span for _, account, _ in accounts]
         if not spans:
             return
         names = [rule.ledger_name(key, span) for (rule, _, key), span in zip(accounts, spans, strict=True)]
+        reading = next(self._readings)
         known = self._ledger.spent(names)  # may hang, so without the lock that scrapes need
         with self._lock:
-            for (rule, account, _), span, spent in zip(accounts, spans, known, strict=True):
-                if account.span == span:
+            for (rule, each, _), span, spent in zip(accounts, spans, known, strict=True):
+                account = cast(_ReadAccount, each)
+                if account.span == span and account.reading < reading:
+                    account.reading = reading
                     account.spent = spent.tokens if rule.unit == "tokens" else round(spent.usd * USD)
 
     def forget(self, label: str, value: str) -> None:
