@@ -43,14 +43,18 @@ def gauges(
     rules: dict[tuple[str, str, str], _Rule] = {}
     blocking: dict[tuple[str, str], bool] = {}
     for budget, account in budgets:
-        names = {"budget": budget.name, "period": budget.period}
-        blocking[budget.name, budget.period] = budget.on_exceed == "block"
-        rule = _Rule(*_BY_UNIT[account.unit], names)
-        rules.setdefault((rule.limit.name, budget.name, budget.period), rule).add(account)
+        limit, spent = _BY_UNIT[account.unit]
+        key = limit.name, budget.name, budget.period
+        if key not in rules:
+            rules[key] = _Rule(limit, spent, {"budget": budget.name, "period": budget.period})
+            blocking[budget.name, budget.period] = budget.on_exceed == "block"
+        rules[key].add(account)
     for threshold, account in thresholds:
-        names = {"threshold": threshold.name, "window": threshold.window}
-        rule = _Rule(THRESHOLD, THRESHOLD_SPENT, names)
-        rules.setdefault((THRESHOLD.name, threshold.name, threshold.window), rule).add(account)
+        key = THRESHOLD.name, threshold.name, threshold.window
+        if key not in rules:
+            names = {"threshold": threshold.name, "window": threshold.window}
+            rules[key] = _Rule(THRESHOLD, THRESHOLD_SPENT, names)
+        rules[key].add(account)
     left_out: Counter[str] = Counter()
     for (_, name, _), rule in rules.items():
         for labels, account in rule.fullest():

@@ -271,10 +271,9 @@ class Accounts:
     def samples(self) -> Iterator[GaugeSample]:
         """Yield the gauges of budgets and thresholds."""
         with self._lock:
-            yield from gauges(
-                [(rule.rule, account) for rule in self.budgets for account in rule.accounts()],
-                [(rule.rule, account) for rule in self.thresholds for account in rule.accounts()],
-            )
+            budgets = [(rule.rule, account) for rule in self.budgets for account in rule.accounts()]
+            thresholds = [(rule.rule, account) for rule in self.thresholds for account in rule.accounts()]
+        yield from gauges(budgets, thresholds)
         yield GaugeSample(CATCHING_UP.name, {}, self.behind)
 
     def rows(self) -> list[BudgetRow]:

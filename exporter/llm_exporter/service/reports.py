@@ -7,6 +7,8 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -33,7 +35,11 @@ MAX_SEARCHED: Final = 10_000
 _READ: Final = 1000
 """Calls that it reads at a time."""
 
+_SORTED: Final = 5000
+"""Rows that are sorted at a time."""
+
 _Row = TypeVar("_Row")
+_Item = TypeVar("_Item")
 _Groups = Mapping[tuple[str, ...], Totals]
 _Periods = Mapping[tuple[float, tuple[str, ...]], Totals]
 
@@ -118,12 +124,12 @@ def rows(
     others: dict[float, Totals] = {}
     if top is not None:
         groups, others = _most_expensive(groups, top)
-    ranked = sorted(groups.items(), key=lambda group: (group[0][0], -group[1].cost_usd, group[0][1]))
+    ranked = _sorted(groups.items(), key=lambda group: (group[0][0], -group[1].cost_usd, group[0][1]))
     named = [(start, dict[str, str | None](zip(by, key, strict=True)), one) for (start, key), one in ranked]
     summed_up = [(start, dict.fromkeys(by), one) for start, one in others.items()]
     return [
         _row({**({period: rfc3339(start)} if period else {}), **dimensions}, totals)
-        for start, dimensions, totals in sorted([*named, *summed_up], key=lambda row: row[0])
+        for start, dimensions, totals in _sorted([*named, *summed_up], key=lambda row: row[0])
     ]
 
 
@@ -132,13 +138,20 @@ def _most_expensive(groups: _Periods, top: int) -> tuple[_Periods, dict[float, T
     by_key: dict[tuple[str, ...], Totals] = {}
     for (_, key), totals in groups.items():
         by_key.setdefault(key, Totals()).add(totals)
-    ranked = sorted(by_key.items(), key=lambda group: (-group[1].cost_usd, -group[1].calls, group[0]))
+    ranked = _sorted(by_key.items(), key=lambda group: (-group[1].cost_usd, -group[1].calls, group[0]))
     kept = {key for key, _ in ranked[:top]}
     others: dict[float, Totals] = {}
     for (start, key), totals in groups.items():
         if key not in kept:
             others.setdefault(start, Totals()).add(totals)
     return {group: totals for group, totals in groups.items() if group[1] in kept}, others
+
+
+def _sorted(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[_Item]:
+    """Return items in order. All other threads wait for a sort, so only a slice is sorted at a time."""
+    remaining = iter(items)
+    slices = iter(lambda: sorted(islice(remaining, _SORTED), key=key), [])
+    return list(merge(*slices, key=key))
 
 
 def fields(totals: Totals) -> dict[str, Any]:
@@ -166,7 +179,7 @@ def _by_cost(groups: _Groups, dimension: int) -> list[tuple[str, Totals]]:
     values: dict[str, Totals] = {}
     for key, totals in groups.items():
         values.setdefault(key[dimension], Totals()).add(totals)
-    return sorted(values.items(), key=lambda value: (-value[1].cost_usd, -value[1].calls, value[0]))
+    return _sorted(values.items(), key=lambda value: (-value[1].cost_usd, -value[1].calls, value[0]))
 
 
 def _typed(row: Callable[..., _Row], values: Iterable[tuple[str, Totals]]) -> list[_Row]:

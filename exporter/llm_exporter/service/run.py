@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,8 @@ _FULL_COLLECTION: Final = 1000
 """How many collections of middle-aged objects precede a full one: seven million allocations."""
 _GRACE_SECONDS: Final = 5
 """How long requests may go on after a signal."""
+_SWITCH_SECONDS: Final = 0.0005
+"""How long a thread may run Python while others wait, such as the event loop during a report."""
 
 
 def serve(
@@ -97,6 +100,7 @@ def serve(
         settings.ssl = context
         server = _Server(settings, app.state.live)
         collect_rarely()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         shown = f"[{host}]" if ":" in host else host
         scheme = "http" if context is None else "https"
         print(f"llm-exporter listening on {scheme}://{shown}:{bound}", flush=True)  # noqa: T201
