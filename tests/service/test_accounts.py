@@ -15,7 +15,7 @@ from llm_exporter.budgets import spending
 from llm_exporter.budgets.events import BudgetReached, Event
 from llm_exporter.config.model import Config
 from llm_exporter.service.accounts import Accounts
-from llm_exporter.service.ledger.base import Spent
+from llm_exporter.service.ledger.base import LedgerError, Spent
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from support.budgets import Clock, budget
 from support.calls import a_call
@@ -69,6 +69,7 @@ def test_a_reading_that_hangs_keeps_no_calls_waiting_and_replaces_no_newer_amoun
             go_on.wait()
             return amounts
 
+        monkeypatch.setattr(ledger, "shared", True)
         with monkeypatch.context() as patch:
             patch.setattr(ledger, "spent", hang)
             refreshed = pool.submit(accounts.refresh)
@@ -82,3 +83,34 @@ def test_a_reading_that_hangs_keeps_no_calls_waiting_and_replaces_no_newer_amoun
         refreshed.result()
         (row,) = accounts.rows()
         assert row.spent == 0.3
+
+
+def test_amounts_that_could_not_be_read_are_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Sequence[str]) -> list[Spent]:
+        raise LedgerError("ledger.db: disk I/O error")
+
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+        accounts = Accounts(Config(budgets=(budget("1"),)), ledger, lambda _: None)
+        calls = ledger.add([a_call(cost={"output": 0.3})], accounts.charges)
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "spent", fail)
+            with pytest.raises(LedgerError):
+                accounts.settle(calls)
+            with pytest.raises(LedgerError):
+                accounts.refresh()
+        assert [row.spent for row in accounts.rows()] == [0.0]
+        accounts.refresh()
+        assert [row.spent for row in accounts.rows()] == [0.3]
+
+
+def test_accounts_that_only_this_service_charges_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+        accounts = Accounts(Config(budgets=(budget("1"),)), ledger, lambda _: None)
+        accounts.settle(ledger.add([a_call(cost={"output": 0.3})], accounts.charges))
+        monkeypatch.delattr(SqliteLedger, "spent")
+        accounts.refresh()
+        assert [row.spent for row in accounts.rows()] == [0.3]

@@ -76,6 +76,8 @@ class Accounts:
         self._lock = threading.RLock()
         self._readings = count(1)
         """Numbers the readings of the ledger by their beginning. An older one replaces no newer amount."""
+        self._outdated = False
+        """Whether calls were added whose accounts could not be read."""
         self.prices: dict[str, Any] = config.prices.model_dump(
             mode="json", exclude_defaults=True, exclude={"update", "update_url"}
         )
@@ -102,7 +104,7 @@ class Accounts:
             LedgerError: The ledger cannot be used.
         """
         self._ledger.register_rules(list(self._names))
-        self.refresh()
+        self._read_all()
         self._skip_past_events()
         self._find_behind()
 
@@ -154,7 +156,7 @@ class Accounts:
     def _finish(self, name: str, rule: Spending[Any]) -> None:
         """Show all accounts of a rule, and emit events from now on."""
         self._load([rule])
-        self.refresh()
+        self._read_all()
         with self._lock:
             touched = [(rule, key) for key in self._withheld.pop(name)]
             events = [*self._events(touched)]
@@ -210,7 +212,11 @@ class Accounts:
                 if values is not None
             ]
             accounts = [(rule, rule.account_at(values), values) for rule, values in touched]
-        self._read(accounts)
+        try:
+            self._read(accounts)
+        except BaseException:
+            self._outdated = True
+            raise
         with self._lock:
             events = [*self._events(touched if not self._withheld else self._withhold(touched))]
             rows = self._rows((rule, account) for rule, account, _ in accounts if rule in self.budgets)
@@ -234,7 +240,12 @@ class Accounts:
                 yield event
 
     def refresh(self) -> None:
-        """Read all accounts from the ledger, which other services may also write to."""
+        """Read all accounts from the ledger, if other services may have charged calls to them."""
+        if self._ledger.shared or self._outdated:
+            self._read_all()
+            self._outdated = False
+
+    def _read_all(self) -> None:
         with self._lock:
             accounts = [(rule, account, key) for rule in self.rules for key, account in rule.items()]
         for first in range(0, len(accounts), _SLICE_ACCOUNTS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -159,6 +159,9 @@ class Grant(NamedTuple):
 
 class Ledger(Protocol):
     """Stores each call once, durably. All methods raise `LedgerError` if the store is unavailable."""
+
+    shared: ClassVar[bool] = False
+    """Whether several services may write to it."""
 
     def prepare_rules(self, rules: Sequence[str]) -> None:
         """Delete what is left of rules that were registered once and are to be registered again.

@@ -133,6 +133,8 @@ class RedisLedger(Ledger):
         LedgerError: The server cannot be used. The message does not contain the password.
     """
 
+    shared = True
+
     def __init__(self, url: str, instance: str = "", *, read_only: bool = False) -> None:
         self._name = masked(url)
         self._instance = instance
