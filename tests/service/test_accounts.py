@@ -85,12 +85,13 @@ def test_a_reading_that_hangs_keeps_no_calls_waiting_and_replaces_no_newer_amoun
         assert row.spent == 0.3
 
 
-def test_amounts_that_could_not_be_read_are_read_later(
+def test_amounts_that_could_not_be_read_and_those_that_expire_are_read_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Sequence[str]) -> list[Spent]:
         raise LedgerError("ledger.db: disk I/O error")
 
+    monkeypatch.setattr("llm_exporter.service.accounts._READ_SECONDS", 0)
     with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
         accounts = Accounts(Config(budgets=(budget("1"),)), ledger, lambda _: None)
         calls = ledger.add([a_call(cost={"output": 0.3})], accounts.charges)
@@ -98,19 +99,24 @@ def test_amounts_that_could_not_be_read_are_read_later(
             patch.setattr(ledger, "spent", fail)
             with pytest.raises(LedgerError):
                 accounts.settle(calls)
-            with pytest.raises(LedgerError):
-                accounts.refresh()
         assert [row.spent for row in accounts.rows()] == [0.0]
         accounts.refresh()
         assert [row.spent for row in accounts.rows()] == [0.3]
+        ledger.delete_accounts(ledger.accounts())
+        accounts.refresh()
+        assert [row.spent for row in accounts.rows()] == [0.0]
 
 
-def test_accounts_that_only_this_service_charges_are_read_once(
+def test_accounts_that_only_this_service_charges_are_not_read_by_each_scrape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("llm_exporter.service.accounts._READ_SECONDS", 1e9)
     with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
         accounts = Accounts(Config(budgets=(budget("1"),)), ledger, lambda _: None)
         accounts.settle(ledger.add([a_call(cost={"output": 0.3})], accounts.charges))
-        monkeypatch.delattr(SqliteLedger, "spent")
+        ledger.delete_accounts(ledger.accounts())
         accounts.refresh()
         assert [row.spent for row in accounts.rows()] == [0.3]
+        monkeypatch.setattr(ledger, "shared", True)
+        accounts.refresh()
+        assert [row.spent for row in accounts.rows()] == [0.0]

@@ -32,6 +32,7 @@ from .schemas import BudgetRow
 _GRACE_SECONDS: Final = 400.0 * DAY
 """How long an account is kept after its period, for calls that arrive late."""
 
+_READ_SECONDS: Final = 60.0
 _SLICE_ACCOUNTS: Final = 250
 """Accounts that are read at a time."""
 
@@ -76,8 +77,8 @@ class Accounts:
         self._lock = threading.RLock()
         self._readings = count(1)
         """Numbers the readings of the ledger by their beginning. An older one replaces no newer amount."""
-        self._outdated = False
-        """Whether calls were added whose accounts could not be read."""
+        self._all_read = 0.0
+        """When all accounts were last read, by the monotonic clock."""
         self.prices: dict[str, Any] = config.prices.model_dump(
             mode="json", exclude_defaults=True, exclude={"update", "update_url"}
         )
@@ -212,11 +213,7 @@ class Accounts:
                 if values is not None
             ]
             accounts = [(rule, rule.account_at(values), values) for rule, values in touched]
-        try:
-            self._read(accounts)
-        except BaseException:
-            self._outdated = True
-            raise
+        self._read(accounts)
         with self._lock:
             events = [*self._events(touched if not self._withheld else self._withhold(touched))]
             rows = self._rows((rule, account) for rule, account, _ in accounts if rule in self.budgets)
@@ -240,12 +237,15 @@ class Accounts:
                 yield event
 
     def refresh(self) -> None:
-        """Read all accounts from the ledger, if other services may have charged calls to them."""
-        if self._ledger.shared or self._outdated:
+        """Read all accounts from the ledger, which other services may also write to.
+
+        If none does, once a minute is enough: for accounts that expire, and for those that could not be read.
+        """
+        if self._ledger.shared or time.monotonic() - self._all_read >= _READ_SECONDS:
             self._read_all()
-            self._outdated = False
 
     def _read_all(self) -> None:
+        self._all_read = time.monotonic()
         with self._lock:
             accounts = [(rule, account, key) for rule in self.rules for key, account in rule.items()]
         for first in range(0, len(accounts), _SLICE_ACCOUNTS):
