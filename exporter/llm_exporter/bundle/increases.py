@@ -60,7 +60,7 @@ HEAD = """\
 # a million scrapes of each counter.
 #
 #   :increase1m    the increase in a minute; its label `day` (0 or 1) distinguishes today from yesterday, and
-#                  `waiting` marks a minute that the next two cannot include yet
+#                  its label `waiting` marks a minute that `today` cannot include yet
 #   :increase15m   the increase in a quarter of an hour, for graphs; not by caller and token type at once
 #   :increase1h    the cost of an agent in the last hour, for alerts
 #   :increase      has three parts: `day`, the increase in a UTC day, recorded once when the day ends;
@@ -129,7 +129,7 @@ NEW_DAY = f"(max_over_time({DAY_NUMBER}[1d] offset 30s) < floor(vector(time()) /
 TODAY = 'count_values ("day", floor(vector(time()) / 86400) % 2)'
 """The value 1 with the label `day` of today's minutes."""
 WAITING = 'waiting="true"'
-"""Marks minutes that are added to a copy, which is not made yet."""
+"""Marks the minutes that wait for a copy, to which they are added."""
 
 STATE = "llm:recording:state"
 """1 if the sums go on, 2 if they go on from a copy, 0 if they start. No value while they wait for a copy."""

@@ -246,7 +246,7 @@ class Intake:
 
     def _count(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            try:  # `_guard` takes as long as a fifth of what it guards
+            try:  # as `_guard` does, which takes longer
                 self.metrics.add(call)
             except BaseException as error:
                 self._report("metrics", error)
