@@ -177,7 +177,8 @@ def test_the_demo_writes_sample_data_shows_its_progress_and_stops_after_its_dura
 
         assert running.status() == 0
     lines = re.findall(r"^history +(\d+)% of (\S+) days of sample data$", output, re.MULTILINE)
-    assert lines == [("0", "0.025"), ("100", "0.025")]
+    # How many tenths are shown between the first and the last depends on the speed of the disk.
+    assert (lines[0], lines[-1]) == (("0", "0.025"), ("100", "0.025"))
     assert re.search(r"^total +\d", output, re.MULTILINE)
 
 
