@@ -19,7 +19,8 @@ THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 LOWEST_TESTS := budgets/test_in_pipeline.py cli/test_main.py client/test_api.py \
 	client/test_keeping.py client/test_running_totals.py config metrics/test_http.py metrics/test_metrics.py \
 	metrics/test_rendering.py metrics/test_server.py metrics/test_snapshot.py pricing/test_genai.py \
-	pricing/test_prices.py wire/test_anthropic.py wire/test_gemini.py wire/test_openai.py
+	pricing/test_prices.py wire/test_anthropic.py wire/test_gemini.py wire/test_openai.py \
+	wire/test_openai_responses.py wire/test_openai_usage.py
 PAGE := $(addprefix tests/service/,test_page.py test_page_sign_in.py test_page_spending.py access/test_attacks.py)
 
 # The tests start hundreds of Python processes, and each would compile what it imports.
