@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import anthropic
@@ -14,6 +15,7 @@ import openai
 import pytest
 from google import genai
 from google.genai import types
+from google.oauth2.credentials import Credentials
 
 from llm_exporter.call import TokenType
 from support import payloads
@@ -130,6 +132,26 @@ GOOGLE: dict[str, Callable[[str], Any]] = {
     "async httpx": lambda url: _google(url, async_client_args={"transport": httpx.AsyncHTTPTransport()}),
     "async httpx2": _google_on_httpx2,
 }
+
+
+def vertex(url: str) -> genai.Client:
+    """Return a client for Vertex AI at a URL."""
+    return genai.Client(
+        vertexai=True,
+        project="p",
+        location="us-central1",
+        credentials=Credentials(token="t"),  # type: ignore[no-untyped-call]
+        http_options=types.HttpOptions(base_url=url),
+    )
+
+
+def require(client: Any, method: str) -> Any:
+    """Return a client's resource or method; skip the test if this release of the SDK does not have it."""
+    try:
+        return attrgetter(method)(client)
+    except AttributeError:
+        pytest.skip(f"this release of the SDK has no {method}")
+
 
 _CHAT_USAGE = {
     "prompt_tokens": 1200,

@@ -8,6 +8,22 @@ from typing import Any
 from support.scripted import Response, sse
 
 STREAM = "text/event-stream"
+INTERACTION: dict[str, Any] = {
+    "id": "v1_a",
+    "object": "interaction",
+    "status": "completed",
+    "model": "gemini-2.5-flash",
+    "steps": [{"type": "model_output", "content": [{"type": "text", "text": "Seven."}]}],
+    "usage": {
+        "total_input_tokens": 400,
+        "total_cached_tokens": 100,
+        "total_output_tokens": 60,
+        "total_thought_tokens": 40,
+        "total_tool_use_tokens": 20,
+        "total_tokens": 520,
+    },
+}
+"""An interaction of the Gemini API."""
 
 
 def dump(value: object) -> bytes:
@@ -156,3 +172,27 @@ def gemini_stream(usages: list[dict[str, Any]], model: str = "gemini-2.5-pro") -
     """Return a streamed Gemini response with one chunk for each usage."""
     chunks = [_gemini(f"part {number}", usage, model) for number, usage in enumerate(usages)]
     return Response(sse(*map(json.dumps, chunks)), content_type=STREAM)
+
+
+def image_usage(text: int, image: int, generated: int) -> dict[str, Any]:
+    """Return the usage of an OpenAI image model: tokens of text and of images, and generated tokens."""
+    return {
+        "input_tokens": text + image,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+        "output_tokens": generated,
+        "total_tokens": text + image + generated,
+    }
+
+
+def grounded(model: str, *queries: str) -> dict[str, Any]:
+    """Return a Gemini response that searched the web: 1000 input and 100 output tokens."""
+    return {
+        "candidates": [
+            {
+                "content": {"parts": [{"text": "Seven."}], "role": "model"},
+                "groundingMetadata": {"webSearchQueries": queries},
+            }
+        ],
+        "modelVersion": model,
+        "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100, "totalTokenCount": 1100},
+    }
