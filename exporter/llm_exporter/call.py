@@ -136,8 +136,9 @@ def new_id(when: float | None = None) -> str:
     return f"{milliseconds:012x}{_random.getrandbits(80):020x}"
 
 
-# No call is part of a reference cycle, so the garbage collector need not look at any.
-class Call(msgspec.Struct, kw_only=True, gc=False):
+# No call is part of a reference cycle, so the garbage collector need not look at any. Ledgers, spools and
+# requests leave out the fields that have their defaults: never change a default.
+class Call(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     """A finished call to a provider: its labels, usage, cost and outcome.
 
     It holds only numbers and labels, never a prompt or a response.

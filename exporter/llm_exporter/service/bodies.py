@@ -41,7 +41,7 @@ _SMALL: Final = 2**15
 """Bytes that are decoded faster than another thread is told to."""
 _SLICE_BYTES: Final = 2**19
 _MAX_COMMAS: Final = 64 * MAX_CALLS
-"""A call has three commas at least, and about 25. This is a cheap bound for lists of anything else."""
+"""A call has three commas at least, and about 17. This is a cheap bound for lists of anything else."""
 
 _AT: Final = re.compile(r"\$(?:\.calls)?\[(\d+)\]")
 

@@ -125,7 +125,7 @@ class Report(msgspec.Struct):
     rows: list[Totals]
 
 
-class CallRow(Call, kw_only=True):
+class CallRow(Call, kw_only=True, omit_defaults=False):
     """A call in the ledger. `position` increases with every call that is added."""
 
     position: int
