@@ -11,7 +11,8 @@ from llm_exporter.budgets.enforcement import Budgets
 from llm_exporter.budgets.errors import BudgetExceeded
 from llm_exporter.budgets.events import BudgetReached
 from llm_exporter.call import Call
-from llm_exporter.config.model import Budget
+from llm_exporter.client.pipeline import Pipeline
+from llm_exporter.config.model import Budget, Config
 from llm_exporter.pricing.prices import PriceList
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
@@ -74,3 +75,9 @@ class Scenario:
 def budget(usd: str | None = "1", **more: Any) -> Budget:
     rule = {"name": "all", "period": "day", "usd": usd, "on_exceed": "block", **more}
     return Budget.model_validate(rule)
+
+
+def allow(pipeline: Pipeline, usd: str, **more: Any) -> None:
+    """Configure a budget that blocks calls."""
+    rule = {"name": "all", "period": "total", "usd": usd, "on_exceed": "block", **more}
+    pipeline.configure(Config(budgets=(Budget.model_validate(rule),)))

@@ -13,6 +13,9 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
+SOUND = "UklGRiQA" * 4_000
+"""Base64 of audio."""
+
 
 @dataclass(frozen=True)
 class Receive:

@@ -12,16 +12,11 @@ import pytest
 import llm_exporter
 from llm_exporter import BudgetExceeded
 from llm_exporter.client.pipeline import Pipeline
-from llm_exporter.config.model import Budget, Config
+from support.budgets import allow
 from support.metered import Metered
 from support.operations import CHAT, OPENAI, OPERATIONS, STREAMS, Operation
 from support.payloads import chat, dump
 from support.scripted import Response, Server
-
-
-def allow(pipeline: Pipeline, usd: str, **more: Any) -> None:
-    rule = {"name": "all", "period": "total", "usd": usd, "on_exceed": "block", **more}
-    pipeline.configure(Config(budgets=(Budget.model_validate(rule),)))
 
 
 def held(pipeline: Pipeline) -> float:
