@@ -20,3 +20,11 @@ def a_call(**fields: Any) -> Call:
         "duration": 1.5,
     }
     return Call(**{**defaults, **fields})
+
+
+def calls(*names: str, **more: Any) -> list[Call]:
+    """Return calls of half a dollar."""
+    return [
+        Call(id=name, provider="openai", model="gpt-5", operation="chat", cost={"output": 0.5}, **more)
+        for name in names
+    ]

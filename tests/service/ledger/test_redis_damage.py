@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,12 +20,6 @@ from support.redis_server import RedisServer
 
 PATIENCE = 60.0
 PREFIX = "llm-exporter:"
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path) as server:
-        yield server
 
 
 def a_call(name: str, **more: Any) -> Call:
