@@ -153,16 +153,14 @@ class SpendingLimit:
         return self._spent + (self._ever - then) / 7 * (end - now) / DAY
 
     def _day_forecast(self, now: int) -> float | None:
-        so_far, later = [], []
-        for days in (1, 2, 7):
-            then, end = self._at(now - days * DAY), self._at(now - (days - 1) * DAY)
-            if then and end:
-                so_far.append(then[0])
-                later.append(end[1] - end[0] - then[1])
-        if not later:
-            return None
-        little = self._usd / 4
-        return self._spent + fmean(later) * (self._spent + little) / (fmean(so_far) + little)
+        for days in (7, 14), (1, 2):
+            past = [(self._at(now - ago * DAY), self._at(now - (ago - 1) * DAY)) for ago in days]
+            usual = [(then[0], end[1] - end[0] - then[1]) for then, end in past if then and end]
+            if usual:
+                so_far, later = map(fmean, zip(*usual, strict=True))
+                little = self._usd / 4
+                return self._spent + later * (self._spent + little) / (so_far + little)
+        return None
 
     def _at(self, then: int) -> tuple[float, float] | None:
         return self._earlier.get(then // _STEP * _STEP)

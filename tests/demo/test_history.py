@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import llm_exporter
 from demo.history.backfill import backfill
+from demo.history.metrics import SpendingLimit
 from demo.history.month import Month
 from demo.history.scenario import CALLERS, INCIDENTS
 from demo.history.series import DAY, DECLARED, INSTANCE
@@ -425,6 +426,23 @@ def test_the_forecasts_of_costs_and_of_budgets_agree(sampled: Sampled) -> None:
     (budget,) = sampled.at(sampled.end, 'llm:budget_spent:forecast{budget="everything"}')
 
     assert costs.value == pytest.approx(budget.value, rel=0.02)
+
+
+def test_the_forecast_of_a_day_is_that_of_the_rules() -> None:
+    """The same days and numbers as in prometheus/tests/budget_weekdays_test.yml."""
+    budget = SpendingLimit(("llm_budget_limit_usd", "llm_budget_spent_usd"), {"period": "day"}, 100.0, {})
+    forecasts = {}
+    for hour in range(19 * 24):
+        day, time_of_day = divmod(hour, 24)
+        works = day % 7 not in {2, 3} and 9 < time_of_day <= 17  # January 1, 1970 was a Thursday
+        usd = 30.0 if (day, time_of_day) == (9, 9) else works * (5.0 if day == 11 else 10.0)
+        budget.add(CALLERS[0], usd, hour * 3600)
+        recorded = {name.partition("{")[0]: value for name, value in budget.recorded(hour * 3600)}
+        if time_of_day == 11:
+            forecasts[day] = recorded.get("llm:budget_spent:forecast")
+
+    expected = {0: None, 2: 33.333333, 4: 20.0, 7: 80.0, 9: 30.0, 11: 56.666667, 16: 0.0, 18: 70.625}
+    assert {day: forecasts[day] for day in expected} == expected
 
 
 # ---- values
