@@ -1,4 +1,4 @@
-"""Fixtures: a real Chromium, a running service and its live page."""
+"""Fixtures: the service in this process, a real Chromium, a running service and its live page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,28 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from starlette.testclient import TestClient
 
+from llm_exporter.config.model import Config
+from llm_exporter.service.app import make_app
+from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.api import JSON
 from support.awaiting import DEADLINE
 from support.browser import CHROMIUM, FLAGS
 from support.served import Served
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> SqliteLedger:
+    """The empty ledger of `client`."""
+    return SqliteLedger(tmp_path / "ledger.db")
+
+
+@pytest.fixture
+def client(ledger: SqliteLedger) -> Iterator[TestClient]:
+    """A client of the service, which runs in this process without a socket."""
+    with TestClient(make_app(Config(), ledger), base_url="http://localhost", headers=JSON) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
