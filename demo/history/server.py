@@ -12,7 +12,7 @@ from typing import Final, Self
 from llm_exporter.metrics.specs import METRICS
 
 from .month import Month
-from .series import JOB, Samples
+from .series import INSTANCE, JOB, Samples
 
 _SPECS: Final = {
     name: spec
@@ -20,6 +20,8 @@ _SPECS: Final = {
     for name in (spec.name, *(f"{spec.name}_{part}" for part in ("bucket", "sum", "count")))
 }
 """The metric of each name on the page."""
+_ADDED: Final = f'job="{JOB}",instance="{INSTANCE}"'
+"""The first labels of a series, which Prometheus adds to what it scrapes."""
 
 
 class MonthServer:
@@ -61,10 +63,10 @@ def page(samples: Samples) -> str:
     for name, value in samples:
         spec = _SPECS[name.partition("{")[0]]
         header = f"# HELP {spec.name} {spec.help}\n# TYPE {spec.name} {spec.type}\n"
-        metrics.setdefault(spec.name, [header]).append(f"{_without_job(name)} {value}\n")
+        metrics.setdefault(spec.name, [header]).append(f"{_as_exposed(name)} {value}\n")
     return "".join(itertools.chain.from_iterable(metrics.values()))
 
 
-def _without_job(name: str) -> str:
-    """Return a series without the job label, which Prometheus adds to what it scrapes."""
-    return name.replace(f'job="{JOB}",', "")
+def _as_exposed(name: str) -> str:
+    """Return a series without these labels. If they were on the page, Prometheus would keep them renamed."""
+    return name.replace(f"{_ADDED},", "").replace(_ADDED, "")

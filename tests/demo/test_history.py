@@ -23,7 +23,7 @@ import llm_exporter
 from demo.history.backfill import backfill
 from demo.history.metrics import SpendingLimit
 from demo.history.month import Month
-from demo.history.scenario import CALLERS, INCIDENTS
+from demo.history.scenario import BUDGETS, CALLERS, INCIDENTS
 from demo.history.series import DAY, DECLARED, INSTANCE
 from demo.history.server import MonthServer
 from llm_exporter import wire
@@ -32,6 +32,7 @@ from llm_exporter.bundle.files import bundle
 from llm_exporter.bundle.increases import CALLER, levels
 from llm_exporter.call import ApproximationReason, ErrorKind, TokenType
 from llm_exporter.metrics.specs import METRICS
+from support.awaiting import until
 from support.truth import Labels, Truth
 from tools.stack import Prometheus, Sample, prometheus_config
 
@@ -148,6 +149,22 @@ def test_the_page_of_the_sample_has_the_help_and_type_of_each_metric(sampled: Sa
     }
     assert len(families) == len({each.name for each in families}) > 25
     assert {"llm_cost_usd", "llm_latency_seconds", "llm_budget_limit_usd"} <= {each.name for each in families}
+
+
+def test_only_the_instance_of_a_budget_differs_between_the_sample_and_what_continues_it(
+    sampled: Sampled,
+) -> None:
+    """The rules keep the other labels, and a forecast needs a past with the same labels."""
+    query = 'llm_budget_spent_usd{{instance="{}"}}'
+    scraped = until(lambda: sampled.prometheus.query(query.format(sampled.page)))
+    written = sampled.at(sampled.end, query.format(INSTANCE))
+
+    found, expected = (
+        sorted(sorted({**each.labels, "instance": ""}.items()) for each in samples)
+        for samples in (scraped, written)
+    )
+    assert found == expected
+    assert len(expected) == len(BUDGETS)
 
 
 def test_the_total_of_today_is_the_sum_of_all_callers(sampled: Sampled) -> None:
