@@ -62,7 +62,9 @@ def _write_openmetrics(month: Month, times: Iterable[int], file: Path) -> None:
         for now in times:
             month.advance(now)
             lines.writelines(f"{name} {value} {now}\n" for name, value in month.raw(buckets=False))
-            lines.writelines(f"{name} {value} {now}\n" for name, value in month.recorded())
+            # A range of Prometheus 2 includes a sample at its very start: one that begins at midnight would
+            # include the day before. Real rules do not run on the dot of a minute.
+            lines.writelines(f"{name} {value} {now - 0.001:.3f}\n" for name, value in month.recorded())
         lines.write("# EOF\n")
 
 

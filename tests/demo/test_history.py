@@ -108,6 +108,14 @@ def test_the_recorded_spending_of_a_range_is_the_increase_of_the_counters(
     assert increase > 0 or hours < 24  # some agents do not work at night
 
 
+def test_a_range_that_begins_at_midnight_has_nothing_of_the_day_before(sampled: Sampled) -> None:
+    midnight = (sampled.end - 3600) // 86400 * 86400
+    morning = replace(sampled, end=midnight + 3600)
+    increase = counted_usd(sampled, "", morning.end) - counted_usd(sampled, "", midnight)
+
+    assert morning.total(3600) == pytest.approx(increase, abs=1e-6)
+
+
 def test_the_progress_of_the_sample_is_told_for_each_block_until_its_end(sampled: Sampled) -> None:
     assert len(sampled.progress) >= 3  # two days, in blocks of 18 hours
     assert sampled.progress == sorted(sampled.progress)
