@@ -17,6 +17,7 @@ import pytest
 
 from llm_exporter.call import UNATTRIBUTED, Call
 from llm_exporter.labels import Labels, current_labels, from_environment, labels
+from support.awaiting import DEADLINE
 from support.labels import now
 
 
@@ -100,7 +101,7 @@ def test_one_object_can_be_reused_and_nested() -> None:
 def test_one_object_can_be_shared_by_threads() -> None:
     """Threads that enter and leave it in lockstep do not see each other's labels."""
     shared = labels(agent="shared")
-    step = threading.Barrier(8, timeout=30)
+    step = threading.Barrier(8, timeout=DEADLINE)
 
     def work(number: int) -> list[dict[str, str]]:
         seen = []

@@ -18,7 +18,7 @@ import pytest
 from llm_exporter import record
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.labels import _innermost, _outermost, current_labels, labels
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.labels import now
 
 PLANNER, CRITIC = {"agent": "planner"}, {"agent": "critic"}
@@ -275,7 +275,7 @@ def test_threads_may_read_the_labels_of_a_suspended_generator_together() -> None
     """They are in copies of one context; the thread that iterates is in that context."""
     iterator = steps()
     next(iterator)
-    step = threading.Barrier(5, timeout=30)
+    step = threading.Barrier(5, timeout=DEADLINE)
 
     def read() -> set[str]:
         step.wait()

@@ -23,7 +23,7 @@ from demo.history.server import MonthServer
 from llm_exporter.bundle.dashboards import boards
 from llm_exporter.bundle.writing import Target, write
 from llm_exporter.cli.main import main
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.browser import CHROMIUM, CUT, FLAGS
 from tools import stack
 from tools.binaries import BinaryUnavailable, find
@@ -182,7 +182,9 @@ def post(grafana: Grafana, path: str, body: Any, password: str) -> Any:
             "Authorization": f"Basic {b64encode(f'admin:{password}'.encode()).decode()}",
         },
     )
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        request, timeout=DEADLINE
+    ) as response:
         return json.load(response)
 
 

@@ -14,10 +14,8 @@ import llm_exporter
 from llm_exporter import threads
 from llm_exporter.client import default
 from llm_exporter.client.pipeline import Pipeline
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.scripted import Response, Server
-
-PATIENCE = 60.0
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["made later", "exists"])
@@ -63,7 +61,7 @@ def test_threads_share_one_pipeline(pipeline: Pipeline) -> None:
     for thread in makers:
         thread.start()
     for thread in makers:
-        thread.join(PATIENCE)
+        thread.join(DEADLINE)
     assert len(made) == 8
     assert {id(one) for one in made} == {id(default.pipeline())} != {id(pipeline)}
     default.pipeline().close()

@@ -17,11 +17,10 @@ import llm_exporter
 from llm_exporter import Call
 from llm_exporter.client import default
 from llm_exporter.client.pipeline import Pipeline
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.scripted import Request, Response, Server
 
 CALLS = "/api/v1/calls"
-PATIENCE = 60.0
 NEVER = 3600.0
 
 
@@ -82,23 +81,23 @@ def test_without_a_service_every_call_is_counted(pipeline: Pipeline) -> None:
     calls: list[Call] = []
     llm_exporter.subscribe(calls.append)
     ids = [recorded() for _ in range(3)]
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert [(call.id, call.total_cost) for call in calls] == [(call_id, 0.000025) for call_id in ids]
 
 
 def test_it_is_false_if_time_runs_out_before_everything_is_counted(pipeline: Pipeline) -> None:
     may_go_on = threading.Event()
-    llm_exporter.subscribe(lambda _: may_go_on.wait(PATIENCE))
+    llm_exporter.subscribe(lambda _: may_go_on.wait(DEADLINE))
     recorded()
     assert not llm_exporter.flush(0)
     may_go_on.set()
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
 
 
 def test_everything_is_shipped_at_once(shipping: Server, spool: Path) -> None:
     shipping.respond_with(CALLS, ACKNOWLEDGED)
     ids = [recorded() for _ in range(5)]
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert received(shipping) == ids
     assert on_disk(spool) == []
 
@@ -107,10 +106,10 @@ def test_it_can_be_repeated(shipping: Server) -> None:
     """Each call is sent once, and nothing is sent if nothing is new."""
     shipping.respond_with(CALLS, ACKNOWLEDGED)
     first = recorded()
-    assert llm_exporter.flush(PATIENCE)
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
+    assert llm_exporter.flush(DEADLINE)
     second = recorded()
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert received(shipping) == [first, second]
 
 
@@ -119,7 +118,7 @@ def test_it_waits_for_the_acknowledgement(shipping: Server, spool: Path) -> None
     shipping.respond_with(CALLS, Response(b"", answer=receipt, before={0: may_answer}))
     call = recorded()
     with ThreadPoolExecutor(1) as pool:
-        flushing = pool.submit(llm_exporter.flush, PATIENCE)
+        flushing = pool.submit(llm_exporter.flush, DEADLINE)
         until(lambda: received(shipping) == [call])
         assert not flushing.done()
         assert on_disk(spool) == [call]
@@ -131,7 +130,7 @@ def test_several_threads_may_flush(shipping: Server) -> None:
     shipping.respond_with(CALLS, ACKNOWLEDGED)
 
     def work(_: int) -> tuple[str, bool]:
-        return recorded(), llm_exporter.flush(PATIENCE)
+        return recorded(), llm_exporter.flush(DEADLINE)
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(work, range(40)))
@@ -144,11 +143,11 @@ def test_an_unavailable_service_is_tried_once_and_calls_wait_on_disk(shipping: S
     shipping.respond_with(CALLS, AWAY)
     calls = [recorded()]
     for attempt in (1, 2):
-        assert not llm_exporter.flush(PATIENCE)
+        assert not llm_exporter.flush(DEADLINE)
         assert [request.target for request in shipping.requests].count(CALLS) == attempt
         assert on_disk(spool) == calls
         calls.append(recorded())
-    assert not llm_exporter.flush(PATIENCE)
+    assert not llm_exporter.flush(DEADLINE)
     assert on_disk(spool) == calls
 
 
@@ -163,9 +162,9 @@ def test_it_returns_before_the_timeout_once_the_service_is_known_to_be_unavailab
 def test_calls_that_waited_on_disk_are_shipped_too(shipping: Server, spool: Path) -> None:
     shipping.respond_with(CALLS, AWAY, ACKNOWLEDGED)
     calls = [recorded()]
-    assert not llm_exporter.flush(PATIENCE)
+    assert not llm_exporter.flush(DEADLINE)
     calls.append(recorded())
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert received(shipping) == [calls[0], *calls]
     assert on_disk(spool) == []
 
@@ -177,7 +176,7 @@ def test_a_service_that_does_not_answer_costs_no_more_than_the_timeout(shipping:
     assert not llm_exporter.flush(0.5)
     until(lambda: on_disk(spool) == [call])
     may_answer.set()
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
 
 
 def test_nothing_listens_at_the_url(
@@ -186,26 +185,26 @@ def test_nothing_listens_at_the_url(
     monkeypatch.setenv("LLM_EXPORTER_SPOOL", str(spool))
     pipeline.ship_to("http://127.0.0.1:1")
     call = recorded()
-    assert not llm_exporter.flush(PATIENCE)
+    assert not llm_exporter.flush(DEADLINE)
     assert on_disk(spool) == [call]
 
 
 def test_rejected_calls_have_not_reached_the_service(shipping: Server) -> None:
     shipping.respond_with(CALLS, REFUSED, ACKNOWLEDGED)
     recorded()
-    assert not llm_exporter.flush(PATIENCE)
+    assert not llm_exporter.flush(DEADLINE)
     recorded()
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
 
 
 def test_calls_that_no_disk_takes_are_shipped_from_memory(shipping: Server, spool: Path) -> None:
     spool.write_text("no directory")
     shipping.respond_with(CALLS, ACKNOWLEDGED, AWAY)
     call = recorded()
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert received(shipping) == [call]
     recorded()
-    assert not llm_exporter.flush(PATIENCE)
+    assert not llm_exporter.flush(DEADLINE)
 
 
 def test_calls_that_are_too_many_for_memory_are_shipped_from_disk(
@@ -214,7 +213,7 @@ def test_calls_that_are_too_many_for_memory_are_shipped_from_disk(
     monkeypatch.setattr("llm_exporter.client.outbox._MAX_REMEMBERED", 2)
     shipping.respond_with(CALLS, ACKNOWLEDGED)
     calls = [recorded() for _ in range(7)]
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert received(shipping) == calls
 
 
@@ -222,9 +221,9 @@ def test_a_subscriber_may_flush(shipping: Server) -> None:
     """It runs on the thread that everything else waits for."""
     shipping.respond_with(CALLS, ACKNOWLEDGED)
     flushed: list[bool] = []
-    llm_exporter.subscribe(lambda _: flushed.append(llm_exporter.flush(PATIENCE)))
+    llm_exporter.subscribe(lambda _: flushed.append(llm_exporter.flush(DEADLINE)))
     call = recorded()
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert flushed == [True]
     assert received(shipping) == [call]
 
@@ -232,7 +231,7 @@ def test_a_subscriber_may_flush(shipping: Server) -> None:
 def test_calls_that_are_kept_for_run_are_on_disk(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.keep_in(tmp_path)
     call = recorded()
-    assert llm_exporter.flush(PATIENCE)
+    assert llm_exporter.flush(DEADLINE)
     assert on_disk(tmp_path) == [call]
 
 
@@ -240,7 +239,7 @@ def test_it_is_false_if_calls_cannot_be_kept_for_run(pipeline: Pipeline, tmp_pat
     (tmp_path / "file").touch()
     pipeline.keep_in(tmp_path / "file" / "below")
     recorded()
-    assert not llm_exporter.flush(PATIENCE)
+    assert not llm_exporter.flush(DEADLINE)
 
 
 @pytest.mark.parametrize("timeout", [-1, -math.inf, math.inf, math.nan, 1e300])

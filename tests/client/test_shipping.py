@@ -23,7 +23,7 @@ from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.shipping import Shipper
 from llm_exporter.client.spool_file import SpoolFile
 from llm_exporter.metrics.collector import Metrics
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.calls import a_call
 from support.metered import Metered
 from support.operations import CHAT, Operation
@@ -41,7 +41,6 @@ ACKNOWLEDGED = Response(b"", answer=receipt)
 AWAY = Response(b"the ledger is unavailable", status=503)
 REFUSED = Response(b'{"detail": "invalid calls"}', status=400)
 CALLS = "/api/v1/calls"
-PATIENCE = 60.0
 
 
 def received(server: Server) -> list[str]:
@@ -72,7 +71,7 @@ class Signals:
 
     def wait(self, name: str, value: float) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: self.total(name) == value, timeout=30), self.total(name)
+            assert self.changed.wait_for(lambda: self.total(name) == value, DEADLINE), self.total(name)
 
     def total(self, name: str) -> float:
         return sum(
@@ -104,7 +103,7 @@ def ship(server: Server, signals: Signals, tmp_path: Path) -> Iterator[Callable[
 
 def close(shipper: Shipper) -> None:
     """Close it, and wait until it is closed."""
-    shipper.end(time.monotonic() + PATIENCE)
+    shipper.end(time.monotonic() + DEADLINE)
     shipper.join()
 
 

@@ -18,12 +18,12 @@ import llm_exporter
 from llm_exporter.client.pipeline import Pipeline
 from llm_exporter.client.service_url import check_url
 from llm_exporter.client.transport import Rejected, ServiceClient, Unavailable
+from support.awaiting import DEADLINE
 from support.calls import a_call
 from support.scripted import Response, Server
 
 CALLS = "/api/v1/calls"
 RECEIPT = Response(b'{"accepted": 1, "duplicates": 0}')
-PATIENCE = 60.0
 Make = Callable[[str], ServiceClient]
 
 
@@ -62,7 +62,7 @@ def answering(serve: Callable[[socket.socket, int], None]) -> Iterator[str]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(PATIENCE)
+        thread.join(DEADLINE)
 
 
 def respond(connection: socket.socket) -> None:
@@ -107,14 +107,14 @@ def respond(connection: socket.socket) -> None:
 def test_only_a_receipt_for_all_calls_acknowledges_them(make: Make, server: Server, answer: Response) -> None:
     server.respond_with(CALLS, answer)
     with pytest.raises(Unavailable, match="does not answer like an llm-exporter service"):
-        make(server.url).send([a_call()], PATIENCE)
+        make(server.url).send([a_call()], DEADLINE)
     assert len(server.requests) == 1
 
 
 def test_the_service_rejects_invalid_calls_for_good(make: Make, server: Server) -> None:
     server.respond_with(CALLS, Response(b'{"detail": "call 0: id must not be empty"}', status=400))
     with pytest.raises(Rejected, match="HTTP 400: call 0: id must not be empty"):
-        make(server.url).send([a_call()], PATIENCE)
+        make(server.url).send([a_call()], DEADLINE)
 
 
 def test_a_request_on_a_connection_that_was_closed_while_idle_is_sent_again(make: Make) -> None:
@@ -127,7 +127,7 @@ def test_a_request_on_a_connection_that_was_closed_while_idle_is_sent_again(make
     with answering(serve) as url:
         client = make(url)
         for _ in range(3):
-            client.send([a_call()], PATIENCE)
+            client.send([a_call()], DEADLINE)
     assert served == [0, 1, 2]
 
 
@@ -138,7 +138,7 @@ def test_a_failure_on_a_new_connection_is_not_retried(make: Make) -> None:
         served.append(number)
 
     with answering(serve) as url, pytest.raises(Unavailable):
-        make(url).send([a_call()], PATIENCE)
+        make(url).send([a_call()], DEADLINE)
     assert served == [0]
 
 
@@ -172,10 +172,10 @@ def shown(server: Server) -> str:
 def test_a_token_is_shown(make: Make, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.respond_with(CALLS, RECEIPT)
     client = make(server.url.replace("//", "//user:pass@"))
-    client.send([a_call()], PATIENCE)
+    client.send([a_call()], DEADLINE)
     assert shown(server) == "Basic " + b64encode(b"user:pass").decode()
     monkeypatch.setenv("LLM_EXPORTER_TOKEN", "s3cret")
-    client.send([a_call()], PATIENCE)
+    client.send([a_call()], DEADLINE)
     assert shown(server) == "Bearer s3cret"
 
 
@@ -188,11 +188,11 @@ def test_a_token_file_is_read_again_when_it_changes(
     client = make(server.url)
     for token in ("first", "second"):
         file.write_text(f"{token}\n")
-        client.send([a_call()], PATIENCE)
+        client.send([a_call()], DEADLINE)
         assert shown(server) == f"Bearer {token}"
     file.unlink()
     with pytest.raises(Unavailable, match=f"LLM_EXPORTER_TOKEN_FILE: {file}: No such file or directory"):
-        client.send([a_call()], PATIENCE)
+        client.send([a_call()], DEADLINE)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_invalid_token_raises_at_once_and_is_not_shown(
 def test_a_missing_right_names_the_variable(make: Make, server: Server, status: int) -> None:
     server.respond_with(CALLS, Response(b"", status=status))
     with pytest.raises(Unavailable, match=rf"HTTP {status}: .*LLM_EXPORTER_TOKEN_FILE"):
-        make(server.url).send([a_call()], PATIENCE)
+        make(server.url).send([a_call()], DEADLINE)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_neither_repr_nor_error_contains_a_password(make: Make, pipeline: Pipeli
     pipeline.ship_to(url)
     assert repr(pipeline) == "<Pipeline shipping to http://127.0.0.1:9>"
     with pytest.raises(Unavailable) as error:
-        make(url).send([a_call()], PATIENCE)
+        make(url).send([a_call()], DEADLINE)
     assert str(error.value) == "http://127.0.0.1:9: [Errno 111] Connection refused"
 
 
@@ -261,9 +261,9 @@ def test_certificates_are_verified_with_the_store_of_the_system(
     with answering(serve) as url:
         secure = url.replace("http:", "https:")
         with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-            make(secure).send([a_call()], PATIENCE)
+            make(secure).send([a_call()], DEADLINE)
         store = tmp_path / "authority.pem"
         authority.cert_pem.write_to_path(str(store))
         monkeypatch.setenv("SSL_CERT_FILE", str(store))
         client = make(secure)
-        client.send([a_call()], PATIENCE)
+        client.send([a_call()], DEADLINE)

@@ -9,8 +9,8 @@ import pytest
 from llm_exporter.client import worker as module
 from llm_exporter.client.worker import Worker
 from llm_exporter.threads import Event
+from support.awaiting import DEADLINE
 
-PATIENCE = 60.0
 NEVER = 3600.0
 
 
@@ -35,7 +35,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Counted:
     worker = Counted(started=lambda: None, failed=failed)
     ran = Event()
     worker.put(ran.set)
-    assert ran.wait(PATIENCE)
+    assert ran.wait(DEADLINE)
     return worker
 
 
@@ -43,7 +43,7 @@ def test_actions_gather_after_one_has_run_and_a_flush_runs_them_at_once(worker: 
     ran: list[int] = []
     for number in range(1000):
         worker.put(partial(ran.append, number))
-    assert worker.flush(PATIENCE)
+    assert worker.flush(DEADLINE)
     assert ran == list(range(1000))
     assert worker.looks <= 2
 
@@ -51,7 +51,7 @@ def test_actions_gather_after_one_has_run_and_a_flush_runs_them_at_once(worker: 
 def test_closing_runs_what_gathers_at_once(worker: Counted) -> None:
     ran = Event()
     worker.put(ran.set)
-    assert worker.close(PATIENCE)
+    assert worker.close(DEADLINE)
     assert ran.is_set()
 
 
@@ -61,4 +61,4 @@ def test_an_action_after_a_pause_runs_at_once(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(100):
         ran = Event()
         worker.put(ran.set)
-        assert ran.wait(PATIENCE)
+        assert ran.wait(DEADLINE)

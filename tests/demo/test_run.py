@@ -9,10 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -21,9 +20,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.run import _HistoryProgress
+from support.awaiting import DEADLINE, until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 TEAMS = {"checkout", "search", "platform"}
 AGENTS = {"planner", "researcher", "coder", "reviewer", "summarizer"}
 
@@ -47,7 +46,7 @@ class Demo:
         return self._output.read()
 
     def status(self) -> int:
-        return self.process.wait(PATIENCE)
+        return self.process.wait(DEADLINE)
 
 
 @contextmanager
@@ -74,15 +73,8 @@ def demo(*arguments: str) -> Iterator[Demo]:
 def fetch(url: str) -> str:
     """Return the text at a local URL, ignoring any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=10) as response:
+    with opener.open(url, timeout=DEADLINE) as response:
         return cast(str, response.read().decode())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
 
 
 def label_values(text: str, metric: str, label: str) -> set[str]:

@@ -12,6 +12,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from sdks.stand_in import StandIn, sample
+from support.awaiting import DEADLINE
 
 API = """
 - <code title="post /chat/completions">client.chat.completions.<a href="./src/openai/x.py">create</a>(**params) -> <a href="./src/openai/types/chat/chat_completion.py">ChatCompletion</a></code>
@@ -33,7 +34,7 @@ def api(tmp_path: Path) -> StandIn:
 
 def _request(api: StandIn, method: str, path: str, body: bytes | None = None) -> tuple[str, bytes]:
     request = urllib.request.Request(f"http://{api.address}{path}", body, method=method)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=DEADLINE) as response:
         return response.headers["Content-Type"], response.read()
 
 

@@ -17,10 +17,9 @@ from llm_exporter.config.model import Config
 from llm_exporter.service.accounts import Accounts
 from llm_exporter.service.ledger.base import LedgerError, Spent
 from llm_exporter.service.ledger.sqlite import SqliteLedger
+from support.awaiting import DEADLINE
 from support.budgets import Clock, budget
 from support.calls import a_call
-
-PATIENCE = 60
 
 
 def test_a_session_that_fell_out_of_memory_is_read_from_the_ledger_and_notified_once(
@@ -76,7 +75,7 @@ def test_a_reading_that_hangs_keeps_no_calls_waiting_and_replaces_no_newer_amoun
             has_read.wait()
         settled = pool.submit(accounts.settle, ledger.add([a_call(cost={"output": 0.3})], accounts.charges))
         try:
-            (row,) = settled.result(PATIENCE)
+            (row,) = settled.result(DEADLINE)
             assert row.spent == 0.3
         finally:
             go_on.set()

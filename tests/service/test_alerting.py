@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from support import payloads
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.bundle import rewrite
 from support.scripted import Server
 from support.served import Served
@@ -24,7 +24,6 @@ from tools.stack import Alertmanager, Prometheus, alertmanager_config, prometheu
 
 Json = dict[str, Any]
 
-PATIENCE = 300.0
 
 SPENDING = """
 import sys, time
@@ -89,9 +88,9 @@ def webhook() -> Iterator[Webhook]:
 
 def next_alert_shown(page: Any) -> Json:
     """Return the next alert from Alertmanager in the live page's events."""
-    deadline = time.monotonic() + PATIENCE  # the stream itself never ends, and has a comment every 15 s
+    deadline = time.monotonic() + DEADLINE  # the stream itself never ends, and has a comment every 15 s
     for line in page:
-        assert time.monotonic() < deadline, f"no alert within {PATIENCE} s"
+        assert time.monotonic() < deadline, f"no alert within {DEADLINE} s"
         if line == b"event: alert\n":
             alert: Json = json.loads(next(page).removeprefix(b"data: "))
             if " is exceeded: $" in alert["title"]:  # not in alerts of the service itself

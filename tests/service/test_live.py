@@ -22,6 +22,7 @@ from llm_exporter.metrics.collector import Metrics
 from llm_exporter.service.live import EventStream, Live
 from llm_exporter.service.requests import Problem
 from llm_exporter.service.schemas import Alert
+from support.awaiting import DEADLINE
 from support.calls import a_call
 from support.served import Served
 
@@ -257,7 +258,7 @@ def test_a_closed_subscription_is_removed_and_closing_ends_the_others(live: Live
 
 def test_the_stream_has_new_calls_and_alerts(tmp_path: Path) -> None:
     """Over HTTP, from a real service. A duplicate call causes no event."""
-    with Served(tmp_path) as served, urlopen(f"{served.url}/api/v1/events", timeout=30) as stream:
+    with Served(tmp_path) as served, urlopen(f"{served.url}/api/v1/events", timeout=DEADLINE) as stream:
 
         def post(path: str, body: object) -> None:
             with urlopen(Request(served.url + path, msgspec.json.encode(body), JSON)):

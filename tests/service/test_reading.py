@@ -16,9 +16,9 @@ from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.ledger.sqlite import SqliteLedger
 from llm_exporter.service.reading import Reading
 from llm_exporter.service.requests import Problem
+from support.awaiting import DEADLINE
 from support.redis_server import RedisServer
 
-PATIENCE = 60.0
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 
 
@@ -33,14 +33,14 @@ def test_a_report_ends_when_its_client_leaves(tmp_path: Path) -> None:
         ended.set()
 
     async def receive() -> dict[str, Any]:
-        await asyncio.to_thread(running.wait, PATIENCE)
+        await asyncio.to_thread(running.wait, DEADLINE)
         return {"type": "http.disconnect"}
 
     async def scenario() -> None:
         reading = Reading(1)
         with pytest.raises(Problem, match="the client has left"):
             await reading.run(Request({"type": "http"}, receive), report)
-        assert await asyncio.to_thread(ended.wait, PATIENCE)
+        assert await asyncio.to_thread(ended.wait, DEADLINE)
         stays: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         assert await reading.run(Request({"type": "http"}, lambda: stays), ledger._read, "SELECT 1") == [(1,)]
         reading.close()

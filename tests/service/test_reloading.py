@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.calls import a_call
 from support.served import Served
 
@@ -25,7 +25,7 @@ def metrics(service: Served) -> dict[str, float]:
 
 
 def post(service: Served, path: str, body: Any = None) -> httpx.Response:
-    return httpx.post(service.url + path, json=msgspec.to_builtins(body), timeout=30)
+    return httpx.post(service.url + path, json=msgspec.to_builtins(body), timeout=DEADLINE)
 
 
 def post_reload(service: Served) -> None:

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEADLINE = 90.0
+DEADLINE = 300.0
+"""Seconds until a test fails because something does not happen. No busy machine needs as long."""
 
 
 def until(condition: Callable[[], T], deadline: float = DEADLINE) -> T:

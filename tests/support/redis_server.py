@@ -13,10 +13,9 @@ from typing import Any, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from support.awaiting import DEADLINE
 from tools import binaries
 from tools.stack import free_port
-
-TIMEOUT_SECONDS = 30.0
 
 
 class RedisServer:
@@ -60,7 +59,7 @@ class RedisServer:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **binaries.environment(program)},
             )
-        deadline = time.monotonic() + TIMEOUT_SECONDS
+        deadline = time.monotonic() + DEADLINE
         while not self._responds():
             assert self._process.poll() is None, (self._directory / "redis.log").read_text()[-2000:]
             assert time.monotonic() < deadline
@@ -75,7 +74,7 @@ class RedisServer:
 
     def client(self) -> Redis:
         """Return a client of this server."""
-        return Redis.from_url(self.url, decode_responses=True, protocol=2, socket_timeout=TIMEOUT_SECONDS)
+        return Redis.from_url(self.url, decode_responses=True, protocol=2, socket_timeout=DEADLINE)
 
     def execute(self, *command: str | float) -> Any:
         """Execute a Redis command, and return its response."""
@@ -85,7 +84,7 @@ class RedisServer:
     def stop(self, signal_: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal, and wait until the server has exited."""
         self._process.send_signal(signal_)
-        self._process.wait(TIMEOUT_SECONDS)
+        self._process.wait(DEADLINE)
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ import pytest
 
 from llm_exporter.taps.boundary import metered
 from llm_exporter.taps.patches import Method, Patches
+from support.awaiting import DEADLINE
 
 
 class Client:
@@ -171,7 +172,7 @@ def test_a_computed_attribute_is_replaced_once_and_put_back(patches: Patches) ->
 
 
 def test_threads_that_replace_an_attribute_together_replace_it_once(patches: Patches) -> None:
-    step = threading.Barrier(8, timeout=30)
+    step = threading.Barrier(8, timeout=DEADLINE)
 
     def replace(_: int) -> None:
         def descriptor(own: Any) -> Doubled:

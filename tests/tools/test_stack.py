@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from llm_exporter.bundle.files import bundle
 from llm_exporter.metrics.specs import METRICS
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from tools import binaries, stack
 from tools.stack import Alertmanager, Grafana, Prometheus, ServerFailed, prometheus_config, start_stack
 
@@ -219,7 +219,7 @@ with start_stack(exporter="127.0.0.1:1", directory=pathlib.Path({str(tmp_path)!r
         servers = [int(pid) for pid in parent.stdout.readline().split()]
         ran = [not gone(pid) for pid in servers]
         parent.send_signal(signal.SIGINT)
-        _, stderr = parent.communicate(timeout=30)
+        _, stderr = parent.communicate(timeout=DEADLINE)
 
     assert ran[:2] == [True, True]
     assert stderr.endswith("KeyboardInterrupt\n")

@@ -15,10 +15,10 @@ from llm_exporter.service.intake import Intake
 from llm_exporter.service.ledger.base import Claim, LedgerError, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
 from llm_exporter.service.schemas import Receipt
+from support.awaiting import DEADLINE
 from support.budgets import budget
 from support.redis_server import RedisServer
 
-PATIENCE = 60.0
 PREFIX = "llm-exporter:"
 
 
@@ -83,7 +83,7 @@ def test_a_damaged_call_is_left_out(
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(Config(budgets=(budget("9", period="month"),)), ledger)
     redis.execute("SET", f"{PREFIX}position", "9000000000000000")  # as the server's clock would have it
-    assert intake.submit([a_call("after")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    assert intake.submit([a_call("after")]).result(DEADLINE) == Receipt(accepted=1, duplicates=0)
 
     assert value(intake, "llm_calls_total") == 2
     assert value(intake, "llm_cost_usd_total") == 1.0
@@ -131,7 +131,7 @@ def test_a_damaged_key_is_left_out(
     other, found_by_other = RedisLedger(redis.url.removesuffix("/0"), "b:1"), list[None]()
     other.report_unreadable(lambda: found_by_other.append(None))
     intake = Intake(config, RedisLedger(redis.url, "a:1"))
-    intake.submit([a_call("before")]).result(PATIENCE)
+    intake.submit([a_call("before")]).result(DEADLINE)
     intake.close()
     key = PREFIX + keys()[name]
     write = {
@@ -144,7 +144,7 @@ def test_a_damaged_key_is_left_out(
 
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(config, ledger)
-    assert intake.submit([a_call("after")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    assert intake.submit([a_call("after")]).result(DEADLINE) == Receipt(accepted=1, duplicates=0)
     other.add([a_call("other")])  # it knows no rules
 
     assert value(intake, "llm_calls_total") == 2
@@ -184,7 +184,7 @@ def test_a_damaged_key_that_every_call_needs_is_named(redis: RedisServer, key: s
     message = f"{PREFIX}{key} is a list, not a "
 
     with pytest.raises(LedgerError, match=message):
-        intake.submit([a_call("x")]).result(PATIENCE)
+        intake.submit([a_call("x")]).result(DEADLINE)
     with pytest.raises(LedgerError, match=message):
         RedisLedger(redis.url, "a:1")
     if "a:1" not in key:
@@ -193,7 +193,7 @@ def test_a_damaged_key_that_every_call_needs_is_named(redis: RedisServer, key: s
     assert value(intake, "llm_calls_total") == 0, "/metrics is shown"
 
     redis.execute("DEL", PREFIX + key)
-    assert intake.submit([a_call("x")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    assert intake.submit([a_call("x")]).result(DEADLINE) == Receipt(accepted=1, duplicates=0)
     intake.close()
     ledger.close()
 
@@ -204,7 +204,7 @@ def test_a_damaged_key_that_every_call_needs_is_named(redis: RedisServer, key: s
 def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     config = Config(budgets=(budget("9", period="month"),))
     intake = Intake(config, RedisLedger(redis.url, "a:1"))
-    intake.submit([a_call("before")]).result(PATIENCE)
+    intake.submit([a_call("before")]).result(DEADLINE)
     intake.close()
     redis.execute("ZADD", f"{PREFIX}started", time.time(), "x")
     redis.execute("ZADD", f"{PREFIX}log:a:1", 1e300, "x")
@@ -219,7 +219,7 @@ def test_damaged_values_in_a_key_are_left_out(redis: RedisServer, caplog: pytest
 
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(config, ledger)
-    assert intake.submit([a_call("after")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    assert intake.submit([a_call("after")]).result(DEADLINE) == Receipt(accepted=1, duplicates=0)
     intake.close()  # ends the thread that would catch up at the same time
     while intake.accounts.catch_up():
         pass
@@ -258,7 +258,7 @@ def test_sums_of_the_largest_calls_are_exact(redis: RedisServer) -> None:
 
     for number in range(3):
         receipt = intake.submit([a_huge_call(f"{number} {at}") for at in range(100)])
-        assert receipt.result(PATIENCE) == Receipt(accepted=100, duplicates=0)
+        assert receipt.result(DEADLINE) == Receipt(accepted=100, duplicates=0)
 
     huge = Totals(
         calls=300,
@@ -281,13 +281,13 @@ def test_sums_of_the_largest_calls_are_exact(redis: RedisServer) -> None:
 def test_sums_stop_at_the_largest_integer(redis: RedisServer, stored: str) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(Config(budgets=(budget("9", period="month"), tokens_budget())), ledger)
-    intake.submit([a_call("before", tokens={"input": 1})]).result(PATIENCE)
+    intake.submit([a_call("before", tokens={"input": 1})]).result(DEADLINE)
     for key in redis.execute("KEYS", f"{PREFIX}*"):
         if key.startswith((f"{PREFIX}bucket:", f"{PREFIX}account:")):
             for field in redis.execute("HKEYS", key):
                 redis.execute("HSET", key, field, stored)
 
-    assert intake.submit([a_huge_call("after")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    assert intake.submit([a_huge_call("after")]).result(DEADLINE) == Receipt(accepted=1, duplicates=0)
 
     (totals,) = ledger.totals(Query(since=month())).values()
     assert (totals.calls, totals.input_tokens, totals.cost_usd) == (2**63 - 1, 2**63 - 1, 2.0**63)
@@ -310,12 +310,12 @@ def tokens_budget() -> Budget:
 def test_a_sum_that_is_no_amount_is_left_out(redis: RedisServer, stored: str) -> None:
     ledger = RedisLedger(redis.url, "a:1")
     intake = Intake(Config(), ledger)
-    intake.submit([a_call("before")]).result(PATIENCE)
+    intake.submit([a_call("before")]).result(DEADLINE)
     key = f"{PREFIX}bucket:month:{month():.0f}"
     for field in redis.execute("HKEYS", key):
         redis.execute("HSET", key, field, stored)
 
-    assert intake.submit([a_call("after")]).result(PATIENCE) == Receipt(accepted=1, duplicates=0)
+    assert intake.submit([a_call("after")]).result(DEADLINE) == Receipt(accepted=1, duplicates=0)
 
     assert ledger.totals(Query(since=month())) == {(): Totals(calls=2, cost_usd=1.0)}
     assert errors(intake) == 1

@@ -12,10 +12,8 @@ import pytest
 from llm_exporter import Call
 from llm_exporter.service.ledger.base import LedgerError, Query, Totals
 from llm_exporter.service.ledger.redis import RedisLedger
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.redis_server import RedisServer
-
-PATIENCE = 60.0
 
 CALLS = [
     Call(id=name, provider="openai", model="gpt-5", operation="chat", cost={"output": 0.5})
@@ -83,7 +81,7 @@ def test_calls_are_stored_once_if_redis_is_killed_again_while_it_rewrites_its_fi
         connecting = threads.submit(RedisLedger, redis.url, "a:1")
         until(lambda: redis.execute("INFO", "persistence")["aof_rewrite_in_progress"] == 1)
         redis.stop(signal.SIGKILL)
-        assert isinstance(connecting.exception(PATIENCE), LedgerError)
+        assert isinstance(connecting.exception(DEADLINE), LedgerError)
     del redis.options["rdb-key-save-delay"]
 
     with pytest.raises(AssertionError, match="Fatal error: the truncated file is not the last file"):

@@ -13,10 +13,8 @@ import pytest
 
 from llm_exporter.service.ledger.base import Charge, Claim, LedgerError, Query
 from llm_exporter.service.ledger.sqlite import SqliteLedger
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.calls import a_call
-
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -126,18 +124,18 @@ def test_a_slow_report_holds_up_nothing(ledger: SqliteLedger) -> None:
             rows = reader.execute("SELECT call FROM calls")
             next(rows)
             reading.set()
-            done.wait(PATIENCE)
+            done.wait(DEADLINE)
 
     slow = threading.Thread(target=report)
     slow.start()
-    assert reading.wait(PATIENCE)
+    assert reading.wait(DEADLINE)
 
     ledger.add([a_call()])
     ledger.lease([Claim("a", "process", "tokens", limit=1, used=0)], time.time())
     ledger.check()
     assert ledger.totals(Query())[()].calls == 2
     done.set()
-    slow.join(PATIENCE)
+    slow.join(DEADLINE)
 
 
 def test_closing_ends_a_report(path: Path) -> None:
