@@ -32,7 +32,7 @@ REPORT_SECONDS: Final = 2.0
 DAYS: Final = 30
 TEAMS: Final = 20
 FEWEST_ANSWERS: Final = 20
-PATIENCE: Final = 600.0
+PATIENCE: Final = 3600.0
 
 ONE: Final = Call(
     provider="openai",
