@@ -88,9 +88,9 @@ def _has_ordinary_numbers(call: Call) -> bool:
         call.reported_cost or 0.0,
         call.unpriced_tokens,
     ]
-    # If one of them is not a number, neither is the sum.
-    is_ordinary = len(numbers) <= _MAX_ENTRIES and min(numbers) >= 0 and sum(numbers) <= MAX_NUMBER
-    return is_ordinary and 0 <= call.started < _END
+    # If one of them is not a number, neither is the sum. Integers too large for floats would raise in it.
+    are_ordinary = len(numbers) <= _MAX_ENTRIES and min(numbers) >= 0 and max(numbers) <= MAX_NUMBER
+    return are_ordinary and sum(numbers) <= MAX_NUMBER and 0 <= call.started < _END
 
 
 def _out_of_bounds(name: str, number: float, largest: int) -> str:
