@@ -12,6 +12,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
+from support.awaiting import DEADLINE
 from support.recipes import Recipe, assert_metrics
 from support.scripted import Server
 
@@ -23,7 +24,7 @@ def test_jupyter(tmp_path: Path, provider: Server, monkeypatch: pytest.MonkeyPat
     notebook = nbformat.v4.new_notebook(cells=cells)
     for name, value in recipe.environment.items():
         monkeypatch.setenv(name, value)
-    NotebookClient(notebook, timeout=90, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=int(DEADLINE), resources={"metadata": {"path": str(tmp_path)}}).execute()
     (totals,) = notebook.cells[3].outputs
     assert totals["data"]["text/plain"].startswith("{'explore': Totals(calls=2, errors=0, cost_usd=0.00944,")
     (scraped,) = notebook.cells[4].outputs
@@ -36,7 +37,7 @@ def run_script(session: Any) -> None:
     message.rerun_script.query_string = ""
     session.send(message.SerializeToString())
     while True:
-        received = ForwardMsg.FromString(session.recv(timeout=90))
+        received = ForwardMsg.FromString(session.recv(timeout=DEADLINE))
         if received.WhichOneof("type") == "script_finished":
             assert received.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
             return

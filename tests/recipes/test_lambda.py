@@ -14,6 +14,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from support.awaiting import DEADLINE
 from support.recipes import Recipe, assert_received
 from support.scripted import Server
 from support.served import Served
@@ -69,7 +70,7 @@ class Runtime:
         """Thaw the function, and return what it returns. It is frozen by then."""
         os.kill(self.pid, signal.SIGCONT)
         self._events.put(text)
-        return self._results.get(timeout=90)
+        return self._results.get(timeout=DEADLINE)
 
     def close(self) -> None:
         self._server.shutdown()

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.awaiting import until
+from support.awaiting import DEADLINE, until
 from support.scripted import Server
 from support.served import Served
 from tools.stack import free_port
@@ -122,7 +122,7 @@ class Recipe:
 
         def response() -> str:
             try:
-                with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=60) as response:
+                with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=DEADLINE) as response:
                     return str(response.read().decode())
             except ConnectionError:
                 return ""

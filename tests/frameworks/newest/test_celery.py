@@ -18,6 +18,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 import llm_exporter
 from support.acting_model import ActingModel
+from support.awaiting import DEADLINE
 from support.metered import Metered
 
 
@@ -74,7 +75,7 @@ def test_tasks_run_in_threads_beside_one_another(
 ) -> None:
     tasks = group(app.signature(name) for name in ["summarize", "translate", "classify", "answer"] * 3)
     with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False):
-        tasks.apply_async().get(timeout=120)
+        tasks.apply_async().get(timeout=DEADLINE)
     model.assert_labels(
         metered,
         {

@@ -13,6 +13,7 @@ from llama_index.llms.openai import OpenAI
 
 import llm_exporter
 from support.acting_model import ActingModel
+from support.awaiting import DEADLINE
 from support.metered import Metered
 
 
@@ -36,7 +37,7 @@ class Editor(Workflow):
     """A workflow with two parallel drafts, a review on a thread, and a workflow inside a step."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(timeout=60)
+        super().__init__(timeout=DEADLINE)
         self.url = url
 
     @step
@@ -61,7 +62,7 @@ class Editor(Workflow):
 
 class Checker(Workflow):
     def __init__(self, url: str) -> None:
-        super().__init__(timeout=60)
+        super().__init__(timeout=DEADLINE)
         self.url = url
 
     @step
