@@ -1,6 +1,6 @@
 """Measure how long a service with a large SQLite ledger keeps others waiting during its longest tasks.
 
-`LEDGER_CALLS` is the number of calls in millions, such as `1,10,50`; a million takes 0.6 GB. The calls
+`LEDGER_CALLS` is the number of calls in millions, such as `1,10,50`; a million takes 0.7 GB. The calls
 are spread evenly over a month. `LEDGER_DIRECTORY` keeps the ledgers for another run.
 """
 
