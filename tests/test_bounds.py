@@ -18,8 +18,11 @@ OUT_OF_BOUNDS = [
     ({"id": "a\nb"}, "id must have 1 to 256 bytes without control characters"),
     ({"tokens": {"input": -1}}, "tokens.input must be between 0 and 10^12, not -1"),
     ({"tokens": {"input": 10**12 + 1}}, "tokens.input must be between 0 and 10^12, not 1000000000001"),
-    ({"tokens": {"input": 10**400}}, f"tokens.input must be between 0 and 10^12, not {10**400}"),
-    ({"unpriced_tokens": 10**400}, f"unpriced_tokens must be between 0 and 10^14, not {10**400}"),
+    ({"tokens": {"input": 10**400}}, "tokens.input must be between 0 and 10^12, not an integer of 1329 bits"),
+    (
+        {"unpriced_tokens": 10**5000},
+        "unpriced_tokens must be between 0 and 10^14, not an integer of 16610 bits",
+    ),
     ({"units": {"images": -1.0}}, "units.images must be between 0 and 10^12, not -1.0"),
     ({"units": {"a\nb": math.inf}}, "units.a?b must be between 0 and 10^12, not inf"),
     ({"cost": {"input": math.nan}}, "cost.input must be between 0 and 10^12, not nan"),
@@ -39,9 +42,7 @@ OUT_OF_BOUNDS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"), OUT_OF_BOUNDS, ids=[reason[:80] for _, reason in OUT_OF_BOUNDS]
-)
+@pytest.mark.parametrize(("fields", "reason"), OUT_OF_BOUNDS, ids=[reason for _, reason in OUT_OF_BOUNDS])
 def test_a_mistake_names_the_field_and_its_bounds(fields: dict[str, Any], reason: str) -> None:
     assert mistake(a_call(**fields)) == reason
 

@@ -20,6 +20,9 @@ _MAX_ENTRIES: Final = 100
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 """Periods in the last year would end outside of what `datetime` supports."""
 
+_MAX_BITS: Final = 128
+"""The bits of an integer that an error quotes."""
+
 _HARMFUL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators and lone surrogates."""
 _SHORT: Final = MAX_TEXT_BYTES // 4
@@ -94,7 +97,11 @@ def _has_ordinary_numbers(call: Call) -> bool:
 
 
 def _out_of_bounds(name: str, number: float, largest: int) -> str:
-    return f"{name} must be between 0 and 10^{len(str(largest)) - 1}, not {number}"
+    # Python refuses to write out an integer of thousands of digits, and nobody wants to read it.
+    found: object = number
+    if isinstance(number, int) and number.bit_length() > _MAX_BITS:
+        found = f"an integer of {number.bit_length()} bits"
+    return f"{name} must be between 0 and 10^{len(str(largest)) - 1}, not {found}"
 
 
 def clean_text(value: str) -> str:
